@@ -1,0 +1,46 @@
+// One lifecycle event, validated (SPEC section 4). Made by protocol, read by run. A value.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/json_text.h"
+#include "base/time.h"
+
+namespace run_recorder {
+
+enum class EventKind { kQueued, kStarted, kCompleted, kFailed, kOther };
+
+struct Event {
+  EventKind kind = EventKind::kOther;
+  std::string type;
+  std::string run_id;
+  std::optional<std::string> id;   // the sender's own id of this event
+  std::optional<Timestamp> at;     // when it happened, by the sender
+  // run_queued, run_started
+  std::optional<std::string> council;
+  std::optional<JsonText> input;   // as sent; wrapped into {"value": …} only in the row
+  std::optional<std::int32_t> attempt;
+  std::optional<std::string> parent_attempt_run_id;
+  std::optional<std::int64_t> oban_job_id;
+  // run_completed, run_failed
+  std::optional<JsonText> result;  // as sent
+  std::optional<JsonText> errors;  // run_failed: the array as sent
+  bool cancelled = false;          // run_failed: an element of errors is "cancelled" or has kind "cancelled"
+  // any
+  std::optional<std::int32_t> worker_pid;  // as the sender sees it
+  JsonText payload = "{}";         // the history's payload, an object
+
+  // What the daemon knows of the event, not the sender.
+  Timestamp received_at{};
+  std::optional<std::uint32_t> peer_uid;
+  std::optional<std::int32_t> peer_pid;
+  // Identity texts of process/identity.h; empty where nothing is known.
+  std::string worker_process;
+  std::string sender_process;
+  std::string connection;  // "<incarnation>-<number>": the connection it came over
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,101 @@
+// The state table of SPEC section 3: one pure function, used for both databases. No I/O, thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "run/event.h"
+#include "run/status.h"
+
+namespace run_recorder {
+
+// A row of <prefix>runs. Times are UTC.
+struct Run {
+  std::string run_id;
+  std::string council = "unknown";
+  Status status = Status::kQueued;
+  std::int32_t attempt = 1;
+  std::optional<std::string> parent_attempt_run_id;
+  std::optional<std::int64_t> oban_job_id;
+  std::optional<std::string> oban_job_state_at_finalize;
+  std::optional<JsonText> input;   // an object's text
+  std::optional<JsonText> result;  // an object's text
+  std::optional<JsonText> error;   // an object's text
+  std::optional<Timestamp> started_at;
+  std::optional<Timestamp> finalized_at;
+  std::optional<Timestamp> inserted_at;  // the database's clock; empty until stored
+  std::optional<Timestamp> updated_at;
+
+  // The recorder's own columns.
+  bool council_given = false;       // an event named the council
+  bool attempt_given = false;       // an event stated the attempt
+  std::string recorder;             // the recorder that wrote it last; empty: none did
+  std::string worker_process;       // identity text of the latest worker_pid
+  std::string sender_process;       // identity text of the latest sender
+  std::string connection;           // the connection of the latest event
+  std::int64_t last_seq = 0;        // seq of its last history entry; the row's version
+  std::optional<Timestamp> last_event_at;  // when its last event was applied, by the database's clock
+  std::string stuck_pass;           // the pass that marked it last; kept when it is revived
+};
+
+// What an entry of the history did (column effect).
+enum class Effect { kApplied, kRecorded, kConflict, kRevived };
+std::string_view to_string(Effect effect);
+
+// An entry of <prefix>run_events to be written.
+struct HistoryEntry {
+  std::string run_id;
+  std::int64_t seq = 0;
+  std::string type;
+  JsonText payload;
+  std::optional<std::string> event_id;
+  std::optional<Timestamp> at;
+  Timestamp received_at{};
+  std::optional<std::uint32_t> peer_uid;
+  std::optional<std::int32_t> peer_pid;
+  Effect effect = Effect::kRecorded;
+  std::string pass_id;  // run_stuck, and run_revived by an undo: the pass
+};
+
+// The attributes a change may set; an empty member leaves the row's.
+struct RunAttributes {
+  std::optional<std::string> run_id;
+  std::optional<std::string> council;
+  std::optional<Status> status;
+  std::optional<std::int64_t> attempt;
+  std::optional<std::string> parent_attempt_run_id;
+  std::optional<std::int64_t> oban_job_id;
+  std::optional<std::string> oban_job_state_at_finalize;
+  std::optional<JsonText> input;   // any JSON; wrapped when it is no object
+  std::optional<JsonText> result;  // any JSON; wrapped when it is no object
+  std::optional<JsonText> error;   // an object
+  std::optional<Timestamp> started_at;
+  std::optional<Timestamp> finalized_at;
+};
+
+// The row after casting and validating attributes, as the Ecto schema's changeset does: run_id and council present and
+// within 1…255 bytes, attempt 1…2³¹−1, oban_job_id 1…2⁶³−1, a finished status is never left. kInvalid names the field.
+Result<Run> changeset(const Run& row, const RunAttributes& attributes);
+
+struct Transition {
+  Run after;
+  bool inserted = false;         // there was no row
+  bool fields_changed = false;   // council, attempt, parent, job, input, started_at
+  bool outcome_changed = false;  // result, error, finalized_at, oban_job_state_at_finalize
+  bool finalized = false;        // the row became completed, failed or cancelled by this event
+  std::string conflict;          // empty, or in words what contradicts the row
+  // The event's own entry, then run_revived where it took the row out of stuck. seq continues after.last_seq.
+  std::vector<HistoryEntry> history;
+};
+
+// Decides what event does to row (nullptr: none). Never fails: whatever contradicts the row is a conflict, kept in the
+// history. The caller has already sorted out resends (same run and id).
+Transition apply(const Run* row, const Event& event, std::string_view recorder);
+
+// {"value": …} around what is no object (Ecto's :map loads only objects).
+JsonText as_map(const JsonText& value);
+
+}  // namespace run_recorder

@@ -1,0 +1,72 @@
+// Reconciliation's rules (SPEC section 6), pure: facts in, a verdict out. No I/O, thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "run/run.h"
+
+namespace run_recorder {
+
+enum class VerdictKind { kAlive, kStuck, kUnknown, kForeign, kDeferred, kRaced };
+std::string_view to_string(VerdictKind kind);
+
+// What a look at a process brought.
+enum class ProcessEvidence {
+  kNone,   // no process named, or it cannot be seen: no evidence at all
+  kAlive,
+  kGone,
+};
+
+// What the queue said of a job; the port's answer (queue/queue.h).
+struct JobAnswer {
+  enum class Kind { kUnavailable, kAbsent, kFound } kind = Kind::kUnavailable;
+  std::string state;                        // kFound: the queue's word, as "executing"
+  std::int64_t attempt = 0;                 // kFound
+  std::optional<std::chrono::milliseconds> changed_ago;  // kFound: since its row changed last, by the queue's clock
+  std::string detail;                       // kUnavailable: why
+};
+
+struct RowFacts {
+  bool other_recorder = false;         // a recorder other than this one wrote it last
+  bool other_recorder_seen = false;    // and it was seen within recorder_timeout
+  bool dead_letter = false;            // an event of this run is a dead letter
+  ProcessEvidence worker = ProcessEvidence::kNone;
+  ProcessEvidence sender = ProcessEvidence::kNone;
+  bool connection_open = false;
+  bool queue_configured = false;
+  std::optional<std::int64_t> oban_job_id;
+  std::optional<std::int32_t> attempt;  // only where events stated it
+  std::optional<JobAnswer> job;         // asked for where oban_job_id and queue_configured
+  std::chrono::milliseconds silence{};  // since its last event was applied
+};
+
+struct Policy {
+  bool vouching_required = false;  // the boot pass, --unvouched: rule 5 is final
+  std::chrono::milliseconds grace{30'000};
+  std::chrono::milliseconds silent_after{24 * 3'600'000};
+};
+
+// One rule's answer, for explain.
+struct RuleAnswer {
+  int rule = 0;               // 1 … 5 as in SPEC section 6; 0: the dead-letter rule
+  std::string_view name;      // recorder, dead_letter, worker_process, queue, sender, nobody
+  std::optional<VerdictKind> verdict;  // empty: it does not decide
+  std::string_view reason;    // as process_gone; empty for alive
+  std::string detail;         // the evidence in words
+};
+
+struct Verdict {
+  VerdictKind kind = VerdictKind::kUnknown;
+  std::string_view reason;   // process_gone, queue_unavailable, …; "foreign"; empty for alive
+  std::string message;       // a sentence with the evidence
+  std::vector<RuleAnswer> rules;  // what each rule says; the first that decides is the verdict
+};
+
+Verdict judge(const RowFacts& facts, const Policy& policy);
+
+}  // namespace run_recorder

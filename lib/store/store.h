@@ -1,0 +1,229 @@
+// The port to the database: loads and saves rows, decides nothing. Two adapters, PostgreSQL and SQLite, held to one
+// conformance suite (tests/unit/store). A Store is one connection with plain blocking calls, for one thread at a time; each thread that
+// needs one opens its own. Every call ends within the deadline it was opened with, also against a frozen server.
+//
+// Errors of every call: kUnavailable (away, slow, refusing; reconnect and try later), kRefused (this database refuses this
+// daemon), and where named kData, kInDoubt, kNotFound. After kUnavailable or kInDoubt the Store must be thrown away.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "run/run.h"
+
+namespace run_recorder {
+
+// The ledger of SPEC section 2.4, as the database keeps it per recorder. consumed() + waiting = accepted.
+struct Ledger {
+  std::uint64_t applied = 0;
+  std::uint64_t duplicate = 0;
+  std::uint64_t dead_letters = 0;          // present now
+  std::uint64_t dead_letters_removed = 0;
+  std::uint64_t conflicts = 0;             // among applied
+  std::uint64_t consumed() const { return applied + duplicate + dead_letters + dead_letters_removed; }
+  bool operator==(const Ledger&) const = default;
+};
+
+struct RecorderSelf {
+  std::string id;           // the spool's id
+  std::string incarnation;  // the spool's current incarnation
+  std::string host;
+  std::string version;
+};
+
+// Where a recorder stands in this database.
+struct Standing {
+  bool known = false;  // this database has seen the recorder
+  Ledger ledger;
+  std::map<std::string, std::uint64_t> applied;  // incarnation id -> highest sequence number applied
+};
+
+struct RunChange {
+  Run after;                       // the whole row
+  std::int64_t expected_last_seq = 0;
+  bool insert = false;             // there must be no such row yet
+  bool fields_changed = false;     // see Transition
+  bool outcome_changed = false;
+};
+
+struct DeadLetter {
+  std::int64_t id = 0;             // the database's
+  std::string recorder;
+  std::string run_id;              // may be empty where not even that could be read
+  std::string type;
+  std::optional<std::string> event_id;
+  std::string record;              // the spool record's body (binary; kept as base64 or bytea)
+  std::string line;                // what the sender sent, for people
+  std::string sqlstate;
+  std::string reason;              // the database's own words
+  std::int64_t tries = 1;
+  std::optional<Timestamp> received_at;
+  std::optional<Timestamp> inserted_at;
+};
+
+// One transaction of the recorder: rows, history, dead letters, ledger and position together.
+struct BatchWrite {
+  std::vector<RunChange> runs;           // at most one per run
+  std::vector<HistoryEntry> history;
+  std::vector<DeadLetter> dead_letters;
+  std::vector<std::int64_t> retried;     // dead letters that this batch takes out again
+  std::string incarnation;               // whose position moves; empty: none does (a retry)
+  std::uint64_t from = 0;                // the position must be this (0 also where there is none)
+  std::uint64_t to = 0;
+  Ledger ledger;                         // the recorder's ledger after this batch
+};
+
+enum class Committed {
+  kYes,
+  kRaced,     // a row or a history entry was not as expected, nothing was written: load again and decide again
+  kMisplaced, // the position was not `from`, nothing was written: read standing() again
+};
+
+struct RunFilter {
+  std::vector<Status> statuses;
+  std::optional<std::string> council;
+  std::optional<std::int64_t> oban_job_id;
+  std::optional<std::string> pass;      // rows that this pass marked, whatever became of them
+  std::optional<Timestamp> since;       // inserted at or after
+  std::size_t limit = 100;
+  std::string cursor;                   // from RunPage::next; empty: the first page
+};
+struct RunPage {
+  std::vector<Run> runs;   // newest first (inserted_at, run_id descending); without input and result
+  std::string next;        // empty: no more
+};
+
+struct StoredEvent {
+  std::int64_t id = 0;
+  HistoryEntry entry;
+  std::optional<Timestamp> inserted_at;
+  std::string recorder;
+};
+struct EventPage {
+  std::vector<StoredEvent> events;  // by seq
+  std::string next;
+};
+
+struct RunningRow {
+  Run run;                               // without input, result, error
+  std::chrono::milliseconds silence{};   // since last_event_at (or updated_at), by the database's clock
+  std::optional<std::chrono::milliseconds> recorder_seen_ago;  // of run.recorder; empty: this database does not know it
+  bool dead_letter = false;              // an event of this run is a dead letter
+};
+
+struct StuckMark {
+  std::string run_id;
+  std::int64_t expected_last_seq = 0;
+  JsonText error;                        // the error object, also the payload of run_stuck
+  std::optional<std::string> job_state;  // oban_job_state_at_finalize
+};
+
+struct ReconciliationRow {
+  std::string pass_id;
+  std::string recorder;
+  std::string trigger;
+  Timestamp started_at{};
+  std::optional<Timestamp> finished_at;
+  JsonText report;
+};
+struct ReconciliationPage {
+  std::vector<ReconciliationRow> passes;  // newest first
+  std::string next;
+};
+struct DeadLetterPage {
+  std::vector<DeadLetter> dead_letters;   // oldest first
+  std::string next;
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // ---- the recorder's side: one transaction each
+  // Registers the recorder, or finds it; sets last seen.
+  virtual Result<Standing> standing(const RecorderSelf& self) = 0;
+  // Rows by run_id; missing ones are left out. With input, result, error.
+  virtual Result<std::vector<Run>> load(std::span<const std::string> run_ids) = 0;
+  // Which of these (run_id, event id) are already in the history. In no particular order.
+  virtual Result<std::vector<std::pair<std::string, std::string>>> known_events(
+      std::span<const std::pair<std::string, std::string>> ids) = 0;
+  // All or nothing. kData: the database refuses some row of it. kInDoubt: standing() of a new Store tells.
+  virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
+  // Sets this recorder's last seen to the database's now. Also after an empty hour.
+  virtual Result<void> heartbeat(const RecorderSelf& self) = 0;
+
+  // ---- looking
+  virtual Result<RunPage> list_runs(const RunFilter& filter) = 0;
+  virtual Result<std::optional<Run>> find_run(std::string_view run_id) = 0;
+  // kInvalid for a cursor that is none. after_seq: only later entries.
+  virtual Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) = 0;
+  // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at); bounded to 1,000;
+  // loops in the data end. Empty: no such run. Without input and result.
+  virtual Result<std::vector<Run>> chain(std::string_view run_id) = 0;
+  virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) = 0;
+  virtual Result<std::map<Status, std::uint64_t>> count_by_status() = 0;
+
+  // ---- dead letters
+  virtual Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) = 0;
+  virtual Result<std::optional<DeadLetter>> find_dead_letter(std::int64_t id) = 0;
+  // Moves its recorder's ledger from dead_letters to dead_letters_removed in the same transaction. False: no such.
+  virtual Result<bool> remove_dead_letter(std::int64_t id) = 0;
+
+  // ---- reconciling
+  virtual Result<Timestamp> database_now() = 0;
+  // How long the database server itself has been up; empty for SQLite.
+  virtual Result<std::optional<std::chrono::milliseconds>> server_age() = 0;
+  // Takes or renews the one lease of all passes on this database, with an expiry; false: another holds it.
+  virtual Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) = 0;
+  virtual Result<void> release_pass(std::string_view holder) = 0;
+  // `running` rows with run_id > after, by run_id, and only those whose last event was applied within [not_before, before].
+  virtual Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
+                                                       std::optional<Timestamp> not_before, Timestamp before) = 0;
+  // How many running rows have a last event later than `after` (the pass's deferred ones).
+  virtual Result<std::uint64_t> count_running_since(Timestamp after) = 0;
+  // One row whatever its status; empty: no such run.
+  virtual Result<std::optional<RunningRow>> running_row(std::string_view run_id) = 0;
+  // Marks each row that is still running with the expected last_seq: status, finalized_at, error, history. Returns the
+  // run_ids that were marked; the others moved meanwhile.
+  virtual Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
+                                                      std::span<const StuckMark> marks) = 0;
+  struct Undone {
+    std::uint64_t undone = 0;
+    std::uint64_t moved = 0;  // marked by the pass, but moved since
+  };
+  // kNotFound: no such pass. In bounded transactions.
+  virtual Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) = 0;
+  virtual Result<void> save_reconciliation(const ReconciliationRow& row) = 0;
+};
+
+struct StoreOptions {
+  std::string url;            // sqlite:PATH or a libpq URI
+  std::string table_prefix = "council_ex_";
+  std::chrono::milliseconds connect_timeout{5'000};  // per host
+  std::chrono::milliseconds deadline{30'000};        // of one call
+};
+
+// A connection to a database whose schema fits. kRefused where it does not (see migrate()).
+Result<std::unique_ptr<Store>> open_store(const StoreOptions& options);
+
+struct MigrationReport {
+  int schema_version = 0;             // after
+  std::vector<std::string> applied;   // names of the migrations applied now
+};
+// Brings the schema up to date under a lock (many daemons may start at once). With verify_only it changes nothing, and
+// kRefused says what is missing.
+Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only);
+// The SQL of all migrations for this url's database, with the prefix put in.
+std::string migration_sql(const StoreOptions& options);
+// The url without its password (user info and query), for messages.
+std::string redacted_url(std::string_view url);
+
+}  // namespace run_recorder
