@@ -1,0 +1,20 @@
+// Users and groups by name or number, as the configuration names them. May block (NSS); thread-safe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace run_recorder {
+
+// A name of the host's database, or a number. Empty where there is no such name.
+std::optional<uid_t> find_user(const std::string& name_or_number);
+std::optional<gid_t> find_group(const std::string& name_or_number);
+// "alice", or the number where it has no name.
+std::string user_name(uid_t uid);
+// All groups of a user, by the host's database.
+std::vector<gid_t> groups_of(uid_t uid);
+
+}  // namespace run_recorder

@@ -1,0 +1,35 @@
+// Addresses of databases: sqlite:PATH or a libpq URI (several hosts allowed), and keeping the passwords in them from
+// logs, messages and process lists. Pure, thread-safe.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace run_recorder {
+
+enum class DatabaseKind { kSqlite, kPostgres };
+
+// By the scheme: "sqlite:", "postgresql://" or "postgres://". Empty for anything else.
+std::optional<DatabaseKind> database_kind(std::string_view url);
+// What follows "sqlite:". Precondition: database_kind says kSqlite.
+std::string sqlite_path(std::string_view url);
+
+// What is wrong with a url, in words that quote nothing of it; empty where it is fine.
+std::optional<std::string> problem_of_url(std::string_view url);
+
+// The url with every password in it replaced by "***". Rather too much is hidden than too little.
+std::string redact_url(std::string_view url);
+bool has_password(std::string_view url);
+// A message of a driver with every password of the url, and the url itself, hidden.
+std::string without_password(std::string_view message, std::string_view url);
+// The libpq URI with the password added as a parameter.
+std::string with_password(std::string_view url, std::string_view password);
+
+// Overwrites passwords in the program's arguments in place, so that process lists do not show them: in what follows
+// --database-url and --reconcile-queue-url, up to "--". Copy the arguments before.
+void hide_passwords_in_arguments(int argc, char** argv);
+
+}  // namespace run_recorder
