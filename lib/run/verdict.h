@@ -38,6 +38,9 @@ struct RowFacts {
   ProcessEvidence worker = ProcessEvidence::kNone;
   ProcessEvidence sender = ProcessEvidence::kNone;
   bool connection_open = false;
+  std::string worker_text;             // the look at the worker in words; may be empty
+  std::string sender_text;
+  std::string recorder;                // the recorder that wrote it last, for the message
   bool queue_configured = false;
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::int32_t> attempt;  // only where events stated it

@@ -1,0 +1,246 @@
+#include "run/run.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kMaxNameBytes = 255;
+
+Error invalid(std::string message) { return Error{ErrorKind::kInvalid, std::move(message)}; }
+
+bool is_name(std::string_view text) { return !text.empty() && text.size() <= kMaxNameBytes; }
+
+bool is_terminal_event(EventKind kind) { return kind == EventKind::kCompleted || kind == EventKind::kFailed; }
+
+// The status an event asks for, whatever the row says; nothing where it asks for none (run_queued on a row).
+Status status_by(const Event& event) {
+  switch (event.kind) {
+    case EventKind::kQueued:
+      return Status::kQueued;
+    case EventKind::kStarted:
+      return Status::kRunning;
+    case EventKind::kCompleted:
+      return Status::kCompleted;
+    case EventKind::kFailed:
+      return event.cancelled ? Status::kCancelled : Status::kFailed;
+    case EventKind::kOther:
+      return Status::kRunning;
+  }
+  return Status::kRunning;
+}
+
+// The table of SPEC section 3: the status after event, where row is the status before (empty: no row).
+Status next_status(std::optional<Status> row, const Event& event) {
+  if (!row) return status_by(event);
+  switch (*row) {
+    case Status::kQueued:
+    case Status::kStuck:
+      return event.kind == EventKind::kQueued ? *row : status_by(event);
+    case Status::kRunning:
+      return is_terminal_event(event.kind) ? status_by(event) : Status::kRunning;
+    case Status::kCompleted:
+    case Status::kFailed:
+    case Status::kCancelled:
+      return *row;
+  }
+  return *row;
+}
+
+std::optional<JsonText> result_of(const Event& event) {
+  if (!event.result) return std::nullopt;
+  return as_map(*event.result);
+}
+
+std::optional<JsonText> error_of(const Event& event) {
+  if (event.kind != EventKind::kFailed || !event.errors) return std::nullopt;
+  return "{\"errors\":" + *event.errors + "}";
+}
+
+bool same_json(const std::optional<JsonText>& a, const std::optional<JsonText>& b) {
+  if (a.has_value() != b.has_value()) return false;
+  return !a || json_equal(*a, *b);
+}
+
+// What contradicts a row that is finished, or an attempt that was stated before. Empty: nothing.
+std::string conflict_with(const Run& row, const Event& event) {
+  if (is_finished(row.status)) {
+    if (event.kind == EventKind::kStarted) {
+      return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
+    }
+    if (is_terminal_event(event.kind)) {
+      const Status status = status_by(event);
+      if (status != row.status) return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
+      if (!same_json(result_of(event), row.result)) return "another result than the one recorded";
+      if (event.kind == EventKind::kFailed && !same_json(error_of(event), row.error)) {
+        return "other errors than the ones recorded";
+      }
+    }
+  }
+  if (event.attempt && row.attempt_given && *event.attempt != row.attempt) {
+    return fmt::format("attempt {} for a run recorded as attempt {}", *event.attempt, row.attempt);
+  }
+  return {};
+}
+
+bool council_known(const Run& row) { return row.council_given || row.council != "unknown"; }
+
+// Fields of run_queued and run_started that no event gave yet.
+RunAttributes missing_fields(const Run& row, const Event& event) {
+  RunAttributes attributes;
+  if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return attributes;
+  if (!council_known(row)) attributes.council = event.council;
+  if (!row.attempt_given && event.attempt) attributes.attempt = *event.attempt;
+  if (!row.parent_attempt_run_id) attributes.parent_attempt_run_id = event.parent_attempt_run_id;
+  if (!row.oban_job_id) attributes.oban_job_id = event.oban_job_id;
+  if (!row.input) attributes.input = event.input;
+  if (event.kind == EventKind::kStarted && !row.started_at) {
+    attributes.started_at = event.at ? *event.at : event.received_at;
+  }
+  return attributes;
+}
+
+bool any_field(const RunAttributes& attributes) {
+  return attributes.council || attributes.attempt || attributes.parent_attempt_run_id || attributes.oban_job_id ||
+         attributes.input || attributes.started_at;
+}
+
+HistoryEntry entry_of(const Event& event, std::int64_t seq, Effect effect) {
+  HistoryEntry entry;
+  entry.run_id = event.run_id;
+  entry.seq = seq;
+  entry.type = event.type;
+  entry.payload = event.payload;
+  entry.event_id = event.id;
+  entry.at = event.at;
+  entry.received_at = event.received_at;
+  entry.peer_uid = event.peer_uid;
+  entry.peer_pid = event.peer_pid;
+  entry.effect = effect;
+  return entry;
+}
+
+HistoryEntry revived_entry(const Run& row, const Event& event, Status after, std::int64_t seq) {
+  HistoryEntry entry;
+  entry.run_id = event.run_id;
+  entry.seq = seq;
+  entry.type = "run_revived";
+  entry.payload = fmt::format("{{\"from\":\"stuck\",\"to\":\"{}\",\"by\":{},\"pass_id\":{}}}", to_string(after),
+                              json_string(event.type), row.stuck_pass.empty() ? "null" : json_string(row.stuck_pass));
+  entry.received_at = event.received_at;
+  entry.effect = Effect::kRecorded;
+  return entry;
+}
+
+Result<void> validate(const Run& row) {
+  if (!is_name(row.run_id)) return invalid("run_id: 1 to 255 bytes are allowed");
+  if (!is_name(row.council)) return invalid("council: 1 to 255 bytes are allowed");
+  if (row.parent_attempt_run_id && !is_name(*row.parent_attempt_run_id)) {
+    return invalid("parent_attempt_run_id: 1 to 255 bytes are allowed");
+  }
+  if (row.oban_job_id && *row.oban_job_id < 1) return invalid("oban_job_id: 1 to 2^63-1 is allowed");
+  return {};
+}
+
+}  // namespace
+
+std::string_view to_string(Effect effect) {
+  switch (effect) {
+    case Effect::kApplied:
+      return "applied";
+    case Effect::kRecorded:
+      return "recorded";
+    case Effect::kConflict:
+      return "conflict";
+    case Effect::kRevived:
+      return "revived";
+  }
+  return "";
+}
+
+JsonText as_map(const JsonText& value) {
+  if (json_type(value) == JsonType::kObject) return value;
+  return "{\"value\":" + value + "}";
+}
+
+Result<Run> changeset(const Run& row, const RunAttributes& attributes) {
+  if (attributes.attempt &&
+      (*attributes.attempt < 1 || *attributes.attempt > std::numeric_limits<std::int32_t>::max())) {
+    return invalid("attempt: 1 to 2147483647 is allowed");
+  }
+  if (attributes.status && is_finished(row.status) && *attributes.status != row.status) {
+    return invalid(fmt::format("status: a run that is {} stays {}", to_string(row.status), to_string(row.status)));
+  }
+  if (attributes.error && json_type(*attributes.error) != JsonType::kObject) {
+    return invalid("error: an object is allowed");
+  }
+  Run after = row;
+  if (attributes.run_id) after.run_id = *attributes.run_id;
+  if (attributes.council) {
+    after.council = *attributes.council;
+    after.council_given = true;
+  }
+  if (attributes.status) after.status = *attributes.status;
+  if (attributes.attempt) {
+    after.attempt = static_cast<std::int32_t>(*attributes.attempt);
+    after.attempt_given = true;
+  }
+  if (attributes.parent_attempt_run_id) after.parent_attempt_run_id = attributes.parent_attempt_run_id;
+  if (attributes.oban_job_id) after.oban_job_id = attributes.oban_job_id;
+  if (attributes.oban_job_state_at_finalize) after.oban_job_state_at_finalize = attributes.oban_job_state_at_finalize;
+  if (attributes.input) after.input = as_map(*attributes.input);
+  if (attributes.result) after.result = as_map(*attributes.result);
+  if (attributes.error) after.error = attributes.error;
+  if (attributes.started_at) after.started_at = attributes.started_at;
+  if (attributes.finalized_at) after.finalized_at = attributes.finalized_at;
+  if (const auto valid = validate(after); !valid) return valid.error();
+  return after;
+}
+
+Transition apply(const Run* row, const Event& event, std::string_view recorder) {
+  Run before = row ? *row : Run{};
+  if (!row) before.run_id = event.run_id;
+  const Status status = next_status(row ? std::optional(row->status) : std::nullopt, event);
+  const bool status_changed = !row || status != row->status;
+  const bool revived = row && row->status == Status::kStuck && status != Status::kStuck;
+
+  Transition transition;
+  transition.inserted = !row;
+  if (row) transition.conflict = conflict_with(*row, event);
+  RunAttributes attributes = missing_fields(before, event);
+  transition.fields_changed = any_field(attributes);
+  if (revived) {
+    // The finding was wrong; so was the evidence that named this worker.
+    before.error.reset();
+    before.finalized_at.reset();
+    before.oban_job_state_at_finalize.reset();
+    before.worker_process.clear();
+  }
+  attributes.status = status;
+  if (status_changed && is_finished(status)) {
+    attributes.result = event.result;
+    attributes.error = error_of(event);
+    attributes.finalized_at = event.at ? *event.at : event.received_at;
+    transition.finalized = true;
+  }
+  transition.outcome_changed = revived || transition.finalized;
+  // Events were validated when they were decoded, so the change is valid by construction.
+  transition.after = changeset(before, attributes).value();
+
+  Run& after = transition.after;
+  after.recorder = std::string(recorder);
+  if (event.worker_pid) after.worker_process = event.worker_process;
+  after.sender_process = event.sender_process;
+  after.connection = event.connection;
+  Effect effect = Effect::kRecorded;
+  if (status_changed || transition.fields_changed) effect = Effect::kApplied;
+  if (!transition.conflict.empty()) effect = Effect::kConflict;
+  if (revived) effect = Effect::kRevived;
+  transition.history.push_back(entry_of(event, ++after.last_seq, effect));
+  if (revived) transition.history.push_back(revived_entry(*row, event, status, ++after.last_seq));
+  return transition;
+}
+
+}  // namespace run_recorder
