@@ -1,0 +1,234 @@
+"""An independent model of the state table (the contract's section 3), written from the contract and never from the code
+under test. Given the events of each run in the order they were applied, it says what the rows and the history must be, and
+compares that with a database.
+
+An event is the object that was sent. Where it has no `at`, its time is when it was received, which only the daemon knows:
+then the model knows that the column is set, not to what.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from harness import load_json, parse_time, same_json
+
+LIFECYCLE = ("run_queued", "run_started", "run_completed", "run_failed")
+FINISHED = ("completed", "failed", "cancelled")
+DEFAULT_EXCLUDED = ("member_token",)
+ENVELOPE = ("type", "run_id", "id", "at", "worker_pid")
+RECEIVED = object()  # a time that only the daemon knows
+
+
+def as_map(value):
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def is_cancelled(errors):
+    return any(error == "cancelled" or (isinstance(error, dict) and error.get("kind") == "cancelled") for error in errors)
+
+
+@dataclass
+class Entry:
+    type: str
+    payload: object  # None: not compared (the daemon's own entries)
+    effect: object   # None: not compared
+    event_id: object = None
+    at: object = None
+
+
+@dataclass
+class ModelRun:
+    run_id: str
+    status: str = ""  # empty: there is no row yet
+    council: str = "unknown"
+    attempt: int = 1
+    attempt_given: bool = False
+    council_given: bool = False
+    parent_attempt_run_id: object = None
+    oban_job_id: object = None
+    input: object = None
+    result: object = None
+    error: object = None
+    started_at: object = None
+    finalized_at: object = None
+    history: list = field(default_factory=list)
+    ids: set = field(default_factory=set)
+    duplicates: int = 0
+    conflicts: int = 0
+
+
+def payload_of(event):
+    if event["type"] in LIFECYCLE:
+        return {key: value for key, value in event.items() if key not in ENVELOPE}
+    rest = {key: value for key, value in event.items() if key not in ENVELOPE and key != "payload"}
+    return {**event.get("payload", {}), **rest}
+
+
+class Oracle:
+    def __init__(self, excluded=DEFAULT_EXCLUDED):
+        self.runs = {}
+        self.excluded = excluded
+        self.excluded_count = 0
+
+    def apply_all(self, events):
+        for event in events:
+            self.apply(event)
+        return self
+
+    def apply(self, event):
+        """The effect of one accepted event."""
+        kind = event["type"]
+        if kind in self.excluded and kind not in LIFECYCLE:
+            self.excluded_count += 1
+            return
+        run = self.runs.setdefault(event["run_id"], ModelRun(event["run_id"]))
+        if "id" in event:
+            if event["id"] in run.ids:
+                run.duplicates += 1
+                return
+            run.ids.add(event["id"])
+        before = run.status
+        changed = conflict = False
+        revived = False
+        if kind in ("run_queued", "run_started"):
+            filled, conflict = self._fill(run, event)
+            changed = filled
+        if kind == "run_queued":
+            if before == "":
+                run.status = "queued"
+        elif kind in ("run_completed", "run_failed"):
+            conflict, revived = self._terminal(run, event)
+        elif before in ("", "queued", "stuck"):
+            revived = before == "stuck"
+            if revived:
+                run.error = run.finalized_at = None
+            run.status = "running"
+        elif kind == "run_started" and before in FINISHED:
+            conflict = True
+        changed = changed or run.status != before
+        run.conflicts += conflict
+        effect = "revived" if revived else "conflict" if conflict else "applied" if changed else "recorded"
+        run.history.append(Entry(kind, payload_of(event), effect, event.get("id"), event.get("at")))
+        if revived:
+            run.history.append(Entry("run_revived", None, None))
+
+    def stuck(self, run_id):
+        """Reconciliation marked the run."""
+        run = self.runs[run_id]
+        assert run.status == "running"
+        run.status = "stuck"
+        run.finalized_at = RECEIVED
+        run.history.append(Entry("run_stuck", None, None))
+
+    @staticmethod
+    def _fill(run, event):
+        """Fills what no event gave yet. Returns (something was filled, the attempt contradicts)."""
+        filled = conflict = False
+        if "council" in event and not run.council_given:
+            run.council, run.council_given, filled = event["council"], True, True
+        if "attempt" in event:
+            if not run.attempt_given:
+                run.attempt, run.attempt_given, filled = event["attempt"], True, True
+            elif run.attempt != event["attempt"]:
+                conflict = True
+        for name in ("parent_attempt_run_id", "oban_job_id"):
+            if name in event and getattr(run, name) is None:
+                setattr(run, name, event[name])
+                filled = True
+        if "input" in event and run.input is None:
+            run.input, filled = as_map(event["input"]), True
+        if event["type"] == "run_started" and run.started_at is None:
+            run.started_at, filled = event.get("at", RECEIVED), True
+        return filled, conflict
+
+    @staticmethod
+    def _terminal(run, event):
+        """Returns (conflict, revived)."""
+        errors = event.get("errors") if event["type"] == "run_failed" else None
+        if event["type"] == "run_completed":
+            status = "completed"
+        else:
+            status = "cancelled" if errors is not None and is_cancelled(errors) else "failed"
+        result = as_map(event["result"]) if "result" in event else None
+        error = None if errors is None else {"errors": errors}
+        if run.status in FINISHED:
+            same = run.status == status and same_json(run.result, result) and same_json(run.error, error)
+            return not same, False
+        revived = run.status == "stuck"
+        run.status, run.result, run.error = status, result, error
+        run.finalized_at = event.get("at", RECEIVED)
+        return False, revived
+
+    # ---- comparing with a database
+
+    def check(self, test, database, prefix="council_ex_", subset=False):
+        """Every row, every seq, every payload. With subset, rows of other runs may be there too."""
+        rows, histories = database.runs(prefix), database.events(prefix)
+        if not subset:
+            test.assertEqual(sorted(rows), sorted(self.runs), "the runs that have a row")
+            test.assertEqual(sorted(histories), sorted(self.runs), "the runs that have a history")
+        for run_id, run in self.runs.items():
+            self._check_row(test, run, rows[run_id])
+            self._check_history(test, run, histories.get(run_id, []))
+
+    def _check_row(self, test, run, row):
+        def differs(name, expected):
+            return f"{run.run_id}: {name} is {row[name]!r}, must be {expected!r}"
+        for name in ("status", "council", "attempt", "parent_attempt_run_id", "oban_job_id"):
+            test.assertTrue(same_json(row[name], getattr(run, name)), differs(name, getattr(run, name)))
+        for name in ("input", "result") + (() if run.status == "stuck" else ("error",)):
+            test.assertTrue(same_json(row[name], exact(getattr(run, name))), differs(name, getattr(run, name)))
+        for name in ("started_at", "finalized_at"):
+            expected = getattr(run, name)
+            if expected is RECEIVED:
+                test.assertIsNotNone(row[name], differs(name, "set"))
+            else:
+                test.assertEqual(parse_time(row[name]), parse_time(expected), differs(name, expected))
+        test.assertIsNotNone(row["inserted_at"])
+        test.assertIsNotNone(row["updated_at"])
+
+    @staticmethod
+    def _check_history(test, run, entries):
+        where = f"history of {run.run_id}"
+        test.assertEqual([entry["type"] for entry in entries], [entry.type for entry in run.history], where)
+        test.assertEqual([int(entry["seq"]) for entry in entries], list(range(1, len(run.history) + 1)), where)
+        for found, expected in zip(entries, run.history):
+            at = f"{where}, seq {found['seq']}, {expected.type}"
+            if expected.payload is not None:
+                test.assertTrue(same_json(found["payload"], exact(expected.payload)),
+                                f"{at}: payload is {found['payload']!r}, must be {expected.payload!r}")
+            if expected.effect is not None:
+                test.assertEqual(found["effect"], expected.effect, at)
+                test.assertEqual(found["event_id"], expected.event_id, at)
+                if expected.at is not None:
+                    test.assertEqual(parse_time(found["at"]), parse_time(expected.at), at)
+
+    def totals(self):
+        """applied and duplicate, as the ledger of one recorder that started with an empty database must show them."""
+        return {
+            "applied": sum(sum(entry.type not in ("run_stuck", "run_revived") for entry in run.history)
+                           for run in self.runs.values()),
+            "duplicate": sum(run.duplicates for run in self.runs.values()),
+            "excluded": self.excluded_count,
+        }
+
+
+def exact(value):
+    """Python's floats as the decimals they were sent as."""
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, dict):
+        return {key: exact(element) for key, element in value.items()}
+    if isinstance(value, list):
+        return [exact(element) for element in value]
+    return value
+
+
+def accepted_prefix(sent, stored_ids):
+    """How many of a connection's events (all with ids) were stored, which must be an unbroken beginning of what was sent."""
+    present = [event["id"] in stored_ids for event in sent]
+    count = sum(present)
+    assert all(present[:count]), "an event is missing although a later one of the same connection was stored"
+    return count
+
+
+__all__ = ["Oracle", "accepted_prefix", "exact", "load_json"]
