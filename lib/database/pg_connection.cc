@@ -1,0 +1,260 @@
+#include "database/pg_connection.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <libpq-fe.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/time.h"
+#include "base/url.h"
+#include "database/pg_watchdog.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kMaxMessageBytes = 2'000;
+constexpr std::chrono::seconds kMinConnectTimeout{2};
+
+// The server's words on one line: several lines are joined, white space at the ends is cut, and the length is
+// bounded.
+std::string one_line(std::string_view message) {
+  std::string line;
+  for (const char c : message) {
+    if (c != '\n') {
+      line += c == '\t' ? ' ' : c;
+    } else if (!line.empty() && !line.ends_with("; ")) {
+      line += "; ";
+    }
+  }
+  while (line.ends_with(' ') || line.ends_with(';')) line.pop_back();
+  if (line.size() > kMaxMessageBytes) {
+    std::size_t end = kMaxMessageBytes;
+    while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xC0U) == 0x80U) --end;
+    line.resize(end);
+    line += "…";
+  }
+  return line;
+}
+
+// A value in the key=value form of a connection string.
+std::string quoted(std::string_view value) {
+  std::string text = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') text += '\\';
+    text += c;
+  }
+  return text + "'";
+}
+
+struct OptionsFree {
+  void operator()(PQconninfoOption* options) const { PQconninfoFree(options); }
+};
+
+// The url as a key=value string with what every connection of ours needs. What the url says about a time limit or a
+// name wins; the encoding does not, because all our text is UTF-8.
+Result<std::string> connection_string(const PgOptions& options) {
+  char* complaint = nullptr;
+  const std::unique_ptr<PQconninfoOption, OptionsFree> parsed(PQconninfoParse(options.url.c_str(), &complaint));
+  // The complaint may quote any part of the url, a password with an unescaped "@" or "/" included.
+  if (complaint) PQfreemem(complaint);
+  if (!parsed) {
+    return Error{
+        ErrorKind::kInvalid,
+        "the database url is no PostgreSQL URI; allowed is postgresql://user:password@host:port/database?options, "
+        "with special characters written as %XX"};
+  }
+  const auto timeout = std::max(kMinConnectTimeout, std::chrono::ceil<std::chrono::seconds>(options.connect_timeout));
+  std::string text = "fallback_application_name='run-recorder' client_encoding='UTF8'";
+  bool timeout_given = false;
+  for (const PQconninfoOption* option = parsed.get(); option->keyword; ++option) {
+    const std::string_view keyword = option->keyword;
+    if (!option->val || keyword == "client_encoding" || keyword == "fallback_application_name") continue;
+    if (keyword == "connect_timeout") timeout_given = true;
+    text += fmt::format(" {}={}", keyword, quoted(option->val));
+  }
+  if (!timeout_given) text += fmt::format(" connect_timeout={}", timeout.count());
+  return text;
+}
+
+std::string_view sqlstate_class(std::string_view sqlstate) {
+  return sqlstate.substr(0, 2);
+}
+
+// Whether an error that answered COMMIT says for certain that nothing was committed.
+bool surely_rolled_back(std::string_view sqlstate) {
+  if (sqlstate.empty()) return false;
+  const std::string_view group = sqlstate_class(sqlstate);
+  return group != "08" && group != "57" && group != "58" && group != "XX";
+}
+
+Error unavailable(std::string message) {
+  return Error{ErrorKind::kUnavailable, std::move(message)};
+}
+
+}  // namespace
+
+ErrorKind kind_of_sqlstate(std::string_view sqlstate) {
+  const std::string_view group = sqlstate_class(sqlstate);
+  if (group == "22" || group == "23" || group == "P0") return ErrorKind::kData;
+  return ErrorKind::kUnavailable;
+}
+
+// Everything that libpqxx sees of a connection; its order is also the order of construction.
+class PgConnection::Session {
+ public:
+  explicit Session(const std::string& options) : connection(options), quiet(connection) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    connection.inhibit_reactivation(true);
+#pragma GCC diagnostic pop
+    watched_socket = ::fcntl(connection.sock(), F_DUPFD_CLOEXEC, 0);
+    work.emplace(connection);
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session() {
+    work.reset();
+    if (watched_socket >= 0) ::close(watched_socket);
+  }
+
+  pqxx::connection connection;
+  pqxx::quiet_errorhandler quiet;  // notices would go to stderr
+  // Transactions are begun and ended by statements of our own, so that no round trip is hidden.
+  std::optional<pqxx::nontransaction> work;
+  int watched_socket = -1;
+  std::uint64_t ticket = 0;  // of the watchdog, while a deadline runs
+  bool transaction_failed = false;
+};
+
+Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& options) {
+  const Result<std::string> text = connection_string(options);
+  if (!text) return text.error();
+  const auto failed = [&](std::string_view why) {
+    return unavailable("cannot connect to the database: " + without_password(one_line(why), options.url));
+  };
+  try {
+    auto session = std::make_unique<Session>(*text);
+    if (session->watched_socket < 0) return failed("no file descriptor is left");
+    return std::unique_ptr<PgConnection>(new PgConnection(std::move(session), options.deadline));
+  } catch (const std::exception& error) {
+    return failed(error.what());
+  }
+}
+
+PgConnection::PgConnection(std::unique_ptr<Session> session, std::chrono::milliseconds deadline)
+    : session_(std::move(session)), deadline_ms_(deadline), server_version_(session_->connection.server_version()) {}
+
+PgConnection::~PgConnection() {
+  // Saying goodbye may block as any other call.
+  const Deadline deadline(*this);
+  session_->work.reset();
+  session_->connection.disconnect();
+}
+
+bool PgConnection::broken() const {
+  return !session_->connection.is_open();
+}
+
+int PgConnection::backend_pid() const {
+  return session_->connection.backendpid();
+}
+
+PgConnection::Deadline::Deadline(PgConnection& connection)
+    : connection_(connection), outermost_(connection.session_->ticket == 0) {
+  Session& session = *connection_.session_;
+  if (outermost_) session.ticket = PgWatchdog::shared().arm(session.watched_socket, connection_.deadline_ms_);
+}
+
+PgConnection::Deadline::~Deadline() {
+  if (!outermost_) return;
+  Session& session = *connection_.session_;
+  PgWatchdog::shared().disarm(session.ticket);
+  session.ticket = 0;
+}
+
+Error PgConnection::lost_or(ErrorKind kind, std::string_view sqlstate, std::string_view message) const {
+  std::string words = one_line(message);
+  if (broken()) {
+    kind = ErrorKind::kUnavailable;
+    if (session_->ticket && PgWatchdog::shared().fired(session_->ticket)) {
+      words = fmt::format("the database did not answer within {}", format_duration(deadline_ms_));
+    } else if (sqlstate.empty()) {
+      words = "the connection to the database broke: " + words;
+    }
+  }
+  return Error{kind, std::move(words), std::string(sqlstate)};
+}
+
+template <class Call>
+auto PgConnection::guarded(Call&& call) -> Result<decltype(call())> {
+  const Deadline deadline(*this);
+  const auto failed = [this](std::string_view sqlstate, const char* what) {
+    session_->transaction_failed = true;
+    return lost_or(kind_of_sqlstate(sqlstate), sqlstate, what);
+  };
+  try {
+    return call();
+  } catch (const pqxx::sql_error& error) {
+    return failed(error.sqlstate(), error.what());
+  } catch (const pqxx::serialization_failure& error) {
+    return failed("40001", error.what());
+  } catch (const pqxx::deadlock_detected& error) {
+    return failed("40P01", error.what());
+  } catch (const std::exception& error) {
+    return failed({}, error.what());
+  }
+}
+
+Result<pqxx::result> PgConnection::exec(const std::string& statement, std::initializer_list<PgParam> params) {
+  std::vector<const char*> texts;
+  texts.reserve(params.size());
+  for (const PgParam& param : params) texts.push_back(param.c_str());
+  return guarded([&] {
+    return session_->work->exec_params(statement, pqxx::prepare::make_dynamic_params(texts.begin(), texts.end()));
+  });
+}
+
+Result<void> PgConnection::exec_script(const std::string& statements) {
+  const Result<pqxx::result> done = guarded([&] { return session_->work->exec(statements); });
+  if (!done) return done.error();
+  return {};
+}
+
+Result<void> PgConnection::begin() {
+  session_->transaction_failed = false;
+  const Result<pqxx::result> begun = exec("BEGIN");
+  if (!begun) return begun.error();
+  return {};
+}
+
+Result<void> PgConnection::commit() {
+  if (session_->transaction_failed) {
+    rollback();
+    return Error{ErrorKind::kInternal, "a transaction with a failed statement cannot be committed"};
+  }
+  const Result<pqxx::result> committed = exec("COMMIT");
+  if (committed) return {};
+  Error error = committed.error();
+  if (broken() || !surely_rolled_back(error.sqlstate)) {
+    error.kind = ErrorKind::kInDoubt;
+    error.message = "the outcome of a COMMIT is not known: " + error.message;
+  }
+  return error;
+}
+
+void PgConnection::rollback() {
+  if (broken()) return;
+  // Where this fails the connection is broken, and the server rolls back by itself.
+  static_cast<void>(exec("ROLLBACK"));
+}
+
+Result<PgTransaction> PgTransaction::begin(PgConnection& connection) {
+  const Result<void> begun = connection.begin();
+  if (!begun) return begun.error();
+  return PgTransaction(connection);
+}
+
+}  // namespace run_recorder

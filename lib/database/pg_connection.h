@@ -1,0 +1,121 @@
+// One connection to PostgreSQL: the only place that knows libpqxx's exceptions, and the one that makes sure that no
+// call outlives its deadline, not even against a frozen server. Blocking; one thread at a time. A connection that
+// broke is thrown away, it never reconnects by itself.
+//
+// Made for poolers in transaction mode: no prepared statements, no SET, no LISTEN, no session locks; what a statement
+// needs of the session (time zone, date style) it must state itself.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/result.h"
+
+namespace run_recorder {
+
+// What a SQLSTATE means for the caller: classes 22, 23 and P0 are kData (the database refuses this very data),
+// everything else is kUnavailable (it may work later). An empty one is kUnavailable.
+ErrorKind kind_of_sqlstate(std::string_view sqlstate);
+
+// A statement's parameter, sent as text; NULL where empty.
+class PgParam {
+ public:
+  PgParam(std::nullopt_t) {}
+  PgParam(const char* text) : text_(text) {}
+  PgParam(std::string_view text) : text_(text) {}
+  PgParam(const std::string& text) : text_(text) {}
+  template <std::integral Number>
+  PgParam(Number number) : text_(std::to_string(number)) {}
+  PgParam(bool value) : text_(value ? "true" : "false") {}
+  template <class Value>
+  PgParam(const std::optional<Value>& value) {
+    if (value) *this = PgParam(*value);
+  }
+  const char* c_str() const { return text_ ? text_->c_str() : nullptr; }
+
+ private:
+  std::optional<std::string> text_;
+};
+
+struct PgOptions {
+  std::string url;                                   // a libpq URI or its key=value form
+  std::chrono::milliseconds connect_timeout{5'000};  // per host; whole seconds, at least 2 (libpq's rule)
+  std::chrono::milliseconds deadline{30'000};        // of one call, see Deadline
+};
+
+class PgConnection {
+ public:
+  // Errors: kInvalid (the url is no libpq URI; the message never repeats it), kUnavailable.
+  static Result<std::unique_ptr<PgConnection>> connect(const PgOptions& options);
+  PgConnection(const PgConnection&) = delete;
+  PgConnection& operator=(const PgConnection&) = delete;
+  ~PgConnection();
+
+  // One statement. Outside of begin() … commit() it is a transaction of its own. Errors: kData, kUnavailable, with
+  // the SQLSTATE where the server said one. Inside of a transaction any error leaves it to be rolled back.
+  Result<pqxx::result> exec(const std::string& statement, std::initializer_list<PgParam> params = {});
+  // Several statements separated by semicolons, without parameters.
+  Result<void> exec_script(const std::string& statements);
+
+  Result<void> begin();
+  // kInDoubt: COMMIT was sent and its outcome is not known. Any other error: nothing was committed.
+  Result<void> commit();
+  // Where the connection broke the server has rolled back by itself, and nothing is sent.
+  void rollback();
+
+  // After a break every call fails with kUnavailable.
+  bool broken() const;
+  int server_version() const { return server_version_; }  // as 150004
+  int backend_pid() const;
+
+  // All calls while this object lives share one deadline, counted from its construction. Nested ones change nothing.
+  // A call without one has the whole deadline for itself.
+  class Deadline {
+   public:
+    explicit Deadline(PgConnection& connection);
+    Deadline(const Deadline&) = delete;
+    Deadline& operator=(const Deadline&) = delete;
+    ~Deadline();
+
+   private:
+    PgConnection& connection_;
+    bool outermost_;
+  };
+
+ private:
+  class Session;
+  explicit PgConnection(std::unique_ptr<Session> session, std::chrono::milliseconds deadline);
+  template <class Call>
+  auto guarded(Call&& call) -> Result<decltype(call())>;
+  Error lost_or(ErrorKind kind, std::string_view sqlstate, std::string_view message) const;
+
+  std::unique_ptr<Session> session_;
+  std::chrono::milliseconds deadline_ms_;
+  int server_version_ = 0;
+};
+
+// BEGIN … COMMIT, rolled back when it goes out of scope without commit().
+class PgTransaction {
+ public:
+  static Result<PgTransaction> begin(PgConnection& connection);
+  PgTransaction(PgTransaction&& other) noexcept : connection_(std::exchange(other.connection_, nullptr)) {}
+  PgTransaction& operator=(PgTransaction&&) = delete;
+  ~PgTransaction() {
+    if (connection_) connection_->rollback();
+  }
+  Result<void> commit() { return std::exchange(connection_, nullptr)->commit(); }
+
+ private:
+  explicit PgTransaction(PgConnection& connection) : connection_(&connection) {}
+  PgConnection* connection_;
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,76 @@
+#include "database/pg_watchdog.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+namespace run_recorder {
+
+PgWatchdog& PgWatchdog::shared() {
+  static PgWatchdog watchdog;
+  return watchdog;
+}
+
+PgWatchdog::~PgWatchdog() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::uint64_t PgWatchdog::arm(int socket, std::chrono::milliseconds after) {
+  const std::lock_guard lock(mutex_);
+  if (!thread_.joinable()) start();
+  const Clock::time_point deadline = Clock::now() + after;
+  watched_.emplace(++last_ticket_, Watched{socket, deadline, false});
+  if (deadline < sleeping_until_) wake_.notify_all();
+  return last_ticket_;
+}
+
+void PgWatchdog::disarm(std::uint64_t ticket) {
+  const std::lock_guard lock(mutex_);
+  watched_.erase(ticket);
+}
+
+bool PgWatchdog::fired(std::uint64_t ticket) {
+  const std::lock_guard lock(mutex_);
+  const auto found = watched_.find(ticket);
+  return found != watched_.end() && found->second.fired;
+}
+
+void PgWatchdog::start() {
+  // Signals belong to the threads that wait for them.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void PgWatchdog::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const Clock::time_point now = Clock::now();
+    sleeping_until_ = Clock::time_point::max();
+    for (auto& [ticket, watched] : watched_) {
+      if (watched.fired) continue;
+      if (watched.deadline <= now) {
+        watched.fired = true;
+        ::shutdown(watched.socket, SHUT_RDWR);
+      } else {
+        sleeping_until_ = std::min(sleeping_until_, watched.deadline);
+      }
+    }
+    if (sleeping_until_ == Clock::time_point::max()) {
+      wake_.wait(lock);
+    } else {
+      wake_.wait_until(lock, sleeping_until_);
+    }
+  }
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,50 @@
+// Ends calls on sockets that wait for a server that never answers: libpq has no deadline of its own. One thread for
+// the whole process, started with the first deadline; it sleeps until the earliest one. Safe from any thread.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <thread>
+
+namespace run_recorder {
+
+class PgWatchdog {
+ public:
+  static PgWatchdog& shared();
+  PgWatchdog() = default;
+  PgWatchdog(const PgWatchdog&) = delete;
+  PgWatchdog& operator=(const PgWatchdog&) = delete;
+  ~PgWatchdog();
+
+  // Shuts the socket down once `after` has passed. The descriptor must stay open until disarm() has returned: give a
+  // duplicate that is the caller's own, because libpq closes its descriptor by itself when a connection breaks.
+  std::uint64_t arm(int socket, std::chrono::milliseconds after);
+  // The descriptor is not touched after this.
+  void disarm(std::uint64_t ticket);
+  // Whether it had to act.
+  bool fired(std::uint64_t ticket);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Watched {
+    int socket = -1;
+    Clock::time_point deadline{};
+    bool fired = false;
+  };
+  void start();
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  // Guarded by mutex_.
+  std::map<std::uint64_t, Watched> watched_;
+  std::uint64_t last_ticket_ = 0;
+  Clock::time_point sleeping_until_ = Clock::time_point::max();
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace run_recorder
