@@ -1,0 +1,150 @@
+// The event socket: workers connect, send lines, and get an answer once what they sent is on disk (SPEC section 4).
+//
+// Threads: two of its own. One runs every session (they are coroutines; none of them ever waits for the database, the
+// disk or a peer that does not read); the other appends to the spool, one sync for all that wait. start() and stop()
+// belong to the thread that owns the server; everything else is safe from any thread.
+//
+// Every quantity that a peer could make grow has a limit here: ServerBounds and ServerLimits.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "protocol/protocol.h"
+#include "run/event.h"
+#include "spool/spool.h"
+
+namespace run_recorder {
+
+// What a reload may change; it holds for lines that begin and peers that connect afterwards.
+struct ServerLimits {
+  std::size_t line_bytes = 1 << 20;
+  std::size_t depth = 64;
+  std::size_t connections = 1024;
+  TypeFilter filter;
+  // Names or numbers. Both empty: every peer that the socket's mode lets in may send. Else the peer's user must be
+  // one of the users, or one of its groups (the supplementary ones too) one of the groups; there is no exemption for
+  // root.
+  std::vector<std::string> allow_users;
+  std::vector<std::string> allow_groups;
+};
+
+// Not configurable; a parameter so that tests can reach them.
+struct ServerBounds {
+  std::size_t turn_bytes = 16 << 10;       // one session's share of the I/O thread before the others have theirs
+  std::size_t partial_bytes = 4 << 10;     // of an unfinished line kept by the session itself
+  std::size_t pool_bytes = 16 << 20;       // for all unfinished lines that are longer (at least one of line_bytes)
+  std::chrono::milliseconds stall{5'000};  // a longer line that does not grow for this long is refused
+  std::size_t session_waiting_bytes = 256 << 10;  // of one session, handed to the spool and not yet durable
+  std::size_t waiting_bytes = 8 << 20;            // of all sessions together
+  std::size_t commit_bytes = 1 << 20;             // appended with one sync
+  std::size_t unread_bytes = 64 << 10;            // errors that the peer does not read
+  std::chrono::milliseconds unread_grace{200};    // and for how long it may take nothing before it is closed
+  std::size_t lingering = 64;                     // refused peers that are given time to read why
+  std::chrono::milliseconds linger{1'000};
+};
+
+struct ServerOptions {
+  std::filesystem::path path;
+  mode_t mode = 0660;
+  std::string group;   // name or number; empty: the process's own
+  int listen_fd = -1;  // a listening socket from the service manager; path, mode and group are then its affair
+  ServerLimits limits;
+  ServerBounds bounds;
+};
+
+// An event that is durable, on its way to the recorder.
+struct Accepted {
+  std::uint64_t seq = 0;  // of its record in the spool
+  Event event;
+  std::size_t bytes = 0;  // memory it takes, roughly
+};
+
+// A snapshot; all numbers count from start().
+struct ServerCounters {
+  std::uint64_t connections_open = 0;
+  std::uint64_t connections_total = 0;  // that became sessions
+  std::uint64_t connections_forbidden = 0;
+  std::uint64_t connections_over_limit = 0;  // one too many, or no file descriptor left
+  std::uint64_t connections_limit = 0;       // as it is in effect
+  std::uint64_t closed_unread = 0;           // closed because the peer did not read its errors
+  std::uint64_t lines = 0;                   // blank ones too
+  std::uint64_t accepted = 0;
+  std::uint64_t excluded = 0;
+  std::array<std::uint64_t, 7> refused{};  // lines, by RefusalCode in its order
+  // Accepted events by type: the first kTypes types seen, all others under "other".
+  static constexpr std::size_t kTypes = 64;
+  std::map<std::string, std::uint64_t, std::less<>> types;
+
+  // From reading an accepted event to handing its acknowledgement to the kernel. Not cumulative; the last counts all
+  // longer ones.
+  static constexpr std::array<std::chrono::microseconds, 14> kAckBounds{
+      std::chrono::microseconds{100},       std::chrono::microseconds{250},      std::chrono::microseconds{500},
+      std::chrono::microseconds{1'000},     std::chrono::microseconds{2'500},    std::chrono::microseconds{5'000},
+      std::chrono::microseconds{10'000},    std::chrono::microseconds{25'000},   std::chrono::microseconds{50'000},
+      std::chrono::microseconds{100'000},   std::chrono::microseconds{250'000},  std::chrono::microseconds{500'000},
+      std::chrono::microseconds{1'000'000}, std::chrono::microseconds{5'000'000}};
+  std::array<std::uint64_t, kAckBounds.size() + 1> ack_buckets{};
+  std::chrono::microseconds ack_sum{};
+
+  // Memory that grows with what peers do.
+  std::uint64_t pool_bytes = 0;     // shares of long unfinished lines
+  std::uint64_t waiting_bytes = 0;  // handed to the spool, not yet durable
+  // The last append failed and so did every event since; empty while the spool takes events.
+  std::string spool_failure;
+};
+
+class EventServer {
+ public:
+  // Called on the thread that appends, after the records are durable and before anybody is told so, in the order of
+  // their sequence numbers, without gaps. It must not block for long and must not throw.
+  using OnAccepted = std::function<void(std::vector<Accepted>&&)>;
+
+  EventServer(ServerOptions options, Spool& spool, WallClock clock, OnAccepted on_accepted);
+  // Stops at once when stop() was not called.
+  ~EventServer();
+  EventServer(const EventServer&) = delete;
+  EventServer& operator=(const EventServer&) = delete;
+
+  // Binds, listens, starts the threads. StartError: 69 when the path is taken (by a live listener, a file that is no
+  // socket, a symbolic link) or cannot be used, 78 when a user or group is unknown or the path too long for a socket.
+  // A socket nobody listens on is replaced. A missing folder is made, 0755.
+  void start();
+
+  // Accepts and reads nothing more, waits until everything that was read as complete lines is durable and answered,
+  // but at most `within` (or as long as one append takes), then closes all connections and removes the socket, if it
+  // is still its own.
+  void stop(std::chrono::milliseconds within);
+
+  // An identity as in Event::connection.
+  bool connection_open(std::string_view connection) const;
+
+  ServerCounters counters() const;
+
+  // Changes nothing when it fails (kInvalid: a user or group is unknown). It takes effect soon after.
+  Result<void> reconfigure(const ServerLimits& limits);
+
+  // For the watchdog: the sessions' thread answers within that time. False before start() and after stop().
+  bool responds(std::chrono::milliseconds within) const;
+  // Since when the thread that appends has been busy with the same append; zero while it waits for work.
+  std::chrono::milliseconds appending_for() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace run_recorder
