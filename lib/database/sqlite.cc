@@ -1,0 +1,385 @@
+#include "database/sqlite.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace run_recorder {
+
+namespace {
+
+// A long statement looks at the clock this often, in SQLite's own instructions: every few hundred microseconds.
+constexpr int kProgressInstructions = 20'000;
+// Pages (4 KiB each) the WAL may hold before they are copied into the database: larger means that a page that many
+// batches change is copied and synced once, smaller means a smaller file.
+constexpr int kWalPages = 4'000;
+constexpr int kWalFileBytes = 64 << 20;
+constexpr int kCacheKiB = 4'096;
+// The daemon's own tables hold what jobs were given and returned: the owner writes, the group may read.
+constexpr mode_t kFileMode = 0640;
+constexpr mode_t kFolderMode = 0700;
+
+bool is_permission(int error_number) {
+  return error_number == EACCES || error_number == EPERM;
+}
+
+Error file_error(ErrorKind kind, const std::string& path, std::string_view what) {
+  return Error{kind, fmt::format("SQLite file {}: {}", path, what)};
+}
+
+Error file_errno(const std::string& path, int error_number) {
+  return file_error(is_permission(error_number) ? ErrorKind::kRefused : ErrorKind::kUnavailable, path,
+                    errno_words(error_number));
+}
+
+// Makes the file, empty, where there is none. An existing one is not even opened: closing a descriptor of it would
+// drop the locks that other connections of this process hold.
+Result<void> create_file(const std::string& path) {
+  const auto folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty()) {
+    if (auto made = make_directories(folder, kFolderMode); !made) {
+      const Error error = made.error();
+      return file_error(error.kind == ErrorKind::kDenied ? ErrorKind::kRefused : ErrorKind::kUnavailable, path,
+                        error.message);
+    }
+  }
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kFileMode);
+  if (fd >= 0) {
+    ::close(fd);
+    return {};
+  }
+  if (errno == EEXIST) return {};
+  return file_errno(path, errno);
+}
+
+// What can be said without SQLite: its own message for all of this is "unable to open database file".
+Result<void> check_is_file(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) {
+      return file_error(ErrorKind::kRefused, path, "there is no such file; run-recorderd --migrate makes it");
+    }
+    return file_errno(path, errno);
+  }
+  if (!S_ISREG(status.st_mode)) return file_error(ErrorKind::kRefused, path, "this is no regular file");
+  return {};
+}
+
+}  // namespace
+
+ErrorKind kind_of_sqlite_code(int code) {
+  switch (code & 0xff) {
+    case SQLITE_CONSTRAINT:
+    case SQLITE_TOOBIG:
+    case SQLITE_MISMATCH:
+      return ErrorKind::kData;
+    default:
+      return ErrorKind::kUnavailable;
+  }
+}
+
+std::optional<Timestamp> parse_sqlite_time(std::string_view text) {
+  if (auto time = parse_rfc3339(text)) return time;
+  return parse_rfc3339(std::string(text) + "Z");
+}
+
+// ---- statements
+
+void SqliteStatement::bind(int index, std::nullopt_t) {
+  const int code = sqlite3_bind_null(handle_.get(), index);
+  if (code != SQLITE_OK) bind_error_ = code;
+}
+
+void SqliteStatement::bind(int index, std::string_view text) {
+  // A null pointer would bind NULL.
+  const char* bytes = text.data() ? text.data() : "";
+  const int code = sqlite3_bind_text64(handle_.get(), index, bytes, text.size(), SQLITE_STATIC, SQLITE_UTF8);
+  if (code != SQLITE_OK) bind_error_ = code;
+}
+
+void SqliteStatement::bind(int index, SqliteBlob blob) {
+  const char* bytes = blob.bytes.data() ? blob.bytes.data() : "";
+  const int code = sqlite3_bind_blob64(handle_.get(), index, bytes, blob.bytes.size(), SQLITE_STATIC);
+  if (code != SQLITE_OK) bind_error_ = code;
+}
+
+void SqliteStatement::bind(int index, std::int64_t number) {
+  const int code = sqlite3_bind_int64(handle_.get(), index, number);
+  if (code != SQLITE_OK) bind_error_ = code;
+}
+
+void SqliteStatement::bind(int index, Timestamp time) {
+  const std::string text = format_rfc3339(time);
+  const int code = sqlite3_bind_text64(handle_.get(), index, text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+  if (code != SQLITE_OK) bind_error_ = code;
+}
+
+Result<bool> SqliteStatement::step() {
+  if (bind_error_ != SQLITE_OK) {
+    return Error{kind_of_sqlite_code(bind_error_), fmt::format("SQLite: {}", sqlite3_errstr(bind_error_))};
+  }
+  const int code = sqlite3_step(handle_.get());
+  if (code == SQLITE_ROW) return true;
+  if (code == SQLITE_DONE) return false;
+  return connection_->error("SQLite");
+}
+
+Result<std::int64_t> SqliteStatement::finish() {
+  const auto stepped = step();
+  Result<std::int64_t> changed = std::int64_t{0};
+  if (!stepped) {
+    changed = stepped.error();
+  } else if (*stepped) {
+    changed = Error{ErrorKind::kInternal, "SQLite: a statement that should only write returned a row"};
+  } else {
+    changed = sqlite3_changes64(connection_->handle_.get());
+  }
+  reset();
+  return changed;
+}
+
+void SqliteStatement::reset() {
+  sqlite3_reset(handle_.get());
+}
+
+bool SqliteRows::is_null(int column) const {
+  return sqlite3_column_type(statement_.handle_.get(), column) == SQLITE_NULL;
+}
+
+std::string_view SqliteRows::text(int column) const {
+  // The text before its length: asking for the text may convert it.
+  const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_.handle_.get(), column));
+  if (!bytes) return {};
+  return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_.handle_.get(), column))};
+}
+
+std::int64_t SqliteRows::integer(int column) const {
+  return sqlite3_column_int64(statement_.handle_.get(), column);
+}
+
+std::optional<std::string> SqliteRows::optional_text(int column) const {
+  if (is_null(column)) return std::nullopt;
+  return std::string(text(column));
+}
+
+std::optional<std::int64_t> SqliteRows::optional_integer(int column) const {
+  if (is_null(column)) return std::nullopt;
+  return integer(column);
+}
+
+std::optional<Timestamp> SqliteRows::time(int column) const {
+  if (is_null(column)) return std::nullopt;
+  return parse_sqlite_time(text(column));
+}
+
+// ---- connections
+
+Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const SqliteOptions& options) {
+  if (options.path.empty()) return Error{ErrorKind::kRefused, "sqlite: a path must follow"};
+  if (options.create) {
+    if (auto created = create_file(options.path); !created) return created.error();
+  }
+  if (auto checked = check_is_file(options.path); !checked) return checked.error();
+  std::unique_ptr<SqliteConnection> connection(new SqliteConnection(options));
+  connection->begin_call();
+  if (auto ready = connection->set_up(options); !ready) return ready.error();
+  return connection;
+}
+
+SqliteConnection::~SqliteConnection() = default;
+
+Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
+  const int access = options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+  sqlite3* handle = nullptr;
+  // The path is a path, never a URI; one thread at a time uses a connection.
+  const int code =
+      sqlite3_open_v2(path_.c_str(), &handle, access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  handle_.reset(handle);
+  if (!handle) return file_error(ErrorKind::kUnavailable, path_, "out of memory");
+  if (code != SQLITE_OK) {
+    const int error_number = sqlite3_system_errno(handle);
+    if (error_number != 0) return file_errno(path_, error_number);
+    return error(fmt::format("SQLite file {}", path_));
+  }
+  sqlite3_busy_handler(handle, on_busy, this);
+  sqlite3_progress_handler(handle, kProgressInstructions, on_progress, this);
+
+  // The first look at the file itself.
+  if (auto looked = execute("PRAGMA schema_version"); !looked) {
+    const Error failed = looked.error();
+    const int extended = sqlite3_extended_errcode(handle);
+    if ((extended & 0xff) == SQLITE_NOTADB)
+      return file_error(ErrorKind::kRefused, path_, "this is no SQLite database");
+    if (is_permission(sqlite3_system_errno(handle))) return file_errno(path_, sqlite3_system_errno(handle));
+    return failed;
+  }
+  if (options.read_only) return {};
+  if (sqlite3_db_readonly(handle, "main") == 1) {
+    const int error_number = ::access(path_.c_str(), W_OK) == 0 ? EROFS : errno;
+    return file_errno(path_, error_number);
+  }
+  if (auto wal = use_wal(); !wal) return wal.error();
+  return execute(
+      fmt::format("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; "
+                  "PRAGMA cache_size=-{}",
+                  kWalPages, kWalFileBytes, kCacheKiB));
+}
+
+// Changing to WAL needs the file for itself for a moment, and SQLite does not wait for that by itself.
+Result<void> SqliteConnection::use_wal() {
+  for (const char* sql : {"PRAGMA journal_mode", "PRAGMA journal_mode=WAL"}) {
+    while (true) {
+      auto statement = prepare(sql);
+      if (!statement) return statement.error();
+      auto rows = statement->rows();
+      const auto row = rows.next();
+      if (row && *row && rows.text(0) == "wal") return {};
+      if (row) break;
+      const int code = sqlite3_errcode(handle_.get()) & 0xff;
+      const bool busy = code == SQLITE_BUSY || code == SQLITE_LOCKED;
+      if (busy && !past_deadline()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        continue;
+      }
+      if (is_permission(sqlite3_system_errno(handle_.get()))) {
+        return file_error(ErrorKind::kRefused, path_, "no permission to write beside it (its -wal and -shm files)");
+      }
+      return row.error();
+    }
+  }
+  return file_error(ErrorKind::kUnavailable, path_, "this place cannot hold a database in WAL mode");
+}
+
+void SqliteConnection::begin_call() {
+  ends_at_ = std::chrono::steady_clock::now() + deadline_ms_;
+}
+
+int SqliteConnection::on_busy(void* connection, int tries) {
+  if (static_cast<SqliteConnection*>(connection)->past_deadline()) return 0;
+  std::this_thread::sleep_for(std::chrono::milliseconds(std::min(1 + tries, 20)));
+  return 1;
+}
+
+int SqliteConnection::on_progress(void* connection) {
+  return static_cast<SqliteConnection*>(connection)->past_deadline() ? 1 : 0;
+}
+
+Result<SqliteStatement> SqliteConnection::prepare(std::string_view sql) {
+  sqlite3_stmt* statement = nullptr;
+  const int code = sqlite3_prepare_v3(handle_.get(), sql.data(), static_cast<int>(sql.size()),
+                                      SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
+  if (code != SQLITE_OK) return error("SQLite");
+  return SqliteStatement(*this, statement);
+}
+
+Result<void> SqliteConnection::execute(const std::string& sql) {
+  if (sqlite3_exec(handle_.get(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return error("SQLite");
+  return {};
+}
+
+Result<void> SqliteConnection::check_file() {
+  int moved = 0;
+  sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+  if (moved != 0) return file_error(ErrorKind::kUnavailable, path_, "it was moved, replaced or deleted");
+  return {};
+}
+
+Error SqliteConnection::error(std::string_view operation) const {
+  const int code = sqlite3_extended_errcode(handle_.get());
+  if ((code & 0xff) == SQLITE_INTERRUPT) {
+    return Error{ErrorKind::kUnavailable,
+                 fmt::format("{}: it took longer than {}", operation, format_duration(deadline_ms_))};
+  }
+  return Error{kind_of_sqlite_code(code), fmt::format("{}: {}", operation, sqlite3_errmsg(handle_.get()))};
+}
+
+// ---- transactions
+
+Result<SqliteTransaction> SqliteTransaction::begin(SqliteConnection& connection, Mode mode) {
+  if (auto begun = connection.execute(mode == Mode::kWrite ? "BEGIN IMMEDIATE" : "BEGIN"); !begun)
+    return begun.error();
+  return SqliteTransaction(connection);
+}
+
+SqliteTransaction::~SqliteTransaction() {
+  if (!connection_) return;
+  // After some errors SQLite has rolled back by itself.
+  sqlite3* handle = connection_->handle_.get();
+  if (sqlite3_get_autocommit(handle) == 0) sqlite3_exec(handle, "ROLLBACK", nullptr, nullptr, nullptr);
+}
+
+Result<void> SqliteTransaction::commit() {
+  auto committed = connection_->execute("COMMIT");
+  if (!committed) {
+    Error failed = committed.error();
+    if ((sqlite3_extended_errcode(connection_->handle_.get()) & 0xff) == SQLITE_IOERR)
+      failed.kind = ErrorKind::kInDoubt;
+    return failed;
+  }
+  connection_ = nullptr;
+  return {};
+}
+
+// ---- the daemon's claim on a file
+
+namespace {
+
+struct FileIdentity {
+  dev_t device;
+  ino_t inode;
+  bool operator==(const FileIdentity&) const = default;
+};
+
+// Of the files this process holds: trying one of them again must not open it (see SqliteFileLock).
+std::mutex held_mutex;
+std::vector<FileIdentity>& held_files() {
+  static std::vector<FileIdentity> files;  // guarded by held_mutex
+  return files;
+}
+
+FileIdentity identity_of(const struct stat& status) {
+  return {status.st_dev, status.st_ino};
+}
+
+}  // namespace
+
+Result<SqliteFileLock> SqliteFileLock::acquire(const std::string& path) {
+  if (auto created = create_file(path); !created) return created.error();
+  if (auto checked = check_is_file(path); !checked) return checked.error();
+  const std::lock_guard guard(held_mutex);
+  const auto in_use = [&path] {
+    return file_error(ErrorKind::kConflict, path, "another run-recorderd uses it; each needs a file of its own");
+  };
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return file_errno(path, errno);
+  auto& held = held_files();
+  if (std::find(held.begin(), held.end(), identity_of(status)) != held.end()) return in_use();
+  UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!file) return file_errno(path, errno);
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    return errno == EWOULDBLOCK ? in_use() : file_errno(path, errno);
+  }
+  if (::fstat(file.get(), &status) != 0) return file_errno(path, errno);
+  held.push_back(identity_of(status));
+  return SqliteFileLock(std::move(file));
+}
+
+SqliteFileLock::~SqliteFileLock() {
+  if (!file_) return;
+  const std::lock_guard guard(held_mutex);
+  struct stat status {};
+  if (::fstat(file_.get(), &status) == 0) std::erase(held_files(), identity_of(status));
+  file_.reset();
+}
+
+}  // namespace run_recorder
