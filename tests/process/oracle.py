@@ -9,7 +9,7 @@ then the model knows that the column is set, not to what.
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from harness import load_json, parse_time, same_json
+from harness import parse_time, same_json
 
 LIFECYCLE = ("run_queued", "run_started", "run_completed", "run_failed")
 FINISHED = ("completed", "failed", "cancelled")
@@ -223,12 +223,16 @@ def exact(value):
     return value
 
 
-def accepted_prefix(sent, stored_ids):
-    """How many of a connection's events (all with ids) were stored, which must be an unbroken beginning of what was sent."""
-    present = [event["id"] in stored_ids for event in sent]
-    count = sum(present)
-    assert all(present[:count]), "an event is missing although a later one of the same connection was stored"
-    return count
-
-
-__all__ = ["Oracle", "accepted_prefix", "exact", "load_json"]
+def accepted_prefix(sent, acked, stored_ids, excluded=DEFAULT_EXCLUDED):
+    """How many of a connection's events (all with ids) have an effect that is stored: everything acknowledged must have, and
+    what is stored beyond must be an unbroken continuation of what was sent."""
+    kept = len(sent)
+    for position, event in enumerate(sent, 1):
+        if event["type"] not in excluded and event["id"] not in stored_ids:
+            assert position > acked, f"line {position} was acknowledged and is lost: {event}"
+            kept = position - 1
+            break
+    earlier_ids = {event["id"] for event in sent[:kept]}
+    for event in sent[kept:]:
+        assert event["id"] in earlier_ids or event["id"] not in stored_ids, f"stored although an earlier one is not: {event}"
+    return kept

@@ -1,0 +1,311 @@
+"""The line protocol over the real socket: every error code, every limit, bytes split anywhere."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+
+from harness import Gone, OnPostgres, OnSqlite, ProcessTest, as_root, wait_until
+from oracle import Oracle
+
+
+def started(run_id, **fields):
+    return {"type": "run_started", "run_id": run_id, "council": "demo", **fields}
+
+
+class Protocol(OnSqlite, ProcessTest):
+    def setUp(self):
+        super().setUp()
+        self.server = self.daemon_with_database({"limits": {"line_bytes": "64KiB", "depth": 8}}).start()
+
+    def refused(self, line, code):
+        with self.server.client() as client:
+            client.send(line, started("after"))
+            self.assertEqual(client.codes(), {1: code}, line[:200])
+            return client.refusals[1]["message"]
+
+    def test_malformed_lines_are_invalid_json(self):
+        for line in (b"{", b"nonsense", b'{"type":"a","run_id":"r"} x', b'{"type":"a","run_id":"\xff"}',
+                     b'{"type":"a","run_id":"\xc0\xaf"}', b'{"type":"a","run_id":"\xed\xa0\x80"}',
+                     b'{"type":"a","run_id":"\\ud800"}', b'{"type":"a","run_id":"r","n":1e309}',
+                     b'{"type":"a","run_id":"r","n":1e-309}', b'{"type":"a","run_id":"r","n":' + b"1" * 1001 + b"}",
+                     b'{"type":"a","type":"b","run_id":"r"}', b'{"type":"a","run_id":"r","payload":{"x":1,"x":1}}',
+                     b'{"type":"a","run_id":"r","n":01}', b"'", b'{"type":"a","run_id":"a\tb"}'):
+            with self.subTest(line=line[:60]):
+                self.refused(line, "invalid_json")
+
+    def test_valid_json_that_is_no_event_is_invalid_event_and_names_the_field(self):
+        cases = [
+            (b"[]", ""), (b"17", ""), (b"{}", "type"), (b'{"type":"run_started"}', "run_id"),
+            ({"type": "Run", "run_id": "r"}, "type"), ({"type": "x" * 65, "run_id": "r"}, "type"),
+            ({"type": 5, "run_id": "r"}, "type"), ({"type": "a", "run_id": ""}, "run_id"),
+            ({"type": "a", "run_id": "x" * 256}, "run_id"), ({"type": "a", "run_id": "r", "id": ""}, "id"),
+            ({"type": "a", "run_id": "r", "id": "x" * 65}, "id"), ({"type": "a", "run_id": "r", "id": None}, "id"),
+            ({"type": "a", "run_id": "r", "at": "2026-01-02T03:04:05"}, "at"),
+            ({"type": "a", "run_id": "r", "at": "0000-01-02T03:04:05Z"}, "at"),
+            ({"type": "a", "run_id": "r", "at": "2026-02-30T03:04:05Z"}, "at"),
+            ({"type": "a", "run_id": "r", "worker_pid": 0}, "worker_pid"),
+            ({"type": "a", "run_id": "r", "worker_pid": 2**31}, "worker_pid"),
+            ({"type": "a", "run_id": "r", "payload": []}, "payload"),
+            ({"type": "a", "run_id": "r", "payload": {"x": 1}, "x": 2}, "x"),
+            (started("r", attempt=0), "attempt"), (started("r", attempt=2**31), "attempt"),
+            (started("r", attempt=None), "attempt"), (started("r", attempt=1.5), "attempt"),
+            (started("r", oban_job_id=0), "oban_job_id"), (started("r", oban_job_id=2**63), "oban_job_id"),
+            (started("r", parent_attempt_run_id=""), "parent_attempt_run_id"),
+            ({"type": "run_started", "run_id": "r", "council": ""}, "council"),
+            ({"type": "run_started", "run_id": "r", "council": "x" * 256}, "council"),
+            ({"type": "run_failed", "run_id": "r", "errors": {}}, "errors"),
+            ({"type": "run_failed", "run_id": "r", "errors": [5]}, "errors"),
+            ({"type": "run_failed", "run_id": "r", "errors": None}, "errors"),
+            ({"type": "run_stuck", "run_id": "r"}, "type"), ({"type": "run_revived", "run_id": "r"}, "type"),
+            (b'{"type":"a","run_id":"r","payload":{"x":"\\u0000"}}', ""),
+        ]
+        for event, field in cases:
+            line = event if isinstance(event, bytes) else json.dumps(event).encode()
+            with self.subTest(line=line[:80]):
+                self.assertIn(field, self.refused(line, "invalid_event"))
+
+    def test_too_deep_wins_over_malformed(self):
+        deep = b"[" * 8
+        self.refused(b'{"type":"a","run_id":"r","payload":{"x":' + deep, "too_deep")
+        self.refused(b'{"type":"a","run_id":"r","x":' + b"[" * 8 + b"]" * 8 + b"}", "too_deep")
+        with self.server.client() as client:
+            client.send(b'{"type":"a","run_id":"deep","x":' + b"[" * 7 + b"]" * 7 + b"}")
+            self.assertEqual(client.codes(), {})
+
+    def test_a_line_that_is_too_large_is_skipped_to_its_end(self):
+        with self.server.client() as client:
+            client.queue(started("before"))
+            client.queue({"type": "note", "run_id": "large", "payload": {"x": "y" * 300_000}})
+            client.queue(started("after"))
+            client.settle()
+            self.assertEqual(client.codes(), {2: "too_large"})
+        self.server.wait_applied()
+        self.assertEqual(sorted(self.server.database.runs()), ["after", "before"])
+
+    def test_optional_nulls_unknown_types_and_foreign_fields_are_accepted(self):
+        events = [started("n", input=None), {"type": "run_completed", "run_id": "n", "result": None},
+                  {"type": "some.thing_2", "run_id": "m", "extra": [1, 2.50], "payload": {"a": {"b": None}}},
+                  {"type": "run_completed", "run_id": "o", "council": 17, "errors": "not for this type"},
+                  {"type": "run_failed", "run_id": "p", "errors": []}, {"type": "run_failed", "run_id": "q"}]
+        self.server.send(*events)
+        self.server.wait_applied()
+        Oracle().apply_all(events).check(self, self.server.database)
+
+    def test_numbers_keep_their_exact_value(self):
+        line = b'{"type":"note","run_id":"n","payload":{"a":0.10000000000000000001,"b":123456789012345678901234567890,"c":1e300}}'
+        self.server.send(line)
+        self.server.wait_applied()
+        payload = self.server.database.events()["n"][0]["payload"]
+        self.assertEqual([str(payload["a"]), str(payload["b"])], ["0.10000000000000000001", "123456789012345678901234567890"])
+
+    def test_answers_come_in_line_order_and_blank_lines_count(self):
+        with self.server.client() as client:
+            client.queue_bytes(b"\n  \r\n")
+            client.queue(started("a"))
+            client.queue_bytes(b"\n")
+            client.queue(b"{", started("b"), b"[]")
+            client.queue_bytes(b"\n")
+            client.settle()
+            self.assertEqual(client.codes(), {5: "invalid_json", 7: "invalid_event"})
+            self.assertEqual(client.acked, 8)
+
+    def test_the_last_line_needs_no_newline_and_a_half_closed_client_gets_all_answers(self):
+        with self.server.client() as client:
+            client.queue(*[started(f"r{number}") for number in range(500)])
+            client.queue(b"broken")
+            client.queue_bytes(json.dumps(started("last")).encode())
+            client.finish()
+            self.assertEqual(client.codes(), {501: "invalid_json"})
+            self.assertEqual(client.acked, 502)
+        self.server.wait_applied()
+        self.assertIn("last", self.server.database.runs())
+
+    def test_bytes_may_arrive_one_at_a_time(self):
+        line = json.dumps(started("slow", input={"text": "é✓"})).encode() + b"\n"
+        with self.server.client() as client:
+            for position in range(len(line)):
+                client.queue_bytes(line[position:position + 1])
+                client.flush()
+            client.settle()
+            self.assertEqual(client.codes(), {})
+        self.server.wait_applied()
+        self.assertEqual(self.server.database.runs()["slow"]["input"], {"text": "é✓"})
+
+    def test_a_client_that_disconnects_in_the_middle_of_a_line_harms_nobody(self):
+        for _ in range(20):
+            with self.server.client() as client:
+                client.queue(started("whole"))
+                client.queue_bytes(b'{"type":"run_st')
+                client.flush()
+        self.server.send(started("next"))
+        self.server.wait_applied()
+        self.assertEqual(sorted(self.server.database.runs()), ["next", "whole"])
+
+    def test_a_client_that_never_reads_is_not_blocked_and_blocks_nobody(self):
+        silent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(silent.close)
+        silent.connect(str(self.server.socket_path))
+        silent.settimeout(60)
+        for number in range(20_000):
+            silent.sendall(json.dumps({"type": "note", "run_id": "silent", "n": number}).encode() + b"\n")
+        self.server.send(started("other"))
+        status = self.server.wait_applied()
+        self.assertGreaterEqual(status["accepted"], 20_001)
+
+    def test_a_client_that_does_not_read_its_errors_is_closed_at_last(self):
+        deaf = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(deaf.close)
+        deaf.connect(str(self.server.socket_path))
+        deaf.settimeout(60)
+        with self.assertRaises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(200_000):
+                deaf.sendall(b"{\n")
+        self.server.send(started("other"))
+
+    def test_by_hand_with_socat(self):
+        done = subprocess.run(["socat", "-t5", "-", f"UNIX-CONNECT:{self.server.socket_path}"], text=True, check=True,
+                              input='{"type":"run_started","run_id":"r1","council":"demo"}\n', capture_output=True)
+        self.assertEqual(done.stdout, '{"acked":1}\n')
+
+    def test_every_effect_is_in_the_history(self):
+        events = [
+            {"type": "run_queued", "run_id": "a", "council": "c", "id": "1"}, started("a", attempt=2, id="2"),
+            {"type": "note", "run_id": "a", "id": "3"}, {"type": "note", "run_id": "a", "id": "3"},
+            started("a", attempt=3), {"type": "member_token", "run_id": "a"},
+            {"type": "run_completed", "run_id": "a", "result": 1}, {"type": "run_completed", "run_id": "a", "result": 1.0},
+            {"type": "run_completed", "run_id": "a", "result": 2}, {"type": "run_failed", "run_id": "a", "errors": ["x"]},
+            {"type": "run_queued", "run_id": "a", "oban_job_id": 7}, started("a"), {"type": "note", "run_id": "a"},
+            {"type": "run_failed", "run_id": "b", "errors": [{"kind": "cancelled"}]}, {"type": "run_queued", "run_id": "b"},
+        ]
+        self.server.send(*events)
+        self.server.wait_applied()
+        oracle = Oracle().apply_all(events)
+        oracle.check(self, self.server.database)
+        status = self.server.check_ledger()
+        self.assertEqual({name: status[name] for name in oracle.totals()}, oracle.totals())
+
+
+class ProtocolOnPostgres(OnPostgres, ProcessTest):
+    """What depends on how a database stores an event."""
+    test_optional_nulls_unknown_types_and_foreign_fields_are_accepted = \
+        Protocol.test_optional_nulls_unknown_types_and_foreign_fields_are_accepted
+    test_numbers_keep_their_exact_value = Protocol.test_numbers_keep_their_exact_value
+    test_every_effect_is_in_the_history = Protocol.test_every_effect_is_in_the_history
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.daemon_with_database().start()
+
+    def test_times_are_utc_whatever_the_database_is_set_to(self):
+        self.server.database.execute(f"ALTER DATABASE {self.server.database.name} SET TimeZone = 'Asia/Kolkata';"
+                                     f"ALTER DATABASE {self.server.database.name} SET DateStyle = 'German'")
+        self.server.env["TZ"] = "America/Caracas"
+        self.server.restart()
+        events = [started("t", at="2026-01-02T03:04:05.678+01:00"), started("old", at="0001-01-01T00:00:00Z"),
+                  {"type": "run_completed", "run_id": "t", "at": "9999-12-31T23:59:59.999999Z"}]
+        self.server.send(*events)
+        self.server.wait_applied()
+        row = self.server.control.run("t")
+        row = row.get("run", row)
+        self.assertEqual(row["started_at"], "2026-01-02T02:04:05.678000Z")
+        self.assertEqual(row["finalized_at"], "9999-12-31T23:59:59.999999Z")
+
+
+class Admission(OnSqlite, ProcessTest):
+    def test_one_connection_too_many_is_told_and_closed(self):
+        server = self.daemon_with_database({"limits": {"connections": 5}}).start()
+        clients = []
+
+        def until_refused():
+            client = server.client()
+            self.addCleanup(client.close)
+            clients.append(client)
+            try:
+                client.send(started(f"r{len(clients)}"))
+            except Gone:
+                return client
+            return None
+        refused = wait_until(until_refused, "a connection to be refused")
+        self.assertEqual(refused.codes(), {0: "unavailable"})
+        self.assertLessEqual(len(clients), 7)
+        clients[0].close()
+
+        def again():
+            with server.client() as client:
+                try:
+                    return client.send(started("again"))
+                except Gone:
+                    return None
+        wait_until(again, "room for a connection")
+
+    @unittest.skipUnless(as_root(), "needs to become other users")
+    def test_a_peer_that_may_not_send_is_forbidden(self):
+        server = self.daemon_with_database({"socket": {"allow_users": ["nobody"], "mode": "0666"}}).start()
+        program = ("import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n"
+                   "s.sendall(b'{\"type\":\"run_started\",\"run_id\":\"r\"}\\n')\ns.shutdown(1)\n"
+                   "print(s.makefile().read(),end='')")
+
+        def answers_for(user):
+            return subprocess.run([sys.executable, "-c", program, str(server.socket_path)], user=user, extra_groups=[],
+                                  capture_output=True, text=True, check=False).stdout
+        self.assertEqual(answers_for("nobody"), '{"acked":1}\n')
+        error = json.loads(answers_for("daemon"))["error"]
+        self.assertEqual((error["line"], error["code"]), (0, "forbidden"))
+
+    def test_a_full_spool_is_said_and_takes_events_again_when_there_is_room(self):
+        server = self.daemon_with_database({"spool": {"max_bytes": "1MiB"}}).start()
+        blocker = server.database._connect()
+        self.addCleanup(blocker.close)
+        blocker.execute("BEGIN IMMEDIATE")
+        with server.client() as client:
+            while "spool_full" not in client.codes().values():
+                client.send(*[{"type": "note", "run_id": "n", "x": "y" * 1000} for _ in range(100)])
+                self.assertLess(client.sent, 5000)
+            client.send(started("lifecycle"))  # the last tenth is for these
+            self.assertNotIn(client.sent, client.refusals)
+            blocker.execute("ROLLBACK")
+            server.wait_applied()
+            before = client.sent
+            client.send(*[{"type": "note", "run_id": "n"} for _ in range(100)])
+            self.assertFalse([line for line in client.refusals if line > before])
+            self.assertEqual(set(client.codes().values()), {"spool_full"})
+            accepted = client.sent - len(client.refusals)
+        server.wait_applied()
+        self.assertEqual(server.check_ledger()["accepted"], accepted)
+
+    def test_half_lines_share_a_bound_and_give_way(self):
+        """Long lines share 16 MiB; one that holds its share without progress is refused, and the rest goes on."""
+        server = self.daemon_with_database().start()
+        holders = [server.client() for _ in range(20)]
+        for holder in holders:
+            self.addCleanup(holder.close)
+            holder.queue_bytes(b'{"type":"note","run_id":"n","x":"' + b"y" * 1_000_000)
+            try:
+                holder.flush()
+            except AssertionError:
+                pass
+        server.send(started("short"))
+        with server.client() as client:
+            client.send({"type": "note", "run_id": "long", "x": "y" * 900_000})
+            self.assertIn(client.codes().get(1), (None, "unavailable"))
+
+
+class Signals(OnSqlite, ProcessTest):
+    def test_a_broken_pipe_does_not_end_the_daemon(self):
+        server = self.daemon_with_database().start()
+        for number in range(50):
+            client = server.client()
+            client.queue(*[b"{" for _ in range(100)])
+            client.flush()
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.close()
+        os.kill(server.process.pid, signal.SIGPIPE)
+        server.send(started("still-there"))
+
+
+if __name__ == "__main__":
+    unittest.main()
