@@ -1,0 +1,77 @@
+#include "store/paging.h"
+
+#include <array>
+#include <charconv>
+
+namespace run_recorder {
+
+namespace {
+
+constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
+// Not in a time, so that the first one ends it whatever bytes the id holds.
+constexpr char kSeparator = '|';
+
+int digit_value(char digit) {
+  const auto place = kDigits.find(digit);
+  return place == std::string_view::npos ? -1 : static_cast<int>(place);
+}
+
+// Six bits a character, as base64, without padding.
+std::string to_url_text(std::string_view bytes) {
+  std::string text;
+  text.reserve((bytes.size() * 4 + 2) / 3);
+  unsigned pending = 0;
+  int bits = 0;
+  for (const char byte : bytes) {
+    pending = (pending << 8) | static_cast<unsigned char>(byte);
+    for (bits += 8; bits >= 6; bits -= 6) text += kDigits[(pending >> (bits - 6)) & 63U];
+  }
+  if (bits > 0) text += kDigits[(pending << (6 - bits)) & 63U];
+  return text;
+}
+
+std::optional<std::string> from_url_text(std::string_view text) {
+  std::string bytes;
+  bytes.reserve(text.size() * 3 / 4);
+  unsigned pending = 0;
+  int bits = 0;
+  for (const char character : text) {
+    const int value = digit_value(character);
+    if (value < 0) return std::nullopt;
+    pending = (pending << 6) | static_cast<unsigned>(value);
+    bits += 6;
+    if (bits >= 8) {
+      bits -= 8;
+      bytes += static_cast<char>((pending >> bits) & 255U);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::string encode_cursor(const PagePlace& place) {
+  return to_url_text(place.time + kSeparator + place.id);
+}
+
+std::optional<PagePlace> decode_cursor(std::string_view cursor) {
+  const auto bytes = from_url_text(cursor);
+  if (!bytes) return std::nullopt;
+  const auto separator = bytes->find(kSeparator);
+  if (separator == std::string::npos || separator == 0 || separator + 1 == bytes->size()) return std::nullopt;
+  // Every time of ours and of other writers begins with a year.
+  for (std::size_t i = 0; i < 4; ++i) {
+    if (i >= separator || (*bytes)[i] < '0' || (*bytes)[i] > '9') return std::nullopt;
+  }
+  return PagePlace{bytes->substr(0, separator), bytes->substr(separator + 1)};
+}
+
+std::optional<std::int64_t> decode_number_cursor(std::string_view cursor) {
+  std::int64_t number = 0;
+  if (cursor.empty()) return number;
+  const auto [end, code] = std::from_chars(cursor.data(), cursor.data() + cursor.size(), number);
+  if (code != std::errc{} || end != cursor.data() + cursor.size() || number < 0) return std::nullopt;
+  return number;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,28 @@
+// Cursors of pages, the same for every database, and the bounds of a page. Pure, thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace run_recorder {
+
+// A page ends at its limit of rows, or where its rows' JSON and texts exceed this (but never before its first row).
+inline constexpr std::size_t kPageBytes = 4 << 20;
+
+// A place in a list ordered by (time, id): the last row of a page, by the text of its time as the database has it.
+struct PagePlace {
+  std::string time;
+  std::string id;
+};
+// Opaque, of characters that need no escaping in a URL.
+std::string encode_cursor(const PagePlace& place);
+// Empty where the text is no such cursor.
+std::optional<PagePlace> decode_cursor(std::string_view cursor);
+
+// A place in a list ordered by a number (a seq, an id): its decimal digits. The empty cursor is 0.
+std::optional<std::int64_t> decode_number_cursor(std::string_view cursor);
+
+}  // namespace run_recorder
