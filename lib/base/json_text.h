@@ -1,6 +1,6 @@
 // JSON as text, kept as the sender wrote it. The contract keeps numbers exact, refuses duplicate keys and tells
-// malformed from too deep; no JSON library in Debian 12 does all three, so validation is here, and everything else (building
-// answers, reading our own JSON) is nlohmann_json's. Pure, thread-safe; never throws on any input.
+// malformed from too deep; no JSON library in Debian 12 does all three, so validation is here, and everything else
+// (building answers, reading our own JSON) is nlohmann_json's. Pure, thread-safe; never throws on any input.
 #pragma once
 
 #include <cstddef>
@@ -12,22 +12,24 @@
 
 namespace run_recorder {
 
-// A complete, valid JSON value in UTF-8, without newline characters outside of strings' escapes when it came from a line.
+// A complete, valid JSON value in UTF-8, without newline characters outside of strings' escapes when it came from a
+// line.
 using JsonText = std::string;
 
 enum class JsonProblem {
   kNone,
-  kMalformed,   // not JSON: syntax, UTF-8, lone surrogate, exponent beyond ±308, number over 1,000 characters, duplicate key
-  kTooDeep,     // more than max_depth nested arrays and objects; wins over kMalformed wherever it stands in the text
-  kNulEscape,   // valid JSON, but a string holds \u0000, which PostgreSQL cannot store
+  kMalformed,  // not JSON: syntax, UTF-8, lone surrogate, exponent beyond ±308, number over 1,000 characters,
+               // duplicate key
+  kTooDeep,    // more than max_depth nested arrays and objects; wins over kMalformed wherever it stands in the text
+  kNulEscape,  // valid JSON, but a string holds \u0000, which PostgreSQL cannot store
 };
 
 enum class JsonType { kObject, kArray, kString, kNumber, kTrue, kFalse, kNull };
 
 struct JsonMember {
-  std::string key;          // decoded
+  std::string key;  // decoded
   JsonType type;
-  std::string_view value;   // the value's text, a slice of the scanned text without white space around it
+  std::string_view value;  // the value's text, a slice of the scanned text without white space around it
 };
 
 struct JsonScan {
@@ -55,10 +57,11 @@ std::optional<std::int64_t> json_integer(std::string_view number);
 void append_json_string(std::string& out, std::string_view text);
 std::string json_string(std::string_view text);
 
-// Equal as JSON values: key order, white space, escapes and the spelling of numbers (1.0, 1, 10e-1) do not matter; digits
-// do. Precondition: both are valid.
+// Equal as JSON values: key order, white space, escapes and the spelling of numbers (1.0, 1, 10e-1) do not matter;
+// digits do. Precondition: both are valid.
 bool json_equal(std::string_view a, std::string_view b);
-// A text that is the same for any two values that json_equal finds equal.
+// A text that is the same for any two values that json_equal finds equal. It is JSON, but for comparing, not for
+// storing: a number of many zeros can get an exponent that scan_json would refuse.
 std::string canonical_json(std::string_view value);
 
 }  // namespace run_recorder
