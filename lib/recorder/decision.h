@@ -1,0 +1,40 @@
+// From a batch of events and the rows they touch to one transaction's writes. Pure: no I/O; the database's answers are
+// parameters.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "recorder/fresh_events.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+using EventIds = std::set<std::pair<std::string, std::string>>;  // (run_id, event id)
+
+struct Decision {
+  std::vector<RunChange> runs;
+  std::vector<HistoryEntry> history;
+  std::uint64_t applied = 0;
+  std::uint64_t duplicate = 0;
+  struct Conflict {
+    std::string run_id;
+    std::string type;
+    std::string what;
+  };
+  std::vector<Conflict> conflicts;
+  std::vector<std::string> finalized;  // run_ids that became completed, failed or cancelled
+};
+
+// Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids that are in the
+// history already.
+Decision decide(std::span<const SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
+                const EventIds& known, std::string_view recorder);
+
+}  // namespace run_recorder

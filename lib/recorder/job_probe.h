@@ -1,0 +1,49 @@
+// Asks the queue for the state of jobs whose runs just ended (oban_job_state_at_finalize). Best effort: it has a thread of its
+// own, and a queue that does not answer in time is left alone for a while, so that no event waits for it.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "queue/queue.h"
+
+namespace run_recorder {
+
+class JobProbe {
+ public:
+  // queue may be null: then every question has no answer.
+  explicit JobProbe(std::unique_ptr<JobQueue> queue);
+  ~JobProbe();
+  JobProbe(const JobProbe&) = delete;
+  JobProbe& operator=(const JobProbe&) = delete;
+
+  bool configured() const { return queue_ != nullptr; }
+  // The states of those jobs that answered within patience. For one caller at a time.
+  std::unordered_map<std::int64_t, std::string> states(const std::vector<std::int64_t>& job_ids,
+                                                       std::chrono::milliseconds patience);
+
+ private:
+  void work();
+
+  const std::unique_ptr<JobQueue> queue_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // guarded by mutex_
+  std::optional<std::vector<std::int64_t>> question_;
+  std::optional<std::unordered_map<std::int64_t, JobAnswer>> answer_;
+  bool busy_ = false;      // a question is being worked on
+  bool abandoned_ = false; // its asker no longer waits
+  bool stopping_ = false;
+  std::chrono::steady_clock::time_point not_before_{};
+  std::thread thread_;
+};
+
+}  // namespace run_recorder

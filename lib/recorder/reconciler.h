@@ -1,0 +1,118 @@
+// Compares the rows that say running with what is really alive, marks the orphaned ones stuck, and reports why (SPEC section 6).
+// One thread of its own for the boot and interval passes; reconcile() and explain() run on their caller's thread. All
+// public functions are safe together; one pass at a time in this process, and by a lease across daemons.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "queue/queue.h"
+#include "recorder/evidence.h"
+#include "recorder/pass_report.h"
+#include "recorder/recorder.h"
+
+namespace run_recorder {
+
+// What a reload may change.
+struct ReconcilePolicy {
+  std::chrono::milliseconds grace{30'000};
+  std::chrono::milliseconds interval{300'000};  // 0: at boot only
+  std::chrono::milliseconds silent_after{86'400'000};
+  std::chrono::milliseconds recorder_timeout{600'000};
+  std::uint64_t max_stuck = 0;  // 0: no breaker
+  std::uint64_t log_rows = 1'000;
+};
+
+struct ReconcilerOptions {
+  ReconcilePolicy policy;
+  StoreOptions store;
+  std::function<std::unique_ptr<JobQueue>()> make_queue;  // empty: none is configured
+  std::function<bool(std::string_view)> connection_open;
+};
+
+struct PassRequest {
+  bool dry_run = false;
+  bool unvouched = false;
+  bool force = false;
+};
+
+struct ReconcilerStatus {
+  std::uint64_t passes = 0;         // finished
+  std::uint64_t failures = 0;
+  std::map<std::string, std::uint64_t> findings;  // by reason, of all passes of this process that marked
+  std::optional<PassReport> last;   // without its runs
+  std::optional<Timestamp> last_good_at;
+  bool boot_done = false;           // the first boot pass has ended
+  bool running = false;
+};
+
+class Reconciler {
+ public:
+  Reconciler(ReconcilerOptions options, Recorder& recorder);
+  ~Reconciler();
+  Reconciler(const Reconciler&) = delete;
+  Reconciler& operator=(const Reconciler&) = delete;
+
+  void start();
+  void stop();
+  void reconfigure(const ReconcilePolicy& policy);
+
+  // A pass on request, done when it returns. kConflict: another runs; kUnavailable: the database is away, or what was received
+  // could not be applied within 10 s.
+  Result<PassReport> reconcile(const PassRequest& request);
+  // Each rule's answer for one row now, as JSON. kNotFound.
+  Result<JsonText> explain(Store& store, std::string_view run_id);
+
+  ReconcilerStatus status() const;
+
+ private:
+  struct Plan {
+    std::string trigger;
+    PassRequest request;
+    bool vouching_required = false;
+    // The second boot pass: only rows that the first one deferred.
+    std::optional<Timestamp> not_before;
+    std::optional<Timestamp> before;
+    std::vector<std::string> also;
+  };
+  struct Pass;  // one pass under way
+
+  void run();
+  bool sleep_until(std::chrono::steady_clock::time_point until);  // false: stopping
+  bool boot();
+  void second_boot(Timestamp first_started, std::vector<std::string> deferred_jobs);
+  bool wait_for_database();
+  Result<PassReport> try_pass(const Plan& plan, Pass& pass);
+  Result<PassReport> run_pass(const Plan& plan, Pass& pass);
+  Result<void> look_through(const Plan& plan, Pass& pass, bool mark);
+  Result<void> judge_page(const Plan& plan, Pass& pass, std::span<const RunningRow> rows, bool mark);
+  Result<void> mark_page(Pass& pass, std::span<const RunningRow> rows, std::span<const RowFacts> facts,
+                         std::span<const Verdict> verdicts);
+  void log_row(Pass& pass, const RunningRow& row, const Verdict& verdict);
+  void log_summary(const Pass& pass);
+  Result<void> save(Pass& pass);
+  EvidenceOptions evidence_options(Store& store) const;
+  ReconcilePolicy policy() const;
+  void note(const Result<PassReport>& outcome);
+
+  const ReconcilerOptions options_;
+  Recorder& recorder_;
+  std::thread thread_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable stop_;
+  // guarded by mutex_
+  ReconcilePolicy policy_;
+  ReconcilerStatus status_;
+  bool stopping_ = false;
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,817 @@
+#include "recorder/recorder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "protocol/protocol.h"
+
+namespace run_recorder {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kFirstPause{100};
+constexpr milliseconds kLongestPause{5'000};
+constexpr milliseconds kIdleTurn{2'000};
+constexpr milliseconds kHintEvery{1'000};
+constexpr milliseconds kJobPatience{200};
+constexpr int kCarefulBatches = 16;
+constexpr int kConflictLinesPerMinute = 20;
+constexpr std::size_t kUnreadableAtOnce = 1'000;
+constexpr std::size_t kDeadLineBytes = 1 << 16;
+
+// Growing, and spread so that many daemons do not come back in the same moment.
+milliseconds pause_after(int failures) {
+  static thread_local std::minstd_rand random{std::random_device{}()};
+  const int doublings = std::min(failures, 10);
+  const milliseconds pause = std::min(kLongestPause, kFirstPause * (1 << doublings));
+  return pause * std::uniform_int_distribution<int>(80, 120)(random) / 100;
+}
+
+std::string_view error_name(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalid:
+      return "invalid";
+    case ErrorKind::kNotFound:
+      return "not_found";
+    case ErrorKind::kConflict:
+      return "conflict";
+    case ErrorKind::kFull:
+      return "full";
+    case ErrorKind::kUnavailable:
+      return "unavailable";
+    case ErrorKind::kDenied:
+      return "denied";
+    case ErrorKind::kData:
+      return "data";
+    case ErrorKind::kRefused:
+      return "refused";
+    case ErrorKind::kInDoubt:
+      return "in_doubt";
+    case ErrorKind::kCorrupt:
+      return "corrupt";
+    case ErrorKind::kIo:
+      return "io";
+    case ErrorKind::kInternal:
+      return "internal";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+std::string_view to_string(DatabaseState state) {
+  switch (state) {
+    case DatabaseState::kConnecting:
+      return "connecting";
+    case DatabaseState::kUp:
+      return "up";
+    case DatabaseState::kAway:
+      return "away";
+    case DatabaseState::kRefused:
+      return "refused";
+  }
+  return "";
+}
+
+Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQueue> queue)
+    : options_(std::move(options)),
+      spool_(spool),
+      self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version},
+      fresh_(options_.fresh_bytes),
+      probe_(std::move(queue)),
+      cache_(options_.cache_bytes),
+      away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
+      refused_(LogLevel::kError, "the database refuses this daemon, events are spooled", "the database is usable again") {
+  counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
+  begin_stretches();
+  load_hint();
+}
+
+Recorder::~Recorder() {
+  if (thread_.joinable()) stop(milliseconds{0});
+}
+
+void Recorder::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+bool Recorder::stop(milliseconds timeout) {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    stop_by_ = steady_clock::now() + timeout;
+  }
+  work_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  const std::lock_guard lock(mutex_);
+  return waiting_locked() == 0;
+}
+
+void Recorder::accept(std::vector<SpooledEvent>&& events) {
+  fresh_.add(std::move(events));
+  {
+    const std::lock_guard lock(mutex_);
+    signalled_ = true;
+  }
+  work_.notify_one();
+}
+
+bool Recorder::wait_applied(std::uint64_t seq, milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return applied_.wait_for(lock, timeout, [&] { return next_seq_locked() > seq; });
+}
+
+std::uint64_t Recorder::accepted_seq() const { return spool_.usage().last_seq; }
+
+std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t next = next_seq_locked();
+  return next > seq ? 0 : seq - next + 1;
+}
+
+RecorderSelf Recorder::self() const { return self_; }
+
+std::optional<steady_clock::time_point> Recorder::back_since() const {
+  const std::lock_guard lock(mutex_);
+  return back_since_;
+}
+
+RecorderStatus Recorder::status() const {
+  const std::lock_guard lock(mutex_);
+  RecorderStatus status = counters_;
+  status.ledger = ledger_;
+  status.waiting = waiting_locked();
+  status.accepted = status.ledger.consumed() + status.waiting;
+  return status;
+}
+
+// ---- the spool's stretches
+
+void Recorder::begin_stretches() {
+  const std::vector<Incarnation> incarnations = spool_.incarnations();
+  const std::uint64_t first_kept = spool_.usage().first_seq;
+  for (std::size_t i = 0; i < incarnations.size(); ++i) {
+    Stretch stretch;
+    stretch.incarnation = incarnations[i].id;
+    stretch.first = std::max(incarnations[i].first_seq, i == 0 ? first_kept : std::uint64_t{0});
+    stretch.last = i + 1 < incarnations.size() ? incarnations[i + 1].first_seq - 1 : 0;
+    stretch.done = stretch.first - 1;
+    stretches_.push_back(std::move(stretch));
+  }
+  ledger_.applied = stretches_.front().first - 1;  // until the hint or the database knows better
+}
+
+std::uint64_t Recorder::last_of(std::size_t stretch) const {
+  if (stretch + 1 < stretches_.size()) return stretches_[stretch].last;
+  return std::max(spool_.usage().last_seq, stretches_[stretch].first - 1);
+}
+
+std::uint64_t Recorder::waiting_locked() const {
+  std::uint64_t waiting = 0;
+  for (std::size_t i = 0; i < stretches_.size(); ++i) {
+    const std::uint64_t last = last_of(i);
+    if (last > stretches_[i].done) waiting += last - stretches_[i].done;
+  }
+  return waiting;
+}
+
+// The lowest sequence number not applied yet; one past the end where all are.
+std::uint64_t Recorder::next_seq_locked() const {
+  for (std::size_t i = 0; i < stretches_.size(); ++i) {
+    if (stretches_[i].done < last_of(i)) return stretches_[i].done + 1;
+  }
+  return last_of(stretches_.size() - 1) + 1;
+}
+
+void Recorder::load_hint() {
+  const auto hint = nlohmann::json::parse(spool_.hint(), nullptr, false);
+  if (!hint.is_object()) return;
+  try {
+    const auto& ledger = hint.at("ledger");
+    Ledger known;
+    known.applied = ledger.at("applied");
+    known.duplicate = ledger.at("duplicate");
+    known.dead_letters = ledger.at("dead_letters");
+    known.dead_letters_removed = ledger.at("dead_letters_removed");
+    known.conflicts = ledger.at("conflicts");
+    const auto& positions = hint.at("positions");
+    for (std::size_t i = 0; i < stretches_.size(); ++i) {
+      const std::uint64_t done = positions.value(stretches_[i].incarnation, std::uint64_t{0});
+      stretches_[i].done = std::clamp(done, stretches_[i].first - 1, last_of(i));
+    }
+    ledger_ = known;
+  } catch (const nlohmann::json::exception&) {
+    // A hint that is none: the database will say.
+  }
+}
+
+void Recorder::save_hint(bool now) {
+  const auto time = steady_clock::now();
+  if (!now && time - last_hint_ < kHintEvery) return;
+  last_hint_ = time;
+  nlohmann::json hint;
+  {
+    const std::lock_guard lock(mutex_);
+    hint["ledger"] = {{"applied", ledger_.applied},
+                      {"duplicate", ledger_.duplicate},
+                      {"dead_letters", ledger_.dead_letters},
+                      {"dead_letters_removed", ledger_.dead_letters_removed},
+                      {"conflicts", ledger_.conflicts}};
+    hint["positions"] = nlohmann::json::object();
+    for (const Stretch& stretch : stretches_) hint["positions"][stretch.incarnation] = stretch.done;
+  }
+  spool_.set_hint(hint.dump());
+}
+
+// ---- the thread
+
+void Recorder::run() {
+  while (true) {
+    turns_.fetch_add(1, std::memory_order_relaxed);
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_ && (waiting_locked() == 0 || steady_clock::now() >= stop_by_)) break;
+    }
+    if (turn()) continue;
+    if (gives_up()) break;
+    wait_for_work();
+  }
+  save_hint(true);
+  std::vector<Task> left;
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    left.swap(tasks_);
+  }
+  for (const Task& task : left) task();
+}
+
+// Stopping while the database is away: what is spooled stays spooled, there is nothing to wait for.
+bool Recorder::gives_up() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_ && !store_;
+}
+
+bool Recorder::turn() {
+  std::vector<Task> tasks;
+  {
+    const std::lock_guard lock(mutex_);
+    signalled_ = false;
+    tasks.swap(tasks_);
+  }
+  if (!store_ && !connect()) {
+    for (const Task& task : tasks) task();
+    return false;
+  }
+  for (const Task& task : tasks) task();
+  if (!store_) return true;
+  housekeep();
+  if (!store_) return true;
+  Batch batch = next_batch();
+  if (batch.to == batch.from) return false;
+  if (!batch.unreadable.empty()) {
+    bury(std::move(batch.unreadable), batch.stretch, batch.to);
+  } else {
+    apply_events(batch.events, batch.stretch, batch.to);
+  }
+  return true;
+}
+
+void Recorder::wait_for_work() {
+  std::unique_lock lock(mutex_);
+  if (store_) {
+    const milliseconds idle = stopping_ ? milliseconds{10} : kIdleTurn;
+    work_.wait_for(lock, idle, [this] { return signalled_ || !tasks_.empty() || stopping_; });
+    return;
+  }
+  // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either.
+  auto until = steady_clock::now() + pause_after(failures_++);
+  if (stopping_) until = std::min(until, stop_by_);
+  work_.wait_until(lock, until, [this] { return stopping_ && steady_clock::now() >= stop_by_; });
+}
+
+void Recorder::housekeep() {
+  save_hint(false);
+  spool_.forget(now_utc());
+  const auto now = steady_clock::now();
+  if (now - last_heartbeat_ < options_.heartbeat) return;
+  last_heartbeat_ = now;
+  if (const auto beat = store_->heartbeat(self_); !beat) lose_connection(beat.error());
+}
+
+// ---- the connection
+
+bool Recorder::connect() {
+  if (const auto migrated = run_recorder::migrate(options_.store, !options_.migrate); !migrated) {
+    lose_connection(migrated.error());
+    return false;
+  } else {
+    for (const std::string& name : migrated.value().applied) log_info("migration applied", {{"MIGRATION", name}});
+  }
+  auto store = open_store(options_.store);
+  if (!store) {
+    lose_connection(store.error());
+    return false;
+  }
+  store_ = std::move(store.value());
+  if (!restand()) return false;
+  failures_ = 0;
+  const bool was_away = away_.clear() | refused_.clear();
+  const std::lock_guard lock(mutex_);
+  if (counters_.database != DatabaseState::kConnecting) ++counters_.reconnects;
+  counters_.database = DatabaseState::kUp;
+  counters_.database_error.clear();
+  counters_.database_since = now_utc();
+  if (was_away) back_since_ = steady_clock::now();
+  return true;
+}
+
+// Reads the position and the ledger; everything known of rows is forgotten.
+bool Recorder::restand() {
+  cache_.clear();
+  const auto standing = store_->standing(self_);
+  if (!standing) {
+    lose_connection(standing.error());
+    return false;
+  }
+  last_heartbeat_ = steady_clock::now();
+  adopt(standing.value());
+  forgive_forgotten(standing.value());
+  return store_ != nullptr;
+}
+
+void Recorder::adopt(const Standing& standing) {
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    before = next_seq_locked();
+    for (std::size_t i = 0; i < stretches_.size(); ++i) {
+      Stretch& stretch = stretches_[i];
+      const auto found = standing.applied.find(stretch.incarnation);
+      stretch.stored = found == standing.applied.end() ? 0 : found->second;
+      stretch.done = std::max(stretch.stored, stretch.first - 1);
+    }
+    ledger_ = standing.ledger;
+    after = next_seq_locked();
+  }
+  if (after < before) {
+    log_warning("the database forgot commits, they are applied again from the spool",
+                {{"EVENTS", before - after}, {"FROM", after}});
+    spool_.release(after - 1);
+  }
+}
+
+// What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it was.
+void Recorder::forgive_forgotten(const Standing& standing) {
+  std::uint64_t forgotten = 0;
+  BatchWrite write;
+  {
+    const std::lock_guard lock(mutex_);
+    const Stretch& first = stretches_.front();
+    std::uint64_t known_on_disk = 0;
+    for (const Stretch& stretch : stretches_) known_on_disk += stretch.done - (stretch.first - 1);
+    const std::uint64_t expected = first.first - 1 + known_on_disk;
+    if (expected <= standing.ledger.consumed()) return;
+    forgotten = expected - standing.ledger.consumed();
+    write.incarnation = first.incarnation;
+    write.from = first.stored;
+    write.to = first.done;
+    write.ledger = ledger_;
+    write.ledger.applied += forgotten;
+  }
+  log_error("the database has forgotten events that the spool no longer keeps", {{"EVENTS", forgotten}});
+  const auto committed = store_->commit(self_, write);
+  if (!committed) return lose_connection(committed.error());
+  const std::lock_guard lock(mutex_);
+  if (committed.value() != Committed::kYes) return;
+  stretches_.front().stored = write.to;
+  ledger_ = write.ledger;
+  counters_.forgotten += forgotten;
+}
+
+void Recorder::lose_connection(const Error& error) {
+  store_.reset();
+  count_error(error);
+  const bool refused = error.kind == ErrorKind::kRefused;
+  (refused ? refused_ : away_).report(error.message, {{"URL", redacted_url(options_.store.url)}});
+  const std::lock_guard lock(mutex_);
+  const DatabaseState state = refused ? DatabaseState::kRefused : DatabaseState::kAway;
+  if (counters_.database != state) counters_.database_since = now_utc();
+  counters_.database = state;
+  counters_.database_error = error.message;
+}
+
+void Recorder::count_error(const Error& error) {
+  const std::lock_guard lock(mutex_);
+  ++counters_.errors[error.sqlstate.empty() ? std::string(error_name(error.kind)) : error.sqlstate];
+}
+
+// ---- reading
+
+Recorder::Batch Recorder::next_batch() {
+  Batch batch;
+  std::uint64_t last = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    while (batch.stretch + 1 < stretches_.size() && stretches_[batch.stretch].done >= last_of(batch.stretch)) {
+      ++batch.stretch;
+    }
+    batch.from = batch.to = stretches_[batch.stretch].done;
+    last = last_of(batch.stretch);
+  }
+  if (last <= batch.from) return batch;
+  const std::uint64_t seq = batch.from + 1;
+  const std::size_t max_events = std::min<std::uint64_t>(options_.batch_events, last - batch.from);
+  batch.events = fresh_.take(seq, max_events, options_.batch_bytes);
+  if (batch.events.empty()) batch.events = read_events(seq, max_events, batch);
+  if (!batch.unreadable.empty()) return batch;
+  // Records of a later stretch may follow without a gap; they have a position of their own.
+  while (!batch.events.empty() && batch.events.back().seq > last) batch.events.pop_back();
+  if (!batch.events.empty()) batch.to = batch.events.back().seq;
+  return batch;
+}
+
+// Events from the spool, up to the first gap or undecodable record. Where that stands first, it goes into
+// batch.unreadable instead.
+std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t max_events, Batch& batch) {
+  std::vector<std::string> damage;
+  auto records = spool_.read(seq, max_events, options_.batch_bytes, damage);
+  std::string why = "its bytes in the spool were damaged";
+  for (const std::string& sentence : damage) {
+    log_error("the spool is damaged", {{"WHAT", sentence}});
+    damage_told_ = sentence;
+  }
+  if (!damage_told_.empty()) why += ": " + damage_told_;
+  std::vector<SpooledEvent> events;
+  if (!records) {
+    away_.report(records.error().message);
+    return events;
+  }
+  const std::uint64_t last = [&] {
+    const std::lock_guard lock(mutex_);
+    return last_of(batch.stretch);
+  }();
+  const std::uint64_t found = records.value().empty() ? last + 1 : records.value().front().seq;
+  if (found > seq) {
+    batch = missing_records(batch.stretch, seq, std::min(found - 1, last), why);
+    return events;
+  }
+  for (SpoolRecord& record : records.value()) {
+    if (record.seq != seq + events.size()) break;
+    auto event = decode_record(record.body);
+    if (!event) {
+      if (!events.empty()) break;
+      batch = missing_records(batch.stretch, record.seq, record.seq, event.error().message);
+      batch.unreadable.front().record = std::move(record.body);
+      return events;
+    }
+    events.push_back(SpooledEvent{record.seq, std::move(event.value()), record.body.size()});
+  }
+  return events;
+}
+
+Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to,
+                                          const std::string& why) const {
+  Batch batch;
+  batch.stretch = stretch;
+  batch.from = from - 1;
+  batch.to = std::min<std::uint64_t>(to, from + kUnreadableAtOnce - 1);
+  for (std::uint64_t seq = from; seq <= batch.to; ++seq) {
+    DeadLetter letter;
+    letter.recorder = self_.id;
+    letter.reason = fmt::format("event {} of this recorder cannot be read: {}", seq, why);
+    batch.unreadable.push_back(std::move(letter));
+  }
+  return batch;
+}
+
+// ---- applying
+
+bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to) {
+  bool careful = careful_batches_ > 0;
+  if (careful) --careful_batches_;
+  while (true) {
+    auto decision = decide_on(events, careful);
+    if (!decision) {
+      lose_connection(decision.error());
+      return false;
+    }
+    add_job_states(decision.value());
+    BatchWrite write;
+    {
+      const std::lock_guard lock(mutex_);
+      write.incarnation = stretches_[stretch].incarnation;
+      write.from = stretches_[stretch].stored;
+      write.ledger = ledger_;
+    }
+    write.to = to;
+    write.ledger.applied += decision.value().applied;
+    write.ledger.duplicate += decision.value().duplicate;
+    write.ledger.conflicts += decision.value().conflicts.size();
+    write.runs = std::move(decision.value().runs);
+    write.history = std::move(decision.value().history);
+    const auto committed = commit(write, events.size());
+    if (committed) {
+      switch (committed.value()) {
+        case Committed::kYes:
+          decision.value().runs = std::move(write.runs);
+          remember(decision.value());
+          log_conflicts(decision.value());
+          advance(stretch, to, write.ledger);
+          return true;
+        case Committed::kRaced:
+          for (const RunChange& change : write.runs) cache_.erase(change.after.run_id);
+          careful = true;
+          careful_batches_ = kCarefulBatches;
+          continue;
+        case Committed::kMisplaced:
+          restand();
+          return false;
+      }
+    }
+    for (const RunChange& change : write.runs) cache_.erase(change.after.run_id);
+    if (committed.error().kind != ErrorKind::kData) {
+      lose_connection(committed.error());
+      return false;
+    }
+    count_error(committed.error());
+    if (events.size() == 1) return bury({dead_letter_of(events.front(), committed.error())}, stretch, to);
+    // Bisection: the good ones of either half are committed, what the database refuses alone is buried.
+    const std::size_t half = events.size() / 2;
+    const std::uint64_t middle = events[half - 1].seq;
+    return apply_events(events.first(half), stretch, middle) && apply_events(events.subspan(half), stretch, to);
+  }
+}
+
+bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to) {
+  BatchWrite write;
+  {
+    const std::lock_guard lock(mutex_);
+    write.incarnation = stretches_[stretch].incarnation;
+    write.from = stretches_[stretch].stored;
+    write.ledger = ledger_;
+  }
+  write.to = to;
+  write.ledger.dead_letters += letters.size();
+  write.dead_letters = std::move(letters);
+  const auto committed = commit(write, write.dead_letters.size());
+  if (!committed) {
+    lose_connection(committed.error());
+    return false;
+  }
+  if (committed.value() != Committed::kYes) {
+    restand();
+    return false;
+  }
+  for (const DeadLetter& letter : write.dead_letters) {
+    log_error("an event became a dead letter",
+              {{"RUN_ID", letter.run_id}, {"TYPE", letter.type}, {"SQLSTATE", letter.sqlstate}, {"REASON", letter.reason}});
+  }
+  advance(stretch, to, write.ledger);
+  const std::lock_guard lock(mutex_);
+  for (const DeadLetter& letter : write.dead_letters) counters_.damaged += letter.record.empty() ? 1 : 0;
+  return true;
+}
+
+Result<Decision> Recorder::decide_on(std::span<const SpooledEvent> events, bool careful) {
+  std::map<std::string, Run, std::less<>> rows;
+  EventIds known;
+  if (const auto loaded = load_rows(events, careful, rows); !loaded) return loaded.error();
+  if (careful) {
+    std::vector<std::pair<std::string, std::string>> ids;
+    for (const SpooledEvent& event : events) {
+      if (event.event.id) ids.emplace_back(event.event.run_id, *event.event.id);
+    }
+    if (!ids.empty()) {
+      auto found = store_->known_events(ids);
+      if (!found) return found.error();
+      known.insert(found.value().begin(), found.value().end());
+    }
+  }
+  const auto row_of = [&](std::string_view run_id) -> const Run* {
+    if (const auto row = rows.find(run_id); row != rows.end()) return &row->second;
+    return careful ? nullptr : cache_.find(run_id);
+  };
+  return decide(events, row_of, known, self_.id);
+}
+
+// Loads the rows a decision needs: all of them, or those that are neither cached nor begun by these events.
+Result<void> Recorder::load_rows(std::span<const SpooledEvent> events, bool all,
+                                 std::map<std::string, Run, std::less<>>& rows) {
+  std::vector<std::string> wanted;
+  std::set<std::string_view> seen;
+  for (const SpooledEvent& spooled : events) {
+    const Event& event = spooled.event;
+    if (!seen.insert(event.run_id).second) continue;
+    const bool begins = event.kind == EventKind::kQueued || event.kind == EventKind::kStarted;
+    if (all || (!begins && !cache_.find(event.run_id))) wanted.push_back(event.run_id);
+  }
+  if (wanted.empty()) return {};
+  auto loaded = store_->load(wanted);
+  if (!loaded) return loaded.error();
+  for (Run& run : loaded.value()) {
+    std::string run_id = run.run_id;
+    rows.emplace(std::move(run_id), std::move(run));
+  }
+  return {};
+}
+
+void Recorder::add_job_states(Decision& decision) {
+  if (!probe_.configured() || decision.finalized.empty()) return;
+  const std::set<std::string_view> finalized(decision.finalized.begin(), decision.finalized.end());
+  std::vector<std::int64_t> job_ids;
+  for (const RunChange& change : decision.runs) {
+    if (change.after.oban_job_id && finalized.contains(change.after.run_id)) job_ids.push_back(*change.after.oban_job_id);
+  }
+  const auto states = probe_.states(job_ids, kJobPatience);
+  for (RunChange& change : decision.runs) {
+    if (!change.after.oban_job_id || !finalized.contains(change.after.run_id)) continue;
+    const auto state = states.find(*change.after.oban_job_id);
+    if (state != states.end()) change.after.oban_job_state_at_finalize = state->second;
+  }
+}
+
+Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
+  auto committed = store_->commit(self_, write);
+  if (!committed || committed.value() != Committed::kYes) return committed;
+  last_heartbeat_ = steady_clock::now();
+  const std::lock_guard lock(mutex_);
+  ++counters_.batches;
+  counters_.batch_events += events;
+  for (std::size_t i = 0; i < kBatchBounds.size(); ++i) {
+    if (events <= kBatchBounds[i]) ++counters_.batch_sizes[i];
+  }
+  ++counters_.batch_sizes.back();
+  return committed;
+}
+
+void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger) {
+  std::uint64_t next = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    stretches_[stretch].done = to;
+    stretches_[stretch].stored = to;
+    ledger_ = ledger;
+    next = next_seq_locked();
+  }
+  applied_.notify_all();
+  spool_.release(next - 1);
+}
+
+void Recorder::remember(const Decision& decision) {
+  for (const RunChange& change : decision.runs) cache_.put(change.after);
+}
+
+// Each conflict is a line, as long as they are few; of a flood the log says how many there were.
+void Recorder::log_conflicts(const Decision& decision) {
+  const auto now = steady_clock::now();
+  if (now - conflict_minute_ > std::chrono::minutes{1}) {
+    if (conflicts_unlogged_ > 0) {
+      log_warning("more events contradicted their runs", {{"COUNT", conflicts_unlogged_}});
+    }
+    conflict_minute_ = now;
+    conflicts_logged_ = 0;
+    conflicts_unlogged_ = 0;
+  }
+  for (const Decision::Conflict& conflict : decision.conflicts) {
+    if (++conflicts_logged_ > kConflictLinesPerMinute) {
+      ++conflicts_unlogged_;
+      continue;
+    }
+    log_warning("an event contradicts its run, the row keeps what came first",
+                {{"RUN_ID", conflict.run_id}, {"TYPE", conflict.type}, {"CONFLICT", conflict.what}});
+  }
+}
+
+DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& error) const {
+  const Event& event = spooled.event;
+  DeadLetter letter;
+  letter.recorder = self_.id;
+  letter.run_id = event.run_id;
+  letter.type = event.type;
+  letter.event_id = event.id;
+  letter.sqlstate = error.sqlstate;
+  letter.reason = error.message;
+  letter.received_at = event.received_at;
+  std::vector<std::string> damage;
+  const auto records = spool_.read(spooled.seq, 1, spooled.bytes, damage);
+  if (records && !records.value().empty() && records.value().front().seq == spooled.seq) {
+    letter.record = records.value().front().body;
+    if (const auto envelope = decode_envelope(letter.record); envelope) {
+      letter.line = std::string(envelope.value().line.substr(0, kDeadLineBytes));
+    }
+  }
+  return letter;
+}
+
+// ---- dead letters
+
+template <class T>
+Result<T> Recorder::on_thread(std::function<Result<T>()> work) {
+  auto answer = std::make_shared<std::promise<Result<T>>>();
+  auto future = answer->get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    if (ended_) return Error{ErrorKind::kUnavailable, "the daemon is stopping"};
+    tasks_.push_back([this, answer, work] {
+      if (!store_) {
+        answer->set_value(Error{ErrorKind::kUnavailable, "the database is away"});
+      } else {
+        answer->set_value(work());
+      }
+    });
+    signalled_ = true;
+  }
+  work_.notify_all();
+  if (future.wait_for(std::chrono::seconds{10}) != std::future_status::ready) {
+    return Error{ErrorKind::kUnavailable, "the database is away"};
+  }
+  return future.get();
+}
+
+Result<Recorder::Retried> Recorder::retry_dead_letter(std::int64_t id) {
+  return on_thread<Retried>([this, id] { return retry_now(id); });
+}
+
+Result<void> Recorder::remove_dead_letter(std::int64_t id) {
+  return on_thread<void>([this, id] { return remove_now(id); });
+}
+
+namespace {
+
+Error no_such_letter(std::int64_t id) {
+  return Error{ErrorKind::kNotFound, fmt::format("there is no dead letter {}", id)};
+}
+
+Error foreign_letter(const DeadLetter& letter) {
+  return Error{ErrorKind::kConflict, fmt::format("dead letter {} belongs to recorder {}: ask the daemon that has its spool",
+                                                 letter.id, letter.recorder)};
+}
+
+}  // namespace
+
+Result<Recorder::Retried> Recorder::retry_now(std::int64_t id) {
+  const auto found = store_->find_dead_letter(id);
+  if (!found) return found.error();
+  if (!found.value()) return no_such_letter(id);
+  const DeadLetter& letter = *found.value();
+  if (letter.recorder != self_.id) return foreign_letter(letter);
+  auto event = decode_record(letter.record);
+  if (!event) return Retried::kDead;
+  const SpooledEvent spooled{0, std::move(event.value()), letter.record.size()};
+  const std::span<const SpooledEvent> events(&spooled, 1);
+  while (true) {
+    auto decision = decide_on(events, true);
+    if (!decision) return decision.error();
+    add_job_states(decision.value());
+    BatchWrite write;
+    {
+      const std::lock_guard lock(mutex_);
+      write.ledger = ledger_;
+    }
+    --write.ledger.dead_letters;
+    write.ledger.applied += decision.value().applied;
+    write.ledger.duplicate += decision.value().duplicate;
+    write.ledger.conflicts += decision.value().conflicts.size();
+    write.runs = decision.value().runs;
+    write.history = std::move(decision.value().history);
+    write.retried = {id};
+    const auto committed = store_->commit(self_, write);
+    cache_.erase(spooled.event.run_id);
+    if (!committed) {
+      if (committed.error().kind == ErrorKind::kData) return Retried::kDead;
+      lose_connection(committed.error());
+      return committed.error();
+    }
+    if (committed.value() == Committed::kRaced) continue;
+    if (committed.value() == Committed::kMisplaced) return no_such_letter(id);
+    const std::lock_guard lock(mutex_);
+    ledger_ = write.ledger;
+    return decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied;
+  }
+}
+
+Result<void> Recorder::remove_now(std::int64_t id) {
+  const auto found = store_->find_dead_letter(id);
+  if (!found) return found.error();
+  if (!found.value()) return no_such_letter(id);
+  if (found.value()->recorder != self_.id) return foreign_letter(*found.value());
+  const auto removed = store_->remove_dead_letter(id);
+  if (!removed) {
+    lose_connection(removed.error());
+    return removed.error();
+  }
+  if (!removed.value()) return no_such_letter(id);
+  const std::lock_guard lock(mutex_);
+  --ledger_.dead_letters;
+  ++ledger_.dead_letters_removed;
+  return {};
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,198 @@
+// From the spool to the rows: reads batches, decides, commits rows, history, ledger and position in one transaction each, and
+// keeps trying while the database is away. One thread of its own; every public function may be called from any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "recorder/decision.h"
+#include "recorder/fresh_events.h"
+#include "recorder/job_probe.h"
+#include "recorder/row_cache.h"
+#include "spool/spool.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+struct RecorderOptions {
+  StoreOptions store;
+  bool migrate = true;             // bring the schema up to date on connecting; false: only verify it
+  std::string host;
+  std::string version;
+  std::size_t batch_events = 2'000;
+  std::size_t batch_bytes = 1'500'000;
+  std::size_t fresh_bytes = 6'000'000;
+  std::size_t cache_bytes = 6'000'000;
+  std::chrono::milliseconds heartbeat{15'000};
+};
+
+enum class DatabaseState {
+  kConnecting,  // not reached yet since the start
+  kUp,
+  kAway,        // unreachable, slow or failing; events are spooled
+  kRefused,     // reached, but it refuses this daemon; counts as away
+};
+std::string_view to_string(DatabaseState state);
+
+struct RecorderStatus {
+  Ledger ledger;
+  std::uint64_t waiting = 0;
+  std::uint64_t accepted = 0;          // ledger.consumed() + waiting
+  std::uint64_t forgotten = 0;         // applied once, then forgotten by the database, and no longer kept
+  std::uint64_t damaged = 0;           // records lost to damage in the spool, now dead letters
+  DatabaseState database = DatabaseState::kConnecting;
+  std::string database_error;          // why it is away or refusing; empty when up
+  std::optional<Timestamp> database_since;  // since when the state holds
+  std::uint64_t reconnects = 0;
+  std::uint64_t batches = 0;
+  std::map<std::string, std::uint64_t> errors;  // store errors by kind: SQLSTATE, else a word
+  std::vector<std::uint64_t> batch_sizes;       // histogram, cumulative counts for kBatchBounds and +Inf
+  std::uint64_t batch_events = 0;               // sum of all batches' sizes
+};
+inline constexpr std::array<std::uint64_t, 7> kBatchBounds{1, 3, 10, 30, 100, 300, 1'000};
+
+class Recorder {
+ public:
+  // The spool outlives it. queue: for oban_job_state_at_finalize; may be null.
+  Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQueue> queue);
+  ~Recorder();
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+
+  void start();
+  // Applies what can be applied within timeout, then ends. False: something is left, in the spool.
+  bool stop(std::chrono::milliseconds timeout);
+
+  // Freshly durable events, in order; called before they are acknowledged.
+  void accept(std::vector<SpooledEvent>&& events);
+
+  // Waits until everything up to seq is applied. False: not within timeout.
+  bool wait_applied(std::uint64_t seq, std::chrono::milliseconds timeout);
+  // The newest durable record: what a reader waits for.
+  std::uint64_t accepted_seq() const;
+  // How many records up to seq are not applied yet.
+  std::uint64_t pending_until(std::uint64_t seq) const;
+
+  RecorderStatus status() const;
+  RecorderSelf self() const;
+  // When the database came back after it had been away; empty: it never was. For judging other recorders.
+  std::optional<std::chrono::steady_clock::time_point> back_since() const;
+
+  // On the recorder's own thread, because the ledger is its. kNotFound, kConflict (another recorder's), kUnavailable.
+  enum class Retried { kApplied, kDuplicate, kDead };
+  Result<Retried> retry_dead_letter(std::int64_t id);
+  Result<void> remove_dead_letter(std::int64_t id);
+
+  // Counts every turn of the recorder's thread, for the watchdog; a call that hangs past its deadline stops it.
+  std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+
+ private:
+  // A stretch of the spool written by one incarnation, and how far it is applied.
+  struct Stretch {
+    std::string incarnation;
+    std::uint64_t first = 1;
+    std::uint64_t last = 0;  // the current one's grows: see last_of()
+    std::uint64_t done = 0;
+    std::uint64_t stored = 0;  // the position as the database has it; 0: none
+  };
+  struct Batch {
+    std::size_t stretch = 0;
+    std::vector<SpooledEvent> events;   // contiguous
+    std::vector<DeadLetter> unreadable; // instead of events: records that no longer can be read
+    std::uint64_t from = 0;             // done before
+    std::uint64_t to = 0;               // done after
+  };
+  using Task = std::function<void()>;
+
+  void run();
+  bool turn();  // false: nothing to do now
+  bool gives_up() const;
+  void wait_for_work();
+  void housekeep();
+
+  bool connect();
+  void adopt(const Standing& standing);
+  void forgive_forgotten(const Standing& standing);
+  void lose_connection(const Error& error);
+  void begin_stretches();
+  void load_hint();
+  void save_hint(bool now);
+
+  Batch next_batch();
+  Batch missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to, const std::string& why) const;
+  std::vector<SpooledEvent> read_events(std::uint64_t seq, std::size_t max_events, Batch& batch);
+
+  // Both return false when the connection is lost or the position has to be read again.
+  bool apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to);
+  bool bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to);
+  Result<Decision> decide_on(std::span<const SpooledEvent> events, bool careful);
+  Result<void> load_rows(std::span<const SpooledEvent> events, bool all, std::map<std::string, Run, std::less<>>& rows);
+  void add_job_states(Decision& decision);
+  Result<Committed> commit(const BatchWrite& write, std::size_t events);
+  void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);
+  void remember(const Decision& decision);
+  void log_conflicts(const Decision& decision);
+  bool restand();
+  DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error) const;
+  Result<Retried> retry_now(std::int64_t id);
+  Result<void> remove_now(std::int64_t id);
+  template <class T>
+  Result<T> on_thread(std::function<Result<T>()> work);
+
+  std::uint64_t last_of(std::size_t stretch) const;  // requires mutex_
+  std::uint64_t waiting_locked() const;
+  std::uint64_t next_seq_locked() const;
+  void count_error(const Error& error);
+
+  const RecorderOptions options_;
+  Spool& spool_;
+  const RecorderSelf self_;
+  FreshEvents fresh_;
+  JobProbe probe_;
+  std::thread thread_;
+  std::atomic<std::uint64_t> turns_{0};
+
+  // The recorder's thread only.
+  std::unique_ptr<Store> store_;
+  RowCache cache_;
+  int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
+  int failures_ = 0;         // connection attempts in a row that failed
+  std::chrono::steady_clock::time_point last_heartbeat_{};
+  std::chrono::steady_clock::time_point last_hint_{};
+  std::chrono::steady_clock::time_point conflict_minute_{};
+  int conflicts_logged_ = 0;
+  std::uint64_t conflicts_unlogged_ = 0;
+  RepeatGuard away_;
+  RepeatGuard refused_;
+  std::string damage_told_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_;     // new events, a task, or stopping
+  std::condition_variable applied_;  // the position moved
+  // guarded by mutex_
+  std::vector<Stretch> stretches_;
+  Ledger ledger_;
+  RecorderStatus counters_;  // the fields that are counted here
+  std::vector<Task> tasks_;
+  bool stopping_ = false;
+  bool signalled_ = false;
+  bool ended_ = false;
+  std::chrono::steady_clock::time_point stop_by_{};
+  std::optional<std::chrono::steady_clock::time_point> back_since_;
+};
+
+}  // namespace run_recorder

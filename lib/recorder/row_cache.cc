@@ -1,0 +1,46 @@
+#include "recorder/row_cache.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kLargestRowBytes = 8'192;
+
+std::size_t size_of(const Run& run) {
+  const auto bytes = [](const auto& text) { return text ? text->size() : std::size_t{0}; };
+  return 2 * sizeof(Run) + run.run_id.size() + run.council.size() + bytes(run.input) + bytes(run.result) +
+         bytes(run.error) + run.worker_process.size() + run.sender_process.size() + run.connection.size();
+}
+
+}  // namespace
+
+const Run* RowCache::find(std::string_view run_id) const {
+  const auto found = index_.find(run_id);
+  return found == index_.end() ? nullptr : &found->second->run;
+}
+
+void RowCache::put(const Run& run) {
+  erase(run.run_id);
+  const std::size_t bytes = size_of(run);
+  if (bytes > kLargestRowBytes) return;
+  entries_.push_back(Entry{run, bytes});
+  index_.emplace(entries_.back().run.run_id, std::prev(entries_.end()));
+  bytes_ += bytes;
+  while (bytes_ > max_bytes_) erase(entries_.front().run.run_id);
+}
+
+void RowCache::erase(std::string_view run_id) {
+  const auto found = index_.find(run_id);
+  if (found == index_.end()) return;
+  const auto entry = found->second;
+  index_.erase(found);
+  bytes_ -= entry->bytes;
+  entries_.erase(entry);
+}
+
+void RowCache::clear() {
+  index_.clear();
+  entries_.clear();
+  bytes_ = 0;
+}
+
+}  // namespace run_recorder
