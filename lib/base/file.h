@@ -48,7 +48,7 @@ std::string errno_words(int error_number);
 // open(2) with O_CLOEXEC added.
 Result<UniqueFd> open_file(const std::filesystem::path& path, int flags, mode_t mode = 0600);
 
-// The whole file. kInvalid where it is larger than max_bytes or no regular file, pipe or device.
+// The whole file, or what a pipe gives. kInvalid where it is larger than max_bytes.
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t max_bytes);
 
 // Writes all of bytes to a blocking descriptor; short writes and EINTR are continued.

@@ -20,7 +20,7 @@ std::string sqlite_path(std::string_view url);
 // What is wrong with a url, in words that quote nothing of it; empty where it is fine.
 std::optional<std::string> problem_of_url(std::string_view url);
 
-// The url with every password in it replaced by "***". Rather too much is hidden than too little.
+// The url with every password in it replaced by "***"; all behind the scheme where the url is malformed.
 std::string redact_url(std::string_view url);
 bool has_password(std::string_view url);
 // A message of a driver with every password of the url, and the url itself, hidden.

@@ -1,0 +1,87 @@
+#include "base/account.h"
+
+#include <grp.h>
+#include <pwd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kFirstBuffer = 1024;
+constexpr std::size_t kLargestBuffer = 1 << 20;
+
+// Repeats a reentrant look-up with a growing buffer while it says ERANGE; true where it found an entry.
+template <class Entry, class LookUp>
+bool look_up(Entry& entry, std::vector<char>& buffer, const LookUp& call) {
+  for (buffer.resize(kFirstBuffer); buffer.size() <= kLargestBuffer; buffer.resize(buffer.size() * 2)) {
+    Entry* found = nullptr;
+    const int error_number = call(&entry, buffer.data(), buffer.size(), &found);
+    if (error_number == EINTR) continue;
+    if (error_number != ERANGE) return error_number == 0 && found != nullptr;
+  }
+  return false;
+}
+
+std::optional<std::uint32_t> parse_number(std::string_view text) {
+  std::uint32_t number = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  // The highest number means "no id" to chown(2).
+  const bool whole = problem == std::errc() && end == text.data() + text.size();
+  if (!whole || number == std::numeric_limits<std::uint32_t>::max()) return std::nullopt;
+  return number;
+}
+
+}  // namespace
+
+std::optional<uid_t> find_user(const std::string& name_or_number) {
+  passwd entry{};
+  std::vector<char> buffer;
+  const auto by_name = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
+    return getpwnam_r(name_or_number.c_str(), to, bytes, size, found);
+  };
+  if (look_up(entry, buffer, by_name)) return entry.pw_uid;
+  return parse_number(name_or_number);
+}
+
+std::optional<gid_t> find_group(const std::string& name_or_number) {
+  group entry{};
+  std::vector<char> buffer;
+  const auto by_name = [&](group* to, char* bytes, std::size_t size, group** found) {
+    return getgrnam_r(name_or_number.c_str(), to, bytes, size, found);
+  };
+  if (look_up(entry, buffer, by_name)) return entry.gr_gid;
+  return parse_number(name_or_number);
+}
+
+std::string user_name(uid_t uid) {
+  passwd entry{};
+  std::vector<char> buffer;
+  const auto by_id = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
+    return getpwuid_r(uid, to, bytes, size, found);
+  };
+  return look_up(entry, buffer, by_id) ? std::string(entry.pw_name) : std::to_string(uid);
+}
+
+std::vector<gid_t> groups_of(uid_t uid) {
+  passwd entry{};
+  std::vector<char> buffer;
+  const auto by_id = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
+    return getpwuid_r(uid, to, bytes, size, found);
+  };
+  if (!look_up(entry, buffer, by_id)) return {};
+  std::vector<gid_t> groups(32);
+  int count = static_cast<int>(groups.size());
+  if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0) {
+    groups.resize(static_cast<std::size_t>(count));
+    if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0) return {entry.pw_gid};
+  }
+  groups.resize(static_cast<std::size_t>(count));
+  return groups;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,313 @@
+#include "base/config.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/account.h"
+#include "base/config_table.h"
+#include "base/file.h"
+#include "base/json_text.h"
+#include "base/url.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kLargestFile = 1 << 20;
+constexpr std::size_t kLargestPassword = 4096;
+constexpr std::string_view kVariablePrefix = "RUN_RECORDER_";
+constexpr std::string_view kFileVariable = "RUN_RECORDER_CONFIG";
+// Set by `run-recorder exec` for its child, which may well start the tool again.
+constexpr std::string_view kRunVariable = "RUN_RECORDER_RUN_ID";
+constexpr std::string_view kFileFlag = "--config";
+constexpr std::string_view kAdminGroup = "run-recorder-admin";
+
+// Gathers the settings of all sources, weakest first, and every mistake in them.
+class Loader {
+ public:
+  explicit Loader(const ConfigSources& sources) : sources_(sources) {}
+
+  LoadedConfig load() {
+    read_file_settings();
+    read_environment();
+    read_flags();
+    fill_paths();
+    settle_control();
+    settle_events();
+    if (!sources_.for_tool) {
+      read_password();
+      check_names();
+    }
+    if (!problems_.all.empty()) return problems_;
+    return std::move(config_);
+  }
+
+ private:
+  void report(std::string where, std::string key, std::string message) {
+    problems_.all.push_back({std::move(where), std::move(key), std::move(message)});
+  }
+
+  void set(const ConfigEntry& entry, const RawValue& value, const std::string& where) {
+    const std::string key = entry.key.full_name();
+    given_[key] = where;  // also where it is wrong: it was meant to be given
+    if (const std::optional<std::string> problem = assign(config_, entry, value)) report(where, key, *problem);
+  }
+
+  bool given(const std::string& key) const { return given_.contains(key); }
+  std::string where(const std::string& key) const {
+    const auto at = given_.find(key);
+    return at == given_.end() ? "defaults" : at->second;
+  }
+
+  // The file to read, and who named it: empty for nobody.
+  std::pair<std::string, std::string> chosen_file() const {
+    for (auto flag = sources_.flags.rbegin(); flag != sources_.flags.rend(); ++flag) {
+      if (flag->first == kFileFlag) return {flag->second, "flag --config"};
+    }
+    const auto variable = sources_.environment.find(std::string(kFileVariable));
+    if (variable != sources_.environment.end() && !variable->second.empty()) {
+      return {variable->second, "environment " + std::string(kFileVariable)};
+    }
+    return {sources_.default_file, ""};
+  }
+
+  void read_file_settings() {
+    const auto [path, named_by] = chosen_file();
+    const Result<std::string> text = read_file(path, kLargestFile);
+    if (!text) {
+      const bool denied = text.error().kind == ErrorKind::kDenied;
+      if (named_by.empty() && text.error().kind == ErrorKind::kNotFound) return;
+      if (denied && sources_.for_tool && named_by != "flag --config") {
+        config_.notes.push_back("the configuration may not be read, going on with defaults: " + text.error().message);
+        return;
+      }
+      report(named_by.empty() ? path : named_by, "", text.error().message + "; allowed is a file that can be read");
+      return;
+    }
+    config_.file = path;
+    take_file(read_config_text(path, *text));
+  }
+
+  void take_file(FileContent content) {
+    std::vector<FileProblem> all = std::move(content.problems);
+    for (const FileSetting& setting : content.settings) {
+      set(*setting.entry, setting.value, config_.file + ":" + std::to_string(setting.line));
+      for (ConfigProblem& problem : problems_.all) all.push_back({setting.line, std::move(problem)});
+      problems_.all.clear();
+    }
+    std::stable_sort(all.begin(), all.end(),
+                     [](const FileProblem& a, const FileProblem& b) { return a.line < b.line; });
+    for (FileProblem& one : all) problems_.all.push_back(std::move(one.problem));
+  }
+
+  void read_environment() {
+    for (const auto& [name, text] : sources_.environment) {
+      if (!name.starts_with(kVariablePrefix) || name == kFileVariable || name == kRunVariable) continue;
+      const auto entries = config_entries();
+      const auto entry = std::find_if(entries.begin(), entries.end(),
+                                      [&](const ConfigEntry& one) { return one.key.variable() == name; });
+      if (entry == entries.end()) {
+        report("environment " + name_for_message(name), "",
+               "no such variable" + nearest(name, &ConfigKey::variable, kFileVariable));
+      } else {
+        set(*entry, {RawValue::Kind::kPlain, text}, "environment " + name);
+      }
+    }
+  }
+
+  void read_flags() {
+    for (const auto& [name, text] : sources_.flags) {
+      if (name == kFileFlag) continue;
+      const auto entries = config_entries();
+      const auto entry = std::find_if(entries.begin(), entries.end(),
+                                      [&](const ConfigEntry& one) { return one.key.flag() == name; });
+      if (entry == entries.end()) {
+        report("flag " + name_for_message(name), "", "no such flag" + nearest(name, &ConfigKey::flag, kFileFlag));
+      } else {
+        set(*entry, {RawValue::Kind::kPlain, text}, "flag " + name);
+      }
+    }
+  }
+
+  static std::string name_for_message(const std::string& name) {
+    const std::string text = shown(name);
+    return text == "\"" + name + "\"" ? name : text;
+  }
+
+  static std::string nearest(const std::string& name, std::string (ConfigKey::*form)() const,
+                             std::string_view other) {
+    std::vector<std::string> known = {std::string(other)};
+    for (const ConfigKey& key : config_keys()) known.push_back((key.*form)());
+    const std::string name_near = nearest_name(name, known);
+    return name_near.empty() ? "; allowed are those of the keys, as " + known[1]
+                             : "; did you mean " + name_near + "?";
+  }
+
+  void fill_paths() {
+    config_.socket.path_given = given("socket.path");
+    config_.control.path_given = given("control.path");
+    const DefaultFolders folders = default_folders(sources_.environment, sources_.uid);
+    fill_path("socket.path", config_.socket.path, folders.runtime, "", "/events.sock");
+    fill_path("control.path", config_.control.path, folders.runtime, "", "/control.sock");
+    fill_path("database.url", config_.database.url, folders.state, "sqlite:", "/run-recorder.db");
+    fill_path("spool.path", config_.spool.path, folders.state, "", "/spool");
+    const bool same = config_.socket.path == config_.control.path;
+    if (same && !config_.socket.path.empty()) {
+      report(where("control.path"), "control.path", "found the path of the event socket; allowed is another one");
+    }
+  }
+
+  void fill_path(const std::string& key, std::string& member, const std::string& folder, const std::string& before,
+                 const std::string& after) {
+    if (given(key)) return;
+    if (!folder.empty()) {
+      member = before + folder + after;
+      check_default_path(key);
+      return;
+    }
+    if (sources_.for_tool) return;
+    const bool runtime = key == "socket.path" || key == "control.path";
+    report("defaults", key,
+           std::string("there is no default: neither ") +
+               (runtime ? "$RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is"
+                        : "$STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is") +
+               " an absolute path; give this key");
+  }
+
+  // A folder of the environment can make a socket's path too long.
+  void check_default_path(const std::string& key) {
+    if (sources_.for_tool) return;
+    const ConfigEntry& entry = *find_entry(key);
+    const auto& slot = std::get<TextSlot>(entry.slot);
+    const std::string path = slot.member(config_);
+    if (const std::optional<std::string> problem = slot.check(path)) {
+      report("defaults", key,
+             "found " + shown(path) + ", " + *problem + "; allowed is " + std::string(entry.key.allowed));
+    }
+  }
+
+  void settle_control() {
+    if (!given("control.group")) {
+      config_.control.group = find_group(std::string(kAdminGroup)) ? kAdminGroup : std::string_view();
+    }
+    if (!given("control.mode")) config_.control.mode = config_.control.group.empty() ? 0600 : 0660;
+  }
+
+  void settle_events() {
+    Config::Events& events = config_.events;
+    if (events.include.empty()) return;
+    if (!given("events.exclude")) events.exclude.clear();  // the default gives way
+    if (events.exclude.empty()) return;
+    report(where("events.include"), "events.include",
+           "found together with events.exclude (" + where("events.exclude") + "); allowed is one of them");
+  }
+
+  void read_password() {
+    Config::Database& database = config_.database;
+    if (database.password_file.empty() || database_kind(database.url) != DatabaseKind::kPostgres) return;
+    const std::string place = where("database.password_file");
+    if (has_password(database.url)) {
+      report(place, "database.password_file", "database.url holds a password too; allowed is one of them");
+      return;
+    }
+    const Result<std::string> content = read_file(database.password_file, kLargestPassword);
+    if (!content) {
+      report(place, "database.password_file", content.error().message + "; allowed is a file that can be read");
+      return;
+    }
+    database.password = *content;
+    if (database.password.ends_with('\n')) database.password.pop_back();
+    if (database.password.ends_with('\r')) database.password.pop_back();
+    if (database.password.empty() || database.password.find('\0') != std::string::npos) {
+      report(place, "database.password_file",
+             "found a file that is empty or holds NUL bytes; allowed is a password on one line");
+    }
+  }
+
+  void check_names() {
+    check_group("socket.group", config_.socket.group);
+    if (given("control.group")) check_group("control.group", config_.control.group);
+    for (const std::string& group : config_.socket.allow_groups) check_group("socket.allow_groups", group);
+    for (const std::string& user : config_.socket.allow_users) {
+      if (!user.empty() && !find_user(user)) {
+        report(where("socket.allow_users"), "socket.allow_users",
+               "found " + shown(user) + "; allowed are users of this host");
+      }
+    }
+  }
+
+  void check_group(const std::string& key, const std::string& group) {
+    if (group.empty() || find_group(group)) return;
+    report(where(key), key, "found " + shown(group) + "; allowed is a group of this host");
+  }
+
+  const ConfigSources& sources_;
+  Config config_;
+  ConfigProblems problems_;
+  std::map<std::string, std::string> given_;  // key -> where it was set last
+};
+
+}  // namespace
+
+std::string Config::Database::connection_url() const {
+  return password.empty() || database_kind(url) != DatabaseKind::kPostgres ? url : with_password(url, password);
+}
+
+std::string Config::queue_connection_url() const {
+  return queue.url.empty() ? database.connection_url() : queue.url;
+}
+
+Environment environment_of(const char* const* environ_block) {
+  Environment environment;
+  for (; environ_block != nullptr && *environ_block != nullptr; ++environ_block) {
+    const std::string_view line = *environ_block;
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos) continue;
+    environment.emplace(line.substr(0, equals), line.substr(equals + 1));
+  }
+  return environment;
+}
+
+std::string ConfigProblem::text() const {
+  return where + ": " + (key.empty() ? "" : key + ": ") + message;
+}
+
+std::string ConfigProblems::text() const {
+  std::string text;
+  for (const ConfigProblem& problem : all) text += (text.empty() ? "" : "\n") + problem.text();
+  return text;
+}
+
+void throw_exception_from_error(const ConfigProblems& problems, const boost::source_location&) {
+  throw StartError(kExitConfiguration, problems.text());
+}
+
+LoadedConfig load_config(const ConfigSources& sources) {
+  return Loader(sources).load();
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::vector<std::string>& arguments) {
+  std::set<std::string, std::less<>> known = {std::string(kFileFlag)};
+  for (const ConfigKey& key : config_keys()) known.insert(key.flag());
+  std::vector<std::pair<std::string, std::string>> flags;
+  std::vector<std::string> rest;
+  std::size_t at = 0;
+  for (; at < arguments.size() && arguments[at] != "--"; ++at) {
+    const std::string& argument = arguments[at];
+    const std::size_t equals = argument.find('=');
+    const std::string name = argument.substr(0, equals);
+    if (!known.contains(name)) {
+      rest.push_back(argument);
+    } else if (equals != std::string::npos) {
+      flags.emplace_back(name, argument.substr(equals + 1));
+    } else if (at + 1 < arguments.size() && arguments[at + 1] != "--") {
+      flags.emplace_back(name, arguments[++at]);
+    } else {
+      return Error{ErrorKind::kInvalid, name + " needs a value"};
+    }
+  }
+  rest.insert(rest.end(), arguments.begin() + static_cast<std::ptrdiff_t>(at), arguments.end());
+  arguments = std::move(rest);
+  return flags;
+}
+
+}  // namespace run_recorder

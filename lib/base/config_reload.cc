@@ -1,0 +1,41 @@
+// What the table of keys tells people, and what a reload may change.
+#include "base/config_table.h"
+
+namespace run_recorder {
+
+std::string config_help() {
+  std::string help =
+      "  --config FILE\n      The configuration file, instead of /etc/run-recorder/run-recorder.toml.\n";
+  for (const ConfigKey& key : config_keys()) {
+    help += "  " + key.flag() + " VALUE\n      " + std::string(key.doc) + "\n      Allowed is " +
+            std::string(key.allowed) + ". Default: " + key.default_text() + "\n";
+  }
+  return help;
+}
+
+ConfigDifference diff_config(const Config& before, const Config& after) {
+  ConfigDifference difference;
+  for (const ConfigEntry& entry : config_entries()) {
+    bool changed = value_text(before, entry) != value_text(after, entry);
+    // The file's name may be the same while its content is not.
+    const bool secret = entry.key.section == "database" && entry.key.name == "password_file";
+    changed = changed || (secret && before.database.password != after.database.password);
+    if (!changed) continue;
+    (entry.key.reloadable ? difference.reloadable : difference.need_restart).push_back(entry.key.full_name());
+  }
+  return difference;
+}
+
+Config with_reloadable(const Config& before, const Config& after) {
+  Config merged = before;
+  Config source = after;
+  for (const ConfigEntry& entry : config_entries()) {
+    if (!entry.key.reloadable) continue;
+    std::visit([&](const auto& slot) { slot.member(merged) = slot.member(source); }, entry.slot);
+  }
+  merged.file = after.file;
+  merged.notes = after.notes;
+  return merged;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,302 @@
+#include "base/log.h"
+
+#include <spdlog/logger.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <systemd/sd-journal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <memory>
+
+#include "base/json_text.h"
+
+namespace run_recorder {
+namespace {
+
+struct LogState {
+  std::atomic<LogLevel> level{LogLevel::kInfo};
+  std::atomic<LogFormat> format{LogFormat::kText};
+  std::atomic<bool> journal{false};
+  spdlog::logger lines{"run-recorder", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
+
+  LogState() {
+    lines.set_level(spdlog::level::trace);  // decided here, by level
+    lines.set_pattern("%v");                // a line comes complete
+    lines.flush_on(spdlog::level::trace);
+  }
+};
+
+// Never destroyed: threads may log until the process is gone.
+LogState& log_state() {
+  static auto* const state = new LogState;
+  return *state;
+}
+
+// systemd names the device and inode of the stream it gave; a stderr that was redirected since is another file
+// (sd_journal_stream_fd(3), systemd.exec(5) on $JOURNAL_STREAM).
+bool stderr_is_journal() {
+  const char* text = std::getenv("JOURNAL_STREAM");
+  struct stat found {};
+  if (text == nullptr || fstat(STDERR_FILENO, &found) != 0) return false;
+  return std::string_view(text) == std::to_string(found.st_dev) + ":" + std::to_string(found.st_ino);
+}
+
+bool needs_escape(std::string_view text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    if (c < 0x20 || c == 0x7f) return true;
+    // U+0080 … U+009F drive terminals too, U+2028 and U+2029 end lines.
+    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0U;
+    if (c == 0xc2 && next < 0xa0) return true;
+    if (c == 0xe2 && next == 0x80 && i + 2 < text.size()) {
+      const auto last = static_cast<unsigned char>(text[i + 2]);
+      if (last == 0xa8 || last == 0xa9) return true;
+    }
+  }
+  return false;
+}
+
+void append_unicode_escape(std::string& out, unsigned code) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  out += "\\u";
+  for (int shift = 12; shift >= 0; shift -= 4) out.push_back(kDigits[(code >> shift) & 15]);
+}
+
+// What JSON leaves as it is but a terminal or a line reader would act on. Precondition: text is valid UTF-8.
+std::string without_control_characters(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    if (c < 0x20 || c == 0x7f) {
+      append_unicode_escape(out, c);
+    } else if (c == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
+      append_unicode_escape(out, static_cast<unsigned char>(text[++i]));
+    } else if (text.substr(i).starts_with("\xe2\x80\xa8") || text.substr(i).starts_with("\xe2\x80\xa9")) {
+      append_unicode_escape(out, static_cast<unsigned char>(text[i + 2]) == 0xa8 ? 0x2028 : 0x2029);
+      i += 2;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out;
+}
+
+// JSON's escapes, with quotes, as valid UTF-8 in one line.
+std::string quoted(std::string_view text) {
+  std::string json = json_string(text);
+  return needs_escape(json) ? without_control_characters(json) : json;
+}
+
+std::string text_value(std::string_view value) {
+  const bool plain = !value.empty() && value.find_first_of(" \"=\\") == std::string_view::npos;
+  std::string json = quoted(value);
+  if (plain && json.size() == value.size() + 2) return std::string(value);
+  return json;
+}
+
+std::string text_message(std::string_view message) {
+  std::string json = quoted(message);
+  if (json.size() == message.size() + 2) return std::string(message);
+  // Quotes and backslashes are harmless here; only what is not is shown escaped.
+  std::string out;
+  for (std::size_t i = 1; i + 1 < json.size(); ++i) {
+    if (json[i] == '\\' && json[i + 1] == '"') ++i;
+    out.push_back(json[i]);
+  }
+  return out;
+}
+
+std::string lower_case(std::string_view name) {
+  std::string lower(name);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
+// "message run_id=r1 attempt=2"
+std::string message_with_fields(std::string_view message, std::span<const LogField> fields) {
+  std::string line = text_message(message);
+  for (const LogField& field : fields) line += " " + lower_case(field.name) + "=" + text_value(field.value);
+  return line;
+}
+
+// syslog(3)'s numbers.
+int priority_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return 7;
+    case LogLevel::kInfo:
+      return 6;
+    case LogLevel::kWarning:
+      return 4;
+    case LogLevel::kError:
+      return 3;
+  }
+  return 3;
+}
+
+bool send_to_journal(const std::vector<std::string>& entry) {
+  std::vector<iovec> parts;
+  parts.reserve(entry.size());
+  for (const std::string& field : entry) parts.push_back({const_cast<char*>(field.data()), field.size()});
+  return sd_journal_sendv(parts.data(), static_cast<int>(parts.size())) == 0;
+}
+
+void write_line(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+  LogState& state = log_state();
+  const bool json = state.format.load(std::memory_order_relaxed) == LogFormat::kJson;
+  const Timestamp now = now_utc();
+  state.lines.log(spdlog::level::info, json ? format_json_line(now, level, message, fields)
+                                            : format_text_line(now, level, message, fields));
+}
+
+void log_list(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+  log_message(level, message, {fields.begin(), fields.size()});
+}
+
+}  // namespace
+
+std::string_view to_string(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "error";
+}
+
+std::string_view to_string(LogFormat format) {
+  switch (format) {
+    case LogFormat::kText:
+      return "text";
+    case LogFormat::kJson:
+      return "json";
+  }
+  return "text";
+}
+
+void set_up_log(const LogOptions& options) {
+  LogState& state = log_state();
+  state.level = options.level;
+  state.format = options.format;
+  state.journal = options.detect_journal && stderr_is_journal();
+}
+
+void set_log_level(LogLevel level) {
+  log_state().level = level;
+}
+
+bool log_enabled(LogLevel level) {
+  return level >= log_state().level.load(std::memory_order_relaxed);
+}
+
+void log_message(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+  if (!log_enabled(level)) return;
+  const int errno_before = errno;
+  try {
+    const bool to_journal = log_state().journal.load(std::memory_order_relaxed);
+    if (!to_journal || !send_to_journal(journal_entry(level, message, fields))) write_line(level, message, fields);
+  } catch (const std::exception&) {
+    // Out of memory, at worst: a message is lost, the daemon goes on.
+  }
+  errno = errno_before;
+}
+
+void log_debug(std::string_view message, std::initializer_list<LogField> fields) {
+  log_list(LogLevel::kDebug, message, fields);
+}
+void log_info(std::string_view message, std::initializer_list<LogField> fields) {
+  log_list(LogLevel::kInfo, message, fields);
+}
+void log_warning(std::string_view message, std::initializer_list<LogField> fields) {
+  log_list(LogLevel::kWarning, message, fields);
+}
+void log_error(std::string_view message, std::initializer_list<LogField> fields) {
+  log_list(LogLevel::kError, message, fields);
+}
+
+std::string format_text_line(Timestamp time, LogLevel level, std::string_view message,
+                             std::span<const LogField> fields) {
+  std::string line = format_rfc3339(time) + " ";
+  line += to_string(level);
+  return line + " " + message_with_fields(message, fields);
+}
+
+std::string format_json_line(Timestamp time, LogLevel level, std::string_view message,
+                             std::span<const LogField> fields) {
+  std::string line = R"({"time":")" + format_rfc3339(time) + R"(","level":")";
+  line += to_string(level);
+  line += R"(","message":)" + quoted(message);
+  for (const LogField& field : fields) {
+    line += "," + quoted(lower_case(field.name)) + ":" + (field.is_number ? field.value : quoted(field.value));
+  }
+  return line + "}";
+}
+
+std::vector<std::string> journal_entry(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+  std::vector<std::string> entry;
+  entry.reserve(fields.size() + 3);
+  entry.push_back("PRIORITY=" + std::to_string(priority_of(level)));
+  entry.push_back("SYSLOG_IDENTIFIER=" + std::string(program_invocation_short_name));
+  entry.push_back("MESSAGE=" + message_with_fields(message, fields));
+  for (const LogField& field : fields) entry.push_back(std::string(field.name) + "=" + field.value);
+  return entry;
+}
+
+RepeatGuard::RepeatGuard(LogLevel level, std::string begins, std::string ends, SteadyClock clock)
+    : level_(level),
+      begins_(std::move(begins)),
+      ends_(std::move(ends)),
+      clock_(clock ? std::move(clock) : SteadyClock(std::chrono::steady_clock::now)) {}
+
+bool RepeatGuard::report(std::string_view detail, std::initializer_list<LogField> fields) {
+  const std::lock_guard lock(mutex_);
+  ++count_;
+  detail_ = detail;
+  if (active_) return false;
+  active_ = true;
+  since_ = clock_();
+  log_list(level_, detail.empty() ? begins_ : begins_ + ": " + detail_, fields);
+  return true;
+}
+
+bool RepeatGuard::clear(std::initializer_list<LogField> fields) {
+  const std::lock_guard lock(mutex_);
+  if (!active_) return false;
+  const auto lasted = std::chrono::duration_cast<std::chrono::milliseconds>(clock_() - since_);
+  std::vector<LogField> all = {{"COUNT", count_}, {"DURATION", format_duration(lasted)}};
+  all.insert(all.end(), fields.begin(), fields.end());
+  active_ = false;
+  count_ = 0;
+  detail_.clear();
+  log_message(LogLevel::kInfo, ends_, all);
+  return true;
+}
+
+bool RepeatGuard::active() const {
+  const std::lock_guard lock(mutex_);
+  return active_;
+}
+
+std::uint64_t RepeatGuard::count() const {
+  const std::lock_guard lock(mutex_);
+  return count_;
+}
+
+std::string RepeatGuard::detail() const {
+  const std::lock_guard lock(mutex_);
+  return detail_;
+}
+
+}  // namespace run_recorder
