@@ -1,0 +1,348 @@
+"""Starting, stopping and configuring: exit codes, who holds what, all mistakes at once, reload."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import unittest
+from pathlib import Path
+
+from harness import DAEMON, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, temporary_folder, wait_until
+
+
+class Configuration(OnSqlite, ProcessTest):
+    def test_all_mistakes_are_named_at_once_and_exit_78(self):
+        server = self.daemon()
+        server.write_config(text='[socket]\npath = 17\n[spool]\nmax_bytes = "much"\nkeeep = "1h"\n[nonsense]\nx = 1\n'
+                                 '[reconcile]\ngrace = "30"\n[events]\nexclude = ["a"]\ninclude = ["b"]\n')
+        for arguments in ((), ("--check",)):
+            done = server.run(*arguments)
+            self.assertEqual(done.returncode, 78, done.stderr)
+            for words in ("path", "max_bytes", "keeep", "nonsense", "grace", "include", "config.toml:2", "config.toml:9"):
+                self.assertIn(words, done.stderr)
+        self.assertFalse(server.spool_path.exists())
+
+    def test_a_file_that_is_not_toml_or_not_there_is_an_error(self):
+        server = self.daemon()
+        server.write_config(text="[socket\n")
+        self.assertEqual(server.run("--check").returncode, 78)
+        server.config_path.unlink()
+        done = subprocess.run([str(DAEMON), "--config", str(server.config_path)], capture_output=True, text=True, timeout=60,
+                              env=server.environment(), check=False)
+        self.assertEqual(done.returncode, 78, done.stderr)
+        self.assertIn(str(server.config_path), done.stderr)
+
+    def test_unknown_flags_are_usage_and_unknown_variables_configuration(self):
+        server = self.daemon()
+        self.assertEqual(server.run("--nonsense").returncode, 2)
+        self.assertEqual(server.run("positional").returncode, 2)
+        done = server.run("--check", env={"RUN_RECORDER_NONSENSE": "1"})
+        self.assertEqual(done.returncode, 78)
+        self.assertIn("RUN_RECORDER_NONSENSE", done.stderr)
+
+    def test_flags_win_over_environment_over_file(self):
+        server = self.daemon()
+        server.env["RUN_RECORDER_SOCKET_PATH"] = str(server.folder / "from-environment.sock")
+        server.write_config()
+        server.spawn("--socket-path", str(server.folder / "from-flag.sock"))
+        server.socket_path = server.folder / "from-flag.sock"
+        server.wait_ready()
+        server.stop()
+        server.spawn()
+        server.socket_path = server.folder / "from-environment.sock"
+        server.wait_ready()
+
+    def test_without_any_configuration_it_runs_on_sqlite_in_the_usual_folders(self):
+        base = temporary_folder()
+        server = self.daemon(folder=base)
+        for name in ("run", "state"):
+            (base / name).mkdir()
+        env = {**server.environment(), "RUNTIME_DIRECTORY": str(base / "run"), "STATE_DIRECTORY": str(base / "state")}
+        with open(server.log_path, "ab") as log:
+            server.process = subprocess.Popen([str(DAEMON)], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        server.socket_path, server.control_path = base / "run" / "events.sock", base / "run" / "control.sock"
+        server.control.path = server.control_path
+        server.wait_ready()
+        server.send({"type": "run_started", "run_id": "r1"})
+        server.wait_applied()
+        self.assertIn("r1", SqliteDatabase(base / "state" / "run-recorder.db").runs())
+        self.assertTrue((base / "state" / "spool").is_dir())
+        self.assertEqual(stat.S_IMODE(server.socket_path.stat().st_mode), 0o660)
+        self.assertIn(stat.S_IMODE(server.control_path.stat().st_mode), (0o600, 0o660))
+
+    def test_check_accepts_what_is_good_and_changes_nothing(self):
+        server = self.daemon_with_database()
+        server.start()
+        server.stop()
+        done = server.run("--check")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_print_shows_the_migrations_and_touches_nothing(self):
+        server = self.daemon_with_database()
+        done = server.run("--migrate", "--print")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for table in ("runs", "run_events", "reconciliations", "recorders"):
+            self.assertIn(f"council_ex_{table}", done.stdout)
+        self.assertFalse(server.sqlite_path.exists())
+
+    def test_migrate_alone_makes_the_tables(self):
+        server = self.daemon_with_database()
+        for _ in range(2):
+            done = server.run("--migrate")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(server.database.runs(), {})
+        self.assertFalse(server.socket_path.exists())
+
+    def test_a_good_reload_takes_effect_and_a_bad_one_changes_nothing(self):
+        server = self.daemon_with_database().start()
+        server.config["events"] = {"exclude": ["noise"]}
+        server.config["spool"]["path"] = str(server.folder / "another-spool")
+        server.write_config()
+        mark = len(server.log())
+        server.signal(signal.SIGHUP)
+        server.wait_for_log(r"(?i)spool\.path", after=mark)  # needs a restart
+        server.send({"type": "noise", "run_id": "a"}, {"type": "note", "run_id": "a"})
+        server.wait_applied()
+        self.assertEqual([entry["type"] for entry in server.database.events()["a"]], ["note"])
+        server.write_config(text='[events]\nexclude = ["note"]\n[nonsense]\nx = 1\n')
+        mark = len(server.log())
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("nonsense", after=mark)
+        server.send({"type": "noise", "run_id": "a"}, {"type": "note", "run_id": "a"})
+        server.wait_applied()
+        self.assertEqual([entry["type"] for entry in server.database.events()["a"]], ["note", "note"])
+
+    def test_sigint_stops_as_sigterm_does_and_the_sockets_are_gone(self):
+        server = self.daemon_with_database().start()
+        server.signal(signal.SIGINT)
+        self.assertEqual(server.wait(), 0)
+        self.assertFalse(server.socket_path.exists())
+        self.assertFalse(server.control_path.exists())
+
+
+class Taken(OnSqlite, ProcessTest):
+    """A path, a spool or a file that somebody has already."""
+
+    def other(self, server, **sections):
+        other = self.daemon()
+        for section, keys in sections.items():
+            other.config[section].update(keys)
+        other.write_config()
+        return other
+
+    def test_the_socket_of_a_live_daemon_is_left_alone_with_69(self):
+        server = self.daemon_with_database().start()
+        for section in ("socket", "control"):
+            other = self.other(server, **{section: {"path": server.config[section]["path"]}})
+            done = other.run()
+            self.assertEqual(done.returncode, 69, done.stderr)
+            self.assertIn(str(server.config[section]["path"]), done.stderr)
+        server.send({"type": "run_started", "run_id": "a"})
+
+    def test_a_stale_socket_is_replaced(self):
+        server = self.daemon_with_database().start()
+        server.kill()
+        self.assertTrue(stat.S_ISSOCK(server.socket_path.lstat().st_mode))
+        server.start()
+        server.send({"type": "run_started", "run_id": "a"})
+
+    def test_a_file_or_a_link_at_the_path_is_refused_and_left(self):
+        server = self.daemon_with_database()
+        server.write_config()
+        server.socket_path.write_text("precious")
+        done = server.run()
+        self.assertIn(done.returncode, (69, 78), done.stderr)
+        self.assertIn(str(server.socket_path), done.stderr)
+        self.assertEqual(server.socket_path.read_text(), "precious")
+        server.socket_path.unlink()
+        target = server.folder / "elsewhere.sock"
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(target))
+        server.socket_path.symlink_to(target)
+        done = server.run()
+        self.assertIn(done.returncode, (69, 78), done.stderr)
+        self.assertTrue(server.socket_path.is_symlink())
+        self.assertTrue(target.exists())
+
+    def test_a_spool_that_another_daemon_holds_is_69(self):
+        server = self.daemon_with_database().start()
+        done = self.other(server, spool={"path": server.config["spool"]["path"]}).run()
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertIn(str(server.spool_path), done.stderr)
+
+    def test_a_sqlite_file_that_another_daemon_holds_is_69(self):
+        server = self.daemon_with_database().start()
+        done = self.other(server, database={"url": server.database_url}).run()
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertIn("run-recorder.db", done.stderr)
+
+    def test_sockets_have_their_mode_whatever_the_umask(self):
+        for umask in (0o000, 0o077):
+            server = self.daemon_with_database({"socket": {"mode": "0660"}, "control": {"mode": "0600"}})
+            before = os.umask(umask)
+            try:
+                server.start()
+            finally:
+                os.umask(before)
+            self.assertEqual(stat.S_IMODE(server.socket_path.stat().st_mode), 0o660)
+            self.assertEqual(stat.S_IMODE(server.control_path.stat().st_mode), 0o600)
+
+
+class DamagedSpool(OnSqlite, ProcessTest):
+    def segments(self, server):
+        return sorted((path for path in server.spool_path.iterdir() if path.is_file() and path.stat().st_size > 200),
+                      key=lambda path: path.stat().st_size)
+
+    def backlog(self):
+        server = self.daemon_with_database().start()
+        blocker = server.database._connect()
+        blocker.execute("BEGIN IMMEDIATE")
+        server.send(*[{"type": "run_started", "run_id": f"r{number:03}"} for number in range(100)])
+        server.kill()
+        blocker.close()
+        return server
+
+    def test_a_torn_tail_is_cut_counted_and_logged(self):
+        server = self.backlog()
+        segment = self.segments(server)[-1]
+        os.truncate(segment, segment.stat().st_size - 5)
+        mark = len(server.log())
+        server.start()
+        server.wait_for_log(r"(?i)torn|cut", after=mark)
+        server.wait_applied()
+        self.assertEqual(sorted(server.database.runs()), [f"r{number:03}" for number in range(99)])
+        server.check_ledger()
+
+    def test_damage_in_the_middle_is_set_aside_and_never_skipped_silently(self):
+        server = self.backlog()
+        segment = self.segments(server)[-1]
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        segment.write_bytes(data)
+        mark = len(server.log())
+        server.start()
+        server.wait_for_log(r"(?i)damage|corrupt|set aside", after=mark)
+        server.wait_applied()
+        found = len(server.database.runs())
+        self.assertLess(found, 100)
+        self.assertGreaterEqual(found, 1)
+        server.check_ledger()
+
+
+class DatabaseRefuses(OnPostgres, ProcessTest):
+    """A database that cannot be used counts as away, is said loudly, and --check names the reason with 78."""
+
+    def check_refused(self, server, words):
+        done = server.run("--check")
+        self.assertEqual(done.returncode, 78, done.stdout + done.stderr)
+        self.assertRegex(done.stdout + done.stderr, words)
+        server.start()
+        server.send({"type": "run_started", "run_id": "a"})
+        server.wait_for_log(words)
+        self.assertEqual(server.check_ledger()["waiting"], 1)
+        self.assertEqual(server.control.get("/v1/runs").status, 503)
+
+    def test_a_runs_table_without_a_needed_column(self):
+        server = self.daemon_with_database()
+        server.database.execute("CREATE TABLE council_ex_runs (run_id varchar(255) PRIMARY KEY, status varchar(255))")
+        self.check_refused(server, "council")
+
+    def test_migrate_false_only_verifies(self):
+        server = self.daemon_with_database({"database": {"migrate": False}})
+        self.check_refused(server, "(?i)migrat|missing")
+        self.assertEqual(server.database.rows("SELECT 1 FROM pg_tables WHERE tablename LIKE 'council%'"), [])
+        self.assertEqual(server.run("--migrate").returncode, 0)
+        self.assertEqual(server.wait_applied()["applied"], 1)
+
+    def test_a_role_that_may_not_create_tables(self):
+        server = self.daemon_with_database()
+        self.cluster.sql("postgres", "DROP ROLE IF EXISTS nobody_special; CREATE ROLE nobody_special LOGIN")
+        server.config["database"]["url"] = self.cluster.url(server.database.name, "nobody_special")
+        self.check_refused(server, "(?i)permission|denied")
+
+    def test_a_wrong_name_of_the_database_keeps_serving(self):
+        server = self.daemon(self.cluster.url("not_there")).start()
+        server.send({"type": "run_started", "run_id": "a"})
+        server.wait_for_log("not_there")
+        self.assertEqual(server.check_ledger()["waiting"], 1)
+
+    def test_councilex_s_own_runs_table_is_taken_over(self):
+        server = self.daemon_with_database()
+        server.database.execute("""
+            CREATE TABLE council_ex_runs (
+              run_id varchar(255) PRIMARY KEY, council varchar(255) NOT NULL, status varchar(255) NOT NULL, attempt integer,
+              parent_attempt_run_id varchar(255), oban_job_id bigint, oban_job_state_at_finalize varchar(255),
+              input jsonb, result jsonb, error jsonb, started_at timestamp, finalized_at timestamp,
+              inserted_at timestamp NOT NULL, updated_at timestamp NOT NULL);
+            INSERT INTO council_ex_runs (run_id, council, status, attempt, started_at, inserted_at, updated_at)
+            VALUES ('old', 'Billing', 'running', 1, now() - interval '1 day', now() - interval '1 day', now())""")
+        server.env["TZ"] = "Asia/Tokyo"
+        server.start()
+        server.send({"type": "run_completed", "run_id": "old", "result": {"x": 1}, "at": "2026-05-06T07:08:09+02:00"},
+                    {"type": "run_started", "run_id": "new", "council": "C", "at": "2026-05-06T07:08:09+02:00"})
+        server.wait_applied()
+        rows = server.database.runs()
+        self.assertEqual((rows["old"]["status"], rows["old"]["council"]), ("completed", "Billing"))
+        self.assertEqual(rows["old"]["finalized_at"], "2026-05-06T05:08:09")
+        self.assertEqual(rows["new"]["started_at"], "2026-05-06T05:08:09")
+        types = {row["column_name"]: row["data_type"] for row in server.database.rows(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'council_ex_runs'")}
+        self.assertEqual(types["started_at"], "timestamp without time zone")
+
+    def test_ten_daemons_start_on_an_empty_database_at_once(self):
+        database = self.make_database()
+        servers = [self.daemon(database.url) for _ in range(10)]
+        for server in servers:
+            server.write_config()
+            server.spawn()
+        for number, server in enumerate(servers):
+            server.wait_ready()
+            server.send({"type": "run_started", "run_id": f"r{number}"})
+        for server in servers:
+            server.wait_applied()
+        self.assertEqual(len(database.runs()), 10)
+
+    def test_passwords_are_never_shown(self):
+        server = self.daemon(self.cluster.url("not_there").replace("postgres@", "postgres:s3cret-word@"))
+        server.start()
+        server.send({"type": "run_started", "run_id": "a"})
+        server.wait_for_log("not_there")
+        texts = [server.log(), server.control.get("/v1/status").text,
+                 Path(f"/proc/{server.process.pid}/cmdline").read_text(), server.run("--check").stderr]
+        for text in texts:
+            self.assertNotIn("s3cret-word", text)
+
+
+class Notify(OnSqlite, ProcessTest):
+    def test_systemd_hears_ready_reloading_and_stopping(self):
+        server = self.daemon_with_database()
+        path = str(server.folder / "notify.sock")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.setblocking(False)
+        server.env["NOTIFY_SOCKET"] = path
+        heard = []
+
+        def hears(word):
+            def look():
+                try:
+                    heard.append(listener.recv(4096).decode())
+                except BlockingIOError:
+                    pass
+                return any(word in message for message in heard)
+            wait_until(look, f"{word} on the notify socket, heard {heard}")
+        server.start()
+        hears("READY=1")
+        heard.clear()
+        server.signal(signal.SIGHUP)
+        hears("RELOADING=1")
+        hears("READY=1")
+        server.signal(signal.SIGTERM)
+        hears("STOPPING=1")
+        self.assertEqual(server.wait(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
