@@ -1,0 +1,73 @@
+"""The layers hold: a folder of lib/ includes only folders that its CMake target links, every link goes downwards, and
+nothing above lib/ is included from below."""
+
+import re
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# From the bottom up; a folder may use only those of earlier lines.
+LAYERS = (
+    ("base",),
+    ("run", "spool"),
+    ("process", "protocol", "database"),
+    ("store", "queue"),
+    ("recorder", "server"),
+    ("control",),
+)
+RANK = {folder: rank for rank, layer in enumerate(LAYERS) for folder in layer}
+
+
+def included_folders(folder):
+    """(file, included folder) for every include of a header of ours."""
+    found = []
+    for path in sorted([*folder.rglob("*.h"), *folder.rglob("*.cc")]):
+        for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.M):
+            found.append((path.relative_to(ROOT), name.split("/")[0] if "/" in name else ""))
+    return found
+
+
+def links():
+    """What each library's CMakeLists.txt links of ours."""
+    result = {}
+    for folder in RANK:
+        text = (ROOT / "lib" / folder / "CMakeLists.txt").read_text()
+        result[folder] = {name for name in re.findall(r"\brr_([a-z]+)\b", text) if name not in ("library", "flags", folder)}
+    return result
+
+
+def reachable(folder, graph):
+    seen, todo = set(), [folder]
+    while todo:
+        for below in graph[todo.pop()]:
+            if below not in seen:
+                seen.add(below)
+                todo.append(below)
+    return seen
+
+
+class Layering(unittest.TestCase):
+    def test_every_folder_of_lib_has_its_place(self):
+        folders = {path.name for path in (ROOT / "lib").iterdir() if path.is_dir()}
+        self.assertEqual(folders, set(RANK))
+
+    def test_links_go_downwards(self):
+        for folder, below in links().items():
+            for other in below:
+                self.assertLess(RANK[other], RANK[folder], f"lib/{folder} links lib/{other}, which is not below it")
+
+    def test_includes_go_only_where_links_go(self):
+        graph = links()
+        for folder in RANK:
+            allowed = reachable(folder, graph) | {folder}
+            for path, included in included_folders(ROOT / "lib" / folder):
+                self.assertIn(included, allowed, f"{path} includes {included}/, which lib/{folder} does not link")
+
+    def test_the_tool_knows_nothing_of_recording(self):
+        for path, included in included_folders(ROOT / "cli"):
+            self.assertNotIn(included, ("store", "queue", "recorder", "server", "database"), f"{path} includes {included}/")
+
+
+if __name__ == "__main__":
+    unittest.main()

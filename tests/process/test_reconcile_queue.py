@@ -1,0 +1,201 @@
+"""Reconciliation against a queue: every answer of a job's row, wherever the queue lives."""
+
+import unittest
+
+from harness import OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, merged, wait_until
+from queues import PostgresQueue, SqliteQueue
+from test_reconcile import NOW, check_counts, send_and_exit, started, verdicts, worker
+
+
+class QueueRules:
+    """The rules for a queue; the classes below say where rows and queue live."""
+    states_not_executing = ("available", "scheduled", "retryable", "discarded", "cancelled")
+
+    def reconcile(self, server, **options):
+        report = server.control.reconcile(**options)
+        check_counts(self, report)
+        return report
+
+    def start(self, config=None):
+        """Returns a running daemon that has seen its boot pass, and its queue."""
+        server, queue = self.daemon_with_queue(merged(NOW, config))
+        server.start()
+        wait_until(lambda: self.reports(server), "the boot pass")
+        return server, queue
+
+    @staticmethod
+    def reports(server):
+        try:
+            return [report for report in server.database.reports().values() if report and report.get("finished_at")]
+        except Exception:  # the table is not there yet
+            return []
+
+    def test_the_job_s_row_decides(self):
+        server, queue = self.start()
+        expected = {}
+        jobs = iter(range(1, 1000))
+
+        def case(name, verdict, state=None, stated=1, attempt=1, **job):
+            job_id = next(jobs)
+            fields = {} if stated is None else {"attempt": stated}
+            events.append(started(name, oban_job_id=job_id, **fields))
+            if state:
+                queue.put(job_id, state, attempt, **job)
+            if verdict:
+                expected[name] = verdict
+        events = []
+        case("executing", None, "executing")
+        case("executing-unstated", None, "executing", stated=None, attempt=3)
+        case("later-attempt", ("stuck", "attempt_superseded"), "executing", attempt=2)
+        case("earlier-attempt", ("unknown", "attempt_earlier"), "executing", stated=2)
+        case("absent", ("stuck", "queue_row_absent"))
+        case("completed", ("stuck", "terminal_event_lost"), "completed")
+        for state in self.states_not_executing:
+            case(f"is-{state}", ("stuck", "queue_not_executing"), state)
+        case("superseded-completed", ("stuck", "attempt_superseded"), "completed", attempt=2)
+        send_and_exit(server, *events)
+        server.wait_applied()
+        report = self.reconcile(server)
+        self.assertEqual(verdicts(report), expected)
+        self.assertEqual((report["alive"], report["deferred"]), (2, 0))
+        rows = server.database.runs()
+        for name in expected:
+            self.assertEqual(rows[name]["status"], expected[name][0] if expected[name][0] == "stuck" else "running", name)
+        self.assertEqual(rows["is-available"]["oban_job_state_at_finalize"], "available")
+        self.assertEqual(rows["completed"]["oban_job_state_at_finalize"], "completed")
+        self.assertIsNone(rows["absent"]["oban_job_state_at_finalize"])
+        self.assertEqual(rows["is-retryable"]["error"]["reason"], "queue_not_executing")
+
+    def test_a_job_row_that_just_changed_is_deferred(self):
+        server, queue = self.start({"reconcile": {"grace": "3s"}})
+        queue.put(1, "completed", changed_s=0)
+        queue.put(2, "completed", changed_s=7200)
+        send_and_exit(server, started("just", oban_job_id=1), started("old", oban_job_id=2))
+        server.wait_applied()
+
+        def old_enough():
+            queue.put(1, "completed", changed_s=0)
+            report = self.reconcile(server, dry_run=True)
+            return report if report["examined"] + report["deferred"] == 2 and report["examined"] else None
+        report = wait_until(old_enough, "the rows to be older than the grace")
+        self.assertEqual(verdicts(report), {"old": ("stuck", "terminal_event_lost")})
+        self.assertEqual(report["deferred"], 1)
+
+    def test_a_worker_process_that_is_gone_comes_before_the_job(self):
+        server, queue = self.start()
+        process = worker(self)
+        queue.put(1, "executing")
+        send_and_exit(server, started("gone", oban_job_id=1, attempt=1, worker_pid=process.pid))
+        server.wait_applied()
+        self.assertEqual(self.reconcile(server)["alive"], 1)
+        process.end()
+        self.assertEqual(verdicts(self.reconcile(server)), {"gone": ("stuck", "process_gone")})
+        self.assertEqual(server.database.runs()["gone"]["oban_job_state_at_finalize"], "executing")
+
+    def test_a_table_that_is_missing_is_unknown_and_changes_nothing(self):
+        server, queue = self.start()
+        queue.drop()
+        send_and_exit(server, started("with-job", oban_job_id=1, attempt=1))
+        server.wait_applied()
+        report = self.reconcile(server, unvouched=True)
+        self.assertEqual(verdicts(report), {"with-job": ("unknown", "queue_unavailable")})
+        self.assertEqual(server.database.runs()["with-job"]["status"], "running")
+
+    def test_the_job_s_state_is_kept_when_an_event_finalizes_the_run(self):
+        server, queue = self.start()
+        queue.put(1, "executing")
+        send_and_exit(server, started("r", oban_job_id=1), {"type": "run_completed", "run_id": "r"})
+        server.wait_applied()
+        wait_until(lambda: server.database.runs()["r"]["oban_job_state_at_finalize"] == "executing",
+                   "oban_job_state_at_finalize")
+
+    def test_a_queue_that_cannot_be_read_delays_no_event(self):
+        server, queue = self.start()
+        queue.drop()
+        send_and_exit(server, started("r", oban_job_id=1), {"type": "run_completed", "run_id": "r"})
+        server.wait_applied()
+        row = server.database.runs()["r"]
+        self.assertEqual((row["status"], row["oban_job_state_at_finalize"]), ("completed", None))
+
+    def test_explain_names_the_job(self):
+        server, queue = self.start()
+        queue.put(77, "discarded")
+        send_and_exit(server, started("why", oban_job_id=77, attempt=1))
+        server.wait_applied()
+        answer = server.control.get("/v1/runs/why/explain")
+        self.assertIn("queue_not_executing", answer.text)
+        self.assertIn("77", answer.text)
+
+
+class PublicSchema(OnPostgres, QueueRules, ProcessTest):
+    """Rows and queue in one database, an enum with `suspended`."""
+    states_not_executing = (*QueueRules.states_not_executing, "suspended")
+
+    def daemon_with_queue(self, config):
+        server = self.daemon_with_database(merged({"reconcile.queue": {"kind": "oban"}}, config))
+        return server, PostgresQueue(server.database)
+
+    def test_a_table_that_may_not_be_read_is_unknown(self):
+        server, _queue = self.daemon_with_queue(NOW)
+        self.cluster.sql(server.database.name, "DROP ROLE IF EXISTS recorder; CREATE ROLE recorder LOGIN;"
+                         "GRANT CREATE, USAGE ON SCHEMA public TO recorder")
+        server.config["database"]["url"] = self.cluster.url(server.database.name, "recorder")
+        server.start()
+        wait_until(lambda: self.reports(server), "the boot pass")
+        send_and_exit(server, started("with-job", oban_job_id=1, attempt=1), started("without-job"))
+        server.wait_applied()
+        report = self.reconcile(server, unvouched=True)
+        self.assertEqual(verdicts(report), {"with-job": ("unknown", "queue_unavailable"),
+                                            "without-job": ("stuck", "no_live_worker")})
+        self.cluster.sql(server.database.name, "GRANT SELECT ON public.oban_jobs TO recorder")
+        self.assertEqual(verdicts(self.reconcile(server)), {"with-job": ("stuck", "queue_row_absent")})
+
+    def test_the_job_of_a_recorder_that_is_gone_still_decides(self):
+        first, queue = self.start({"reconcile": {"recorder_timeout": "1s"}})
+        second = self.daemon(first.database.url, config=merged(NOW, {
+            "reconcile": {"recorder_timeout": "1s"}, "reconcile.queue": {"kind": "oban"}})).start()
+        queue.put(1, "executing")
+        queue.put(2, "discarded")
+        process = worker(self)
+        send_and_exit(first, started("executing", oban_job_id=1, attempt=1, worker_pid=process.pid),
+                      started("discarded", oban_job_id=2, attempt=1))
+        first.wait_applied()
+        process.end()
+        first.kill()
+        expected = {"discarded": ("stuck", "queue_not_executing")}
+        wait_until(lambda: verdicts(self.reconcile(second, dry_run=True)) == expected, "the recorder to count as gone")
+
+
+class OwnSchema(OnPostgres, QueueRules, ProcessTest):
+    """A schema of its own, an enum without `suspended`, in another database than the rows."""
+
+    def daemon_with_queue(self, config):
+        jobs = self.make_database()
+        queue = PostgresQueue(jobs, schema="private_jobs", suspended=False)
+        server = self.daemon_with_database(merged(
+            {"reconcile.queue": {"kind": "oban", "url": jobs.url, "table": "private_jobs.oban_jobs"}}, config))
+        return server, queue
+
+
+class LiteEngine(OnSqlite, QueueRules, ProcessTest):
+    """Rows in one SQLite file, Oban's Lite table in another."""
+
+    def daemon_with_queue(self, config):
+        server = self.daemon_with_database(config)
+        queue = SqliteQueue(SqliteDatabase(server.folder / "jobs.db"))
+        server.config = merged(server.config, {"reconcile.queue": {"kind": "oban", "url": queue.database.url}})
+        return server, queue
+
+
+class SqliteBesidePostgres(OnPostgres, QueueRules, ProcessTest):
+    """Rows in SQLite, the jobs in Oban's PostgreSQL."""
+
+    def daemon_with_queue(self, config):
+        jobs = self.make_database()
+        server = self.daemon(config=merged({"reconcile.queue": {"kind": "oban", "url": jobs.url}}, config))
+        server.database = SqliteDatabase(server.sqlite_path)
+        return server, PostgresQueue(jobs)
+
+
+if __name__ == "__main__":
+    unittest.main()
