@@ -30,8 +30,11 @@ clean_up() {
 }
 trap clean_up EXIT
 
-step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-[ -t 1 ] && [ -z "${NO_COLOR:-}" ] || step() { printf '\n%s\n' "$*"; }
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  bold=$'\033[1m' plain=$'\033[0m'
+fi
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 fail() {
   printf 'demo: %s\n' "$*" >&2
   [ ! -e "$folder/log" ] || tail -n 40 "$folder/log" >&2
