@@ -1,0 +1,200 @@
+#include "database/pg_connection.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "support/private_postgres.h"
+
+namespace run_recorder {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using testing::PrivatePostgres;
+
+std::unique_ptr<PgConnection> connect(const std::string& url, milliseconds deadline = milliseconds(30'000)) {
+  PgOptions options;
+  options.url = url;
+  options.deadline = deadline;
+  return PgConnection::connect(options).value();
+}
+
+class PgConnectionTest : public ::testing::Test {
+ protected:
+  PrivatePostgres& server = PrivatePostgres::shared();
+  std::string url = server.url("postgres");
+};
+
+TEST_F(PgConnectionTest, ParametersArriveAsTheyAreAndNullIsNull) {
+  const auto connection = connect(url);
+  const std::string odd = "a'b\\c\"\n€";
+  const auto rows = connection->exec("SELECT $1::text, $2::text, $3::bigint, $4::text, $5::boolean",
+                                     {odd, std::nullopt, std::int64_t{-7}, std::optional<std::string>("x"), true});
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_EQ((*rows)[0][0].c_str(), odd);
+  EXPECT_TRUE((*rows)[0][1].is_null());
+  EXPECT_STREQ((*rows)[0][2].c_str(), "-7");
+  EXPECT_STREQ((*rows)[0][3].c_str(), "x");
+  EXPECT_STREQ((*rows)[0][4].c_str(), "t");
+}
+
+TEST_F(PgConnectionTest, NamesItselfToTheServer) {
+  const auto connection = connect(url);
+  EXPECT_STREQ((*connection->exec("SELECT current_setting('application_name')"))[0][0].c_str(), "run-recorder");
+  EXPECT_STREQ((*connection->exec("SELECT current_setting('client_encoding')"))[0][0].c_str(), "UTF8");
+}
+
+TEST_F(PgConnectionTest, TellsErrorsOfTheDataFromAllOthers) {
+  const auto connection = connect(url);
+  const std::vector<std::pair<std::string, std::string>> data{
+      {"SELECT 1/0", "22012"},
+      {"SELECT 'x'::jsonb", "22P02"},
+      {"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '23514'; END $$", "23514"},
+      {"DO $$ BEGIN RAISE EXCEPTION 'no'; END $$", "P0001"}};
+  for (const auto& [sql, sqlstate] : data) {
+    const auto failed = connection->exec(sql);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().kind, ErrorKind::kData) << sql;
+    EXPECT_EQ(failed.error().sqlstate, sqlstate);
+  }
+  const std::vector<std::pair<std::string, std::string>> others{
+      {"SELECT * FROM no_such_table", "42P01"},
+      {"SELECT nonsense(", "42601"},
+      {"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100'; END $$", "53100"},
+      {"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$", "40001"},
+      {"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25006'; END $$", "25006"},
+      {"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$", "55P03"}};
+  for (const auto& [sql, sqlstate] : others) {
+    const auto failed = connection->exec(sql);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().kind, ErrorKind::kUnavailable) << sql;
+    EXPECT_EQ(failed.error().sqlstate, sqlstate);
+  }
+  EXPECT_TRUE(connection->exec("SELECT 1"));
+}
+
+TEST_F(PgConnectionTest, ATransactionThatFailedCannotBeCommitted) {
+  const std::string own = server.create_database();
+  const auto connection = connect(own);
+  ASSERT_TRUE(connection->exec("CREATE TABLE t (x int)"));
+  ASSERT_TRUE(connection->begin());
+  ASSERT_TRUE(connection->exec("INSERT INTO t VALUES (1)"));
+  EXPECT_FALSE(connection->exec("SELECT 1/0"));
+  const auto committed = connection->commit();
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kInternal);
+  EXPECT_EQ(server.query(own, "SELECT count(*) FROM t"), "0");
+  EXPECT_TRUE(connection->exec("SELECT 1"));
+}
+
+TEST_F(PgConnectionTest, AConstraintThatFailsAtCommitIsAnErrorOfTheDataAndNotInDoubt) {
+  const std::string own = server.create_database();
+  const auto connection = connect(own);
+  ASSERT_TRUE(connection->exec_script(
+      "CREATE TABLE t (x int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO t VALUES (1)"));
+  ASSERT_TRUE(connection->begin());
+  ASSERT_TRUE(connection->exec("INSERT INTO t VALUES (1)"));
+  const auto committed = connection->commit();
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kData);
+}
+
+TEST_F(PgConnectionTest, ATerminatedBackendIsUnavailableAndStaysSo) {
+  const auto connection = connect(url);
+  server.query(url, "SELECT pg_terminate_backend(" + std::to_string(connection->backend_pid()) + ")");
+  const auto failed = connection->exec("SELECT pg_sleep(0)");
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().kind, ErrorKind::kUnavailable);
+  EXPECT_TRUE(connection->broken());
+  EXPECT_EQ(connection->exec("SELECT 1").error().kind, ErrorKind::kUnavailable);
+}
+
+TEST_F(PgConnectionTest, ABackendThatGoesDuringCommitLeavesItInDoubt) {
+  const std::string own = server.create_database();
+  const auto connection = connect(own);
+  // A deferred trigger runs inside of COMMIT and ends its own backend there.
+  ASSERT_TRUE(connection->exec_script(
+      "CREATE TABLE t (x int);"
+      "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
+      "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$;"
+      "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION "
+      "die()"));
+  ASSERT_TRUE(connection->begin());
+  ASSERT_TRUE(connection->exec("INSERT INTO t VALUES (1)"));
+  const auto committed = connection->commit();
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kInDoubt);
+}
+
+TEST_F(PgConnectionTest, AFrozenServerEndsTheCallAtItsDeadline) {
+  PrivatePostgres own;
+  const auto connection = connect(own.url("postgres"), milliseconds(300));
+  own.freeze();
+  const auto begin = steady_clock::now();
+  const auto failed = connection->exec("SELECT 1");
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(5'000));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().kind, ErrorKind::kUnavailable);
+  EXPECT_NE(failed.error().message.find("300ms"), std::string::npos) << failed.error().message;
+  EXPECT_TRUE(connection->broken());
+  own.thaw();
+}
+
+TEST_F(PgConnectionTest, AFrozenServerEndsConnectingAtItsTimeLimit) {
+  PrivatePostgres own;
+  own.freeze();
+  PgOptions options;
+  options.url = own.url("postgres");
+  options.connect_timeout = milliseconds(1'000);
+  const auto begin = steady_clock::now();
+  const auto failed = PgConnection::connect(options);
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(10'000));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().kind, ErrorKind::kUnavailable);
+  own.thaw();
+}
+
+TEST_F(PgConnectionTest, CallsUnderOneDeadlineShareIt) {
+  const auto connection = connect(url, milliseconds(500));
+  const PgConnection::Deadline deadline(*connection);
+  const auto begin = steady_clock::now();
+  Result<pqxx::result> last = connection->exec("SELECT pg_sleep(0.2)");
+  while (last) last = connection->exec("SELECT pg_sleep(0.2)");
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(5'000));
+  EXPECT_EQ(last.error().kind, ErrorKind::kUnavailable);
+}
+
+TEST_F(PgConnectionTest, NoMessageHoldsThePassword) {
+  for (const std::string& bad : std::vector<std::string>{
+           "postgresql://user:se/cret@localhost:1/db", "postgresql://user:se%zzcret@localhost:1/db",
+           "postgresql://user:secret@localhost:1/db?no_such_option=1",
+           "postgresql://user:secret@no-such-host.invalid/db",
+           "postgresql:///postgres?host=" + server.folder() + "&user=nobody_here&password=secret"}) {
+    PgOptions options;
+    options.url = bad;
+    const auto failed = PgConnection::connect(options);
+    ASSERT_FALSE(failed) << bad;
+    EXPECT_EQ(failed.error().message.find("cret"), std::string::npos) << failed.error().message;
+  }
+}
+
+TEST_F(PgConnectionTest, ManyConnectionsShareTheWatchdog) {
+  std::vector<std::thread> threads;
+  std::atomic<int> timed_out = 0;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const auto connection = connect(url, milliseconds(i % 2 == 0 ? 200 : 30'000));
+      const auto slept = connection->exec("SELECT pg_sleep(1)");
+      if (!slept) ++timed_out;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(timed_out, 2);
+}
+
+}  // namespace
+}  // namespace run_recorder
