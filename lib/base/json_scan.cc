@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kMaxNumberLength = 1000;
 constexpr int kMaxExponent = 308;
 // Objects of up to so many members are searched for duplicate keys pair by pair, larger ones are sorted.
-constexpr std::size_t kFewKeys = 8;
+constexpr std::size_t kFewKeys = 16;
 constexpr std::size_t kMaxKeyInMessage = 64;
 
 bool is_white(char c) {
@@ -106,7 +106,7 @@ class Scanner {
     skip_white();
     if (at_end()) return fail("a JSON value is missing", pos_);
     scan_.type = json_type(text_.substr(pos_, 1));
-    if (scan_.type == JsonType::kObject) scan_.members.reserve(8);
+    if (scan_.type == JsonType::kObject) scan_.members.reserve(16);
     if (!take_value()) return false;
     while (!open_.empty()) {
       if (!take_step()) return false;

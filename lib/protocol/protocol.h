@@ -1,5 +1,5 @@
-// The line protocol of SPEC section 4: lines to events, answers to lines; and the envelope in which an accepted line lies in
-// the spool. Pure, thread-safe.
+// The line protocol of SPEC section 4: lines to events, answers to lines; and the envelope in which an accepted line
+// lies in the spool. Pure, thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/result.h"
 #include "run/event.h"
@@ -23,7 +24,14 @@ struct Refusal {
 
 struct Blank {};
 
+// The most that [limits] depth may be: a line that was accepted under any limit can be read back from the spool.
+inline constexpr std::size_t kDeepestLine = 10'000;
+// The most bytes of a message that go out in an answer; what is longer is cut.
+inline constexpr std::size_t kMaxMessageBytes = 512;
+
 // One line without its newline (a trailing carriage return is white space). Only what the sender wrote is filled in.
+// Refuses with kInvalidJson, kTooDeep and kInvalidEvent; the first thing wrong is named, type and run_id before the
+// rest.
 std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::size_t max_depth);
 
 // {"acked":N}\n

@@ -1,0 +1,295 @@
+// Lines to events: the field rules of SPEC section 4, each in one place. The line is scanned once; what the event
+// keeps of it as JSON is copied as text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <span>
+
+#include "base/utf8.h"
+#include "protocol/protocol.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kMaxTypeBytes = 64;
+constexpr std::size_t kMaxRunIdBytes = 255;
+constexpr std::size_t kMaxIdBytes = 64;
+constexpr std::size_t kMaxCouncilBytes = 255;
+constexpr std::size_t kMaxFieldInMessage = 64;
+constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
+
+// The fields that mean something; the first kEnvelopeFields of them are never part of the history's payload.
+enum class Field {
+  kType,
+  kRunId,
+  kId,
+  kAt,
+  kWorkerPid,
+  kCouncil,
+  kInput,
+  kAttempt,
+  kParent,
+  kObanJobId,
+  kResult,
+  kErrors,
+  kPayload
+};
+constexpr std::array<std::string_view, 13> kFieldNames = {
+    "type",        "run_id", "id",     "at",     "worker_pid", "council", "input", "attempt", "parent_attempt_run_id",
+    "oban_job_id", "result", "errors", "payload"};
+constexpr std::size_t kEnvelopeFields = 5;
+
+constexpr std::size_t index_of(Field field) {
+  return static_cast<std::size_t>(field);
+}
+constexpr std::string_view name_of(Field field) {
+  return kFieldNames[index_of(field)];
+}
+
+bool is_blank(std::string_view line) {
+  return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+bool is_type_name(std::string_view type) {
+  const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
+  const auto is_allowed = [&](char c) { return is_lower(c) || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
+  return !type.empty() && type.size() <= kMaxTypeBytes && is_lower(type.front()) &&
+         std::all_of(type.begin(), type.end(), is_allowed);
+}
+
+EventKind kind_of(std::string_view type) {
+  if (type == "run_queued") return EventKind::kQueued;
+  if (type == "run_started") return EventKind::kStarted;
+  if (type == "run_completed") return EventKind::kCompleted;
+  if (type == "run_failed") return EventKind::kFailed;
+  return EventKind::kOther;
+}
+
+// Whether an element of errors says that the run was cancelled rather than failed.
+bool means_cancelled(std::string_view element) {
+  if (json_type(element) == JsonType::kString) return json_string_value(element) == "cancelled";
+  for (const JsonMember& member : json_members(element)) {
+    if (member.key == "kind")
+      return member.type == JsonType::kString && json_string_value(member.value) == "cancelled";
+  }
+  return false;
+}
+
+void append_member(std::string& object, const JsonMember& member) {
+  if (object.size() > 1) object += ',';
+  append_json_string(object, member.key);
+  object += ':';
+  object += member.value;
+}
+
+// Reads one event object. Functions named read_ return false when they refused; refusal_ then says why.
+class EventReader {
+ public:
+  explicit EventReader(std::span<const JsonMember> members) : members_(members) {
+    for (const JsonMember& member : members_) {
+      const auto name = std::find(kFieldNames.begin(), kFieldNames.end(), member.key);
+      if (name != kFieldNames.end()) fields_[static_cast<std::size_t>(name - kFieldNames.begin())] = &member;
+    }
+  }
+
+  std::variant<Event, Blank, Refusal> run() && {
+    if (read_type() && read_run_id() && read_common() && read_of_kind()) return std::move(event_);
+    return Refusal{RefusalCode::kInvalidEvent, std::move(refusal_)};
+  }
+
+ private:
+  const JsonMember* find(Field field) const { return fields_[index_of(field)]; }
+
+  bool refuse(Field field, std::string_view allowed) {
+    refusal_ = fmt::format("{} {}", name_of(field), allowed);
+    return false;
+  }
+
+  bool read_type() {
+    constexpr std::string_view kAllowed = "must be a string of 1 to 64 bytes that matches [a-z][a-z0-9_.]*";
+    const JsonMember* const type = find(Field::kType);
+    if (type == nullptr) return refuse(Field::kType, fmt::format("is missing: it {}", kAllowed));
+    if (type->type != JsonType::kString) return refuse(Field::kType, kAllowed);
+    event_.type = json_string_value(type->value);
+    if (!is_type_name(event_.type)) return refuse(Field::kType, kAllowed);
+    if (event_.type == "run_stuck" || event_.type == "run_revived") {
+      return refuse(Field::kType, fmt::format("{} is the daemon's own: senders may send any other", event_.type));
+    }
+    event_.kind = kind_of(event_.type);
+    return true;
+  }
+
+  bool read_run_id() {
+    if (find(Field::kRunId) == nullptr) {
+      return refuse(Field::kRunId, fmt::format("is missing: it must be a string of 1 to {} bytes", kMaxRunIdBytes));
+    }
+    std::optional<std::string> run_id;
+    if (!read_string(Field::kRunId, kMaxRunIdBytes, run_id)) return false;
+    event_.run_id = std::move(*run_id);
+    return true;
+  }
+
+  bool read_common() {
+    return read_string(Field::kId, kMaxIdBytes, event_.id) && read_time(Field::kAt, event_.at) &&
+           read_integer(Field::kWorkerPid, kMaxInt32, event_.worker_pid);
+  }
+
+  bool read_of_kind() {
+    switch (event_.kind) {
+      case EventKind::kQueued:
+      case EventKind::kStarted:
+        event_.input = read_json(Field::kInput);
+        event_.payload = lifecycle_payload();
+        return read_string(Field::kCouncil, kMaxCouncilBytes, event_.council) &&
+               read_integer(Field::kAttempt, kMaxInt32, event_.attempt) &&
+               read_string(Field::kParent, kMaxRunIdBytes, event_.parent_attempt_run_id) &&
+               read_integer(Field::kObanJobId, kMaxInt64, event_.oban_job_id);
+      case EventKind::kCompleted:
+        event_.result = read_json(Field::kResult);
+        event_.payload = lifecycle_payload();
+        return true;
+      case EventKind::kFailed:
+        event_.result = read_json(Field::kResult);
+        event_.payload = lifecycle_payload();
+        return read_errors();
+      case EventKind::kOther:
+        return read_payload();
+    }
+    return true;
+  }
+
+  bool read_string(Field field, std::size_t max_bytes, std::optional<std::string>& to) {
+    const JsonMember* const member = find(field);
+    if (member == nullptr) return true;
+    if (member->type == JsonType::kString) {
+      to = json_string_value(member->value);
+      if (!to->empty() && to->size() <= max_bytes) return true;
+    }
+    return refuse(field, fmt::format("must be a string of 1 to {} bytes", max_bytes));
+  }
+
+  template <class Integer>
+  bool read_integer(Field field, std::int64_t max, std::optional<Integer>& to) {
+    const JsonMember* const member = find(field);
+    if (member == nullptr) return true;
+    if (member->type == JsonType::kNumber) {
+      const auto value = json_integer(member->value);
+      if (value && *value >= 1 && *value <= max) {
+        to = static_cast<Integer>(*value);
+        return true;
+      }
+    }
+    return refuse(field, fmt::format("must be an integer from 1 to {}", max));
+  }
+
+  bool read_time(Field field, std::optional<Timestamp>& to) {
+    const JsonMember* const member = find(field);
+    if (member == nullptr) return true;
+    if (member->type == JsonType::kString) to = parse_rfc3339(json_string_value(member->value));
+    if (to) return true;
+    return refuse(
+        field, "must be an RFC 3339 time with offset, years 0001 to 9999 in UTC, like \"2026-01-02T03:04:05.678Z\"");
+  }
+
+  // Any JSON, null too.
+  std::optional<JsonText> read_json(Field field) const {
+    const JsonMember* const member = find(field);
+    if (member == nullptr) return std::nullopt;
+    return JsonText(member->value);
+  }
+
+  bool read_errors() {
+    constexpr std::string_view kAllowed = "must be a list of strings or objects";
+    const JsonMember* const errors = find(Field::kErrors);
+    if (errors == nullptr) return true;
+    if (errors->type != JsonType::kArray) return refuse(Field::kErrors, kAllowed);
+    for (const std::string_view element : json_elements(errors->value)) {
+      const JsonType type = json_type(element);
+      if (type != JsonType::kString && type != JsonType::kObject) return refuse(Field::kErrors, kAllowed);
+      event_.cancelled = event_.cancelled || means_cancelled(element);
+    }
+    event_.errors = JsonText(errors->value);
+    return true;
+  }
+
+  bool is_field(const JsonMember& member, std::size_t first, std::size_t last) const {
+    const auto end = fields_.begin() + static_cast<std::ptrdiff_t>(last);
+    return std::find(fields_.begin() + static_cast<std::ptrdiff_t>(first), end, &member) != end;
+  }
+
+  // The object without what the envelope says.
+  JsonText lifecycle_payload() const {
+    JsonText payload;
+    payload.reserve(256);
+    payload += '{';
+    for (const JsonMember& member : members_) {
+      if (!is_field(member, 0, kEnvelopeFields)) append_member(payload, member);
+    }
+    return payload += '}';
+  }
+
+  // `payload` with all remaining fields added.
+  bool read_payload() {
+    const JsonMember* const payload = find(Field::kPayload);
+    if (payload != nullptr && payload->type != JsonType::kObject) return refuse(Field::kPayload, "must be an object");
+    std::vector<const JsonMember*> added;
+    for (const JsonMember& member : members_) {
+      if (&member != payload && !is_field(member, 0, kEnvelopeFields)) added.push_back(&member);
+    }
+    if (payload == nullptr) {
+      event_.payload = "{";
+    } else if (added.empty()) {
+      event_.payload = payload->value;
+      return true;
+    } else {
+      const std::vector<JsonMember> members = json_members(payload->value);
+      if (!read_disjoint(members, added)) return false;
+      event_.payload = payload->value;
+      event_.payload.pop_back();
+      if (members.empty()) event_.payload = "{";
+    }
+    for (const JsonMember* const member : added) append_member(event_.payload, *member);
+    event_.payload += '}';
+    return true;
+  }
+
+  // No field stands both in payload and beside it.
+  bool read_disjoint(std::span<const JsonMember> inside, std::span<const JsonMember* const> beside) {
+    std::vector<std::string_view> keys;
+    keys.reserve(inside.size());
+    for (const JsonMember& member : inside) keys.push_back(member.key);
+    std::sort(keys.begin(), keys.end());
+    for (const JsonMember* const member : beside) {
+      if (!std::binary_search(keys.begin(), keys.end(), std::string_view(member->key))) continue;
+      const std::string_view shown = utf8_prefix(member->key, kMaxFieldInMessage);
+      return refuse(Field::kPayload,
+                    fmt::format("and the event both have the field {}{}: it may stand in one of them",
+                                json_string(shown), shown.size() < member->key.size() ? "…" : ""));
+    }
+    return true;
+  }
+
+  const std::span<const JsonMember> members_;
+  std::array<const JsonMember*, kFieldNames.size()> fields_{};
+  Event event_;
+  std::string refusal_;
+};
+
+}  // namespace
+
+std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::size_t max_depth) {
+  if (is_blank(line)) return Blank{};
+  const JsonScan scan = scan_json(line, max_depth);
+  if (scan.problem == JsonProblem::kMalformed) return Refusal{RefusalCode::kInvalidJson, scan.message};
+  if (scan.problem == JsonProblem::kTooDeep) return Refusal{RefusalCode::kTooDeep, scan.message};
+  if (scan.type != JsonType::kObject) return Refusal{RefusalCode::kInvalidEvent, "an event must be a JSON object"};
+  if (scan.problem == JsonProblem::kNulEscape) {
+    return Refusal{RefusalCode::kInvalidEvent, scan.message + ": any other character is allowed"};
+  }
+  return EventReader(scan.members).run();
+}
+
+}  // namespace run_recorder
