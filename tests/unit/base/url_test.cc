@@ -1,0 +1,122 @@
+#include "base/url.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace run_recorder {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+TEST(Url, IsOfTheKindItsSchemeSays) {
+  EXPECT_EQ(database_kind("sqlite:/var/x.db"), DatabaseKind::kSqlite);
+  EXPECT_EQ(database_kind("postgresql://h/d"), DatabaseKind::kPostgres);
+  EXPECT_EQ(database_kind("postgres://h/d"), DatabaseKind::kPostgres);
+  EXPECT_EQ(database_kind("mysql://h/d"), std::nullopt);
+  EXPECT_EQ(database_kind("host=h dbname=d"), std::nullopt);
+  EXPECT_EQ(database_kind(""), std::nullopt);
+  EXPECT_EQ(sqlite_path("sqlite:/var/x.db"), "/var/x.db");
+}
+
+TEST(Url, AcceptsWhatLibpqAccepts) {
+  for (const char* url :
+       {"sqlite:x.db", "sqlite:/var/lib/x y.db", "postgresql://", "postgresql://h", "postgresql:///d?host=/run/pg",
+        "postgresql://u@h:5432/d", "postgresql://u:p%40w@h1,h2:5433/d?target_session_attrs=read-write",
+        "postgres://[::1]:5432/d", "postgres://[::1],h/d", "postgresql://u:@h/d", "postgresql://h:/d",
+        "postgresql://%2Frun%2Fpg/d", "postgresql://h/d?application_name=a%20b&connect_timeout=3"}) {
+    EXPECT_EQ(problem_of_url(url), std::nullopt) << url;
+  }
+}
+
+TEST(Url, RefusesWhatIsMalformedWithoutQuotingIt) {
+  for (const char* url : {"mysql://u:secret@h/d",
+                          "host=h password=secret",
+                          "sqlite:",
+                          "sqlite::memory:",
+                          "postgresql://u:sec/ret@h/d",
+                          "postgresql://u:sec@ret@h/d",
+                          "postgresql://u:12/secret@h",
+                          "postgresql://u:secret%zz@h/d",
+                          "postgresql://u:secret%00@h/d",
+                          "postgresql://h:secret/d",
+                          "postgresql://h:0/d",
+                          "postgresql://h:65536/d",
+                          "postgresql://[::1/d",
+                          "postgresql://[::1]secret/d",
+                          "postgresql://h/d?password=sec&ret",
+                          "postgresql://h/d?password=sec=ret",
+                          "postgresql://h/d?p%61ssword=secret",
+                          "postgresql://h/d\n",
+                          "sqlite:a\x01",
+                          "postgresql://h/secret@d"}) {
+    const std::optional<std::string> problem = problem_of_url(url);
+    ASSERT_TRUE(problem) << url;
+    EXPECT_THAT(*problem, Not(HasSubstr("sec"))) << url;
+    if (database_kind(url) != DatabaseKind::kSqlite) {
+      EXPECT_THAT(redact_url(url), Not(HasSubstr("sec"))) << url;
+    }
+  }
+}
+
+TEST(Url, IsShownWithoutItsPasswords) {
+  EXPECT_EQ(redact_url("postgresql://u:secret@h:5432/d"), "postgresql://u:***@h:5432/d");
+  EXPECT_EQ(redact_url("postgresql://u:secret@h/d?password=other&sslmode=require&sslpassword=third"),
+            "postgresql://u:***@h/d?password=***&sslmode=require&sslpassword=***");
+  EXPECT_EQ(redact_url("postgresql://u@h1:1,h2:2/d?application_name=a%40b"),
+            "postgresql://u@h1:1,h2:2/d?application_name=a%40b");
+  EXPECT_EQ(redact_url("postgres://u:@h/d"), "postgres://u:@h/d");
+  EXPECT_EQ(redact_url("sqlite:/a:b@c?password=d"), "sqlite:/a:b@c?password=d");
+  EXPECT_EQ(redact_url("mysql://u:secret@h"), "mysql://***");
+  EXPECT_EQ(redact_url("user=u password=secret"), "***");
+  EXPECT_TRUE(has_password("postgresql://u:secret@h/d"));
+  EXPECT_TRUE(has_password("postgresql://h/d?password=x"));
+  EXPECT_FALSE(has_password("postgresql://u@h:5432/d"));
+  EXPECT_FALSE(has_password("sqlite:/x"));
+}
+
+TEST(Url, PasswordsAreHiddenInMessagesOfDrivers) {
+  const std::string url = "postgresql://u:s%23cret@h/d";
+  EXPECT_EQ(without_password("cannot use \"" + url + "\"", url), "cannot use \"postgresql://u:***@h/d\"");
+  EXPECT_EQ(without_password("bad token s%23cret, s#cret", url), "bad token ***, ***");
+  EXPECT_EQ(without_password("nothing", url), "nothing");
+  EXPECT_EQ(without_password("at postgresql://u@h/d", "postgresql://u@h/d"), "at postgresql://u@h/d");
+}
+
+TEST(Url, TakesAPasswordAsParameter) {
+  EXPECT_EQ(with_password("postgresql://u@h/d", "a&b=c d%"), "postgresql://u@h/d?password=a%26b%3Dc%20d%25");
+  EXPECT_EQ(with_password("postgresql://h/d?sslmode=require", "x"), "postgresql://h/d?sslmode=require&password=x");
+  EXPECT_EQ(with_password("postgresql://h", "x"), "postgresql://h?password=x");
+  EXPECT_EQ(with_password("postgresql://h/d?", "x"), "postgresql://h/d?password=x");
+  EXPECT_EQ(problem_of_url(with_password("postgresql://u@h/d", "ä:/?#@")), std::nullopt);
+  EXPECT_EQ(redact_url(with_password("postgresql://u@h/d", "a&b")), "postgresql://u@h/d?password=***");
+}
+
+// The arguments as main gets them: writable.
+std::vector<std::string> hidden(std::vector<std::string> arguments) {
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  hide_passwords_in_arguments(static_cast<int>(pointers.size()), pointers.data());
+  return arguments;
+}
+
+TEST(Arguments, ShowNoPasswordInTheProcessList) {
+  using List = std::vector<std::string>;
+  EXPECT_EQ(hidden({"x", "--database-url", "postgresql://u:secret@h/d", "--reconcile-queue-url=postgres://q:pw@h/d"}),
+            (List{"x", "--database-url", "postgresql://u:******@h/d", "--reconcile-queue-url=postgres://q:**@h/d"}));
+  EXPECT_EQ(hidden({"x", "--database-url=host=h password=secret"}),
+            (List{"x", "--database-url=**********************"}));
+  EXPECT_EQ(hidden({"x", "--database-url", "sqlite:/a", "--log-level", "info", "--database-url"}),
+            (List{"x", "--database-url", "sqlite:/a", "--log-level", "info", "--database-url"}));
+}
+
+TEST(Arguments, OfTheWrappedCommandAreLeftAlone) {
+  const std::vector<std::string> arguments = {"x",   "exec",           "--",
+                                              "cmd", "--database-url", "postgresql://u:secret@h/d"};
+  EXPECT_EQ(hidden(arguments), arguments);
+}
+
+}  // namespace
+}  // namespace run_recorder
