@@ -75,6 +75,20 @@ Result<void> check_is_file(const std::string& path) {
   return {};
 }
 
+// run_recorder_time(text): the time in our own form, NULL where it is none.
+void normal_time(sqlite3_context* context, int, sqlite3_value** arguments) {
+  const auto* text = reinterpret_cast<const char*>(sqlite3_value_text(arguments[0]));
+  if (!text) return;
+  const std::string_view given(text, static_cast<std::size_t>(sqlite3_value_bytes(arguments[0])));
+  constexpr std::size_t kNormalSize = 27;
+  if (given.size() == kNormalSize && given[10] == 'T' && given.back() == 'Z') {
+    sqlite3_result_value(context, arguments[0]);
+  } else if (const auto time = parse_sqlite_time(given)) {
+    const std::string normal = format_rfc3339(*time);
+    sqlite3_result_text(context, normal.data(), static_cast<int>(normal.size()), SQLITE_TRANSIENT);
+  }
+}
+
 }  // namespace
 
 ErrorKind kind_of_sqlite_code(int code) {
@@ -198,12 +212,18 @@ Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const SqliteOpt
 
 SqliteConnection::~SqliteConnection() = default;
 
-Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
-  const int access = options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open_in_memory() {
+  std::unique_ptr<SqliteConnection> connection(new SqliteConnection(SqliteOptions{.path = ":memory:"}));
+  connection->begin_call();
+  if (auto opened = connection->open_handle(":memory:", SQLITE_OPEN_READWRITE); !opened) return opened.error();
+  return connection;
+}
+
+Result<void> SqliteConnection::open_handle(const std::string& name, int flags) {
   sqlite3* handle = nullptr;
-  // The path is a path, never a URI; one thread at a time uses a connection.
+  // The name is a path, never a URI; one thread at a time uses a connection.
   const int code =
-      sqlite3_open_v2(path_.c_str(), &handle, access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+      sqlite3_open_v2(name.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
   handle_.reset(handle);
   if (!handle) return file_error(ErrorKind::kUnavailable, path_, "out of memory");
   if (code != SQLITE_OK) {
@@ -213,6 +233,15 @@ Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
   }
   sqlite3_busy_handler(handle, on_busy, this);
   sqlite3_progress_handler(handle, kProgressInstructions, on_progress, this);
+  sqlite3_create_function_v2(handle, "run_recorder_time", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
+                             nullptr, normal_time, nullptr, nullptr, nullptr);
+  return {};
+}
+
+Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
+  const int access = options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+  if (auto opened = open_handle(path_, access); !opened) return opened.error();
+  sqlite3* handle = handle_.get();
 
   // The first look at the file itself.
   if (auto looked = execute("PRAGMA schema_version"); !looked) {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -56,6 +57,7 @@ class SqliteStatement {
   // rows of a statement at a time.
   template <class... Values>
   SqliteRows rows(const Values&... values);
+  SqliteRows rows_for(std::span<const std::string> texts);
 
  private:
   friend class SqliteConnection;
@@ -130,6 +132,13 @@ SqliteRows SqliteStatement::rows(const Values&... values) {
   return SqliteRows(*this);
 }
 
+inline SqliteRows SqliteStatement::rows_for(std::span<const std::string> texts) {
+  bind_error_ = SQLITE_OK;
+  int index = 0;
+  for (const std::string& text : texts) bind(++index, text);
+  return SqliteRows(*this);
+}
+
 struct SqliteOptions {
   std::string path;
   bool create = false;     // the file and its missing parent folders (0700)
@@ -141,6 +150,8 @@ class SqliteConnection {
  public:
   // Errors: kRefused (no SQLite database, no permission, not there and not to be created), kUnavailable.
   static Result<std::unique_ptr<SqliteConnection>> open(const SqliteOptions& options);
+  // An empty database that goes with the connection.
+  static Result<std::unique_ptr<SqliteConnection>> open_in_memory();
   SqliteConnection(const SqliteConnection&) = delete;
   SqliteConnection& operator=(const SqliteConnection&) = delete;
   ~SqliteConnection();
@@ -166,6 +177,7 @@ class SqliteConnection {
   };
   SqliteConnection(const SqliteOptions& options) : path_(options.path), deadline_ms_(options.deadline) {}
   Result<void> set_up(const SqliteOptions& options);
+  Result<void> open_handle(const std::string& name, int flags);
   Result<void> use_wal();
   bool past_deadline() const { return std::chrono::steady_clock::now() >= ends_at_; }
   static int on_busy(void* connection, int tries);

@@ -1,6 +1,7 @@
 -- The recorder's tables in SQLite. Times are UTC as RFC 3339 text of 27 characters, so that text order is time order;
 -- JSON is text. A runs or run_events table that is already there (an application's own) keeps its columns and types;
 -- the recorder's own columns that it lacks are added before this runs, with the types and defaults stated here.
+-- oldest daemon: 0.1.0
 
 CREATE TABLE IF NOT EXISTS "{{prefix}}runs" (
   run_id TEXT NOT NULL PRIMARY KEY,
@@ -64,6 +65,7 @@ CREATE TABLE IF NOT EXISTS "{{prefix}}recorders" (
   host TEXT NOT NULL DEFAULT '',
   version TEXT NOT NULL DEFAULT '',
   incarnation TEXT NOT NULL DEFAULT '',
+  first_seen TEXT,
   last_seen TEXT,
   applied INTEGER NOT NULL DEFAULT 0,
   duplicate INTEGER NOT NULL DEFAULT 0,
@@ -77,6 +79,7 @@ CREATE TABLE IF NOT EXISTS "{{prefix}}positions" (
   recorder TEXT NOT NULL,
   incarnation TEXT NOT NULL,
   applied INTEGER NOT NULL DEFAULT 0,
+  updated_at TEXT,
   PRIMARY KEY (recorder, incarnation)
 ) WITHOUT ROWID;
 

@@ -1,0 +1,275 @@
+#include "store/sqlite_migrate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/url.h"
+#include "store/migrations.h"
+
+namespace run_recorder {
+
+namespace {
+
+struct Column {
+  std::string name;
+  std::string type;
+  bool not_null = false;
+  std::optional<std::string> default_value;
+  bool key = false;
+};
+
+struct SchemaAge {
+  int version = 0;  // 0: none of ours
+  std::string oldest_daemon;
+};
+
+// A table that an application's own migration may have made, and what it must have by itself. All others of its
+// columns are the recorder's own, and added.
+struct SharedTable {
+  std::string_view name;
+  std::vector<std::string_view> needed;
+};
+const std::vector<SharedTable>& shared_tables() {
+  static const std::vector<SharedTable> tables{
+      {"runs",
+       {"run_id", "council", "status", "attempt", "parent_attempt_run_id", "oban_job_id",
+        "oban_job_state_at_finalize", "input", "result", "error", "started_at", "finalized_at", "inserted_at",
+        "updated_at"}},
+      {"run_events", {"id", "run_id", "seq", "type", "payload", "inserted_at"}},
+  };
+  return tables;
+}
+constexpr std::array<std::string_view, 6> kOwnTables{"reconciliations", "recorders", "positions",
+                                                     "dead_letters",    "leases",    "recorder_schema"};
+
+Error refused(const SqliteConnection& connection, std::string_view what) {
+  return Error{ErrorKind::kRefused, fmt::format("SQLite file {}: {}", connection.path(), what)};
+}
+
+// Runs a query for its rows, texts by value: a look at the schema, never at much.
+Result<std::vector<std::vector<std::optional<std::string>>>> look(SqliteConnection& connection, std::string_view sql,
+                                                                  std::string_view parameter, int columns) {
+  auto statement = connection.prepare(sql);
+  if (!statement) return statement.error();
+  SqliteRows rows = statement->rows(parameter);
+  std::vector<std::vector<std::optional<std::string>>> found;
+  while (true) {
+    const auto row = rows.next();
+    if (!row) return row.error();
+    if (!*row) return found;
+    auto& texts = found.emplace_back();
+    for (int column = 0; column < columns; ++column) texts.push_back(rows.optional_text(column));
+  }
+}
+
+// Empty where there is no such table.
+Result<std::vector<Column>> columns_of(SqliteConnection& connection, const std::string& table) {
+  const auto rows =
+      look(connection, "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info(?1)", table, 5);
+  if (!rows) return rows.error();
+  std::vector<Column> columns;
+  for (const auto& row : *rows) {
+    columns.push_back({row[0].value_or(""), row[1].value_or(""), row[2] != "0", row[3], row[4] != "0"});
+  }
+  return columns;
+}
+
+const Column* find_column(const std::vector<Column>& columns, std::string_view name) {
+  const auto found = std::find_if(columns.begin(), columns.end(), [name](const Column& c) { return c.name == name; });
+  return found == columns.end() ? nullptr : &*found;
+}
+
+Result<SchemaAge> schema_age(SqliteConnection& connection, std::string_view prefix) {
+  const std::string table = fmt::format("{}recorder_schema", prefix);
+  const auto columns = columns_of(connection, table);
+  if (!columns) return columns.error();
+  if (columns->empty()) return SchemaAge{};
+  const auto rows = look(
+      connection,
+      fmt::format("SELECT version, oldest_daemon FROM \"{}\" WHERE ?1 = '' ORDER BY version DESC LIMIT 1", table), "",
+      2);
+  if (!rows) return rows.error();
+  if (rows->empty()) return SchemaAge{};
+  const auto& row = rows->front();
+  return SchemaAge{std::atoi(row[0].value_or("0").c_str()), row[1].value_or("")};
+}
+
+// The tables as our own migrations make them, in memory: the one statement of columns, types and defaults is the SQL.
+Result<std::unique_ptr<SqliteConnection>> model_of_schema() {
+  auto model = SqliteConnection::open_in_memory();
+  if (!model) return model.error();
+  for (const Migration& migration : sqlite_migrations()) {
+    if (auto done = (*model)->execute(with_prefix(migration.sql, "")); !done) return done.error();
+  }
+  return model;
+}
+
+Result<bool> has_unique_run_id(SqliteConnection& connection, const std::string& table) {
+  const auto rows = look(connection,
+                         "SELECT 1 FROM pragma_index_list(?1) AS list WHERE list.\"unique\" = 1 AND list.partial = 0 "
+                         "AND (SELECT group_concat(name) FROM pragma_index_info(list.name)) = 'run_id'",
+                         table, 1);
+  if (!rows) return rows.error();
+  return !rows->empty();
+}
+
+// Adds the columns that an existing table of an application lacks.
+Result<void> take_over(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+  for (const SharedTable& shared : shared_tables()) {
+    const std::string table = fmt::format("{}{}", prefix, shared.name);
+    const auto there = columns_of(connection, table);
+    if (!there) return there.error();
+    if (there->empty()) continue;
+    const auto wanted = columns_of(model, std::string(shared.name));
+    if (!wanted) return wanted.error();
+    for (const Column& column : *wanted) {
+      const bool needed = std::find(shared.needed.begin(), shared.needed.end(), column.name) != shared.needed.end();
+      if (needed || find_column(*there, column.name)) continue;
+      std::string sql = fmt::format("ALTER TABLE \"{}\" ADD COLUMN \"{}\" {}", table, column.name, column.type);
+      if (column.not_null) sql += " NOT NULL";
+      if (column.default_value) sql += " DEFAULT " + *column.default_value;
+      if (auto done = connection.execute(sql); !done) return done.error();
+    }
+  }
+  const std::string runs = fmt::format("{}runs", prefix);
+  const auto columns = columns_of(connection, runs);
+  if (!columns) return columns.error();
+  if (!find_column(*columns, "run_id")) return {};
+  const auto unique = has_unique_run_id(connection, runs);
+  if (!unique) return unique.error();
+  if (*unique) return {};
+  return connection.execute(fmt::format("CREATE UNIQUE INDEX \"{0}_run_id\" ON \"{0}\" (run_id)", runs));
+}
+
+// What keeps this daemon from writing into a table, in words; empty where nothing does.
+std::string misfit(const std::string& table, const std::vector<Column>& there, const std::vector<Column>& wanted) {
+  if (there.empty()) return fmt::format("there is no table {}", table);
+  std::string missing;
+  for (const Column& column : wanted) {
+    if (!find_column(there, column.name)) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", column.name);
+  }
+  if (!missing.empty()) return fmt::format("table {} lacks: {}", table, missing);
+  for (const Column& column : there) {
+    const Column* known = find_column(wanted, column.name);
+    if (!known && column.not_null && !column.default_value && !column.key) {
+      return fmt::format("table {} has a column {} that must be given and has no default", table, column.name);
+    }
+    if (known && known->name == "id" && known->type == "INTEGER" && (column.type != "INTEGER" || !column.key)) {
+      return fmt::format("table {} must have id INTEGER PRIMARY KEY, it has id {}", table, column.type);
+    }
+  }
+  return {};
+}
+
+Result<void> check_tables(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+  std::vector<std::string_view> names(kOwnTables.begin(), kOwnTables.end());
+  for (const SharedTable& shared : shared_tables()) names.push_back(shared.name);
+  std::string problems;
+  for (const std::string_view name : names) {
+    const std::string table = fmt::format("{}{}", prefix, name);
+    const auto there = columns_of(connection, table);
+    if (!there) return there.error();
+    const auto wanted = columns_of(model, std::string(name));
+    if (!wanted) return wanted.error();
+    const std::string problem = misfit(table, *there, *wanted);
+    if (!problem.empty()) problems += (problems.empty() ? "" : "; ") + problem;
+  }
+  if (!problems.empty()) return refused(connection, problems);
+  const std::string runs = fmt::format("{}runs", prefix);
+  const auto unique = has_unique_run_id(connection, runs);
+  if (!unique) return unique.error();
+  if (!*unique) return refused(connection, fmt::format("table {} has no unique index on run_id", runs));
+  return {};
+}
+
+// The schema's version, where it fits.
+Result<int> verify(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+  const auto age = schema_age(connection, prefix);
+  if (!age) return age.error();
+  const auto migrations = sqlite_migrations();
+  if (age->version == 0) {
+    return refused(
+        connection,
+        fmt::format("it has no tables {}… of run-recorder yet; run-recorderd --migrate makes them", prefix));
+  }
+  if (auto fits = check_schema_age(migrations, age->version, age->oldest_daemon); !fits) {
+    return refused(connection, fits.error().message);
+  }
+  if (age->version < migrations.back().version) {
+    return refused(connection,
+                   fmt::format("its schema is {}, this daemon needs {}; run-recorderd --migrate brings it up to date",
+                               age->version, migrations.back().version));
+  }
+  if (auto fits = check_tables(connection, model, prefix); !fits) return fits.error();
+  return age->version;
+}
+
+// Inside of a transaction that is rolled back on any error.
+Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, SqliteConnection& model,
+                                               std::string_view prefix) {
+  const auto age = schema_age(connection, prefix);
+  if (!age) return age.error();
+  std::vector<std::string> applied;
+  if (age->version >= sqlite_migrations().back().version) return applied;
+  if (auto done = take_over(connection, model, prefix); !done) return done.error();
+  for (const Migration& migration : sqlite_migrations()) {
+    if (migration.version <= age->version) continue;
+    if (auto done = connection.execute(with_prefix(migration.sql, prefix)); !done) return done.error();
+    auto record = connection.prepare(fmt::format(
+        "INSERT INTO \"{}recorder_schema\" (version, name, applied_at, oldest_daemon) VALUES (?1, ?2, ?3, ?4)",
+        prefix));
+    if (!record) return record.error();
+    const auto done = record->execute(migration.version, migration.name, now_utc(), migration.oldest_daemon);
+    if (!done) return done.error();
+    applied.emplace_back(migration.name);
+  }
+  return applied;
+}
+
+Result<std::unique_ptr<SqliteConnection>> open_file(const StoreOptions& options, bool create) {
+  if (auto fits = check_table_prefix(options.table_prefix); !fits) return fits.error();
+  return SqliteConnection::open(
+      {.path = sqlite_path(options.url), .create = create, .read_only = false, .deadline = options.deadline});
+}
+
+}  // namespace
+
+Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_only) {
+  auto connection = open_file(options, !verify_only);
+  if (!connection) return connection.error();
+  auto model = model_of_schema();
+  if (!model) return model.error();
+  const auto current = verify(**connection, **model, options.table_prefix);
+  if (current) return MigrationReport{*current, {}};
+  if (verify_only || current.error().kind != ErrorKind::kRefused) return current.error();
+
+  auto transaction = SqliteTransaction::begin(**connection, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  auto applied = apply_missing(**connection, **model, options.table_prefix);
+  if (!applied) {
+    // What is in an existing table contradicts the schema; its rows are not at fault.
+    Error error = applied.error();
+    if (error.kind == ErrorKind::kData) error = refused(**connection, error.message);
+    return error;
+  }
+  const auto version = verify(**connection, **model, options.table_prefix);
+  if (!version) return version.error();
+  if (auto done = transaction->commit(); !done) return done.error();
+  return MigrationReport{*version, std::move(*applied)};
+}
+
+Result<std::unique_ptr<SqliteConnection>> open_sqlite_with_schema(const StoreOptions& options) {
+  auto connection = open_file(options, false);
+  if (!connection) return connection;
+  auto model = model_of_schema();
+  if (!model) return model.error();
+  if (auto fits = verify(**connection, **model, options.table_prefix); !fits) return fits.error();
+  return connection;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,17 @@
+// The schema of the SQLite adapter: brought up to date, or only looked at. For the adapter and open_store.
+#pragma once
+
+#include <memory>
+
+#include "database/sqlite.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+// See migrate().
+Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_only);
+
+// A connection to a file whose schema fits; see open_store().
+Result<std::unique_ptr<SqliteConnection>> open_sqlite_with_schema(const StoreOptions& options);
+
+}  // namespace run_recorder

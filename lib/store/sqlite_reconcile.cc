@@ -1,0 +1,243 @@
+// What a pass of the reconciliation reads and writes in SQLite.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/json_text.h"
+#include "store/sqlite_store.h"
+
+namespace run_recorder {
+
+namespace {
+
+constexpr std::string_view kPassLease = "reconcile";
+// Rows that one transaction of an undo returns.
+constexpr std::size_t kUndoBatch = 500;
+
+constexpr std::string_view kAcquire =
+    "INSERT INTO \"{{prefix}}leases\" (name, holder, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE "
+    "SET holder = excluded.holder, expires_at = excluded.expires_at WHERE holder = excluded.holder OR expires_at <= "
+    "?4";
+constexpr std::string_view kRelease = "DELETE FROM \"{{prefix}}leases\" WHERE name = ?1 AND holder = ?2";
+
+constexpr std::string_view kMark =
+    "UPDATE \"{{prefix}}runs\" SET status = 'stuck', finalized_at = ?4, updated_at = ?4, error = ?5, "
+    "oban_job_state_at_finalize = ?6, stuck_pass = ?3, last_seq = last_seq + 1 "
+    "WHERE run_id = ?1 AND status = 'running' AND last_seq = ?2";
+constexpr std::string_view kUnmark =
+    "UPDATE \"{{prefix}}runs\" SET status = 'running', finalized_at = NULL, error = NULL, "
+    "oban_job_state_at_finalize = NULL, updated_at = ?4, last_event_at = ?4, last_seq = last_seq + 1 "
+    "WHERE run_id = ?1 AND status = 'stuck' AND stuck_pass = ?3 AND last_seq = ?2";
+
+constexpr std::string_view kMarkedBy =
+    "SELECT id, run_id, seq FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 AND type = 'run_stuck' AND id > ?2 "
+    "ORDER BY id LIMIT ?3";
+constexpr std::string_view kPassExists =
+    "SELECT 1 FROM \"{{prefix}}reconciliations\" WHERE pass_id = ?1 UNION ALL "
+    "SELECT 1 FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 LIMIT 1";
+
+constexpr std::string_view kSavePass =
+    "INSERT INTO \"{{prefix}}reconciliations\" (pass_id, recorder, \"trigger\", started_at, finished_at, report) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (pass_id) DO UPDATE SET recorder = excluded.recorder, "
+    "\"trigger\" = excluded.\"trigger\", started_at = excluded.started_at, finished_at = excluded.finished_at, "
+    "report = excluded.report";
+
+// After the columns of a bare run: when its recorder was seen, whether an event of it is a dead letter, and when its
+// last event was applied.
+std::string running_row_sql(std::string_view where) {
+  return fmt::format(
+      "SELECT {}, w.last_seen, EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id), {} "
+      "FROM \"{{{{prefix}}}}runs\" r LEFT JOIN \"{{{{prefix}}}}recorders\" w ON w.id = r.recorder WHERE {}",
+      run_columns(RunColumns::kBare), kLastEventAt, where);
+}
+
+std::chrono::milliseconds since(Timestamp then, Timestamp now) {
+  return std::max(std::chrono::milliseconds(0), std::chrono::duration_cast<std::chrono::milliseconds>(now - then));
+}
+
+}  // namespace
+
+Result<bool> SqliteStore::acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) {
+  connection_->begin_call();
+  if (auto there = connection_->check_file(); !there) return there.error();
+  const Timestamp now = clock_();
+  const auto taken = write(kAcquire, kPassLease, holder, now + expiry, now);
+  if (!taken) return taken.error();
+  return *taken == 1;
+}
+
+Result<void> SqliteStore::release_pass(std::string_view holder) {
+  connection_->begin_call();
+  const auto released = write(kRelease, kPassLease, holder);
+  if (!released) return released.error();
+  return {};
+}
+
+RunningRow SqliteStore::read_running_row(const SqliteRows& row, Timestamp now) const {
+  constexpr int kSeen = run_column_count(RunColumns::kBare);
+  RunningRow running;
+  running.run = read_run(row, RunColumns::kBare);
+  if (const auto seen = row.time(kSeen)) running.recorder_seen_ago = since(*seen, now);
+  running.dead_letter = row.integer(kSeen + 1) != 0;
+  running.silence = since(row.time(kSeen + 2).value_or(now), now);
+  return running;
+}
+
+Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after, std::size_t limit,
+                                                          std::optional<Timestamp> not_before, Timestamp before) {
+  static const std::string sql = running_row_sql(fmt::format(
+      "r.status = 'running' AND r.run_id > ?1 AND {0} <= ?2 AND {0} >= ?3 ORDER BY r.run_id LIMIT ?4", kLastEventAt));
+  connection_->begin_call();
+  std::vector<RunningRow> rows;
+  const Timestamp now = clock_();
+  const auto on_row = [&](const SqliteRows& row) {
+    rows.push_back(read_running_row(row, now));
+    return true;
+  };
+  const std::string from = not_before ? format_rfc3339(*not_before) : std::string();
+  if (auto done = read(sql, on_row, after, before, from, limit); !done) return done.error();
+  return rows;
+}
+
+Result<std::uint64_t> SqliteStore::count_running_since(Timestamp after) {
+  static const std::string sql = fmt::format(
+      "SELECT count(*) FROM \"{{{{prefix}}}}runs\" r WHERE r.status = 'running' AND {} > ?1", kLastEventAt);
+  connection_->begin_call();
+  std::uint64_t count = 0;
+  const auto on_row = [&count](const SqliteRows& row) {
+    count = static_cast<std::uint64_t>(row.integer(0));
+    return false;
+  };
+  if (auto done = read(sql, on_row, after); !done) return done.error();
+  return count;
+}
+
+Result<std::optional<RunningRow>> SqliteStore::running_row(std::string_view run_id) {
+  static const std::string sql = running_row_sql("r.run_id = ?1");
+  connection_->begin_call();
+  std::optional<RunningRow> found;
+  const auto on_row = [&](const SqliteRows& row) {
+    found = read_running_row(row, clock_());
+    return false;
+  };
+  if (auto done = read(sql, on_row, run_id); !done) return done.error();
+  return found;
+}
+
+Result<std::vector<std::string>> SqliteStore::mark_stuck(const RecorderSelf& self, std::string_view pass_id,
+                                                         std::span<const StuckMark> marks) {
+  connection_->begin_call();
+  if (auto there = connection_->check_file(); !there) return there.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  const Timestamp now = clock_();
+  std::vector<std::string> marked;
+  for (const StuckMark& mark : marks) {
+    const auto done = mark_one(self, pass_id, mark, now);
+    if (!done) return done.error();
+    if (*done) marked.push_back(mark.run_id);
+  }
+  if (auto done = transaction->commit(); !done) return done.error();
+  return marked;
+}
+
+Result<bool> SqliteStore::mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark,
+                                   Timestamp now) {
+  const auto marked = write(kMark, mark.run_id, mark.expected_last_seq, pass_id, now, mark.error, mark.job_state);
+  if (!marked) return marked.error();
+  if (*marked == 0) return false;
+  HistoryEntry entry;
+  entry.run_id = mark.run_id;
+  entry.seq = mark.expected_last_seq + 1;
+  entry.type = "run_stuck";
+  entry.payload = mark.error;
+  entry.received_at = now;
+  entry.effect = Effect::kApplied;
+  entry.pass_id = pass_id;
+  const auto written = write_history(entry, self.id, now);
+  if (!written) return written.error();
+  if (!*written) {
+    return Error{ErrorKind::kUnavailable, fmt::format("the history of run {} goes beyond its row", mark.run_id)};
+  }
+  return true;
+}
+
+Result<bool> SqliteStore::pass_exists(std::string_view pass_id) {
+  bool exists = false;
+  const auto on_row = [&exists](const SqliteRows&) {
+    exists = true;
+    return false;
+  };
+  if (auto done = read(kPassExists, on_row, pass_id); !done) return done.error();
+  return exists;
+}
+
+// Each transaction has the whole deadline for itself: a pass may have marked a million rows.
+Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::string_view pass_id) {
+  struct Marked {
+    std::int64_t id;
+    std::string run_id;
+    std::int64_t seq;
+  };
+  connection_->begin_call();
+  if (auto there = connection_->check_file(); !there) return there.error();
+  const auto exists = pass_exists(pass_id);
+  if (!exists) return exists.error();
+  if (!*exists) return Error{ErrorKind::kNotFound, fmt::format("there is no pass {}", pass_id)};
+  Undone undone;
+  std::int64_t last_id = 0;
+  while (true) {
+    connection_->begin_call();
+    auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+    if (!transaction) return transaction.error();
+    std::vector<Marked> batch;
+    const auto on_row = [&batch](const SqliteRows& row) {
+      batch.push_back({row.integer(0), std::string(row.text(1)), row.integer(2)});
+      return true;
+    };
+    if (auto done = read(kMarkedBy, on_row, pass_id, last_id, kUndoBatch); !done) return done.error();
+    if (batch.empty()) return undone;
+    const Timestamp now = clock_();
+    Undone in_batch;
+    for (const Marked& marked : batch) {
+      const auto done = undo_one(self, pass_id, marked.run_id, marked.seq, now);
+      if (!done) return done.error();
+      ++(*done ? in_batch.undone : in_batch.moved);
+    }
+    if (auto done = transaction->commit(); !done) return done.error();
+    undone.undone += in_batch.undone;
+    undone.moved += in_batch.moved;
+    last_id = batch.back().id;
+  }
+}
+
+Result<bool> SqliteStore::undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
+                                   std::int64_t marked_seq, Timestamp now) {
+  const auto returned = write(kUnmark, run_id, marked_seq, pass_id, now);
+  if (!returned) return returned.error();
+  if (*returned == 0) return false;
+  HistoryEntry entry;
+  entry.run_id = run_id;
+  entry.seq = marked_seq + 1;
+  entry.type = "run_revived";
+  entry.payload = fmt::format(R"({{"from":"stuck","to":"running","by":"undo","pass_id":{}}})", json_string(pass_id));
+  entry.received_at = now;
+  entry.effect = Effect::kRevived;
+  entry.pass_id = pass_id;
+  const auto written = write_history(entry, self.id, now);
+  if (!written) return written.error();
+  if (!*written)
+    return Error{ErrorKind::kUnavailable, fmt::format("the history of run {} goes beyond its row", run_id)};
+  return true;
+}
+
+Result<void> SqliteStore::save_reconciliation(const ReconciliationRow& row) {
+  connection_->begin_call();
+  if (auto there = connection_->check_file(); !there) return there.error();
+  const auto saved =
+      write(kSavePass, row.pass_id, row.recorder, row.trigger, row.started_at, row.finished_at, row.report);
+  if (!saved) return saved.error();
+  return {};
+}
+
+}  // namespace run_recorder

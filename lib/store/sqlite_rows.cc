@@ -1,0 +1,59 @@
+#include "store/sqlite_rows.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace run_recorder {
+
+std::string run_columns(RunColumns columns) {
+  std::string names(kRunColumns);
+  switch (columns) {
+    case RunColumns::kAll:
+      return names += ", r.error, r.input, r.result";
+    case RunColumns::kWithoutData:
+      return names += ", r.error";
+    case RunColumns::kBare:
+      return names;
+  }
+  return names;
+}
+
+Run read_run(const SqliteRows& row, RunColumns columns) {
+  Run run;
+  run.run_id = row.text(0);
+  run.council = row.text(1);
+  run.status = parse_status(row.text(2)).value_or(Status::kQueued);
+  constexpr std::int64_t kMaxAttempt = std::numeric_limits<std::int32_t>::max();
+  run.attempt = static_cast<std::int32_t>(std::clamp<std::int64_t>(row.integer(3), 1, kMaxAttempt));
+  run.parent_attempt_run_id = row.optional_text(4);
+  run.oban_job_id = row.optional_integer(5);
+  run.oban_job_state_at_finalize = row.optional_text(6);
+  run.started_at = row.time(7);
+  run.finalized_at = row.time(8);
+  run.inserted_at = row.time(9);
+  run.updated_at = row.time(10);
+  run.council_given = row.integer(11) != 0;
+  run.attempt_given = row.integer(12) != 0;
+  run.recorder = row.text(13);
+  run.worker_process = row.text(14);
+  run.sender_process = row.text(15);
+  run.connection = row.text(16);
+  run.last_seq = row.integer(17);
+  run.last_event_at = row.time(18);
+  run.stuck_pass = row.text(19);
+  if (columns != RunColumns::kBare) run.error = row.optional_text(20);
+  if (columns == RunColumns::kAll) {
+    run.input = row.optional_text(21);
+    run.result = row.optional_text(22);
+  }
+  return run;
+}
+
+std::size_t weight_of(const Run& run) {
+  const auto size = [](const std::optional<std::string>& text) { return text ? text->size() : 0; };
+  return sizeof(Run) + run.run_id.size() + run.council.size() + run.worker_process.size() +
+         run.sender_process.size() + size(run.error) + size(run.input) + size(run.result) +
+         size(run.parent_attempt_run_id);
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,49 @@
+// A runs row as the SQLite adapter's queries bring it. For the adapter's own files.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "database/sqlite.h"
+#include "run/run.h"
+
+namespace run_recorder {
+
+enum class RunColumns {
+  kAll,
+  kWithoutData,  // without input and result
+  kBare,         // without input, result and error
+};
+
+// The columns for read_run, in its order, of table alias r.
+inline constexpr std::string_view kRunColumns =
+    "r.run_id, r.council, r.status, r.attempt, r.parent_attempt_run_id, r.oban_job_id, r.oban_job_state_at_finalize, "
+    "r.started_at, r.finalized_at, r.inserted_at, r.updated_at, r.council_given, r.attempt_given, r.recorder, "
+    "r.worker_process, r.sender_process, r.connection, r.last_seq, r.last_event_at, r.stuck_pass";
+inline constexpr int kRunColumnCount = 20;
+std::string run_columns(RunColumns columns);
+constexpr int run_column_count(RunColumns columns) {
+  switch (columns) {
+    case RunColumns::kAll:
+      return kRunColumnCount + 3;
+    case RunColumns::kWithoutData:
+      return kRunColumnCount + 1;
+    case RunColumns::kBare:
+      return kRunColumnCount;
+  }
+  return 0;
+}
+
+// The run in the first run_column_count(columns) columns. A status that is none of ours reads as queued: whatever
+// happens next decides.
+Run read_run(const SqliteRows& row, RunColumns columns);
+
+// What a run weighs on a page.
+std::size_t weight_of(const Run& run);
+
+// The SQL for when a run's last event was applied, as 27 characters; '' where nothing says it.
+inline constexpr std::string_view kLastEventAt =
+    "coalesce(run_recorder_time(coalesce(r.last_event_at, r.updated_at, r.inserted_at)), '')";
+
+}  // namespace run_recorder

@@ -1,0 +1,293 @@
+// The recorder's side of the SQLite adapter: standing, loading, and the one transaction of a batch.
+#include "store/sqlite_store.h"
+
+#include <fmt/core.h>
+
+#include "store/migrations.h"
+#include "store/sqlite_migrate.h"
+
+namespace run_recorder {
+
+namespace {
+
+constexpr std::string_view kTouchRecorder =
+    "INSERT INTO \"{{prefix}}recorders\" (id, host, version, incarnation, first_seen, last_seen) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?5) "
+    "ON CONFLICT (id) DO UPDATE SET host = excluded.host, version = excluded.version, "
+    "incarnation = excluded.incarnation, last_seen = excluded.last_seen";
+
+constexpr std::string_view kReadLedger =
+    "SELECT applied, duplicate, dead_letters, dead_letters_removed, conflicts FROM \"{{prefix}}recorders\" "
+    "WHERE id = ?1";
+
+// dead_letters and dead_letters_removed are the table's, not the batch's: a letter may have been removed since the
+// recorder counted them.
+constexpr std::string_view kWriteLedger =
+    "UPDATE \"{{prefix}}recorders\" SET applied = ?2, duplicate = ?3, conflicts = ?4, "
+    "dead_letters = dead_letters + ?5, last_seen = ?6 WHERE id = ?1";
+
+constexpr std::string_view kReadPositions =
+    "SELECT incarnation, applied FROM \"{{prefix}}positions\" WHERE recorder = ?1";
+constexpr std::string_view kReadPosition =
+    "SELECT applied FROM \"{{prefix}}positions\" WHERE recorder = ?1 AND incarnation = ?2";
+constexpr std::string_view kWritePosition =
+    "INSERT INTO \"{{prefix}}positions\" (recorder, incarnation, applied, updated_at) VALUES (?1, ?2, ?3, ?4) "
+    "ON CONFLICT (recorder, incarnation) DO UPDATE SET applied = excluded.applied, updated_at = excluded.updated_at";
+
+// Only our own keys' conflicts are races; any other constraint is the database refusing the data.
+constexpr std::string_view kInsertRun =
+    "INSERT INTO \"{{prefix}}runs\" (run_id, council, status, attempt, parent_attempt_run_id, oban_job_id, "
+    "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
+    "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
+    "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
+    "?20, ?13, ?21) ON CONFLICT (run_id) DO NOTHING";
+
+constexpr std::string_view kInsertEvent =
+    "INSERT INTO \"{{prefix}}run_events\" (run_id, seq, type, payload, inserted_at, event_id, at, received_at, "
+    "recorder, "
+    "peer_uid, peer_pid, effect, pass_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) "
+    "ON CONFLICT (run_id, seq) DO NOTHING ON CONFLICT (run_id, event_id) WHERE event_id IS NOT NULL DO NOTHING";
+
+constexpr std::string_view kInsertDeadLetter =
+    "INSERT INTO \"{{prefix}}dead_letters\" (recorder, run_id, type, event_id, record, line, sqlstate, reason, "
+    "tries, "
+    "received_at, inserted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+constexpr std::string_view kDeleteDeadLetter =
+    "DELETE FROM \"{{prefix}}dead_letters\" WHERE id = ?1 AND recorder = ?2";
+
+constexpr std::string_view kKnownEvent = "SELECT 1 FROM \"{{prefix}}run_events\" WHERE run_id = ?1 AND event_id = ?2";
+
+// The guards: the version the decision was made from, and that nothing leaves a finished status.
+std::string update_run_sql(bool fields, bool outcome) {
+  std::string sql =
+      "UPDATE \"{{prefix}}runs\" SET status = ?3, updated_at = ?4, last_event_at = ?4, council_given = ?5, "
+      "attempt_given = ?6, recorder = ?7, worker_process = ?8, sender_process = ?9, connection = ?10, last_seq = ?11";
+  if (fields) {
+    sql +=
+        ", council = ?12, attempt = ?13, parent_attempt_run_id = ?14, oban_job_id = ?15, input = ?16, started_at = "
+        "?17";
+  }
+  if (outcome) sql += ", oban_job_state_at_finalize = ?18, result = ?19, error = ?20, finalized_at = ?21";
+  return sql +=
+         " WHERE run_id = ?1 AND last_seq = ?2 AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = "
+         "?3)";
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, WallClock clock) {
+  auto connection = open_sqlite_with_schema(options);
+  if (!connection) return connection.error();
+  return std::unique_ptr<Store>(
+      std::make_unique<SqliteStore>(std::move(*connection), options.table_prefix, std::move(clock)));
+}
+
+SqliteStore::SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, WallClock clock)
+    : connection_(std::move(connection)), table_prefix_(table_prefix), clock_(std::move(clock)) {
+  for (const bool fields : {false, true}) {
+    for (const bool outcome : {false, true}) update_sql_[fields][outcome] = update_run_sql(fields, outcome);
+  }
+}
+
+Result<SqliteStatement*> SqliteStore::statement(std::string_view sql) {
+  if (const auto found = statements_.find(sql); found != statements_.end()) return &found->second;
+  auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
+  if (!prepared) return prepared.error();
+  return &statements_.emplace(sql, std::move(*prepared)).first->second;
+}
+
+// ---- the recorder
+
+Result<void> SqliteStore::touch_recorder(const RecorderSelf& self, Timestamp now) {
+  const auto touched = write(kTouchRecorder, self.id, self.host, self.version, self.incarnation, now);
+  if (!touched) return touched.error();
+  return {};
+}
+
+Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
+  connection_->begin_call();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  Standing standing;
+  const auto on_ledger = [&standing](const SqliteRows& row) {
+    const auto number = [&row](int column) { return static_cast<std::uint64_t>(row.integer(column)); };
+    standing.known = true;
+    standing.ledger = {.applied = number(0),
+                       .duplicate = number(1),
+                       .dead_letters = number(2),
+                       .dead_letters_removed = number(3),
+                       .conflicts = number(4)};
+    return false;
+  };
+  if (auto done = read(kReadLedger, on_ledger, self.id); !done) return done.error();
+  const auto on_position = [&standing](const SqliteRows& row) {
+    standing.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
+    return true;
+  };
+  if (auto done = read(kReadPositions, on_position, self.id); !done) return done.error();
+  if (auto done = touch_recorder(self, clock_()); !done) return done.error();
+  if (auto done = transaction->commit(); !done) return done.error();
+  return standing;
+}
+
+Result<void> SqliteStore::heartbeat(const RecorderSelf& self) {
+  connection_->begin_call();
+  if (auto there = connection_->check_file(); !there) return there.error();
+  return touch_recorder(self, clock_());
+}
+
+Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids) {
+  static const std::string sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kAll));
+  connection_->begin_call();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
+  if (!transaction) return transaction.error();
+  std::vector<Run> runs;
+  runs.reserve(run_ids.size());
+  const auto on_row = [&runs](const SqliteRows& row) {
+    runs.push_back(read_run(row, RunColumns::kAll));
+    return false;
+  };
+  for (const std::string& run_id : run_ids) {
+    if (auto done = read(sql, on_row, run_id); !done) return done.error();
+  }
+  return runs;
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_events(
+    std::span<const std::pair<std::string, std::string>> ids) {
+  connection_->begin_call();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
+  if (!transaction) return transaction.error();
+  std::vector<std::pair<std::string, std::string>> known;
+  for (const auto& id : ids) {
+    const auto on_row = [&known, &id](const SqliteRows&) {
+      known.push_back(id);
+      return false;
+    };
+    if (auto done = read(kKnownEvent, on_row, id.first, id.second); !done) return done.error();
+  }
+  return known;
+}
+
+// ---- a batch
+
+Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch) {
+  connection_->begin_call();
+  if (auto there = connection_->check_file(); !there) return there.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  auto written = write_batch(self, batch, clock_());
+  if (!written || *written != Committed::kYes) return written;
+  if (auto done = transaction->commit(); !done) return done.error();
+  return Committed::kYes;
+}
+
+// Inside of the caller's transaction, which is rolled back on anything but kYes.
+Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now) {
+  if (!batch.incarnation.empty()) {
+    const auto placed = at_position(self, batch);
+    if (!placed) return placed.error();
+    if (!*placed) return Committed::kMisplaced;
+    const auto moved = write(kWritePosition, self.id, batch.incarnation, batch.to, now);
+    if (!moved) return moved.error();
+  }
+  for (const RunChange& change : batch.runs) {
+    const auto as_expected = write_run(change, now);
+    if (!as_expected) return as_expected.error();
+    if (!*as_expected) return Committed::kRaced;
+  }
+  for (const HistoryEntry& entry : batch.history) {
+    const auto as_expected = write_history(entry, self.id, now);
+    if (!as_expected) return as_expected.error();
+    if (!*as_expected) return Committed::kRaced;
+  }
+  const auto as_expected = write_dead_letters(self, batch, now);
+  if (!as_expected) return as_expected.error();
+  if (!*as_expected) return Committed::kRaced;
+
+  if (auto touched = touch_recorder(self, now); !touched) return touched.error();
+  const auto letters =
+      static_cast<std::int64_t>(batch.dead_letters.size()) - static_cast<std::int64_t>(batch.retried.size());
+  const auto counted = write(kWriteLedger, self.id, batch.ledger.applied, batch.ledger.duplicate,
+                             batch.ledger.conflicts, letters, now);
+  if (!counted) return counted.error();
+  return Committed::kYes;
+}
+
+Result<bool> SqliteStore::at_position(const RecorderSelf& self, const BatchWrite& batch) {
+  std::uint64_t position = 0;
+  const auto on_row = [&position](const SqliteRows& row) {
+    position = static_cast<std::uint64_t>(row.integer(0));
+    return false;
+  };
+  if (auto done = read(kReadPosition, on_row, self.id, batch.incarnation); !done) return done.error();
+  return position == batch.from;
+}
+
+Result<bool> SqliteStore::write_run(const RunChange& change, Timestamp now) {
+  return change.insert ? insert_run(change.after, now) : update_run(change, now);
+}
+
+Result<bool> SqliteStore::insert_run(const Run& run, Timestamp now) {
+  const auto inserted =
+      write(kInsertRun, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
+            run.oban_job_id, run.oban_job_state_at_finalize, run.input, run.result, run.error, run.started_at,
+            run.finalized_at, now, run.council_given, run.attempt_given, run.recorder, run.worker_process,
+            run.sender_process, run.connection, run.last_seq, run.stuck_pass);
+  if (!inserted) return inserted.error();
+  return *inserted == 1;
+}
+
+Result<bool> SqliteStore::update_run(const RunChange& change, Timestamp now) {
+  const Run& run = change.after;
+  const std::string& sql = update_sql_[change.fields_changed][change.outcome_changed];
+  const auto run_update = [&](const auto&... more) {
+    return write(sql, run.run_id, change.expected_last_seq, to_string(run.status), now, run.council_given,
+                 run.attempt_given, run.recorder, run.worker_process, run.sender_process, run.connection,
+                 run.last_seq, more...);
+  };
+  const auto with_fields = [&](const auto&... more) {
+    return run_update(run.council, run.attempt, run.parent_attempt_run_id, run.oban_job_id, run.input, run.started_at,
+                      more...);
+  };
+  Result<std::int64_t> updated = std::int64_t{0};
+  if (change.outcome_changed) {
+    // The numbered parameters of the fields stand before, used or not.
+    updated = with_fields(run.oban_job_state_at_finalize, run.result, run.error, run.finalized_at);
+  } else if (change.fields_changed) {
+    updated = with_fields();
+  } else {
+    updated = run_update();
+  }
+  if (!updated) return updated.error();
+  return *updated == 1;
+}
+
+Result<bool> SqliteStore::write_history(const HistoryEntry& entry, std::string_view recorder, Timestamp now) {
+  std::optional<std::string_view> pass_id;
+  if (!entry.pass_id.empty()) pass_id = entry.pass_id;
+  const auto inserted =
+      write(kInsertEvent, entry.run_id, entry.seq, entry.type, entry.payload, now, entry.event_id, entry.at,
+            entry.received_at, recorder, entry.peer_uid, entry.peer_pid, to_string(entry.effect), pass_id);
+  if (!inserted) return inserted.error();
+  return *inserted == 1;
+}
+
+// False: a letter that this batch takes out is no longer there.
+Result<bool> SqliteStore::write_dead_letters(const RecorderSelf& self, const BatchWrite& batch, Timestamp now) {
+  for (const DeadLetter& letter : batch.dead_letters) {
+    const auto inserted =
+        write(kInsertDeadLetter, self.id, letter.run_id, letter.type, letter.event_id, SqliteBlob{letter.record},
+              letter.line, letter.sqlstate, letter.reason, letter.tries, letter.received_at, now);
+    if (!inserted) return inserted.error();
+  }
+  for (const std::int64_t id : batch.retried) {
+    const auto deleted = write(kDeleteDeadLetter, id, self.id);
+    if (!deleted) return deleted.error();
+    if (*deleted != 1) return false;
+  }
+  return true;
+}
+
+}  // namespace run_recorder

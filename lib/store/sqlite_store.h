@@ -1,0 +1,109 @@
+// The port's adapter for SQLite. See store.h for the contract; here is only what is SQLite's own: the clock is the
+// host's, each call is one transaction, and a call that waits for another writer waits until its deadline.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+#include "database/sqlite.h"
+#include "store/sqlite_rows.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+// See open_store(); clock stands for "the database's now".
+Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, WallClock clock = now_utc);
+
+class SqliteStore final : public Store {
+ public:
+  SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, WallClock clock);
+
+  Result<Standing> standing(const RecorderSelf& self) override;
+  Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
+  Result<std::vector<std::pair<std::string, std::string>>> known_events(
+      std::span<const std::pair<std::string, std::string>> ids) override;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
+  Result<void> heartbeat(const RecorderSelf& self) override;
+
+  Result<RunPage> list_runs(const RunFilter& filter) override;
+  Result<std::optional<Run>> find_run(std::string_view run_id) override;
+  Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
+  Result<std::vector<Run>> chain(std::string_view run_id) override;
+  Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) override;
+  Result<std::map<Status, std::uint64_t>> count_by_status() override;
+
+  Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) override;
+  Result<std::optional<DeadLetter>> find_dead_letter(std::int64_t id) override;
+  Result<bool> remove_dead_letter(std::int64_t id) override;
+
+  Result<Timestamp> database_now() override { return clock_(); }
+  Result<std::optional<std::chrono::milliseconds>> server_age() override {
+    return std::optional<std::chrono::milliseconds>();
+  }
+  Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
+  Result<void> release_pass(std::string_view holder) override;
+  Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
+                                               std::optional<Timestamp> not_before, Timestamp before) override;
+  Result<std::uint64_t> count_running_since(Timestamp after) override;
+  Result<std::optional<RunningRow>> running_row(std::string_view run_id) override;
+  Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
+                                              std::span<const StuckMark> marks) override;
+  Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
+  Result<void> save_reconciliation(const ReconciliationRow& row) override;
+
+ private:
+  // The statement for a text with {{prefix}} in it, prepared at its first use. The text must live as long as the
+  // store.
+  Result<SqliteStatement*> statement(std::string_view sql);
+
+  // Runs one writing statement; how many rows it changed.
+  template <class... Values>
+  Result<std::int64_t> write(std::string_view sql, const Values&... values) {
+    const auto prepared = statement(sql);
+    if (!prepared) return prepared.error();
+    return (*prepared)->execute(values...);
+  }
+  // Calls on_row(row) for every row, until it returns false.
+  template <class OnRow, class... Values>
+  Result<void> read(std::string_view sql, OnRow&& on_row, const Values&... values) {
+    const auto prepared = statement(sql);
+    if (!prepared) return prepared.error();
+    return each((*prepared)->rows(values...), on_row);
+  }
+  template <class OnRow>
+  static Result<void> each(SqliteRows rows, OnRow&& on_row) {
+    while (true) {
+      const auto found = rows.next();
+      if (!found) return found.error();
+      if (!*found || !on_row(rows)) return {};
+    }
+  }
+
+  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
+  Result<bool> at_position(const RecorderSelf& self, const BatchWrite& batch);
+  Result<bool> write_run(const RunChange& change, Timestamp now);
+  Result<bool> insert_run(const Run& run, Timestamp now);
+  Result<bool> update_run(const RunChange& change, Timestamp now);
+  Result<bool> write_history(const HistoryEntry& entry, std::string_view recorder, Timestamp now);
+  Result<bool> write_dead_letters(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
+  Result<void> touch_recorder(const RecorderSelf& self, Timestamp now);
+  Result<bool> mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark, Timestamp now);
+  Result<bool> undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
+                        std::int64_t marked_seq, Timestamp now);
+  Result<bool> pass_exists(std::string_view pass_id);
+  RunningRow read_running_row(const SqliteRows& row, Timestamp now) const;
+
+  // statements_ must go before the connection.
+  std::unique_ptr<SqliteConnection> connection_;
+  const std::string table_prefix_;
+  const WallClock clock_;
+  std::string update_sql_[2][2];  // [fields changed][outcome changed]
+  std::unordered_map<std::string_view, SqliteStatement> statements_;
+};
+
+}  // namespace run_recorder
