@@ -20,6 +20,20 @@ answers = s.makefile().read()
 assert '"error"' not in answers, answers
 """
 
+# The first process of a PID namespace: starts a worker there, and names it by the pid that it has there.
+NAMESPACE_WORKER = """
+import json, signal, socket, subprocess, sys
+worker = subprocess.Popen(["sleep", "1000"])
+assert worker.pid < 100, worker.pid
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+event = {"type": "run_started", "run_id": "contained", "worker_pid": worker.pid}
+s.sendall(json.dumps(event).encode() + b"\\n")
+assert s.recv(100) == b'{"acked":1}\\n'
+print("sent", flush=True)
+signal.pause()
+"""
+
 
 def send_and_exit(server, *events):
     """A sender that is gone when this returns."""
@@ -227,18 +241,11 @@ class Reconcile:
     @unittest.skipUnless(as_root(), "needs to make a PID namespace")
     def test_a_worker_in_another_pid_namespace(self):
         server = self.daemon_with_database(NOW).start()
-        program = (SENDER.replace("s.sendall", "import os, json\nlines = sys.stdin.buffer.read()\n"
-                                  "pid = os.getpid()\nassert pid < 100, pid\n"
-                                  "lines = json.dumps({**json.loads(lines), 'worker_pid': pid}).encode() + b'\\n'\n#")
-                   .replace("s.shutdown", "s.sendall(lines)\ns.shutdown") + "print('sent', flush=True)\nsys.stdin = open('/dev/stdin')\n"
-                   "import signal; signal.pause()\n")
-        inside = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", program,
-                                   str(server.socket_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        inside = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c",
+                                   NAMESPACE_WORKER, str(server.socket_path)], stdout=subprocess.PIPE, text=True)
         self.addCleanup(inside.stdout.close)
         self.addCleanup(inside.wait)
         self.addCleanup(inside.kill)
-        inside.stdin.write(json.dumps(started("contained")))
-        inside.stdin.close()
         self.assertEqual(inside.stdout.readline(), "sent\n")
         server.wait_applied()
         report = self.reconcile(server)
