@@ -1,0 +1,477 @@
+#include "control/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "control/row_json.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::chrono::milliseconds kReadPatience{1'000};
+constexpr std::size_t kIdleStores = 1;
+constexpr std::size_t kDefaultLimit = 100;
+constexpr std::size_t kLargestLimit = 1'000;
+
+ApiAnswer fail(unsigned status, std::string_view code, std::string_view message) {
+  ApiAnswer answer;
+  answer.status = status;
+  answer.body = fmt::format("{{\"error\":{{\"code\":{},\"message\":{}}}}}\n", json_string(code), json_string(message));
+  return answer;
+}
+
+ApiAnswer fail(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::kInvalid:
+      return fail(400, "invalid", error.message);
+    case ErrorKind::kNotFound:
+      return fail(404, "not_found", error.message);
+    case ErrorKind::kConflict:
+      return fail(409, "conflict", error.message);
+    case ErrorKind::kDenied:
+      return fail(403, "forbidden", error.message);
+    case ErrorKind::kUnavailable:
+    case ErrorKind::kRefused:
+    case ErrorKind::kInDoubt:
+    case ErrorKind::kFull:
+      return fail(503, "unavailable", error.message);
+    case ErrorKind::kData:
+    case ErrorKind::kCorrupt:
+    case ErrorKind::kIo:
+    case ErrorKind::kInternal:
+      break;
+  }
+  return fail(500, "internal", error.message);
+}
+
+ApiAnswer ok(JsonText body) {
+  ApiAnswer answer;
+  answer.body = std::move(body);
+  answer.body += '\n';
+  return answer;
+}
+
+ApiAnswer not_found(std::string_view path) {
+  return fail(404, "not_found", fmt::format("there is nothing at {}", path));
+}
+
+ApiAnswer wrong_method(std::string_view allowed) {
+  ApiAnswer answer = fail(405, "method_not_allowed", fmt::format("allowed here: {}", allowed));
+  answer.headers["Allow"] = std::string(allowed);
+  return answer;
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// RFC 3986 percent-encoding; in a query also + for a space.
+std::optional<std::string> percent_decoded(std::string_view text, bool in_query) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '+' && in_query) {
+      out += ' ';
+    } else if (text[i] != '%') {
+      out += text[i];
+    } else {
+      if (i + 2 >= text.size()) return std::nullopt;
+      const int high = hex_digit(text[i + 1]);
+      const int low = hex_digit(text[i + 2]);
+      if (high < 0 || low < 0) return std::nullopt;
+      out += static_cast<char>(high * 16 + low);
+      i += 2;
+    }
+  }
+  return out;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  while (true) {
+    const std::size_t end = text.find(separator);
+    parts.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+template <class T>
+std::optional<T> to_number(std::string_view text) {
+  T value{};
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<bool> to_flag(std::string_view text) {
+  if (text == "true" || text == "1" || text.empty()) return true;
+  if (text == "false" || text == "0") return false;
+  return std::nullopt;
+}
+
+Error invalid(std::string message) { return Error{ErrorKind::kInvalid, std::move(message)}; }
+
+struct Paging {
+  std::size_t limit = kDefaultLimit;
+  std::string cursor;
+};
+
+// Takes one parameter of a listing; false: it is none of them.
+Result<bool> take_paging(const std::string& name, const std::string& value, Paging& paging) {
+  if (name == "cursor") {
+    paging.cursor = value;
+    return true;
+  }
+  if (name != "limit") return false;
+  const auto limit = to_number<std::size_t>(value);
+  if (!limit || *limit < 1 || *limit > kLargestLimit) return invalid("limit: a number from 1 to 1000 is allowed");
+  paging.limit = *limit;
+  return true;
+}
+
+Result<Paging> paging_of(const std::vector<std::pair<std::string, std::string>>& query) {
+  Paging paging;
+  for (const auto& [name, value] : query) {
+    const auto taken = take_paging(name, value, paging);
+    if (!taken) return taken.error();
+    if (!taken.value()) return invalid(fmt::format("{}: not known here; limit and cursor are", name));
+  }
+  return paging;
+}
+
+Result<void> take_statuses(std::string_view value, RunFilter& filter) {
+  for (const std::string_view word : split(value, ',')) {
+    const auto status = parse_status(word);
+    if (!status) {
+      return invalid(
+          fmt::format("status: {} is none; queued, running, completed, failed, cancelled and stuck are", word));
+    }
+    filter.statuses.push_back(*status);
+  }
+  return {};
+}
+
+Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string>>& query) {
+  RunFilter filter;
+  Paging paging;
+  for (const auto& [name, value] : query) {
+    const auto taken = take_paging(name, value, paging);
+    if (!taken) return taken.error();
+    if (taken.value()) continue;
+    if (name == "status") {
+      if (const auto statuses = take_statuses(value, filter); !statuses) return statuses.error();
+    } else if (name == "council") {
+      filter.council = value;
+    } else if (name == "oban_job_id") {
+      filter.oban_job_id = to_number<std::int64_t>(value);
+      if (!filter.oban_job_id) return invalid("oban_job_id: a whole number is allowed");
+    } else if (name == "pass") {
+      filter.pass = value;
+    } else if (name == "since") {
+      filter.since = parse_rfc3339(value);
+      if (!filter.since) return invalid("since: an RFC 3339 time with offset is allowed, as 2026-01-02T03:04:05Z");
+    } else {
+      return invalid(fmt::format(
+          "{}: not known here; status, council, oban_job_id, pass, since, limit and cursor are", name));
+    }
+  }
+  filter.limit = paging.limit;
+  filter.cursor = paging.cursor;
+  return filter;
+}
+
+Error no_run(std::string_view run_id) {
+  return Error{ErrorKind::kNotFound, fmt::format("there is no run {}", run_id)};
+}
+
+Result<JsonText> list_runs(Store& store, const RunFilter& filter) {
+  const auto page = store.list_runs(filter);
+  if (!page) return page.error();
+  JsonList list("runs");
+  for (const Run& run : page.value().runs) list.add(run_json(run, false));
+  return list.close(page.value().next);
+}
+
+Result<JsonText> show_run(Store& store, const std::string& run_id) {
+  const auto run = store.find_run(run_id);
+  if (!run) return run.error();
+  if (!run.value()) return no_run(run_id);
+  return run_json(*run.value(), true);
+}
+
+Result<JsonText> list_events(Store& store, const std::string& run_id, const Paging& paging) {
+  const auto page = store.list_events(run_id, paging.limit, paging.cursor);
+  if (!page) return page.error();
+  if (page.value().events.empty() && paging.cursor.empty()) {
+    const auto run = store.find_run(run_id);
+    if (!run) return run.error();
+    if (!run.value()) return no_run(run_id);
+  }
+  JsonList list("events");
+  for (const StoredEvent& event : page.value().events) list.add(event_json(event));
+  return list.close(page.value().next);
+}
+
+Result<JsonText> show_chain(Store& store, const std::string& run_id) {
+  const auto runs = store.chain(run_id);
+  if (!runs) return runs.error();
+  if (runs.value().empty()) return no_run(run_id);
+  JsonList list("runs");
+  for (const Run& run : runs.value()) list.add(run_json(run, false));
+  return list.close({});
+}
+
+Result<JsonText> list_reconciliations(Store& store, const Paging& paging) {
+  const auto page = store.list_reconciliations(paging.limit, paging.cursor);
+  if (!page) return page.error();
+  JsonList list("reconciliations");
+  for (const ReconciliationRow& row : page.value().passes) {
+    const std::string finished = row.finished_at ? json_string(format_rfc3339(*row.finished_at)) : "null";
+    list.add(fmt::format(
+        "{{\"pass_id\":{},\"recorder\":{},\"trigger\":{},\"started_at\":{},\"finished_at\":{},\"report\":{}}}",
+        json_string(row.pass_id), json_string(row.recorder), json_string(row.trigger),
+        json_string(format_rfc3339(row.started_at)), finished, row.report));
+  }
+  return list.close(page.value().next);
+}
+
+Result<JsonText> list_dead_letters(Store& store, const Paging& paging) {
+  const auto page = store.list_dead_letters(paging.limit, paging.cursor);
+  if (!page) return page.error();
+  JsonList list("dead_letters");
+  for (const DeadLetter& letter : page.value().dead_letters) list.add(dead_letter_json(letter));
+  return list.close(page.value().next);
+}
+
+// The three switches of POST /v1/reconcile, from the body (a JSON object, may be empty) or the query.
+Result<PassRequest> pass_request(const ApiRequest& request,
+                                 const std::vector<std::pair<std::string, std::string>>& query) {
+  PassRequest pass;
+  const auto set = [&pass](std::string_view name, bool value) {
+    if (name == "dry_run") return pass.dry_run = value, true;
+    if (name == "unvouched") return pass.unvouched = value, true;
+    if (name == "force") return pass.force = value, true;
+    return false;
+  };
+  const auto unknown = [](std::string_view name) {
+    return invalid(fmt::format("{}: not known here; dry_run, unvouched and force are", name));
+  };
+  for (const auto& [name, value] : query) {
+    const auto flag = to_flag(value);
+    if (!flag) return invalid(fmt::format("{}: true or false is allowed", name));
+    if (!set(name, *flag)) return unknown(name);
+  }
+  if (request.body.find_first_not_of(" \t\r\n") == std::string::npos) return pass;
+  const auto body = nlohmann::json::parse(request.body, nullptr, false);
+  if (!body.is_object()) return invalid("the body: a JSON object or nothing is allowed");
+  for (const auto& [name, value] : body.items()) {
+    if (!value.is_boolean()) return invalid(fmt::format("{}: true or false is allowed", name));
+    if (!set(name, value.get<bool>())) return unknown(name);
+  }
+  return pass;
+}
+
+std::string_view to_string(Recorder::Retried outcome) {
+  switch (outcome) {
+    case Recorder::Retried::kApplied:
+      return "applied";
+    case Recorder::Retried::kDuplicate:
+      return "duplicate";
+    case Recorder::Retried::kDead:
+      return "dead";
+  }
+  return "";
+}
+
+}  // namespace
+
+Api::Api(ApiOptions options, Recorder& recorder, Reconciler& reconciler)
+    : options_(std::move(options)), recorder_(recorder), reconciler_(reconciler) {}
+
+bool Api::is_immediate(std::string_view target) {
+  const std::string_view path = target.substr(0, target.find('?'));
+  return path == "/healthz" || path == "/readyz" || path == "/metrics" || path == "/v1/status";
+}
+
+ApiAnswer Api::answer(const ApiRequest& request) {
+  const auto target = parse_target(request.target);
+  if (!target) return fail(target.error());
+  return route(request, target.value());
+}
+
+Result<Api::Target> Api::parse_target(std::string_view target) {
+  Target parsed;
+  const std::size_t question = target.find('?');
+  std::string_view path = target.substr(0, question);
+  if (path.empty() || path.front() != '/') return invalid("the request's path begins with /");
+  path.remove_prefix(1);
+  for (const std::string_view part : split(path, '/')) {
+    auto decoded = percent_decoded(part, false);
+    if (!decoded) return invalid("the request's path has a broken percent-encoding");
+    parsed.path.push_back(std::move(*decoded));
+  }
+  if (question == std::string_view::npos) return parsed;
+  for (const std::string_view pair : split(target.substr(question + 1), '&')) {
+    if (pair.empty()) continue;
+    const std::size_t equals = pair.find('=');
+    auto name = percent_decoded(pair.substr(0, equals), true);
+    auto value = percent_decoded(equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
+    if (!name || !value) return invalid("the request's query has a broken percent-encoding");
+    parsed.query.emplace_back(std::move(*name), std::move(*value));
+  }
+  return parsed;
+}
+
+ApiAnswer Api::route(const ApiRequest& request, const Target& target) {
+  const std::string& first = target.path.front();
+  const bool get = request.method == "GET";
+  if (target.path.size() == 1) {
+    if (first == "healthz" || first == "readyz") {
+      if (!get) return wrong_method("GET");
+      const std::string why = first == "readyz" ? options_.not_ready() : std::string();
+      if (!why.empty()) return fail(503, "unavailable", why);
+      return ok("{\"status\":\"ok\"}");
+    }
+    if (first == "metrics") {
+      if (!get) return wrong_method("GET");
+      ApiAnswer answer;
+      answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+      answer.body = options_.metrics();
+      return answer;
+    }
+  }
+  if (first != "v1" || target.path.size() < 2) return not_found(request.target);
+  const std::string& noun = target.path[1];
+  if (noun == "status" && target.path.size() == 2) return get ? ok(options_.status()) : wrong_method("GET");
+  if (noun == "runs") return route_runs(request, target);
+  if (noun == "reconcile" && target.path.size() == 2) {
+    return request.method == "POST" ? reconcile(request, target) : wrong_method("POST");
+  }
+  if (noun == "reconciliations") return route_reconciliations(request, target);
+  if (noun == "dead-letters") return route_dead_letters(request, target);
+  return not_found(request.target);
+}
+
+ApiAnswer Api::route_runs(const ApiRequest& request, const Target& target) {
+  if (target.path.size() > 4) return not_found(request.target);
+  if (request.method != "GET") return wrong_method("GET");
+  if (target.path.size() == 2) {
+    const auto filter = filter_of(target.query);
+    if (!filter) return fail(filter.error());
+    return read([&](Store& store) { return list_runs(store, filter.value()); });
+  }
+  const std::string& run_id = target.path[2];
+  if (target.path.size() == 3) return read([&](Store& store) { return show_run(store, run_id); });
+  const std::string& what = target.path[3];
+  if (what == "events") {
+    const auto paging = paging_of(target.query);
+    if (!paging) return fail(paging.error());
+    return read([&](Store& store) { return list_events(store, run_id, paging.value()); });
+  }
+  if (what == "chain") return read([&](Store& store) { return show_chain(store, run_id); });
+  if (what == "explain") return read([&](Store& store) { return reconciler_.explain(store, run_id); });
+  return not_found(request.target);
+}
+
+ApiAnswer Api::route_reconciliations(const ApiRequest& request, const Target& target) {
+  if (target.path.size() == 2) {
+    if (request.method != "GET") return wrong_method("GET");
+    const auto paging = paging_of(target.query);
+    if (!paging) return fail(paging.error());
+    return read([&](Store& store) { return list_reconciliations(store, paging.value()); });
+  }
+  if (target.path.size() != 4 || target.path[3] != "undo") return not_found(request.target);
+  return request.method == "POST" ? undo(target.path[2]) : wrong_method("POST");
+}
+
+ApiAnswer Api::route_dead_letters(const ApiRequest& request, const Target& target) {
+  const std::size_t depth = target.path.size();
+  if (depth == 2) {
+    if (request.method != "GET") return wrong_method("GET");
+    const auto paging = paging_of(target.query);
+    if (!paging) return fail(paging.error());
+    return read([&](Store& store) { return list_dead_letters(store, paging.value()); });
+  }
+  const auto id = to_number<std::int64_t>(target.path[2]);
+  if (!id) return fail(404, "not_found", fmt::format("there is no dead letter {}", target.path[2]));
+  if (depth == 3 && request.method == "GET") {
+    return read([&](Store& store) -> Result<JsonText> {
+      const auto letter = store.find_dead_letter(*id);
+      if (!letter) return letter.error();
+      if (!letter.value()) return Error{ErrorKind::kNotFound, fmt::format("there is no dead letter {}", *id)};
+      return dead_letter_json(*letter.value());
+    });
+  }
+  if (depth == 3 && request.method == "DELETE") {
+    const auto removed = recorder_.remove_dead_letter(*id);
+    return removed ? ok(fmt::format("{{\"id\":{},\"removed\":true}}", *id)) : fail(removed.error());
+  }
+  if (depth == 3) return wrong_method("GET, DELETE");
+  if (depth != 4 || target.path[3] != "retry") return not_found(request.target);
+  if (request.method != "POST") return wrong_method("POST");
+  const auto retried = recorder_.retry_dead_letter(*id);
+  if (!retried) return fail(retried.error());
+  return ok(fmt::format("{{\"id\":{},\"outcome\":\"{}\"}}", *id, to_string(retried.value())));
+}
+
+// Waits a moment for what was acknowledged before, so that whoever emits and then looks sees it.
+ApiAnswer Api::read(const Read& work) {
+  const std::uint64_t acknowledged = recorder_.accepted_seq();
+  const bool away = recorder_.status().database == DatabaseState::kAway ||
+                    recorder_.status().database == DatabaseState::kRefused;
+  if (away) return fail(503, "unavailable", "the database is away: " + recorder_.status().database_error);
+  const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
+  auto store = take_store();
+  if (!store) return fail(store.error());
+  const auto body = work(*store.value());
+  const bool broken = !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
+  if (!broken) give_back(std::move(store.value()));
+  ApiAnswer answer = body ? ok(body.value()) : fail(body.error());
+  if (!complete) {
+    const std::uint64_t pending = recorder_.pending_until(acknowledged);
+    if (pending > 0) answer.headers["X-Run-Recorder-Pending"] = std::to_string(pending);
+  }
+  return answer;
+}
+
+ApiAnswer Api::reconcile(const ApiRequest& request, const Target& target) {
+  const auto pass = pass_request(request, target.query);
+  if (!pass) return fail(pass.error());
+  const auto report = reconciler_.reconcile(pass.value());
+  return report ? ok(report.value().to_json()) : fail(report.error());
+}
+
+ApiAnswer Api::undo(const std::string& pass_id) {
+  return read([&](Store& store) -> Result<JsonText> {
+    const auto undone = store.undo_pass(recorder_.self(), pass_id);
+    if (!undone) return undone.error();
+    return fmt::format("{{\"pass_id\":{},\"undone\":{},\"moved\":{}}}", json_string(pass_id), undone.value().undone,
+                       undone.value().moved);
+  });
+}
+
+Result<std::unique_ptr<Store>> Api::take_store() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      auto store = std::move(idle_.back());
+      idle_.pop_back();
+      return store;
+    }
+  }
+  return open_store(options_.store);
+}
+
+void Api::give_back(std::unique_ptr<Store> store) {
+  const std::lock_guard lock(mutex_);
+  if (idle_.size() < kIdleStores) idle_.push_back(std::move(store));
+}
+
+}  // namespace run_recorder

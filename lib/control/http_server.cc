@@ -1,0 +1,214 @@
+#include "control/http_server.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <optional>
+#include <thread>
+
+#include "base/log.h"
+#include "server/listener.h"
+
+namespace run_recorder {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+constexpr std::size_t kHandlerThreads = 3;
+constexpr int kConnections = 128;
+constexpr std::uint32_t kHeaderBytes = 16 << 10;
+constexpr std::uint64_t kBodyBytes = 64 << 10;
+constexpr std::chrono::seconds kReadTimeout{30};
+constexpr std::chrono::seconds kAcceptPause{1};
+constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
+
+using Response = http::response<http::string_body>;
+
+Response to_response(const ApiAnswer& answer, unsigned version, bool keep_alive) {
+  Response response{static_cast<http::status>(answer.status), version};
+  response.set(http::field::server, "run-recorder/" RR_VERSION);
+  response.set(http::field::content_type, answer.content_type);
+  response.set(http::field::cache_control, "no-store");
+  for (const auto& [name, value] : answer.headers) response.set(name, value);
+  response.body() = answer.body;
+  response.keep_alive(keep_alive);
+  response.prepare_payload();
+  return response;
+}
+
+ApiAnswer plain_error(unsigned status, std::string_view code, std::string_view message) {
+  ApiAnswer answer;
+  answer.status = status;
+  answer.body = fmt::format("{{\"error\":{{\"code\":\"{}\",\"message\":{}}}}}\n", code, json_string(message));
+  return answer;
+}
+
+// "127.0.0.1:9090", "[::1]:9090".
+std::optional<asio::ip::tcp::endpoint> parse_endpoint(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  std::string host(text.substr(0, colon));
+  if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host == "localhost") host = "127.0.0.1";
+  boost::system::error_code problem;
+  const auto address = asio::ip::make_address(host, problem);
+  const std::string port(text.substr(colon + 1));
+  if (problem || port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos) {
+    return std::nullopt;
+  }
+  const unsigned long number = std::stoul(port);
+  if (number > 65'535) return std::nullopt;
+  return asio::ip::tcp::endpoint(address, static_cast<unsigned short>(number));
+}
+
+}  // namespace
+
+struct HttpServer::Impl {
+  Impl(HttpOptions http_options, Api& http_api) : options(std::move(http_options)), api(http_api) {}
+
+  template <class Protocol>
+  asio::awaitable<void> accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, bool metrics_only);
+  template <class Protocol>
+  asio::awaitable<void> serve(asio::basic_stream_socket<Protocol> socket, bool metrics_only);
+  asio::awaitable<ApiAnswer> answer(const http::request<http::string_body>& request, bool metrics_only);
+  void listen_tcp();
+
+  const HttpOptions options;
+  Api& api;
+  int open = 0;  // the I/O thread's; outlives the sessions, which end with io
+  asio::io_context io{1};
+  asio::thread_pool handlers{kHandlerThreads};
+  std::optional<Listener> listener;
+  asio::local::stream_protocol::acceptor local{io};
+  asio::ip::tcp::acceptor tcp{io};
+  std::thread thread;
+};
+
+template <class Protocol>
+asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, bool metrics_only) {
+  while (acceptor.is_open()) {
+    auto [problem, socket] = co_await acceptor.async_accept(kTuple);
+    if (problem == asio::error::operation_aborted) co_return;
+    if (problem) {
+      // No descriptor left, as a rule: others give theirs back in time.
+      asio::steady_timer pause(io, kAcceptPause);
+      co_await pause.async_wait(kTuple);
+      continue;
+    }
+    if (open >= kConnections) continue;  // closes it
+    asio::co_spawn(io, serve<Protocol>(std::move(socket), metrics_only), asio::detached);
+  }
+}
+
+template <class Protocol>
+asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol> socket, bool metrics_only) {
+  ++open;
+  const auto closed = std::unique_ptr<int, void (*)(int*)>(&open, [](int* count) { --*count; });
+  beast::basic_stream<Protocol> stream(std::move(socket));
+  beast::flat_buffer buffer(kHeaderBytes + kBodyBytes);
+  while (true) {
+    http::request_parser<http::string_body> parser;
+    parser.header_limit(kHeaderBytes);
+    parser.body_limit(kBodyBytes);
+    stream.expires_after(kReadTimeout);
+    const auto [problem, bytes] = co_await http::async_read(stream, buffer, parser, kTuple);
+    if (problem == http::error::end_of_stream) break;
+    std::optional<Response> response;
+    if (problem) {
+      // Broken HTTP gets an answer; a peer that is gone or too slow does not.
+      if (problem.category() != make_error_code(http::error::bad_method).category()) co_return;
+      const unsigned status = problem == http::error::body_limit ? 413U : problem == http::error::header_limit ? 431U : 400U;
+      response = to_response(plain_error(status, "invalid", "not a request this server reads: " + problem.message()), 11, false);
+    } else {
+      stream.expires_never();
+      const auto& request = parser.get();
+      const ApiAnswer made = co_await answer(request, metrics_only);
+      response = to_response(made, request.version(), request.keep_alive());
+      if (request.method() == http::verb::head) response->body().clear();
+    }
+    const bool keep = response->keep_alive();
+    stream.expires_after(kReadTimeout);
+    const auto [failed, written] = co_await http::async_write(stream, *response, kTuple);
+    if (failed || !keep) break;
+  }
+  boost::system::error_code ignored;
+  stream.socket().shutdown(asio::socket_base::shutdown_send, ignored);
+}
+
+asio::awaitable<ApiAnswer> HttpServer::Impl::answer(const http::request<http::string_body>& request, bool metrics_only) {
+  ApiRequest asked;
+  asked.method = std::string(request.method_string());
+  asked.target = std::string(request.target());
+  asked.body = request.body();
+  const bool immediate = Api::is_immediate(asked.target);
+  if (metrics_only && (!immediate || asked.target.starts_with("/v1/"))) {
+    co_return plain_error(404, "not_found", "only /metrics, /healthz and /readyz are served here");
+  }
+  if (immediate) co_return api.answer(asked);
+  const auto work = [this, &asked]() -> asio::awaitable<ApiAnswer> { co_return api.answer(asked); };
+  co_return co_await asio::co_spawn(handlers, work, asio::use_awaitable);
+}
+
+void HttpServer::Impl::listen_tcp() {
+  const auto endpoint = parse_endpoint(options.metrics_listen);
+  if (!endpoint) {
+    throw StartError(kExitConfiguration,
+                     fmt::format("metrics.listen: {} is no address; HOST:PORT with a numeric host is allowed, as 127.0.0.1:9464",
+                                 options.metrics_listen));
+  }
+  boost::system::error_code problem;
+  tcp.open(endpoint->protocol(), problem);
+  if (!problem) tcp.set_option(asio::socket_base::reuse_address(true), problem);
+  if (!problem) tcp.bind(*endpoint, problem);
+  if (!problem) tcp.listen(asio::socket_base::max_listen_connections, problem);
+  if (problem) {
+    throw StartError(kExitNotThere, fmt::format("metrics.listen: cannot listen on {}: {}", options.metrics_listen, problem.message()));
+  }
+}
+
+HttpServer::HttpServer(HttpOptions options, Api& api) : impl_(std::make_unique<Impl>(std::move(options), api)) {}
+
+HttpServer::~HttpServer() { stop(); }
+
+void HttpServer::start() {
+  Impl& impl = *impl_;
+  impl.listener = Listener::at(impl.options.path, impl.options.mode, impl.options.group);
+  impl.local.assign(asio::local::stream_protocol(), impl.listener->release());
+  asio::co_spawn(impl.io, impl.accept_all(impl.local, false), asio::detached);
+  if (!impl.options.metrics_listen.empty()) {
+    impl.listen_tcp();
+    asio::co_spawn(impl.io, impl.accept_all(impl.tcp, true), asio::detached);
+  }
+  impl.thread = std::thread([&impl] { impl.io.run(); });
+}
+
+void HttpServer::stop() {
+  Impl& impl = *impl_;
+  if (impl.thread.joinable()) {
+    // Handlers under way end first: they hold references into the sessions.
+    asio::post(impl.io, [&impl] {
+      boost::system::error_code ignored;
+      impl.local.close(ignored);
+      impl.tcp.close(ignored);
+    });
+    impl.handlers.join();
+    impl.io.stop();
+    impl.thread.join();
+  }
+  if (impl.listener) impl.listener->remove_file();
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,40 @@
+// Carries the API over HTTP/1.1: on the control socket, and, where configured, the metrics alone on a TCP address. One I/O
+// thread and a few that wait for the database. start() and stop() belong to one thread; the rest is safe from any.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "control/api.h"
+
+namespace run_recorder {
+
+struct HttpOptions {
+  std::filesystem::path path;
+  mode_t mode = 0600;
+  std::string group;           // name or number; empty: the process's own
+  std::string metrics_listen;  // host:port, numeric host; empty: none
+};
+
+class HttpServer {
+ public:
+  HttpServer(HttpOptions options, Api& api);
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  // StartError as server/listener.h says; 69 where the TCP address is taken, 78 where it is none.
+  void start();
+  // Closes all connections, those that wait for an answer too.
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace run_recorder

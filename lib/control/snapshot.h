@@ -1,0 +1,39 @@
+// How the daemon is, at one moment: as the object of /v1/status, as Prometheus metrics, as a sentence for the service
+// manager. Pure functions of the numbers.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "base/json_text.h"
+#include "recorder/reconciler.h"
+#include "recorder/recorder.h"
+#include "server/server.h"
+#include "spool/spool.h"
+
+namespace run_recorder {
+
+struct Snapshot {
+  std::string version;
+  std::string recorder_id;
+  std::string host;
+  int pid = 0;
+  Timestamp started_at{};
+  Timestamp now{};
+  std::string database_url;  // redacted
+  RecorderStatus recorder;
+  ReconcilerStatus reconciler;
+  ServerCounters server;
+  SpoolUsage spool;
+  std::uint64_t spool_max_bytes = 0;
+  std::optional<std::map<Status, std::uint64_t>> runs_by_status;  // as last counted
+};
+
+JsonText status_json(const Snapshot& snapshot);
+std::string metrics_text(const Snapshot& snapshot);
+// "ingesting; 0 in spool; last reconciliation 3 min ago: 2 stuck"
+std::string status_sentence(const Snapshot& snapshot);
+// Why no event would be accepted now; empty: it would.
+std::string not_ready(const Snapshot& snapshot);
+
+}  // namespace run_recorder
