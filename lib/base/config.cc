@@ -102,10 +102,8 @@ class Loader {
   void read_environment() {
     for (const auto& [name, text] : sources_.environment) {
       if (!name.starts_with(kVariablePrefix) || name == kFileVariable || name == kRunVariable) continue;
-      const auto entries = config_entries();
-      const auto entry = std::find_if(entries.begin(), entries.end(),
-                                      [&](const ConfigEntry& one) { return one.key.variable() == name; });
-      if (entry == entries.end()) {
+      const ConfigEntry* entry = entry_named(name, &ConfigKey::variable);
+      if (entry == nullptr) {
         report("environment " + name_for_message(name), "",
                "no such variable" + nearest(name, &ConfigKey::variable, kFileVariable));
       } else {
@@ -117,15 +115,21 @@ class Loader {
   void read_flags() {
     for (const auto& [name, text] : sources_.flags) {
       if (name == kFileFlag) continue;
-      const auto entries = config_entries();
-      const auto entry = std::find_if(entries.begin(), entries.end(),
-                                      [&](const ConfigEntry& one) { return one.key.flag() == name; });
-      if (entry == entries.end()) {
+      const ConfigEntry* entry = entry_named(name, &ConfigKey::flag);
+      if (entry == nullptr) {
         report("flag " + name_for_message(name), "", "no such flag" + nearest(name, &ConfigKey::flag, kFileFlag));
       } else {
         set(*entry, {RawValue::Kind::kPlain, text}, "flag " + name);
       }
     }
+  }
+
+  // By its flag or its variable.
+  static const ConfigEntry* entry_named(const std::string& name, std::string (ConfigKey::*form)() const) {
+    for (const ConfigEntry& entry : config_entries()) {
+      if ((entry.key.*form)() == name) return &entry;
+    }
+    return nullptr;
   }
 
   static std::string name_for_message(const std::string& name) {

@@ -78,7 +78,7 @@ Result<UniqueFd> open_file(const std::filesystem::path& path, int flags, mode_t 
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t max_bytes) {
   Result<UniqueFd> file = open_file(path, O_RDONLY);
   if (!file) return file.error();
-  constexpr std::size_t kStep = 64 * 1024;
+  constexpr std::size_t kStep = 1 << 16;
   std::string content;
   for (;;) {
     const std::size_t used = content.size();

@@ -37,12 +37,13 @@ LogState& log_state() {
   return *state;
 }
 
-// systemd names the device and inode of the stream it gave; a stderr that was redirected since is another file
-// (sd_journal_stream_fd(3), systemd.exec(5) on $JOURNAL_STREAM).
+// systemd names the device and inode of the stream it gave (systemd.exec(5) on $JOURNAL_STREAM); a stderr that was
+// redirected since is another file. Without the socket sd_journal_sendv(3) would lose messages and report success.
 bool stderr_is_journal() {
   const char* text = std::getenv("JOURNAL_STREAM");
   struct stat found {};
   if (text == nullptr || fstat(STDERR_FILENO, &found) != 0) return false;
+  if (access("/run/systemd/journal/socket", W_OK) != 0) return false;
   return std::string_view(text) == std::to_string(found.st_dev) + ":" + std::to_string(found.st_ino);
 }
 
