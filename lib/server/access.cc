@@ -1,0 +1,77 @@
+#include "server/access.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/account.h"
+
+namespace run_recorder {
+namespace {
+
+std::vector<gid_t> supplementary_groups(int socket) {
+  std::vector<gid_t> groups(32);
+  socklen_t bytes = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+  int outcome = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &bytes);
+  if (outcome != 0 && errno == ERANGE) {  // bytes now says how many there are
+    groups.resize(bytes / sizeof(gid_t));
+    outcome = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &bytes);
+  }
+  groups.resize(outcome == 0 ? bytes / sizeof(gid_t) : 0);
+  return groups;
+}
+
+}  // namespace
+
+Peer peer_of(int socket) {
+  Peer peer;
+  ucred credentials{};
+  socklen_t bytes = sizeof(credentials);
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) {
+    return peer;
+  }
+  peer.uid = credentials.uid;
+  if (credentials.pid > 0) {
+    peer.pid = credentials.pid;
+  }
+  peer.groups = {credentials.gid};
+  const std::vector<gid_t> others = supplementary_groups(socket);
+  peer.groups.insert(peer.groups.end(), others.begin(), others.end());
+  return peer;
+}
+
+Result<AccessList> AccessList::resolve(const std::vector<std::string>& users,
+                                       const std::vector<std::string>& groups) {
+  AccessList list;
+  for (const std::string& user : users) {
+    const auto uid = find_user(user);
+    if (!uid) {
+      return Error{ErrorKind::kInvalid, fmt::format("there is no user \"{}\" on this system", user)};
+    }
+    list.users_.push_back(*uid);
+  }
+  for (const std::string& group : groups) {
+    const auto gid = find_group(group);
+    if (!gid) {
+      return Error{ErrorKind::kInvalid, fmt::format("there is no group \"{}\" on this system", group)};
+    }
+    list.groups_.push_back(*gid);
+  }
+  return list;
+}
+
+bool AccessList::allows(const Peer& peer) const {
+  if (users_.empty() && groups_.empty()) {
+    return true;
+  }
+  if (peer.uid && std::find(users_.begin(), users_.end(), *peer.uid) != users_.end()) {
+    return true;
+  }
+  return std::any_of(peer.groups.begin(), peer.groups.end(), [this](gid_t group) {
+    return std::find(groups_.begin(), groups_.end(), group) != groups_.end();
+  });
+}
+
+}  // namespace run_recorder

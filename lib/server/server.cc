@@ -1,0 +1,256 @@
+#include "server/server.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
+#include <charconv>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+
+#include "base/log.h"
+#include "server/door.h"
+#include "server/listener.h"
+#include "server/session.h"
+#include "server/spool_writer.h"
+#include "server/tally.h"
+
+namespace run_recorder {
+namespace {
+
+namespace asio = boost::asio;
+
+// Descriptors for everything but connections: databases, the spool, the control socket, refused peers that linger.
+constexpr std::size_t kOtherDescriptors = 192;
+constexpr std::size_t kIncarnationDigits = 8;
+
+// As many of the wanted connections as the limit of open files allows, raised as far as the system lets us.
+std::size_t connections_possible(std::size_t wanted) {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) {
+    return wanted;
+  }
+  const rlim_t needed = wanted + kOtherDescriptors;
+  if (files.rlim_cur < needed && files.rlim_cur < files.rlim_max) {
+    const rlimit raised{std::min(needed, files.rlim_max), files.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+      files = raised;
+    }
+  }
+  if (files.rlim_cur >= needed) {
+    return wanted;
+  }
+  const std::size_t others = std::min<std::size_t>(kOtherDescriptors, files.rlim_cur / 2);
+  const std::size_t possible = std::max<std::size_t>(files.rlim_cur - others, 1);
+  log_warning("fewer connections than configured: the limit of open files is too low (LimitNOFILE=, ulimit -n)",
+              {{"CONFIGURED", wanted}, {"POSSIBLE", possible}, {"LIMIT_NOFILE", files.rlim_cur}});
+  return possible;
+}
+
+// The numbers of open connections, for any thread.
+class OpenConnections {
+ public:
+  void add(std::uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    numbers_.insert(number);
+  }
+  void remove(std::uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    numbers_.erase(number);
+    changed_.notify_all();
+  }
+  bool contains(std::uint64_t number) const {
+    const std::lock_guard lock(mutex_);
+    return numbers_.contains(number);
+  }
+  std::size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return numbers_.size();
+  }
+  void wait_until_none(std::chrono::milliseconds within) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, within, [this] { return numbers_.empty(); });
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_set<std::uint64_t> numbers_;  // guarded by mutex_
+};
+
+}  // namespace
+
+struct EventServer::Impl {
+  Impl(ServerOptions the_options, Spool& the_spool, WallClock clock, OnAccepted on_accepted);
+
+  void admit(Session::Socket&& socket, const Peer& peer);
+  void settled(Submissions&& group);
+  void apply(const ServerLimits& limits, const AccessList& access);
+  void stop(std::chrono::milliseconds within);
+  template <class Work>
+  void on_sessions_thread(Work what) {
+    asio::post(context.io, std::move(what));
+  }
+
+  const ServerOptions options;
+  Spool& spool;
+  Tally tally;
+  OpenConnections open;
+  SessionContext context;
+  SpoolWriter writer;
+  std::optional<Listener> listener;
+  std::unique_ptr<Door> door;
+  std::uint64_t last_number = 0;
+  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
+  std::thread sessions_thread;
+  std::atomic<bool> running = false;
+};
+
+EventServer::Impl::Impl(ServerOptions the_options, Spool& the_spool, WallClock clock, OnAccepted on_accepted)
+    : options(std::move(the_options)),
+      spool(the_spool),
+      context(options.bounds, std::move(clock), tally),
+      writer(
+          spool, tally, std::move(on_accepted), [this](Submissions&& group) { settled(std::move(group)); },
+          options.bounds.commit_bytes) {
+  context.writer = &writer;
+  context.connection_prefix = spool.incarnations().back().id.substr(0, kIncarnationDigits) + "-";
+  context.on_closed = [this](std::uint64_t number) {
+    context.sessions.erase(number);
+    open.remove(number);
+  };
+}
+
+void EventServer::Impl::admit(Session::Socket&& socket, const Peer& peer) {
+  const std::uint64_t number = ++last_number;
+  auto session = std::make_shared<Session>(context, std::move(socket), number, peer);
+  context.sessions.emplace(number, session);
+  open.add(number);
+  tally.update([](ServerCounters& counters) { ++counters.connections_total; });
+  session->start();
+}
+
+// On the writer's thread; the sessions learn it on theirs.
+void EventServer::Impl::settled(Submissions&& group) {
+  on_sessions_thread([done = std::move(group)] {
+    for (const auto& submission : done) {
+      submission->session->settle(*submission);
+    }
+  });
+}
+
+void EventServer::Impl::apply(const ServerLimits& limits, const AccessList& access) {
+  const std::size_t connections = connections_possible(limits.connections);
+  context.limits = limits;
+  context.pool.resize(std::max(options.bounds.pool_bytes, limits.line_bytes));
+  context.wake_all();
+  door->set_rules(access, connections);
+  tally.update([connections](ServerCounters& counters) { counters.connections_limit = connections; });
+}
+
+void EventServer::Impl::stop(std::chrono::milliseconds within) {
+  if (!running.exchange(false)) {
+    return;
+  }
+  listener->remove_file();
+  std::promise<void> reading_ended;
+  on_sessions_thread([this, &reading_ended] {
+    door->close();
+    for (const auto& [number, session] : context.sessions) {
+      session->stop_reading();
+    }
+    reading_ended.set_value();
+  });
+  reading_ended.get_future().wait();
+  writer.stop(within);
+  // Everything is settled now, and the answers are with the kernel, except for peers that do not read them.
+  open.wait_until_none(std::min(within, options.bounds.linger));
+  on_sessions_thread([this] {
+    for (const auto& [number, session] : context.sessions) {
+      session->close();
+    }
+    context.stop_watching();
+    work.reset();
+  });
+  sessions_thread.join();
+}
+
+EventServer::EventServer(ServerOptions options, Spool& spool, WallClock clock, OnAccepted on_accepted)
+    : impl_(std::make_unique<Impl>(std::move(options), spool, std::move(clock), std::move(on_accepted))) {}
+
+EventServer::~EventServer() {
+  impl_->stop(std::chrono::milliseconds{0});
+}
+
+void EventServer::start() {
+  const ServerOptions& options = impl_->options;
+  const auto access = AccessList::resolve(options.limits.allow_users, options.limits.allow_groups);
+  if (!access) {
+    throw StartError(kExitConfiguration, access.error().message);
+  }
+  impl_->listener = options.listen_fd >= 0 ? Listener::inherited(options.listen_fd)
+                                           : Listener::at(options.path, options.mode, options.group);
+  impl_->door = std::make_unique<Door>(
+      impl_->context, impl_->listener->release(),
+      [this](Session::Socket&& socket, const Peer& peer) { impl_->admit(std::move(socket), peer); });
+  impl_->apply(options.limits, *access);
+  impl_->work.emplace(impl_->context.io.get_executor());
+  impl_->door->open();
+  impl_->writer.start();
+  impl_->sessions_thread = std::thread([this] { impl_->context.io.run(); });
+  impl_->running = true;
+}
+
+void EventServer::stop(std::chrono::milliseconds within) {
+  impl_->stop(within);
+}
+
+bool EventServer::connection_open(std::string_view connection) const {
+  const std::string& prefix = impl_->context.connection_prefix;
+  if (!connection.starts_with(prefix)) {
+    return false;
+  }
+  connection.remove_prefix(prefix.size());
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(connection.data(), connection.data() + connection.size(), number);
+  return error == std::errc() && end == connection.data() + connection.size() && impl_->open.contains(number);
+}
+
+ServerCounters EventServer::counters() const {
+  ServerCounters counters = impl_->tally.snapshot();
+  counters.connections_open = impl_->open.size();
+  return counters;
+}
+
+Result<void> EventServer::reconfigure(const ServerLimits& limits) {
+  const auto access = AccessList::resolve(limits.allow_users, limits.allow_groups);
+  if (!access) {
+    return access.error();
+  }
+  impl_->on_sessions_thread([this, limits, access = *access] { impl_->apply(limits, access); });
+  return {};
+}
+
+bool EventServer::responds(std::chrono::milliseconds within) const {
+  if (!impl_->running) {
+    return false;
+  }
+  auto answered = std::make_shared<std::promise<void>>();
+  auto answer = answered->get_future();
+  impl_->on_sessions_thread([answered] { answered->set_value(); });
+  return answer.wait_for(within) == std::future_status::ready;
+}
+
+std::chrono::milliseconds EventServer::appending_for() const {
+  return impl_->writer.appending_for();
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,168 @@
+// One connection of a worker: reads lines, hands events to the spool's writer, answers. A coroutine reads; answers
+// are written as soon as there are any, and by a second coroutine only while the kernel has no room for them, so a
+// peer that does not read is never waited for. An idle session waits for its socket to be readable and holds no
+// buffer.
+//
+// All of it belongs to the thread that runs SessionContext::io.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "process/identity.h"
+#include "server/access.h"
+#include "server/answers.h"
+#include "server/line_framer.h"
+#include "server/line_pool.h"
+#include "server/server.h"
+#include "server/spool_writer.h"
+#include "server/tally.h"
+
+namespace run_recorder {
+
+class Session;
+
+// What the sessions of one server share.
+struct SessionContext {
+  SessionContext(const ServerBounds& the_bounds, WallClock the_clock, Tally& the_tally);
+
+  boost::asio::io_context io{1};
+  const ServerBounds bounds;
+  const WallClock clock;
+  Tally& tally;
+  ServerLimits limits;
+  std::string connection_prefix;  // "<incarnation>-"
+  SpoolWriter* writer = nullptr;
+  IdentityCache identities;
+  LinePool pool;
+  std::unique_ptr<char[]> read_buffer;  // of bounds.turn_bytes: used within one turn only
+
+  std::unordered_map<std::uint64_t, std::shared_ptr<Session>> sessions;  // by number
+  std::function<void(std::uint64_t)> on_closed;                          // a session has ended
+
+  // Bytes handed to the writer and not settled yet.
+  std::size_t waiting_bytes = 0;
+  // Errors that peers have not read, of all sessions.
+  std::size_t unread_bytes = 0;
+
+  // Sessions that may not read until something changes; each is woken once.
+  void wait_for_writer(std::shared_ptr<Session> session);
+  void wait_for_pool(std::shared_ptr<Session> session);
+  // Bytes were settled: wakes those that wait, when enough has been.
+  void settled(std::size_t bytes);
+  // Wakes those that wait for the pool when something has been given back to it.
+  void wake_pool_waiters();
+  // The limits have changed.
+  void wake_all();
+  // There is a long line that could cease to grow. Ticks only as long as there are such.
+  void watch_stalls();
+  void stop_watching();
+
+ private:
+  bool check_stalls();
+
+  std::vector<std::shared_ptr<Session>> writer_waiters_;
+  std::vector<std::shared_ptr<Session>> pool_waiters_;
+  std::size_t releases_seen_ = 0;
+  boost::asio::steady_timer stall_timer_;
+  bool watching_stalls_ = false;
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  using Socket = boost::asio::local::stream_protocol::socket;
+
+  Session(SessionContext& context, Socket socket, std::uint64_t number, const Peer& peer);
+
+  // Spawns the coroutine, which keeps the session alive until it ends.
+  void start();
+
+  // The writer has settled the oldest submission.
+  void settle(const Submission& submission);
+
+  // Reads nothing more; ends when all that was read is settled and answered.
+  void stop_reading();
+  // At once, whatever is left.
+  void close();
+  // Looks again whether it may go on.
+  void wake();
+
+  // The unfinished line did not grow for too long.
+  void refuse_stalled();
+  bool holds_share() const { return framer_.holds_share(); }
+  bool waits_for_pool() const { return waits_for_pool_; }
+  std::chrono::steady_clock::time_point last_progress() const { return last_progress_; }
+
+  // For LineFramer::feed.
+  bool line(std::string_view text);
+  bool too_large();
+  bool no_room();
+
+ private:
+  struct InFlight {
+    std::uint64_t first_line;
+    std::size_t bytes;
+  };
+
+  static boost::asio::awaitable<void> run(std::shared_ptr<Session> self);
+  static boost::asio::awaitable<void> write_rest(std::shared_ptr<Session> self);
+  boost::asio::awaitable<void> changed();
+
+  bool may_read();
+  bool waits_for_peer() const;
+  bool answered() const;
+  void take_turn();
+  std::string_view receive();
+  void accept(Event event, std::string_view text);
+  void hand_over();
+  bool refuse(const Refusal& refusal);
+  void answer();
+  void flush();
+  void count_unread();
+
+  SessionContext& context_;
+  Socket socket_;
+  boost::asio::steady_timer wake_;
+  const std::string connection_;
+  const std::uint64_t number_;
+  const std::optional<std::uint32_t> peer_uid_;
+  const std::optional<std::int32_t> peer_pid_;
+  const std::string sender_process_;
+
+  // Reading.
+  LineFramer framer_;
+  std::string rest_;  // read, but not looked at yet: its errors wait for the peer
+  bool reading_ = true;
+  bool more_ = false;  // the last read took all it could; there is probably more
+  bool waits_for_pool_ = false;
+  std::uint64_t lines_ = 0;
+  std::uint64_t counted_lines_ = 0;  // in the tally
+  std::chrono::steady_clock::time_point last_progress_{};
+  Timestamp received_at_{};
+  std::unique_ptr<Submission> draft_;  // of the current turn
+
+  // Settling.
+  std::vector<InFlight> in_flight_;  // oldest first
+  std::size_t in_flight_bytes_ = 0;
+
+  // Answering.
+  Answers answers_;
+  bool writing_ = false;  // write_rest runs
+  bool deaf_ = false;     // the peer takes no answers any more; what it sent still counts
+  bool closed_ = false;
+  std::size_t unread_bytes_ = 0;                        // as counted in the context
+  std::chrono::steady_clock::time_point last_taken_{};  // the peer took something, or began to owe it
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,24 @@
+#include "server/tally.h"
+
+#include <algorithm>
+
+namespace run_recorder {
+
+void count_type(ServerCounters& counters, std::string_view type) {
+  auto found = counters.types.find(type);
+  if (found == counters.types.end()) {
+    const bool another = counters.types.size() < ServerCounters::kTypes;
+    found = counters.types.try_emplace(another ? std::string(type) : "other").first;
+  }
+  ++found->second;
+}
+
+void count_answer(ServerCounters& counters, std::chrono::steady_clock::duration taken, std::size_t events) {
+  const auto& bounds = ServerCounters::kAckBounds;
+  const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), taken) - bounds.begin();
+  counters.ack_buckets[static_cast<std::size_t>(bucket)] += events;
+  counters.ack_sum +=
+      std::chrono::duration_cast<std::chrono::microseconds>(taken) * static_cast<std::int64_t>(events);
+}
+
+}  // namespace run_recorder
