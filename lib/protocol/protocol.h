@@ -24,7 +24,7 @@ struct Refusal {
 
 struct Blank {};
 
-// The most that [limits] depth may be: a line that was accepted under any limit can be read back from the spool.
+// Deeper than [limits] depth can be set to: a line that was accepted under any limit can be read back from the spool.
 inline constexpr std::size_t kDeepestLine = 10'000;
 // The most bytes of a message that go out in an answer; what is longer is cut.
 inline constexpr std::size_t kMaxMessageBytes = 512;

@@ -334,9 +334,8 @@ TEST(DecodeEvent, NoMutationBreaksItsPromises) {
     return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random);
   };
   const std::vector<std::string> seeds = {
-      line_of(
-          "run_started",
-          R"("id":"e","at":"2026-01-02T03:04:05Z","council":"c","input":{"a":[1]},"attempt":2,"oban_job_id":3,"worker_pid":4)"),
+      line_of("run_started", R"("id":"e","at":"2026-01-02T03:04:05Z","council":"c","input":{"a":[1]},)"
+                             R"("attempt":2,"oban_job_id":3,"worker_pid":4)"),
       line_of("run_failed", R"("errors":["a",{"kind":"cancelled"}],"result":null)"),
       line_of("member.done", R"("payload":{"a":1},"b":2)")};
   int events = 0, refusals = 0;
