@@ -53,7 +53,8 @@ JsonText PassReport::to_json() const {
   report["stopped"] = stopped;
   if (!stopped_because.empty()) report["stopped_because"] = stopped_because;
   report["started_at"] = format_rfc3339(started_at);
-  report["finished_at"] = finished_at == Timestamp{} ? nlohmann::ordered_json() : format_rfc3339(finished_at);
+  report["finished_at"] = nullptr;
+  if (finished_at != Timestamp{}) report["finished_at"] = format_rfc3339(finished_at);
   report["examined"] = examined;
   report["alive"] = alive;
   report["stuck"] = stuck;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/url.h"
 #include "protocol/protocol.h"
 
 namespace run_recorder {
@@ -398,8 +399,8 @@ void Recorder::forgive_forgotten(const Standing& standing) {
 void Recorder::lose_connection(const Error& error) {
   store_.reset();
   count_error(error);
-  const bool refused = error.kind == ErrorKind::kRefused;
-  (refused ? refused_ : away_).report(error.message, {{"URL", redacted_url(options_.store.url)}});
+  const bool refused = error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound;
+  (refused ? refused_ : away_).report(error.message, {{"URL", redact_url(options_.store.url)}});
   const std::lock_guard lock(mutex_);
   const DatabaseState state = refused ? DatabaseState::kRefused : DatabaseState::kAway;
   if (counters_.database != state) counters_.database_since = now_utc();

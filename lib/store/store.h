@@ -218,8 +218,8 @@ struct MigrationReport {
   int schema_version = 0;             // after
   std::vector<std::string> applied;   // names of the migrations applied now
 };
-// Brings the schema up to date under a lock (many daemons may start at once). With verify_only it changes nothing, and
-// kRefused says what is missing.
+// Brings the schema up to date under a lock (many daemons may start at once). With verify_only it changes nothing: kNotFound
+// says that migrations are missing which migrate() would apply, kRefused that the database refuses this daemon.
 Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only);
 // The SQL of all migrations for this url's database, with the prefix put in.
 std::string migration_sql(const StoreOptions& options);

@@ -1,0 +1,148 @@
+#include "actions.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/url.h"
+#include "queue/queue.h"
+#include "service.h"
+
+namespace run_recorder {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kProgressEvery{1'000};
+
+void say(std::string_view what, std::string_view how) { fmt::print("{:<14} {}\n", what, how); }
+
+int status_of(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::kRefused:
+    case ErrorKind::kInvalid:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kDenied:
+      return kExitConfiguration;
+    default:
+      return kExitNotThere;
+  }
+}
+
+int check_database(const Config& config) {
+  const auto verified = migrate(store_options_of(config), true);
+  const bool to_be_migrated = !verified && verified.error().kind == ErrorKind::kNotFound && config.database.migrate;
+  if (!verified && !to_be_migrated) {
+    say("database", verified.error().message);
+    return status_of(verified.error());
+  }
+  const std::string schema =
+      verified ? fmt::format("schema version {}", verified.value().schema_version) : "the schema will be made at the start";
+  say("database", fmt::format("fine: {}, {}", redact_url(config.database.url), schema));
+  return kExitDone;
+}
+
+int check_queue(const Config& config) {
+  if (config.queue.kind == QueueKind::kNone) {
+    say("queue", "none is configured");
+    return kExitDone;
+  }
+  QueueOptions options;
+  options.url = config.queue_connection_url();
+  options.table = config.queue.table;
+  if (const auto checked = make_oban_queue(options)->check(); !checked) {
+    say("queue", checked.error().message);
+    return kExitNotThere;
+  }
+  say("queue", fmt::format("fine: {} in {}", config.queue.table,
+                           redact_url(config.queue.url.empty() ? config.database.url : config.queue.url)));
+  return kExitDone;
+}
+
+// Only looks: the folder may be in use by a running daemon.
+int check_spool(const Config& config) {
+  std::filesystem::path path = config.spool.path;
+  std::error_code ignored;
+  const bool there = std::filesystem::exists(path, ignored);
+  if (there && !std::filesystem::is_directory(path, ignored)) {
+    say("spool", fmt::format("{} is not a folder", path.string()));
+    return kExitNotThere;
+  }
+  while (!std::filesystem::exists(path, ignored) && path.has_parent_path() && path != path.parent_path()) {
+    path = path.parent_path();
+  }
+  if (access(path.c_str(), W_OK | X_OK) != 0) {
+    say("spool", fmt::format("{}: no permission to write there: {}", path.string(), errno_words(errno)));
+    return kExitNotThere;
+  }
+  say("spool", fmt::format("fine: {}{}", config.spool.path, there ? "" : " (will be made)"));
+  return kExitDone;
+}
+
+}  // namespace
+
+int check(const Config& config) {
+  say("configuration", config.file.empty() ? std::string("fine: no file, defaults") : "fine: " + config.file);
+  const int statuses[] = {check_database(config), check_queue(config), check_spool(config)};
+  int worst = kExitDone;
+  for (const int status : statuses) {
+    if (status == kExitConfiguration || worst == kExitDone) worst = status;
+  }
+  return worst;
+}
+
+int migrate_database(const Config& config) {
+  const auto lock = claim_database(config);
+  const auto report = migrate(store_options_of(config), false);
+  if (!report) {
+    fmt::print(stderr, "run-recorderd: database: {}\n", report.error().message);
+    return status_of(report.error());
+  }
+  for (const std::string& name : report.value().applied) fmt::print("applied {}\n", name);
+  fmt::print("the schema is at version {}\n", report.value().schema_version);
+  return kExitDone;
+}
+
+int print_migrations(const Config& config) {
+  fmt::print("{}", migration_sql(store_options_of(config)));
+  return kExitDone;
+}
+
+int drain(const Config& config, Signals& signals) {
+  const auto spool = open_spool(config);
+  const auto lock = claim_database(config);
+  const auto recorder = make_recorder(config, *spool, true);
+  recorder->start();
+  const auto give_up = std::chrono::steady_clock::now() + config.daemon.shutdown_timeout;
+  auto next_progress = std::chrono::steady_clock::now() + kProgressEvery;
+  while (true) {
+    const bool applied = recorder->wait_applied(recorder->accepted_seq(), milliseconds{50});
+    const RecorderStatus status = recorder->status();
+    const auto now = std::chrono::steady_clock::now();
+    // Also with an empty spool the database has to say so: it may have forgotten what was applied.
+    if (applied && status.database == DatabaseState::kUp) break;
+    if (signals.stop_requested()) break;
+    if (status.database != DatabaseState::kUp && now >= give_up) break;
+    if (now >= next_progress) {
+      fmt::print(stderr, "{} events to apply\n", status.waiting);
+      next_progress = now + kProgressEvery;
+    }
+  }
+  const bool up = recorder->status().database == DatabaseState::kUp;
+  recorder->stop(milliseconds{0});
+  const RecorderStatus status = recorder->status();
+  if (up && status.waiting == 0) {
+    fmt::print("the spool is empty: {} applied, {} duplicate, {} dead letters\n", status.ledger.applied,
+               status.ledger.duplicate, status.ledger.dead_letters);
+    return kExitDone;
+  }
+  fmt::print(stderr, "run-recorderd: {} events are left in the spool{}{}\n", status.waiting,
+             status.database_error.empty() ? "" : ": ", status.database_error);
+  return up ? kExitOther : kExitNotThere;
+}
+
+}  // namespace run_recorder

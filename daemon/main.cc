@@ -1,0 +1,70 @@
+// run-recorderd: see options.cc for what it can be asked to do. Start-up failures end here, with the exit status of SPEC
+// section 7.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "actions.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "base/url.h"
+#include "options.h"
+#include "service.h"
+#include "signals.h"
+
+namespace run_recorder {
+namespace {
+
+int serve(Config config, ConfigSources sources, Signals& signals) {
+  set_up_log(config.log_options());
+  for (const std::string& note : config.notes) log_warning(note);
+  try {
+    return Service(std::move(config), std::move(sources)).run(signals);
+  } catch (const StartError& error) {
+    log_error(error.what());
+    return error.exit_status();
+  }
+}
+
+int run(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  hide_passwords_in_arguments(argc, argv);
+  const DaemonOptions options = parse_arguments(arguments);
+  if (options.action == Action::kHelp) return fmt::print("{}", help_text()), kExitDone;
+  if (options.action == Action::kVersion) return fmt::print("run-recorderd {}\n", RR_VERSION), kExitDone;
+
+  ConfigSources sources;
+  sources.flags = options.config_flags;
+  sources.environment = environment_of(environ);
+  sources.uid = geteuid();
+  auto config = load_config(sources);
+  if (!config) {
+    fmt::print(stderr, "{}\n", config.error().text());
+    return kExitConfiguration;
+  }
+  if (options.action == Action::kCheck) return check(config.value());
+  if (options.action == Action::kPrintMigrations) return print_migrations(config.value());
+  if (options.action == Action::kMigrate) return migrate_database(config.value());
+  Signals signals;
+  if (options.action == Action::kServe) return serve(std::move(config.value()), std::move(sources), signals);
+  set_up_log(config.value().log_options());
+  return drain(config.value(), signals);
+}
+
+}  // namespace
+}  // namespace run_recorder
+
+int main(int argc, char** argv) {
+  using namespace run_recorder;
+  try {
+    return run(argc, argv);
+  } catch (const StartError& error) {
+    fmt::print(stderr, "run-recorderd: {}\n", error.what());
+    return error.exit_status();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "run-recorderd: {}\n", error.what());
+    return kExitOther;
+  }
+}

@@ -1,0 +1,66 @@
+#include "options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/config.h"
+#include "base/result.h"
+
+namespace run_recorder {
+namespace {
+
+Action action_of(const std::vector<std::string>& arguments) {
+  const auto has = [&](std::string_view flag) { return std::ranges::find(arguments, flag) != arguments.end(); };
+  if (has("--help") || has("-h")) return Action::kHelp;
+  if (has("--version")) return Action::kVersion;
+  if (has("--print")) {
+    if (has("--check") || has("--drain")) throw StartError(kExitUsage, "--print goes with --migrate only");
+    return Action::kPrintMigrations;
+  }
+  const int actions = has("--check") + has("--migrate") + has("--drain");
+  if (actions > 1) throw StartError(kExitUsage, "--check, --migrate and --drain exclude each other");
+  if (has("--check")) return Action::kCheck;
+  if (has("--migrate")) return Action::kMigrate;
+  if (has("--drain")) return Action::kDrain;
+  return Action::kServe;
+}
+
+}  // namespace
+
+DaemonOptions parse_arguments(std::vector<std::string> arguments) {
+  DaemonOptions options;
+  auto flags = take_config_flags(arguments);
+  if (!flags) throw StartError(kExitUsage, flags.error().message);
+  options.config_flags = std::move(flags.value());
+  static constexpr std::string_view kKnown[] = {"--help",  "-h",      "--version", "--check",
+                                                "--migrate", "--print", "--drain"};
+  for (const std::string& argument : arguments) {
+    if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
+      throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what there is", argument));
+    }
+  }
+  options.action = action_of(arguments);
+  return options;
+}
+
+std::string help_text() {
+  return R"(run-recorderd: records what background jobs did, and finds the ones that silently died.
+
+Usage: run-recorderd [ACTION] [--config FILE] [--SECTION-KEY VALUE]...
+
+Without an action it serves until SIGTERM. Actions:
+  --check      only check: the configuration, then the database, the queue and the spool
+  --migrate    only bring the database's schema up to date
+  --print      with or without --migrate: only show the schema's SQL
+  --drain      only apply what is in the spool; exits 0 when it is empty
+  --version    show the version
+  --help       show this
+
+Exit status: 0 done, 2 usage, 78 configuration, 69 something needed is not there, 1 anything else.
+
+Settings, each also as RUN_RECORDER_SECTION_KEY or in the file:
+)" + config_help();
+}
+
+}  // namespace run_recorder

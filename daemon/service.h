@@ -1,0 +1,61 @@
+// The running daemon: makes the parts from the configuration, starts them in order, and stops them in the opposite one. For the
+// main thread.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "base/config.h"
+#include "control/api.h"
+#include "control/http_server.h"
+#include "control/snapshot.h"
+#include "database/sqlite.h"
+#include "recorder/reconciler.h"
+#include "recorder/recorder.h"
+#include "server/server.h"
+#include "signals.h"
+#include "spool/spool.h"
+
+namespace run_recorder {
+
+StoreOptions store_options_of(const Config& config);
+// Opens and locks the spool and logs what was found. Throws StartError.
+std::unique_ptr<Spool> open_spool(const Config& config);
+// Claims the SQLite file; empty for PostgreSQL. Throws StartError (69) where another daemon has it.
+std::optional<SqliteFileLock> claim_database(const Config& config);
+std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queue);
+
+class Service {
+ public:
+  Service(Config config, ConfigSources sources);
+  ~Service();
+
+  // Returns the exit status when it was told to stop.
+  int run(Signals& signals);
+
+ private:
+  void start();
+  int stop();
+  void reload();
+  void tell_service_manager();
+  bool healthy();
+  Snapshot snapshot() const;
+
+  Config config_;
+  const ConfigSources sources_;
+  const Timestamp started_at_;
+  std::optional<SqliteFileLock> database_lock_;
+  std::unique_ptr<Spool> spool_;
+  std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<EventServer> server_;
+  std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Api> api_;
+  std::unique_ptr<HttpServer> http_;
+  std::atomic<std::uint64_t> spool_max_bytes_;  // for snapshots while a reload changes it
+  std::string told_;                            // the last sentence for the service manager
+  std::uint64_t turns_seen_ = 0;
+  std::chrono::steady_clock::time_point turned_at_{};
+};
+
+}  // namespace run_recorder

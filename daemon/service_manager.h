@@ -1,0 +1,22 @@
+// What the daemon tells systemd (sd_notify(3)). Every call is nothing where no service manager listens. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+namespace run_recorder {
+
+void notify_ready(const std::string& status);
+void notify_status(const std::string& status);
+void notify_reloading();
+void notify_stopping(const std::string& status);
+// Asks for more time than the unit allows, from now on.
+void notify_extend_timeout(std::chrono::microseconds time);
+void notify_watchdog();
+// How long systemd waits for notify_watchdog; empty: it does not.
+std::optional<std::chrono::microseconds> watchdog_period();
+// The one stream socket systemd passed on (sd_listen_fds(3)); -1: none. Throws StartError (69) for more than one.
+int inherited_socket();
+
+}  // namespace run_recorder

@@ -1,0 +1,69 @@
+#include "signals.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+namespace run_recorder {
+namespace {
+
+// Ends the watching thread; not among the signals an operator sends.
+constexpr int kEnd = SIGUSR2;
+
+sigset_t watched() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kEnd}) sigaddset(&set, signal);
+  return set;
+}
+
+}  // namespace
+
+Signals::Signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  const sigset_t set = watched();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  thread_ = std::thread([this] { watch(); });
+}
+
+Signals::~Signals() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  pthread_kill(thread_.native_handle(), kEnd);
+  thread_.join();
+}
+
+void Signals::watch() {
+  const sigset_t set = watched();
+  while (true) {
+    int signal = 0;
+    if (sigwait(&set, &signal) != 0) continue;
+    const std::lock_guard lock(mutex_);
+    if (ending_) return;
+    if (signal == SIGHUP) {
+      reload_ = true;
+    } else if (signal != kEnd) {
+      if (stop_) _exit(0);
+      stop_ = true;
+    }
+    changed_.notify_all();
+  }
+}
+
+Signals::Wake Signals::wait(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, timeout, [this] { return stop_ || reload_; });
+  if (stop_) return Wake::kStop;
+  if (!reload_) return Wake::kTimeout;
+  reload_ = false;
+  return Wake::kReload;
+}
+
+bool Signals::stop_requested() const {
+  const std::lock_guard lock(mutex_);
+  return stop_;
+}
+
+}  // namespace run_recorder

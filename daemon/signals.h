@@ -1,0 +1,37 @@
+// The daemon's signals, taken by a thread of their own: SIGTERM and SIGINT stop (a second one ends the process at once, for
+// everything acknowledged is on disk), SIGHUP reloads. SIGPIPE is ignored.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace run_recorder {
+
+class Signals {
+ public:
+  // Blocks the signals in the calling thread and all it starts afterwards: construct it first.
+  Signals();
+  ~Signals();
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  enum class Wake { kTimeout, kStop, kReload };
+  // Waits for the next one.
+  Wake wait(std::chrono::milliseconds timeout);
+  bool stop_requested() const;
+
+ private:
+  void watch();
+
+  std::thread thread_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  // guarded by mutex_
+  bool stop_ = false;
+  bool reload_ = false;
+  bool ending_ = false;
+};
+
+}  // namespace run_recorder
