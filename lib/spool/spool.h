@@ -1,12 +1,12 @@
-// The spool: every accepted event, durable on disk before it is acknowledged, until it is applied and `keep` has passed.
-// It stores byte strings and knows no events. docs in spool/FORMAT.md.
+// The spool: every accepted event, durable on disk before it is acknowledged, until it is applied and `keep` has
+// passed. It stores byte strings and knows no events. docs in FORMAT.md.
 //
 // Threads: append() from one thread (the writer); read(), release(), usage() from any; all are safe together.
 // One process per folder, held by a lock.
 //
-// Position. Each record has a sequence number, from 1, contiguous over the spool's whole life. Each open() begins a new
-// incarnation (a random id), written into every segment it begins; a database keeps the applied position per incarnation, so
-// that a folder restored from an older copy never makes new records look already applied.
+// Position. Each record has a sequence number, from 1, contiguous over the spool's whole life. Each open() begins a
+// new incarnation (a random id), written into every segment it begins; a database keeps the applied position per
+// incarnation, so that a folder restored from an older copy never makes new records look already applied.
 #pragma once
 
 #include <chrono>
@@ -27,15 +27,16 @@ namespace run_recorder {
 
 struct SpoolOptions {
   std::filesystem::path path;
-  std::uint64_t max_bytes = 1ULL << 30;    // of records not yet applied; the last tenth only for privileged records
-  std::uint64_t min_free = 256ULL << 20;   // of the file system
+  std::uint64_t max_bytes = 1ULL << 30;   // of records not yet applied; the last tenth only for privileged records
+  std::uint64_t min_free = 256ULL << 20;  // of the file system
   std::chrono::milliseconds keep{3'600'000};  // applied records are kept this long; they give way first
-  std::uint64_t segment_bytes = 16ULL << 20;
+  std::uint64_t segment_bytes = 16ULL << 20;  // at most; 64 KiB or a sixteenth of max_bytes where that is less
+  int (*sync)(int fd) = nullptr;              // instead of fdatasync(2): a test's way to make it fail
 };
 
 // A stretch of records written by one open() of the spool.
 struct Incarnation {
-  std::string id;              // 32 hex digits
+  std::string id;  // 32 hex digits
   std::uint64_t first_seq = 1;
 };
 
@@ -47,26 +48,26 @@ struct SpoolRecord {
 // What open() found and did; all of it belongs into the log.
 struct SpoolOpening {
   bool created = false;
-  std::uint64_t torn_bytes = 0;               // cut from the tail: never acknowledged; kept beside as a .torn file
-  std::vector<std::string> set_aside;         // one sentence per file that was damaged, foreign or empty, with its new name
-  std::uint64_t damaged_records = 0;          // sequence numbers missing because of damage in the middle
+  std::uint64_t torn_bytes = 0;        // cut from the tail: never acknowledged; kept beside as a .torn file
+  std::vector<std::string> set_aside;  // one sentence per file that was damaged, foreign or empty, with its new name
+  std::uint64_t damaged_records = 0;   // sequence numbers missing because of damage in the middle
 };
 
 struct SpoolUsage {
-  std::uint64_t first_seq = 0;     // the oldest record still on disk; last_seq + 1 where there is none
-  std::uint64_t last_seq = 0;      // the newest durable record; 0: none yet
-  std::uint64_t pending_bytes = 0; // not yet released
-  std::uint64_t kept_bytes = 0;    // released, still kept
+  std::uint64_t first_seq = 0;      // the oldest record still on disk; last_seq + 1 where there is none
+  std::uint64_t last_seq = 0;       // the newest durable record; 0: none yet
+  std::uint64_t pending_bytes = 0;  // not yet released
+  std::uint64_t kept_bytes = 0;     // released, still kept
   std::uint64_t segments = 0;
-  bool failed = false;             // a sync failed: nothing is accepted any more until the next open()
+  bool failed = false;  // a sync failed: nothing is accepted any more until the next open()
   std::string failure;
 };
 
 // What was applied, as last written down beside the segments: a hint for when the database is away. Opaque text.
 class Spool {
  public:
-  // Creates the folder (0700) where it is missing, locks it, finds the tail. Errors: kConflict (another process holds it),
-  // kDenied, kIo, kInvalid (not a spool, or of a newer format version: the message names both versions).
+  // Creates the folder (0700) where it is missing, locks it, finds the tail. Errors: kConflict (another process holds
+  // it), kDenied, kIo, kInvalid (not a spool, or of a newer format version: the message names both versions).
   static Result<std::unique_ptr<Spool>> open(const SpoolOptions& options, SpoolOpening& opening);
   virtual ~Spool() = default;
 
@@ -81,22 +82,25 @@ class Spool {
   };
   enum class Admission { kAccepted, kFull };
   struct Appended {
-    std::uint64_t first_seq = 0;          // of the accepted ones; they are numbered in order
-    std::vector<Admission> admissions;    // one per entry
+    std::uint64_t first_seq = 0;        // of the accepted ones; they are numbered in order
+    std::vector<Admission> admissions;  // one per entry
   };
-  // Writes the entries there is room for and syncs once. When it returns a value, the accepted ones are durable. kIo: none
-  // of them is accepted, and after a failed sync nothing ever is again in this process. A full disk is kFull for all.
+  // Writes the entries there is room for and syncs once. When it returns a value, the accepted ones are durable. kIo:
+  // none of them is accepted, and after a failed sync nothing ever is again in this process. A full disk is kFull for
+  // all.
   virtual Result<Appended> append(std::span<const Entry> entries) = 0;
 
-  // Records from seq on, at most max_records and (beyond the first) max_bytes; empty at the end. Damage met on the way is
-  // set aside and reported through `damage` as a sentence each; reading goes on behind it (sequence numbers then jump).
+  // Records from seq on, at most max_records and (beyond the first) max_bytes; empty at the end. Damage met on the
+  // way is set aside and reported through `damage` as a sentence each; reading goes on behind it (sequence numbers
+  // then jump).
   virtual Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                                 std::vector<std::string>& damage) = 0;
 
-  // Everything up to seq is applied: it no longer counts as full, and is forgotten once `keep` has passed. Going back (a
-  // database forgot commits) is allowed down to usage().first_seq - 1.
+  // Everything up to seq is applied: it no longer counts as full, and is forgotten once `keep` has passed. Going back
+  // (a database forgot commits) is allowed down to usage().first_seq - 1.
   virtual void release(std::uint64_t seq) = 0;
-  // Deletes segments whose records were all released more than `keep` ago, or where room is needed. Cheap; call often.
+  // Deletes segments whose records were all released more than `keep` ago, or where room is needed. Cheap; call
+  // often.
   virtual void forget(Timestamp now) = 0;
 
   // A small text kept beside the segments (atomically replaced, not synced): the last known ledger and position.

@@ -1,0 +1,285 @@
+#include "spool/disk_spool.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "spool/crc32c.h"
+#include "spool/folder.h"
+
+namespace run_recorder {
+namespace {
+
+using namespace spool_format;
+
+constexpr std::uint64_t kMinSegmentBytes = 64 * 1024;
+constexpr std::uint64_t kSegmentsAtLeast = 16;  // within max_bytes, so that little is kept longer than it must
+constexpr std::uint64_t kZerosAheadBytes = 256 * 1024;
+constexpr std::size_t kMaxHintBytes = 1024 * 1024;
+
+std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
+  return std::max(std::min(wanted, max_bytes / kSegmentsAtLeast), kMinSegmentBytes);
+}
+
+Error as_append_error(const Error& error) {
+  return error.kind == ErrorKind::kFull ? error : Error{ErrorKind::kIo, error.message};
+}
+
+std::string checksum_line(std::string_view text) {
+  return fmt::format("{:08x}\n", crc32c(0, text));
+}
+
+}  // namespace
+
+DiskSpool::DiskSpool(const SpoolOptions& options, UniqueFd lock, Recovered recovered)
+    : options_(options),
+      lock_(std::move(lock)),
+      recorder_(recovered.recorder),
+      id_(to_hex(recovered.recorder)),
+      incarnation_(random_id()),
+      said_(std::move(recovered.said)),
+      next_seq_(recovered.next_seq),
+      limits_{options.max_bytes, options.min_free, options.keep,
+              segment_bytes_for(options.segment_bytes, options.max_bytes)} {
+  for (const Segment& segment : recovered.segments) table_.push(segment);
+  table_.set_last_seq(recovered.last_seq);
+  Result<UniqueFd> synced = open_file(options_.path / spool_folder::kSynced, O_RDWR | O_CREAT | O_NOFOLLOW);
+  if (synced) synced_file_ = std::move(*synced);
+  const std::lock_guard append_lock(append_mutex_);
+  mark_synced(next_seq_ - 1, true);
+  // Best effort, so that the first event need not wait for it; a full disk must not keep the daemon from starting.
+  static_cast<void>(begin_segment());
+}
+
+DiskSpool::~DiskSpool() {
+  if (writer_) writer_->trim();
+  const std::lock_guard state_lock(state_mutex_);
+  if (!failed_) mark_synced(table_.last_seq(), true);
+}
+
+std::vector<Incarnation> DiskSpool::incarnations() const {
+  const std::lock_guard state_lock(state_mutex_);
+  std::vector<Incarnation> found = table_.incarnations();
+  std::string current = to_hex(incarnation_);
+  if (found.empty() || found.back().id != current) found.push_back({std::move(current), next_seq_});
+  return found;
+}
+
+Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
+  const std::lock_guard append_lock(append_mutex_);
+  Appended appended;
+  std::vector<std::string_view> bodies;
+  std::uint64_t zeros_ahead = 0;
+  {
+    const std::lock_guard state_lock(state_mutex_);
+    if (failed_) return Error{ErrorKind::kIo, failure_};
+    appended.first_seq = next_seq_;
+  }
+  admit(entries, appended, bodies, zeros_ahead);
+  if (bodies.empty()) return appended;
+  Result<void> done = ensure_segment();
+  if (done) done = writer_->append(appended.first_seq, bodies, zeros_ahead);
+  if (writer_ && writer_->failed()) note_failure(done.error());
+  if (!done && done.error().kind == ErrorKind::kFull) {
+    std::fill(appended.admissions.begin(), appended.admissions.end(), Admission::kFull);
+    return appended;
+  }
+  if (!done) return as_append_error(done.error());
+  const std::uint64_t last_seq = appended.first_seq + bodies.size() - 1;
+  mark_synced(last_seq, false);
+  const std::lock_guard state_lock(state_mutex_);
+  next_seq_ = last_seq + 1;
+  table_.grow(writer_->end(), last_seq);
+  return appended;
+}
+
+void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::vector<std::string_view>& bodies,
+                      std::uint64_t& zeros_ahead) {
+  std::uint64_t wanted = kGroupHeaderBytes;
+  for (const Entry& entry : entries) wanted += kRecordHeaderBytes + entry.body.size();
+  const std::uint64_t room = disk_room(wanted);
+  std::vector<Segment> given_way;
+  {
+    const std::lock_guard state_lock(state_mutex_);
+    const std::uint64_t pending = table_.pending_bytes();
+    std::uint64_t used = kGroupHeaderBytes;
+    for (const Entry& entry : entries) {
+      const std::uint64_t limit = entry.privileged ? limits_.max_bytes : limits_.max_bytes - limits_.max_bytes / 10;
+      const std::uint64_t with_it = used + kRecordHeaderBytes + entry.body.size();
+      const bool fits = pending + with_it <= limit && with_it <= room && entry.body.size() <= kMaxRecordBytes;
+      appended.admissions.push_back(fits ? Admission::kAccepted : Admission::kFull);
+      if (!fits) continue;
+      used = with_it;
+      bodies.push_back(entry.body);
+    }
+    while (table_.total_bytes() + used > limits_.max_bytes) {
+      const std::optional<Segment> segment = table_.take_released();
+      if (!segment) break;
+      given_way.push_back(*segment);
+    }
+    const std::uint64_t ahead = std::min(kZerosAheadBytes, limits_.segment_bytes / 4);
+    zeros_ahead = room / 4 > used + ahead ? ahead : 0;
+  }
+  for (const Segment& segment : given_way) delete_segment(segment);
+}
+
+// Bytes the file system may still give. Kept segments give way where that is less than wanted.
+std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
+  while (true) {
+    struct statvfs status {};
+    if (fstatvfs(lock_.get(), &status) != 0) return UINT64_MAX;  // writing will tell
+    const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+    std::optional<Segment> segment;
+    {
+      const std::lock_guard state_lock(state_mutex_);
+      const std::uint64_t room = free_bytes > limits_.min_free ? free_bytes - limits_.min_free : 0;
+      if (room >= wanted) return room;
+      segment = table_.take_released();
+      if (!segment) return room;
+    }
+    delete_segment(*segment);
+  }
+}
+
+Result<void> DiskSpool::ensure_segment() {
+  std::uint64_t segment_bytes = 0;
+  {
+    const std::lock_guard state_lock(state_mutex_);
+    segment_bytes = limits_.segment_bytes;
+  }
+  if (writer_ && writer_->end() < segment_bytes) return {};
+  const Result<void> begun = begin_segment();
+  // Where no new one can be made (no descriptor, inode or room left), the old one goes on growing.
+  if (!begun && writer_) return {};
+  return begun;
+}
+
+Result<void> DiskSpool::begin_segment() {
+  Segment segment;
+  {
+    const std::lock_guard state_lock(state_mutex_);
+    segment.first_seq = next_seq_;
+  }
+  segment.last_seq = segment.first_seq - 1;
+  segment.incarnation = incarnation_;
+  Result<std::unique_ptr<SegmentWriter>> made =
+      SegmentWriter::create(options_.path, {kVersion, recorder_, incarnation_, segment.first_seq},
+                            options_.sync ? options_.sync : fdatasync);
+  if (!made) return made.error();
+  if (writer_) writer_->trim();
+  writer_ = std::move(*made);
+  const std::lock_guard state_lock(state_mutex_);
+  table_.push(segment);
+  return {};
+}
+
+// Not synced after each group: it is a lower bound, and in the page cache it survives the death of this process.
+void DiskSpool::mark_synced(std::uint64_t seq, bool durable) {
+  if (!synced_file_) return;
+  const std::string bytes = encode_mark({recorder_, seq});
+  const bool written =
+      pwrite(synced_file_.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
+  if (written && durable) static_cast<void>(fdatasync(synced_file_.get()));
+}
+
+void DiskSpool::note_failure(const Error& error) {
+  const std::lock_guard state_lock(state_mutex_);
+  failed_ = true;
+  failure_ = fmt::format("the spool {} accepts nothing any more until it is opened again: {}", options_.path.string(),
+                         error.message);
+}
+
+void DiskSpool::delete_segment(const Segment& segment) const {
+  // One that stays because this fails is found by the next open(), and is released and forgotten again then.
+  unlink((options_.path / segment_name(segment.first_seq)).c_str());
+}
+
+void DiskSpool::release(std::uint64_t seq) {
+  const std::lock_guard state_lock(state_mutex_);
+  table_.release(seq);
+}
+
+void DiskSpool::forget(Timestamp now) {
+  while (true) {
+    std::optional<Segment> segment;
+    {
+      const std::lock_guard state_lock(state_mutex_);
+      segment = table_.take_forgettable(now, limits_.keep, limits_.max_bytes);
+    }
+    if (!segment) break;
+    delete_segment(*segment);
+  }
+  // The newest may go too when another one has begun, whose name then keeps the number. Not while it is written to.
+  const std::unique_lock append_lock(append_mutex_, std::try_to_lock);
+  if (!append_lock) return;
+  {
+    const std::lock_guard state_lock(state_mutex_);
+    if (failed_ || !table_.last_is_forgettable(now, limits_.keep)) return;
+  }
+  if (!begin_segment()) return;
+  std::optional<Segment> segment;
+  {
+    const std::lock_guard state_lock(state_mutex_);
+    segment = table_.take_released();
+  }
+  if (segment) delete_segment(*segment);
+}
+
+std::string DiskSpool::hint() const {
+  const std::lock_guard hint_lock(hint_mutex_);
+  Result<std::string> bytes = read_file(options_.path / spool_folder::kHint, kMaxHintBytes);
+  if (!bytes) return {};
+  const std::size_t line = checksum_line({}).size();
+  if (bytes->size() < line || !bytes->starts_with(checksum_line(std::string_view(*bytes).substr(line)))) return {};
+  return bytes->substr(line);
+}
+
+void DiskSpool::set_hint(std::string_view text) {
+  const std::lock_guard hint_lock(hint_mutex_);
+  ReplaceOptions options;
+  options.sync = false;
+  static_cast<void>(
+      replace_file_atomically(options_.path / spool_folder::kHint, checksum_line(text) + std::string(text), options));
+}
+
+SpoolUsage DiskSpool::usage() const {
+  const std::lock_guard state_lock(state_mutex_);
+  SpoolUsage usage;
+  usage.last_seq = table_.last_seq();
+  const std::optional<Segment> first = table_.find(0);
+  usage.first_seq = first ? first->first_seq : usage.last_seq + 1;
+  usage.pending_bytes = table_.pending_bytes();
+  usage.kept_bytes = table_.kept_bytes();
+  usage.segments = table_.segments().size();
+  usage.failed = failed_;
+  usage.failure = failure_;
+  return usage;
+}
+
+void DiskSpool::set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) {
+  const std::lock_guard state_lock(state_mutex_);
+  limits_ = {max_bytes, min_free, keep, segment_bytes_for(options_.segment_bytes, max_bytes)};
+}
+
+Result<std::unique_ptr<Spool>> Spool::open(const SpoolOptions& options, SpoolOpening& opening) {
+  const auto as_open_error = [](const Error& error) {
+    const bool keep =
+        error.kind == ErrorKind::kConflict || error.kind == ErrorKind::kDenied || error.kind == ErrorKind::kInvalid;
+    return Error{keep ? error.kind : ErrorKind::kIo, error.message};
+  };
+  opening = {};
+  const Result<void> made = make_directories(options.path, 0700);
+  if (!made) return as_open_error(made.error());
+  const Result<void> usable = spool_folder::refuse_foreign(options.path);  // before anything is written into it
+  if (!usable) return as_open_error(usable.error());
+  Result<UniqueFd> lock = spool_folder::lock(options.path);
+  if (!lock) return as_open_error(lock.error());
+  Result<Recovered> recovered = recover_spool(options.path, opening);
+  if (!recovered) return as_open_error(recovered.error());
+  return std::unique_ptr<Spool>(std::make_unique<DiskSpool>(options, std::move(*lock), std::move(*recovered)));
+}
+
+}  // namespace run_recorder

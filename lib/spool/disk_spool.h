@@ -1,0 +1,99 @@
+// The spool on disk: Spool's one implementation, put together from the table of segments, the writer and the reader.
+// See spool.h for which thread may call what.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "spool/recovery.h"
+#include "spool/segment_reader.h"
+#include "spool/segment_table.h"
+#include "spool/segment_writer.h"
+#include "spool/spool.h"
+
+namespace run_recorder {
+
+class DiskSpool final : public Spool {
+ public:
+  DiskSpool(const SpoolOptions& options, UniqueFd lock, Recovered recovered);
+  ~DiskSpool() override;
+  DiskSpool(const DiskSpool&) = delete;
+  DiskSpool& operator=(const DiskSpool&) = delete;
+
+  const std::string& id() const override { return id_; }
+  std::vector<Incarnation> incarnations() const override;
+  Result<Appended> append(std::span<const Entry> entries) override;
+  Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
+                                        std::vector<std::string>& damage) override;
+  void release(std::uint64_t seq) override;
+  void forget(Timestamp now) override;
+  std::string hint() const override;
+  void set_hint(std::string_view text) override;
+  SpoolUsage usage() const override;
+  void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) override;
+
+ private:
+  struct Limits {
+    std::uint64_t max_bytes;
+    std::uint64_t min_free;
+    std::chrono::milliseconds keep;
+    std::uint64_t segment_bytes;
+  };
+  // Where read() stands: one open segment, and whether its last record was not handed out yet.
+  struct Cursor {
+    std::uint64_t first_seq = 0;
+    std::unique_ptr<SegmentReader> reader;
+    bool held = false;
+  };
+  struct Batch;
+
+  // Appending; under append_mutex_.
+  void admit(std::span<const Entry> entries, Appended& appended, std::vector<std::string_view>& bodies,
+             std::uint64_t& zeros_ahead);
+  std::uint64_t disk_room(std::uint64_t wanted);
+  Result<void> ensure_segment();
+  Result<void> begin_segment();
+  void mark_synced(std::uint64_t seq, bool durable);
+  void note_failure(const Error& error);
+  void delete_segment(const Segment& segment) const;
+
+  // Reading; under read_mutex_.
+  std::optional<Segment> segment_for(std::uint64_t seq) const;
+  Result<void> move_cursor(const Segment& segment, std::uint64_t seq);
+  Result<bool> read_segment(const Segment& segment, Batch& batch);
+  void say_damage(const DamagedStretch& stretch, Batch& batch);
+  void say_missing(const Segment& segment, Batch& batch);
+  void say_surplus(const Segment& segment, Batch& batch);
+
+  const SpoolOptions options_;
+  const UniqueFd lock_;
+  const spool_format::Id recorder_;
+  const std::string id_;
+  const spool_format::Id incarnation_;
+
+  std::mutex append_mutex_;  // held over the writing and syncing of a group; before state_mutex_
+  std::unique_ptr<SegmentWriter> writer_;
+  UniqueFd synced_file_;
+
+  std::mutex read_mutex_;  // before state_mutex_
+  Cursor cursor_;
+  SaidDamage said_;
+
+  mutable std::mutex state_mutex_;
+  SegmentTable table_;
+  std::uint64_t next_seq_;
+  Limits limits_;
+  bool failed_ = false;
+  std::string failure_;
+
+  mutable std::mutex hint_mutex_;
+};
+
+}  // namespace run_recorder

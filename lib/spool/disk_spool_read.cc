@@ -1,0 +1,136 @@
+// DiskSpool's reading side.
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "spool/disk_spool.h"
+#include "spool/folder.h"
+
+namespace run_recorder {
+
+struct DiskSpool::Batch {
+  std::uint64_t seq;  // the next one wanted
+  const std::size_t max_records;
+  const std::size_t max_bytes;
+  std::vector<std::string>& damage;
+  std::size_t bytes = 0;
+  std::vector<SpoolRecord> records = {};
+
+  bool has_room_for(std::size_t size) const {
+    return records.size() < max_records && (records.empty() || bytes + size <= max_bytes);
+  }
+};
+
+namespace {
+constexpr std::uint64_t kEndOfSegment = UINT64_MAX;  // in SaidDamage: what is missing at the segment's end
+}  // namespace
+
+Result<std::vector<SpoolRecord>> DiskSpool::read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
+                                                 std::vector<std::string>& damage) {
+  const std::lock_guard read_lock(read_mutex_);
+  Batch batch{seq, max_records, max_bytes, damage};
+  while (batch.records.size() < max_records) {
+    const std::optional<Segment> segment = segment_for(batch.seq);
+    if (!segment) break;
+    batch.seq = std::max(batch.seq, segment->first_seq);
+    const Result<bool> exhausted = read_segment(*segment, batch);
+    if (!exhausted && batch.records.empty()) return exhausted.error();
+    if (!exhausted || !*exhausted) break;
+    batch.seq = segment->last_seq + 1;
+  }
+  return std::move(batch.records);
+}
+
+std::optional<Segment> DiskSpool::segment_for(std::uint64_t seq) const {
+  const std::lock_guard state_lock(state_mutex_);
+  return table_.find(seq);
+}
+
+Result<void> DiskSpool::move_cursor(const Segment& segment, std::uint64_t seq) {
+  if (cursor_.reader && cursor_.first_seq == segment.first_seq) {
+    const std::uint64_t next = cursor_.held ? cursor_.reader->seq() : cursor_.reader->expected();
+    if (next <= seq) {
+      cursor_.reader->extend(segment.end, segment.last_seq);
+      return {};
+    }
+  }
+  cursor_ = {};
+  Result<UniqueFd> file =
+      open_file(options_.path / spool_format::segment_name(segment.first_seq), O_RDONLY | O_NOFOLLOW);
+  if (!file) return file.error();
+  cursor_.first_seq = segment.first_seq;
+  cursor_.reader = std::make_unique<SegmentReader>(
+      std::move(*file), SegmentReader::Extent{segment.first_seq, segment.last_seq, segment.end, segment.incarnation});
+  return {};
+}
+
+// True when the segment has nothing more, false when the batch is full.
+Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
+  const Result<void> moved = move_cursor(segment, batch.seq);
+  if (!moved && moved.error().kind == ErrorKind::kNotFound) {
+    const std::optional<Segment> now = segment_for(batch.seq);
+    if (now && now->first_seq == segment.first_seq) say_missing(segment, batch);  // else it was forgotten just now
+    return true;
+  }
+  if (!moved) return moved.error();
+  SegmentReader& reader = *cursor_.reader;
+  while (true) {
+    if (!cursor_.held) {
+      const Result<SegmentReader::Step> step = reader.next();
+      if (!step) return step.error();
+      if (*step == SegmentReader::Step::kEnd) break;
+      if (*step == SegmentReader::Step::kDamage) {
+        say_damage(reader.damage(), batch);
+        continue;
+      }
+      cursor_.held = true;
+    }
+    if (reader.seq() >= batch.seq) {
+      if (!batch.has_room_for(reader.body().size())) return false;
+      batch.bytes += reader.body().size();
+      batch.seq = reader.seq() + 1;
+      batch.records.push_back({reader.seq(), std::string(reader.body())});
+    }
+    cursor_.held = false;
+  }
+  if (reader.expected() <= segment.last_seq) say_missing(segment, batch);
+  if (reader.offset() < segment.end) say_surplus(segment, batch);
+  return true;
+}
+
+void DiskSpool::say_damage(const DamagedStretch& stretch, Batch& batch) {
+  if (stretch.to_end) return;  // say_missing() says it: how many are lost follows from the next segment
+  if (stretch.first_lost + std::max<std::uint64_t>(stretch.lost, 1) <= batch.seq) return;  // of no interest any more
+  if (!said_.insert({cursor_.first_seq, stretch.from}).second) return;
+  batch.damage.push_back(set_aside_stretch(options_.path, cursor_.first_seq, cursor_.reader->fd(), stretch));
+}
+
+void DiskSpool::say_missing(const Segment& segment, Batch& batch) {
+  const bool opened = cursor_.reader && cursor_.first_seq == segment.first_seq;
+  const std::uint64_t first = std::max(batch.seq, opened ? cursor_.reader->expected() : segment.first_seq);
+  if (first > segment.last_seq || !said_.insert({segment.first_seq, kEndOfSegment}).second) return;
+  const std::uint64_t lost = segment.last_seq - first + 1;
+  const DamagedStretch& stretch = opened ? cursor_.reader->damage() : DamagedStretch{};
+  if (stretch.to_end && stretch.first_lost == cursor_.reader->expected()) {
+    DamagedStretch to_end = stretch;
+    to_end.first_lost = first;
+    to_end.lost = lost;
+    batch.damage.push_back(set_aside_stretch(options_.path, segment.first_seq, cursor_.reader->fd(), to_end));
+    return;
+  }
+  batch.damage.push_back(fmt::format("{} {}; {} {} lost", spool_format::segment_name(segment.first_seq),
+                                     opened ? "ends too early" : "is missing", record_words(first, lost),
+                                     lost == 1 ? "is" : "are"));
+}
+
+// Bytes behind the last record that the segment may have, since the next one begins with the number after it.
+void DiskSpool::say_surplus(const Segment& segment, Batch& batch) {
+  const std::uint64_t from = cursor_.reader->offset();
+  const Result<std::uint64_t> end = end_of_data(cursor_.reader->fd(), from, segment.end);
+  if (!end || *end == from || !said_.insert({segment.first_seq, from}).second) return;
+  batch.damage.push_back(fmt::format("{}: bytes {} to {} stand behind its last record and are not read",
+                                     spool_format::segment_name(segment.first_seq), from, *end - 1));
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,59 @@
+// The spool's folder: which files are in it, whose it is, who holds it, and where damaged bytes are put (FORMAT.md).
+// Blocking system calls; no state, safe from any thread as far as the callers do not work on the same file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "spool/format.h"
+
+namespace run_recorder::spool_folder {
+
+inline constexpr std::string_view kLock = "lock";
+inline constexpr std::string_view kIdentity = "identity";
+inline constexpr std::string_view kSynced = "synced";
+inline constexpr std::string_view kHint = "hint";
+inline constexpr std::string_view kSetAside = "set-aside";
+inline constexpr std::string_view kNewSegment = "segment.new";
+
+struct Listing {
+  std::vector<std::uint64_t> segments;  // first sequence numbers, as the names say, ascending
+  std::vector<std::string> unknown;     // names that are none of the spool's
+  bool has_identity = false;
+};
+// kNotFound where there is no folder.
+Result<Listing> list(const std::filesystem::path& folder);
+
+// kInvalid where the folder holds files but nothing of a spool.
+Result<void> refuse_foreign(const std::filesystem::path& folder);
+
+// Holds the folder for this process as long as the descriptor lives. kConflict names the process that has it.
+Result<UniqueFd> lock(const std::filesystem::path& folder);
+// The process that holds the folder now, as written in its lock file; empty where nobody does.
+std::optional<int> holder(const std::filesystem::path& folder);
+
+// The recorder's id. Empty where the file is missing; kCorrupt where it cannot be understood, kInvalid where it is of
+// a newer format.
+Result<std::optional<spool_format::Id>> read_identity(const std::filesystem::path& folder);
+Result<void> write_identity(const std::filesystem::path& folder, const spool_format::Id& recorder);
+// "has format version 2, this program reads up to 1".
+std::string newer_version_words(std::uint32_t version);
+
+std::optional<spool_format::Mark> read_mark(const std::filesystem::path& folder);
+
+// Moves a file into set-aside/ and says where to, as "set-aside/NAME.REASON"; an error where it stays.
+Result<std::string> set_aside_file(const std::filesystem::path& folder, std::string_view name,
+                                   std::string_view reason);
+// Copies bytes [from, to) of a file to `name` in the folder, which is made durable. Where the same name is there with
+// as many bytes, it is taken to be an earlier copy and left. The name that was used, with a number added where it was
+// taken.
+Result<std::string> keep_bytes(const std::filesystem::path& folder, int fd, std::uint64_t from, std::uint64_t to,
+                               const std::string& name);
+
+}  // namespace run_recorder::spool_folder

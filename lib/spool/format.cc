@@ -1,0 +1,165 @@
+#include "spool/format.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <concepts>
+#include <cstring>
+
+#include "base/uuid.h"
+#include "spool/crc32c.h"
+
+namespace run_recorder::spool_format {
+namespace {
+
+constexpr std::string_view kSegmentMagic = "RRspool\n";
+constexpr std::string_view kMarkMagic = "RRsynced";
+constexpr std::string_view kSegmentSuffix = ".seg";
+constexpr std::size_t kSegmentDigits = 20;
+
+template <std::unsigned_integral Number>
+void append_number(std::string& out, Number number) {
+  std::array<char, sizeof number> bytes;
+  for (std::size_t i = 0; i < sizeof number; ++i) bytes[i] = static_cast<char>((number >> (8 * i)) & 0xff);
+  out.append(bytes.data(), bytes.size());
+}
+
+template <std::unsigned_integral Number>
+Number number_at(std::string_view bytes, std::size_t offset) {
+  Number number = 0;
+  for (std::size_t i = 0; i < sizeof number; ++i) {
+    number |= static_cast<Number>(static_cast<Number>(static_cast<unsigned char>(bytes[offset + i])) << (8 * i));
+  }
+  return number;
+}
+
+Id id_at(std::string_view bytes, std::size_t offset) {
+  Id id;
+  std::memcpy(id.data(), bytes.data() + offset, id.size());
+  return id;
+}
+
+std::string_view view(const Id& id) {
+  return {id.data(), id.size()};
+}
+
+}  // namespace
+
+std::string to_hex(const Id& id) {
+  std::string hex;
+  for (const char byte : id) hex += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return hex;
+}
+
+std::optional<Id> id_from_hex(std::string_view hex) {
+  Id id;
+  if (hex.size() != 2 * id.size()) return std::nullopt;
+  for (std::size_t i = 0; i < id.size(); ++i) {
+    unsigned char byte = 0;
+    const char* const begin = hex.data() + 2 * i;
+    if (std::from_chars(begin, begin + 2, byte, 16).ptr != begin + 2) return std::nullopt;
+    id[i] = static_cast<char>(byte);
+  }
+  return id;
+}
+
+Id random_id() {
+  return *id_from_hex(random_hex(32));
+}
+
+void append_segment_header(std::string& out, const SegmentHeader& header) {
+  const std::size_t begin = out.size();
+  out += kSegmentMagic;
+  append_number(out, header.version);
+  append_number(out, static_cast<std::uint32_t>(kSegmentHeaderBytes));
+  out += view(header.recorder);
+  out += view(header.incarnation);
+  append_number(out, header.first_seq);
+  append_number(out, std::uint32_t{0});  // reserved
+  append_number(out, crc32c(0, std::string_view(out).substr(begin)));
+}
+
+std::optional<SegmentHeader> parse_segment_header(std::string_view bytes) {
+  if (bytes.size() < kSegmentHeaderBytes || !bytes.starts_with(kSegmentMagic)) return std::nullopt;
+  if (crc32c(0, bytes.substr(0, 60)) != number_at<std::uint32_t>(bytes, 60)) return std::nullopt;
+  SegmentHeader header;
+  header.version = number_at<std::uint32_t>(bytes, 8);
+  header.recorder = id_at(bytes, 16);
+  header.incarnation = id_at(bytes, 32);
+  header.first_seq = number_at<std::uint64_t>(bytes, 48);
+  return header;
+}
+
+void append_group_header(std::string& out, const GroupHeader& header) {
+  const std::size_t begin = out.size();
+  append_number(out, kGroupMagic);
+  append_number(out, header.bytes);
+  append_number(out, header.first_seq);
+  out += view(header.incarnation);
+  append_number(out, header.count);
+  append_number(out, crc32c(0, std::string_view(out).substr(begin)));
+}
+
+std::optional<GroupHeader> parse_group_header(std::string_view bytes) {
+  if (bytes.size() < kGroupHeaderBytes || number_at<std::uint32_t>(bytes, 0) != kGroupMagic) return std::nullopt;
+  if (crc32c(0, bytes.substr(0, 36)) != number_at<std::uint32_t>(bytes, 36)) return std::nullopt;
+  GroupHeader header;
+  header.bytes = number_at<std::uint32_t>(bytes, 4);
+  header.first_seq = number_at<std::uint64_t>(bytes, 8);
+  header.incarnation = id_at(bytes, 16);
+  header.count = number_at<std::uint32_t>(bytes, 32);
+  return header;
+}
+
+std::uint32_t record_salt(const Id& incarnation) {
+  return crc32c(0, view(incarnation));
+}
+
+std::uint32_t record_crc(std::uint32_t salt, std::uint64_t seq, std::string_view body) {
+  std::array<char, 12> head;
+  for (std::size_t i = 0; i < 8; ++i) head[i] = static_cast<char>((seq >> (8 * i)) & 0xff);
+  for (std::size_t i = 0; i < 4; ++i) head[8 + i] = static_cast<char>((body.size() >> (8 * i)) & 0xff);
+  return crc32c(crc32c(salt, {head.data(), head.size()}), body);
+}
+
+void append_record(std::string& out, std::uint32_t salt, std::uint64_t seq, std::string_view body) {
+  append_number(out, static_cast<std::uint32_t>(body.size()));
+  append_number(out, static_cast<std::uint32_t>(seq & 0xffffffff));
+  append_number(out, record_crc(salt, seq, body));
+  out += body;
+}
+
+RecordHeader parse_record_header(std::string_view bytes) {
+  return {number_at<std::uint32_t>(bytes, 0), number_at<std::uint32_t>(bytes, 4), number_at<std::uint32_t>(bytes, 8)};
+}
+
+std::string encode_mark(const Mark& mark) {
+  std::string out(kMarkMagic);
+  append_number(out, kVersion);
+  append_number(out, std::uint32_t{0});  // reserved
+  out += view(mark.recorder);
+  append_number(out, mark.seq);
+  append_number(out, std::uint32_t{0});  // reserved
+  append_number(out, crc32c(0, out));
+  return out;
+}
+
+std::optional<Mark> parse_mark(std::string_view bytes) {
+  if (bytes.size() < kMarkBytes || !bytes.starts_with(kMarkMagic)) return std::nullopt;
+  if (crc32c(0, bytes.substr(0, 44)) != number_at<std::uint32_t>(bytes, 44)) return std::nullopt;
+  return Mark{id_at(bytes, 16), number_at<std::uint64_t>(bytes, 32)};
+}
+
+std::string segment_name(std::uint64_t first_seq) {
+  return fmt::format("{:020}{}", first_seq, kSegmentSuffix);
+}
+
+std::optional<std::uint64_t> parse_segment_name(std::string_view name) {
+  if (name.size() != kSegmentDigits + kSegmentSuffix.size() || !name.ends_with(kSegmentSuffix)) return std::nullopt;
+  std::uint64_t seq = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + kSegmentDigits, seq);
+  if (error != std::errc{} || end != name.data() + kSegmentDigits || seq == 0) return std::nullopt;
+  return seq;
+}
+
+}  // namespace run_recorder::spool_format
