@@ -137,7 +137,7 @@ int Service::run(Signals& signals) {
 
 void Service::start() {
   spool_ = open_spool(config_);
-  database_lock_ = claim_database(config_);
+  if (auto lock = claim_database(config_)) database_lock_.emplace(std::move(*lock));
   recorder_ = make_recorder(config_, *spool_, true);
 
   ServerOptions server;
