@@ -1,0 +1,435 @@
+// Looking at rows, history, chains, passes and dead letters.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include "conformance_fixture.h"
+
+namespace run_recorder::testing {
+
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
+
+using StoreLooking = StoreConformance;
+INSTANTIATE_TEST_SUITE_P(Databases, StoreLooking, both_databases(), name_of);
+
+using StoreDeadLetters = StoreConformance;
+INSTANTIATE_TEST_SUITE_P(Databases, StoreDeadLetters, both_databases(), name_of);
+
+run_recorder::Run attempt(std::string run_id, std::int32_t number, std::optional<std::string> parent) {
+  auto run = running(std::move(run_id));
+  run.attempt = number;
+  run.parent_attempt_run_id = std::move(parent);
+  return run;
+}
+
+DeadLetter letter(std::string run_id) {
+  DeadLetter letter;
+  letter.recorder = "recorder-1";
+  letter.run_id = std::move(run_id);
+  letter.type = "run_started";
+  letter.record = "record";
+  letter.line = "{}";
+  letter.reason = "refused";
+  return letter;
+}
+
+}  // namespace
+
+TEST_P(StoreLooking, AnEmptyDatabaseHasNothing) {
+  EXPECT_FALSE(store().find_run("r").value());
+  EXPECT_THAT(store().list_runs({}).value().runs, IsEmpty());
+  EXPECT_EQ(store().list_runs({}).value().next, "");
+  EXPECT_THAT(store().list_events("r", 10, "").value().events, IsEmpty());
+  EXPECT_THAT(store().chain("r").value(), IsEmpty());
+  EXPECT_THAT(store().list_reconciliations(10, "").value().passes, IsEmpty());
+  EXPECT_THAT(store().list_dead_letters(10, "").value().dead_letters, IsEmpty());
+  EXPECT_THAT(store().count_by_status().value(), IsEmpty());
+}
+
+TEST_P(StoreLooking, ListIsNewestFirstThenByRunId) {
+  for (const char* id : {"b", "a", "c", "d"}) store_run(running(id));
+  database().set_time("runs", "inserted_at", at("2026-01-02T00:00:00Z"), "run_id IN ('a', 'b')");
+  database().set_time("runs", "inserted_at", at("2026-01-03T00:00:00Z"), "run_id = 'c'");
+  database().set_time("runs", "inserted_at", at("2026-01-01T00:00:00Z"), "run_id = 'd'");
+  EXPECT_THAT(ids_of(store().list_runs({}).value().runs), ElementsAre("c", "b", "a", "d"));
+}
+
+TEST_P(StoreLooking, ListLeavesOutInputAndResultButNotTheError) {
+  auto run = running("r");
+  run.input = "{}";
+  run.result = "{}";
+  run.error = R"({"errors":[]})";
+  store_run(run);
+  const auto listed = store().list_runs({}).value().runs.front();
+  EXPECT_FALSE(listed.input || listed.result);
+  EXPECT_TRUE(listed.error);
+  EXPECT_EQ(listed.last_seq, 1);
+  EXPECT_EQ(listed.recorder, "recorder-1");
+}
+
+TEST_P(StoreLooking, ListFiltersAloneAndTogether) {
+  const auto put = [this](const char* id, Status status, const char* council, std::optional<std::int64_t> job) {
+    auto run = running(id);
+    run.status = status;
+    run.council = council;
+    run.oban_job_id = job;
+    store_run(run);
+  };
+  put("a", Status::kRunning, "one", 1);
+  put("b", Status::kCompleted, "one", 1);
+  put("c", Status::kFailed, "two", 2);
+  put("d", Status::kRunning, "two", std::nullopt);
+  const auto listed = [this](const RunFilter& filter) { return ids_of(store().list_runs(filter).value().runs); };
+
+  RunFilter by_status;
+  by_status.statuses = {Status::kRunning};
+  EXPECT_THAT(listed(by_status), UnorderedElementsAre("a", "d"));
+  by_status.statuses = {Status::kFailed, Status::kCompleted};
+  EXPECT_THAT(listed(by_status), UnorderedElementsAre("b", "c"));
+  RunFilter by_council;
+  by_council.council = "two";
+  EXPECT_THAT(listed(by_council), UnorderedElementsAre("c", "d"));
+  RunFilter by_job;
+  by_job.oban_job_id = 1;
+  EXPECT_THAT(listed(by_job), UnorderedElementsAre("a", "b"));
+  by_job.statuses = {Status::kRunning};
+  EXPECT_THAT(listed(by_job), ElementsAre("a"));
+  RunFilter nothing;
+  nothing.council = "it's \"none\" %_";
+  EXPECT_THAT(listed(nothing), IsEmpty());
+
+  database().set_time("runs", "inserted_at", at("2026-01-02T03:04:05.000001Z"), "run_id IN ('a', 'd')");
+  database().set_time("runs", "inserted_at", at("2026-01-02T03:04:05Z"), "run_id = 'b'");
+  database().set_time("runs", "inserted_at", at("2020-01-01T00:00:00Z"), "run_id = 'c'");
+  RunFilter since;
+  since.since = at("2026-01-02T03:04:05.000001Z");
+  EXPECT_THAT(listed(since), ElementsAre("d", "a"));
+  since.since = at("2026-01-02T03:04:05Z");
+  since.council = "one";
+  EXPECT_THAT(listed(since), ElementsAre("a", "b"));
+}
+
+TEST_P(StoreLooking, PagesHoldStillWhileRowsAreInserted) {
+  std::vector<std::string> expected;
+  for (int i = 0; i < 25; ++i) {
+    const std::string id = fmt::format("r{:02}", i);
+    store_run(running(id));
+    // Several rows of one moment, so that a page ends among them.
+    const Timestamp moment = at("2026-01-02T00:00:00Z") + std::chrono::seconds(i / 4);
+    database().set_time("runs", "inserted_at", moment, fmt::format("run_id = '{}'", id));
+    expected.insert(expected.begin(), id);
+  }
+  RunFilter filter;
+  filter.limit = 7;
+  std::vector<std::string> seen;
+  for (int page_number = 0; page_number < 10; ++page_number) {
+    const RunPage page = store().list_runs(filter).value();
+    EXPECT_LE(page.runs.size(), 7U);
+    for (const auto& run : page.runs) seen.push_back(run.run_id);
+    if (page.next.empty()) break;
+    filter.cursor = page.next;
+    store_run(running(fmt::format("new{}", page_number)));
+  }
+  EXPECT_EQ(seen, expected);
+}
+
+TEST_P(StoreLooking, APageThatEndsWithTheLastRowHasNoNext) {
+  for (const char* id : {"a", "b", "c", "d"}) store_run(running(id));
+  RunFilter filter;
+  filter.limit = 4;
+  EXPECT_EQ(store().list_runs(filter).value().next, "");
+  filter.limit = 3;
+  filter.cursor = store().list_runs(filter).value().next;
+  const RunPage last = store().list_runs(filter).value();
+  EXPECT_THAT(last.runs, SizeIs(1));
+  EXPECT_EQ(last.next, "");
+}
+
+TEST_P(StoreLooking, ACursorCarriesAnyRunId) {
+  for (const char* id : {"a|b", "日本", "it's", "2026-01-02T00:00:00Z|x"}) store_run(running(id));
+  database().set_time("runs", "inserted_at", at("2026-01-02T00:00:00Z"), "1 = 1");
+  RunFilter filter;
+  filter.limit = 1;
+  std::vector<std::string> seen;
+  do {
+    const RunPage page = store().list_runs(filter).value();
+    for (const auto& run : page.runs) seen.push_back(run.run_id);
+    filter.cursor = page.next;
+  } while (!filter.cursor.empty() && seen.size() < 10);
+  EXPECT_THAT(seen, UnorderedElementsAre("a|b", "日本", "it's", "2026-01-02T00:00:00Z|x"));
+}
+
+TEST_P(StoreLooking, WhatIsNoCursorIsInvalid) {
+  for (const char* cursor : {"x", "!!!", "'; DROP TABLE runs", "YWJj"}) {
+    RunFilter filter;
+    filter.cursor = cursor;
+    const auto runs = store().list_runs(filter);
+    ASSERT_FALSE(runs) << cursor;
+    EXPECT_EQ(runs.error().kind, ErrorKind::kInvalid);
+    EXPECT_EQ(store().list_events("r", 10, cursor).error().kind, ErrorKind::kInvalid) << cursor;
+    EXPECT_EQ(store().list_reconciliations(10, cursor).error().kind, ErrorKind::kInvalid) << cursor;
+    EXPECT_EQ(store().list_dead_letters(10, cursor).error().kind, ErrorKind::kInvalid) << cursor;
+  }
+}
+
+TEST_P(StoreLooking, ALargePageEndsByItsBytes) {
+  const std::string large = fmt::format("{{\"text\":\"{}\"}}", std::string(1 << 20, 'x'));
+  std::vector<HistoryEntry> entries;
+  for (int i = 0; i < 12; ++i) {
+    auto run = running(fmt::format("r{:02}", i));
+    run.error = large;
+    store_run(run);
+    entries.push_back(entry("large", i + 1));
+    entries.back().payload = large;
+  }
+  commit(batch({}, entries));
+  RunFilter filter;
+  std::size_t runs = 0;
+  int pages = 0;
+  do {
+    const RunPage page = store().list_runs(filter).value();
+    EXPECT_LE(page.runs.size(), 6U);
+    ASSERT_FALSE(page.runs.empty());
+    runs += page.runs.size();
+    filter.cursor = page.next;
+  } while (!filter.cursor.empty() && ++pages < 20);
+  EXPECT_EQ(runs, 12U);
+
+  std::string cursor;
+  std::size_t events = 0;
+  pages = 0;
+  do {
+    const EventPage page = store().list_events("large", 100, cursor).value();
+    EXPECT_LE(page.events.size(), 6U);
+    ASSERT_FALSE(page.events.empty());
+    events += page.events.size();
+    cursor = page.next;
+  } while (!cursor.empty() && ++pages < 20);
+  EXPECT_EQ(events, 12U);
+}
+
+TEST_P(StoreLooking, EventsAreListedBySeqInPages) {
+  std::vector<HistoryEntry> entries;
+  for (int seq = 1; seq <= 10; ++seq) entries.push_back(entry("r", seq));
+  entries.push_back(entry("other", 1));
+  commit(batch({}, entries));
+  std::vector<std::int64_t> seqs;
+  std::string cursor;
+  do {
+    const EventPage page = store().list_events("r", 4, cursor).value();
+    EXPECT_LE(page.events.size(), 4U);
+    for (const StoredEvent& event : page.events) seqs.push_back(event.entry.seq);
+    cursor = page.next;
+  } while (!cursor.empty());
+  EXPECT_THAT(seqs, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+}
+
+TEST_P(StoreLooking, ListEventsGoesOnAfterASeq) {
+  commit(batch({}, {entry("r", 1), entry("r", 2), entry("r", 3)}));
+  const auto later = store().list_events("r", 10, "2").value();
+  ASSERT_THAT(later.events, SizeIs(1));
+  EXPECT_EQ(later.events.front().entry.seq, 3);
+  EXPECT_THAT(store().list_events("r", 10, "3").value().events, IsEmpty());
+}
+
+// ---- chains
+
+TEST_P(StoreLooking, AChainWhereEachAttemptNamesThePreviousOne) {
+  store_run(attempt("third", 3, "second"));
+  store_run(attempt("first", 1, std::nullopt));
+  store_run(attempt("second", 2, "first"));
+  store_run(attempt("stranger", 1, std::nullopt));
+  for (const char* id : {"first", "second", "third"}) {
+    EXPECT_THAT(ids_of(store().chain(id).value()), ElementsAre("first", "second", "third")) << id;
+  }
+  EXPECT_THAT(ids_of(store().chain("stranger").value()), ElementsAre("stranger"));
+}
+
+TEST_P(StoreLooking, AChainWhereEachAttemptNamesTheOriginal) {
+  store_run(attempt("c", 3, "a"));
+  store_run(attempt("a", 1, std::nullopt));
+  store_run(attempt("b", 2, "a"));
+  for (const char* id : {"a", "b", "c"}) {
+    EXPECT_THAT(ids_of(store().chain(id).value()), ElementsAre("a", "b", "c")) << id;
+  }
+}
+
+TEST_P(StoreLooking, AttemptsOfARootThatWasNeverRecordedBelongTogether) {
+  store_run(attempt("c", 3, "lost"));
+  store_run(attempt("b", 2, "lost"));
+  EXPECT_THAT(ids_of(store().chain("c").value()), ElementsAre("b", "c"));
+  EXPECT_THAT(store().chain("lost").value(), IsEmpty());
+}
+
+TEST_P(StoreLooking, AChainThatLoopsEnds) {
+  store_run(attempt("a", 1, "b"));
+  store_run(attempt("b", 2, "a"));
+  store_run(attempt("self", 1, "self"));
+  store_run(attempt("tail", 3, "b"));
+  EXPECT_THAT(ids_of(store().chain("b").value()), ElementsAre("a", "b", "tail"));
+  EXPECT_THAT(ids_of(store().chain("self").value()), ElementsAre("self"));
+}
+
+TEST_P(StoreLooking, OneAttemptNumberTwiceIsInOrderOfTheStart) {
+  store_run(attempt("a", 1, std::nullopt));
+  auto late = attempt("b", 2, "a");
+  late.started_at = at("2026-01-02T05:00:00Z");
+  store_run(late);
+  auto early = attempt("c", 2, "a");
+  early.started_at = at("2026-01-02T04:00:00Z");
+  store_run(early);
+  EXPECT_THAT(ids_of(store().chain("a").value()), ElementsAre("a", "c", "b"));
+}
+
+TEST_P(StoreLooking, AChainIsBounded) {
+  std::vector<RunChange> runs;
+  std::vector<HistoryEntry> entries;
+  for (int i = 0; i < 1'200; ++i) {
+    auto run =
+        attempt(fmt::format("r{:04}", i), i + 1, i == 0 ? std::nullopt : std::optional(fmt::format("r{:04}", i - 1)));
+    run.last_seq = 1;
+    entries.push_back(entry(run.run_id, 1));
+    runs.push_back(insert(run));
+  }
+  commit(batch(runs, entries));
+  const auto rows = store().chain("r0000").value();
+  ASSERT_THAT(rows, SizeIs(1'000));
+  EXPECT_EQ(rows.front().run_id, "r0000");
+  EXPECT_EQ(rows.back().run_id, "r0999");
+}
+
+TEST_P(StoreLooking, AChainsRowsComeWithoutInputAndResult) {
+  auto run = running("r");
+  run.input = "{}";
+  run.result = "{}";
+  store_run(run);
+  const auto rows = store().chain("r").value();
+  EXPECT_FALSE(rows.front().input || rows.front().result);
+}
+
+TEST_P(StoreLooking, RowsAreCountedByStatus) {
+  for (const char* id : {"a", "b", "c"}) store_run(running(id));
+  auto done = running("d");
+  done.status = Status::kCompleted;
+  store_run(done);
+  const auto counts = store().count_by_status().value();
+  EXPECT_EQ(counts.at(Status::kRunning), 3U);
+  EXPECT_EQ(counts.at(Status::kCompleted), 1U);
+  EXPECT_EQ(counts.count(Status::kStuck), 0U);
+}
+
+TEST_P(StoreLooking, AnotherPrefixIsAnotherWorld) {
+  StoreOptions mine = options();
+  mine.table_prefix = "Odd_Prefix_";
+  ASSERT_TRUE(migrate(mine, false));
+  auto other = open_store(mine);
+  ASSERT_TRUE(other);
+  store_run(running("r"));
+  EXPECT_FALSE((*other)->find_run("r").value());
+  BatchWrite write = batch({insert(running("s"))}, {entry("s", 1)});
+  write.from = 0;
+  EXPECT_EQ((*other)->commit(self_, write).value(), Committed::kYes);
+  EXPECT_TRUE((*other)->find_run("s").value());
+}
+
+// ---- dead letters
+
+TEST_P(StoreDeadLetters, ALetterReadsBackWhole) {
+  DeadLetter written = letter("r");
+  written.event_id = "event-1";
+  written.record = std::string("\0\x01\xff binary \\ ' \"", 16);
+  written.line = "{\"type\":\"run_started\",\"run_id\":\"ü\"}";
+  written.sqlstate = "22001";
+  written.reason = "value too long";
+  written.tries = 3;
+  written.received_at = at("2026-01-02T03:04:05.678901Z");
+  BatchWrite write = batch({}, {});
+  write.dead_letters = {written};
+  write.ledger.dead_letters = 1;
+  commit(write);
+
+  const auto page = store().list_dead_letters(10, "").value();
+  ASSERT_THAT(page.dead_letters, SizeIs(1));
+  const auto found = store().find_dead_letter(page.dead_letters.front().id).value();
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->recorder, self_.id);
+  EXPECT_EQ(found->run_id, "r");
+  EXPECT_EQ(found->type, "run_started");
+  EXPECT_EQ(found->event_id, "event-1");
+  EXPECT_EQ(found->record, written.record);
+  EXPECT_EQ(found->line, written.line);
+  EXPECT_EQ(found->sqlstate, "22001");
+  EXPECT_EQ(found->reason, "value too long");
+  EXPECT_EQ(found->tries, 3);
+  EXPECT_EQ(found->received_at, written.received_at);
+  EXPECT_TRUE(found->inserted_at);
+  EXPECT_EQ(store().standing(self_).value().ledger, write.ledger);
+}
+
+TEST_P(StoreDeadLetters, LettersAreListedOldestFirstInPages) {
+  BatchWrite write = batch({}, {});
+  for (int i = 0; i < 5; ++i) write.dead_letters.push_back(letter(fmt::format("r{}", i)));
+  write.ledger.dead_letters = 5;
+  commit(write);
+  std::vector<std::string> seen;
+  std::string cursor;
+  do {
+    const auto page = store().list_dead_letters(2, cursor).value();
+    EXPECT_LE(page.dead_letters.size(), 2U);
+    for (const DeadLetter& found : page.dead_letters) seen.push_back(found.run_id);
+    cursor = page.next;
+  } while (!cursor.empty());
+  EXPECT_THAT(seen, ElementsAre("r0", "r1", "r2", "r3", "r4"));
+}
+
+TEST_P(StoreDeadLetters, RemovingOneMovesTheLedgerOnce) {
+  BatchWrite write = batch({}, {});
+  write.dead_letters = {letter("a"), letter("b")};
+  write.ledger.dead_letters = 2;
+  commit(write);
+  const std::int64_t id = store().list_dead_letters(1, "").value().dead_letters.front().id;
+  EXPECT_TRUE(store().remove_dead_letter(id).value());
+  EXPECT_FALSE(store().remove_dead_letter(id).value());
+  EXPECT_FALSE(store().remove_dead_letter(987'654).value());
+  EXPECT_FALSE(store().find_dead_letter(id).value());
+  const Ledger ledger = store().standing(self_).value().ledger;
+  EXPECT_EQ(ledger.dead_letters, 1U);
+  EXPECT_EQ(ledger.dead_letters_removed, 1U);
+}
+
+TEST_P(StoreDeadLetters, ARetriedLetterIsTakenOutByItsBatch) {
+  BatchWrite write = batch({}, {});
+  write.dead_letters = {letter("a"), letter("b")};
+  write.ledger.dead_letters = 2;
+  commit(write);
+  const auto letters = store().list_dead_letters(10, "").value().dead_letters;
+  BatchWrite retry = batch({}, {entry("a", 1)});
+  retry.incarnation.clear();
+  retry.retried = {letters[0].id};
+  retry.ledger.dead_letters = 1;
+  commit(retry);
+  EXPECT_FALSE(store().find_dead_letter(letters[0].id).value());
+  EXPECT_TRUE(store().find_dead_letter(letters[1].id).value());
+  EXPECT_EQ(history_size("a"), 1U);
+  EXPECT_EQ(store().standing(self_).value().ledger, retry.ledger);
+}
+
+TEST_P(StoreDeadLetters, RetryOfALetterThatIsGoneIsRacedAndWritesNothing) {
+  BatchWrite write = batch({}, {});
+  write.dead_letters = {letter("a")};
+  write.ledger.dead_letters = 1;
+  commit(write);
+  const std::int64_t id = store().list_dead_letters(1, "").value().dead_letters.front().id;
+  ASSERT_TRUE(store().remove_dead_letter(id).value());
+  BatchWrite retry = batch({}, {entry("a", 1)});
+  retry.incarnation.clear();
+  retry.retried = {id};
+  EXPECT_EQ(try_commit(retry), Committed::kRaced);
+  EXPECT_EQ(history_size("a"), 0U);
+}
+
+}  // namespace run_recorder::testing
