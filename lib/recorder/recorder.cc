@@ -23,6 +23,7 @@ constexpr milliseconds kJobPatience{200};
 constexpr int kCarefulBatches = 16;
 constexpr int kConflictLinesPerMinute = 20;
 constexpr std::size_t kUnreadableAtOnce = 1'000;
+constexpr int kRetriesOfOneLetter = 10;
 constexpr std::size_t kDeadLineBytes = 1 << 16;
 
 // Growing, and spread so that many daemons do not come back in the same moment.
@@ -758,44 +759,49 @@ Error foreign_letter(const DeadLetter& letter) {
 }  // namespace
 
 Result<Recorder::Retried> Recorder::retry_now(std::int64_t id) {
-  const auto found = store_->find_dead_letter(id);
-  if (!found) return found.error();
-  if (!found.value()) return no_such_letter(id);
-  const DeadLetter& letter = *found.value();
-  if (letter.recorder != self_.id) return foreign_letter(letter);
-  auto event = decode_record(letter.record);
-  if (!event) return Retried::kDead;
-  const SpooledEvent spooled{0, std::move(event.value()), letter.record.size()};
-  const std::span<const SpooledEvent> events(&spooled, 1);
-  while (true) {
-    auto decision = decide_on(events, true);
-    if (!decision) return decision.error();
-    add_job_states(decision.value());
-    BatchWrite write;
-    {
-      const std::lock_guard lock(mutex_);
-      write.ledger = ledger_;
-    }
-    --write.ledger.dead_letters;
-    write.ledger.applied += decision.value().applied;
-    write.ledger.duplicate += decision.value().duplicate;
-    write.ledger.conflicts += decision.value().conflicts.size();
-    write.runs = decision.value().runs;
-    write.history = std::move(decision.value().history);
-    write.retried = {id};
-    const auto committed = store_->commit(self_, write);
-    cache_.erase(spooled.event.run_id);
-    if (!committed) {
-      if (committed.error().kind == ErrorKind::kData) return Retried::kDead;
-      lose_connection(committed.error());
-      return committed.error();
-    }
-    if (committed.value() == Committed::kRaced) continue;
-    if (committed.value() == Committed::kMisplaced) return no_such_letter(id);
-    const std::lock_guard lock(mutex_);
-    ledger_ = write.ledger;
-    return decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied;
+  for (int attempt = 0; attempt < kRetriesOfOneLetter; ++attempt) {
+    const auto found = store_->find_dead_letter(id);
+    if (!found) return found.error();
+    if (!found.value()) return no_such_letter(id);
+    if (found.value()->recorder != self_.id) return foreign_letter(*found.value());
+    auto retried = retry_once(*found.value());
+    if (!retried) return retried.error();
+    if (retried.value()) return *retried.value();
   }
+  return Error{ErrorKind::kUnavailable, fmt::format("the run of dead letter {} changes too quickly, try again", id)};
+}
+
+// Empty: the row or the letter was not as expected.
+Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& letter) {
+  auto event = decode_record(letter.record);
+  if (!event) return std::optional(Retried::kDead);
+  const SpooledEvent spooled{0, std::move(event.value()), letter.record.size()};
+  auto decision = decide_on({&spooled, 1}, true);
+  if (!decision) return decision.error();
+  add_job_states(decision.value());
+  BatchWrite write;
+  {
+    const std::lock_guard lock(mutex_);
+    write.ledger = ledger_;
+  }
+  --write.ledger.dead_letters;
+  write.ledger.applied += decision.value().applied;
+  write.ledger.duplicate += decision.value().duplicate;
+  write.ledger.conflicts += decision.value().conflicts.size();
+  write.runs = std::move(decision.value().runs);
+  write.history = std::move(decision.value().history);
+  write.retried = {letter.id};
+  const auto committed = store_->commit(self_, write);
+  cache_.erase(spooled.event.run_id);
+  if (!committed) {
+    if (committed.error().kind == ErrorKind::kData) return std::optional(Retried::kDead);
+    lose_connection(committed.error());
+    return committed.error();
+  }
+  if (committed.value() != Committed::kYes) return std::optional<Retried>();
+  const std::lock_guard lock(mutex_);
+  ledger_ = write.ledger;
+  return std::optional(decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
 }
 
 Result<void> Recorder::remove_now(std::int64_t id) {

@@ -149,6 +149,7 @@ class Recorder {
   bool restand();
   DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error) const;
   Result<Retried> retry_now(std::int64_t id);
+  Result<std::optional<Retried>> retry_once(const DeadLetter& letter);
   Result<void> remove_now(std::int64_t id);
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
