@@ -1,0 +1,193 @@
+#include "cli/control_client.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <sys/stat.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+
+#include "base/file.h"
+#include "cli/json_object.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using Stream = beast::basic_stream<asio::local::stream_protocol>;
+using ErrorCode = boost::system::error_code;
+
+constexpr std::uint64_t kMaxBodyBytes = 1ULL << 30;
+constexpr std::size_t kMaxDepth = 1'000;
+constexpr std::uint64_t kPageItems = 200;
+// The daemon itself gives up on its database much sooner.
+constexpr std::chrono::seconds kPatience{60};
+constexpr std::size_t kMaxPathBytes = 107;  // sockaddr_un
+
+std::string group_of(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return "run-recorder-admin";
+  const group* found = ::getgrgid(status.st_gid);
+  return found != nullptr ? found->gr_name : std::to_string(status.st_gid);
+}
+
+Error connect_error(const std::string& path, const ErrorCode& code) {
+  switch (code.value()) {
+    case ENOENT:
+    case ENOTDIR:
+      return {ErrorKind::kUnavailable,
+              fmt::format("the daemon is away: there is no socket at {} (--control names another)", path)};
+    case ECONNREFUSED:
+      return {ErrorKind::kUnavailable, fmt::format("the daemon is away: nobody listens on {}", path)};
+    case EACCES:
+    case EPERM:
+      return {ErrorKind::kDenied,
+              fmt::format("this user may not look: {} is open to the group {}", path, group_of(path))};
+    default:
+      return {ErrorKind::kUnavailable, fmt::format("connect to {}: {}", path, code.message())};
+  }
+}
+
+ErrorKind kind_of(unsigned status) {
+  switch (status) {
+    case 400:
+    case 422:
+      return ErrorKind::kInvalid;
+    case 401:
+    case 403:
+      return ErrorKind::kDenied;
+    case 404:
+      return ErrorKind::kNotFound;
+    case 409:
+      return ErrorKind::kConflict;
+    case 502:
+    case 503:
+    case 504:
+      return ErrorKind::kUnavailable;
+    default:
+      return ErrorKind::kInternal;
+  }
+}
+
+// Runs one asynchronous step to its end; Beast knows deadlines only for those.
+template <class Start>
+ErrorCode run_step(asio::io_context& io, Stream& stream, std::optional<std::chrono::seconds> patience, Start start) {
+  if (patience) {
+    stream.expires_after(*patience);
+  } else {
+    stream.expires_never();
+  }
+  ErrorCode result;
+  start([&result](ErrorCode code, auto&&...) { result = code; });
+  io.restart();
+  io.run();
+  return result;
+}
+
+Result<ControlAnswer> read_answer(const http::response<http::string_body>& response, const std::string& path) {
+  ControlAnswer answer;
+  answer.body = response.body();
+  while (!answer.body.empty() && answer.body.back() == '\n') answer.body.pop_back();
+  const JsonProblem problem = scan_json(answer.body, kMaxDepth).problem;
+  const bool valid = problem == JsonProblem::kNone || problem == JsonProblem::kNulEscape;
+  const unsigned status = response.result_int();
+  if (status / 100 != 2) {
+    const JsonObject error = valid ? JsonObject(answer.body).object("error") : JsonObject();
+    const std::string message = printable(error.text("message"));
+    return Error{kind_of(status),
+                 message.empty() ? fmt::format("the daemon answered with HTTP status {}", status) : message};
+  }
+  if (!valid) return Error{ErrorKind::kCorrupt, fmt::format("what answers on {} is not run-recorderd", path)};
+  if (const auto header = response.find("X-Run-Recorder-Pending"); header != response.end()) {
+    answer.pending = static_cast<std::uint64_t>(json_integer(header->value()).value_or(0));
+  }
+  return answer;
+}
+
+Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::string_view target, JsonText body,
+                               std::optional<std::chrono::seconds> patience) {
+  if (path.size() > kMaxPathBytes) {
+    return Error{ErrorKind::kInvalid,
+                 fmt::format("the path of the socket is longer than {} bytes: {}", kMaxPathBytes, path)};
+  }
+  asio::io_context io;
+  Stream stream(io);
+  ErrorCode code = run_step(io, stream, kPatience, [&](auto done) {
+    stream.async_connect(asio::local::stream_protocol::endpoint(path), done);
+  });
+  if (code) return connect_error(path, code);
+
+  http::request<http::string_body> request(verb, beast::string_view(target.data(), target.size()), 11);
+  request.set(http::field::host, "localhost");
+  request.set(http::field::user_agent, "run-recorder/" RR_VERSION);
+  request.keep_alive(false);
+  if (verb == http::verb::post) {
+    request.set(http::field::content_type, "application/json");
+    request.body() = std::move(body);
+  }
+  request.prepare_payload();
+  code = run_step(io, stream, kPatience, [&](auto done) { http::async_write(stream, request, done); });
+
+  beast::flat_buffer buffer;
+  http::response_parser<http::string_body> parser;
+  parser.body_limit(kMaxBodyBytes);
+  if (!code)
+    code = run_step(io, stream, patience, [&](auto done) { http::async_read(stream, buffer, parser, done); });
+  if (code == beast::error::timeout) {
+    return Error{ErrorKind::kUnavailable, fmt::format("the daemon has not answered for {} s", kPatience.count())};
+  }
+  if (code) return Error{ErrorKind::kUnavailable, fmt::format("talk to {}: {}", path, code.message())};
+  return read_answer(parser.get(), path);
+}
+
+}  // namespace
+
+Result<ControlAnswer> ControlClient::get(std::string_view target) const {
+  return exchange(path_, http::verb::get, target, {}, kPatience);
+}
+
+Result<ControlAnswer> ControlClient::post(std::string_view target, JsonText body) const {
+  return exchange(path_, http::verb::post, target, std::move(body), std::nullopt);
+}
+
+Result<ControlAnswer> ControlClient::remove(std::string_view target) const {
+  return exchange(path_, http::verb::delete_, target, {}, kPatience);
+}
+
+Target& Target::add(std::string_view key, std::string_view value) {
+  text_ += query_ ? '&' : '?';
+  query_ = true;
+  text_.append(key).append("=").append(percent_encoded(value));
+  return *this;
+}
+
+Result<Listed> list_pages(const ControlClient& client, const Target& target, std::string_view name,
+                          std::uint64_t limit,
+                          const std::function<void(const std::vector<std::string_view>&)>& take) {
+  Listed listed;
+  std::string cursor;
+  while (listed.items < limit) {
+    Target page = target;
+    page.add("limit", std::to_string(std::min(kPageItems, limit - listed.items)));
+    if (!cursor.empty()) page.add("cursor", cursor);
+    const Result<ControlAnswer> answer = client.get(page.str());
+    if (!answer) return answer.error();
+    if (cursor.empty()) listed.pending = answer->pending;
+    const JsonObject object(answer->body);
+    const std::vector<std::string_view> items = object.elements(name);
+    take(items);
+    listed.items += items.size();
+    cursor = object.text("next");
+    if (cursor.empty()) return listed;
+  }
+  listed.more = true;
+  return listed;
+}
+
+}  // namespace run_recorder

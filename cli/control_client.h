@@ -1,0 +1,61 @@
+// The daemon's control socket as the tool uses it: one HTTP request, one JSON answer. Blocking; one thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json_text.h"
+#include "base/result.h"
+
+namespace run_recorder {
+
+struct ControlAnswer {
+  JsonText body;              // valid JSON
+  std::uint64_t pending = 0;  // events acknowledged but not applied when it was made
+};
+
+class ControlClient {
+ public:
+  explicit ControlClient(std::string path) : path_(std::move(path)) {}
+
+  // target begins with a slash. An answer that is no success is an error with the daemon's own words: kUnavailable
+  // (the daemon or its database is away), kNotFound, kConflict, kInvalid, kDenied.
+  Result<ControlAnswer> get(std::string_view target) const;
+  // Waits for as long as the daemon takes.
+  Result<ControlAnswer> post(std::string_view target, JsonText body) const;
+  Result<ControlAnswer> remove(std::string_view target) const;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// A target with its query, put together: Target("/v1/runs").add("status", "running").str().
+class Target {
+ public:
+  explicit Target(std::string path) : text_(std::move(path)) {}
+  Target& add(std::string_view key, std::string_view value);
+  const std::string& str() const { return text_; }
+
+ private:
+  std::string text_;
+  bool query_ = false;
+};
+
+// What became of a list that was fetched page by page.
+struct Listed {
+  std::uint64_t items = 0;
+  bool more = false;          // limit was reached, and there is more
+  std::uint64_t pending = 0;  // as of the first page
+};
+// Fetches {"<name>":[…],"next":…} pages and gives each page's items to `take`, until `limit` items or the end.
+Result<Listed> list_pages(const ControlClient& client, const Target& target, std::string_view name,
+                          std::uint64_t limit, const std::function<void(const std::vector<std::string_view>&)>& take);
+
+}  // namespace run_recorder

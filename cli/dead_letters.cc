@@ -1,0 +1,111 @@
+#include "cli/dead_letters.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+std::string path_of(const std::string& id, std::string_view what = "") {
+  return "/v1/dead-letters/" + percent_encoded(id) + std::string(what);
+}
+
+// Each by itself, so that one that is gone does not hold up the others; the worst exit status counts.
+template <class Do>
+int for_each_id(const std::vector<std::string>& ids, Do one) {
+  int status = kExitDone;
+  for (const std::string& id : ids) {
+    const int each = one(id);
+    if (each == kExitNotThere) return each;
+    status = std::max(status, each);
+  }
+  return status;
+}
+
+}  // namespace
+
+int list_dead_letters(const Looking& looking, std::uint64_t limit) {
+  Table table({{.title = "ID", .right = true},
+               {.title = "RUN"},
+               {.title = "TYPE", .shrinks_to = 14},
+               {.title = "RECEIVED"},
+               {.title = "SQLSTATE", .optional = true},
+               {.title = "TRIES", .right = true, .optional = true},
+               {.title = "REASON", .shrinks_to = 24}},
+              terminal_of(1));
+  const Timestamp now = now_utc();
+  const auto add = [&](const JsonObject& letter) {
+    const auto received = letter.time("received_at");
+    table.add({{letter.text("id")},
+               {letter.text("run_id")},
+               {letter.text("type")},
+               {received ? age_in_words(*received, now) : ""},
+               {letter.text("sqlstate")},
+               {letter.text("tries")},
+               {letter.text("reason"), Colour::kRed}});
+  };
+  const Result<Listed> listed =
+      list_pages(looking.client, Target("/v1/dead-letters"), "dead_letters", limit, [&](const auto& items) {
+        if (looking.json) {
+          print_json_lines(items);
+          return;
+        }
+        for (const std::string_view item : items) add(JsonObject(item));
+        if (!table.empty()) print(table.render());
+      });
+  if (!listed) return fail(listed.error());
+  hint_pending(listed->pending);
+  if (!looking.json && listed->items == 0) complain("no dead letters");
+  if (!looking.json && listed->more) complain("there are more; --limit and --all show them");
+  return kExitDone;
+}
+
+int show_dead_letter(const Looking& looking, const std::string& id) {
+  const Result<ControlAnswer> answer = looking.client.get(path_of(id));
+  if (!answer) return fail(answer.error());
+  if (looking.json) {
+    print_json_lines({answer->body});
+    return kExitDone;
+  }
+  Facts facts(terminal_of(1));
+  const JsonObject letter(answer->body);
+  for (const JsonMember& member : letter.members()) {
+    if (member.type != JsonType::kNull) facts.add(member.key, json_plain_text(member.value));
+  }
+  print(facts.render());
+  return kExitDone;
+}
+
+int retry_dead_letters(const Looking& looking, const std::vector<std::string>& ids) {
+  return for_each_id(ids, [&](const std::string& id) {
+    const Result<ControlAnswer> answer = looking.client.post(path_of(id, "/retry"), "{}");
+    if (!answer) return fail(answer.error());
+    const std::string outcome = JsonObject(answer->body).text("outcome");
+    if (looking.json) {
+      print_json_lines({answer->body});
+    } else if (outcome == "dead") {
+      print(fmt::format("{}: refused again, it stays (run-recorder dead-letters show {})\n", id, id));
+    } else {
+      print(fmt::format("{}: {}\n", id, outcome == "duplicate" ? "was recorded already, removed" : outcome));
+    }
+    return outcome == "dead" ? kExitOther : kExitDone;
+  });
+}
+
+int delete_dead_letters(const Looking& looking, const std::vector<std::string>& ids) {
+  return for_each_id(ids, [&](const std::string& id) {
+    const Result<ControlAnswer> answer = looking.client.remove(path_of(id));
+    if (!answer) return fail(answer.error());
+    if (looking.json) {
+      print_json_lines({answer->body});
+    } else {
+      print(fmt::format("{}: removed\n", id));
+    }
+    return kExitDone;
+  });
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,334 @@
+#include "cli/emit.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "cli/event_client.h"
+#include "cli/event_line.h"
+#include "cli/line_reader.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+using Clock = EventClient::Clock;
+
+// The daemon shares as much among all long lines.
+constexpr std::size_t kMaxLineBytes = 16 * 1024 * 1024;
+// What may be on its way at once.
+constexpr std::size_t kWindowLines = 4'096;
+constexpr std::size_t kWindowBytes = 4 * 1024 * 1024;
+constexpr std::size_t kMaxDepth = 1'000;
+constexpr std::chrono::milliseconds kLeastPatience{10'000};
+constexpr std::chrono::milliseconds kProgressAfter{1'000};
+constexpr std::chrono::milliseconds kProgressEvery{500};
+
+[[noreturn]] void usage(const std::string& message) {
+  throw StartError(kExitUsage, message);
+}
+
+void require_json(const char* flag, const std::optional<std::string>& value) {
+  if (!value) return;
+  const JsonScan scan = scan_json(*value, kMaxDepth);
+  if (scan.problem == JsonProblem::kMalformed) usage(fmt::format("{} is not JSON: {}", flag, scan.message));
+}
+
+void require_utf8(const char* flag, const std::optional<std::string>& value) {
+  if (value && !valid_utf8(*value)) usage(fmt::format("{} is not valid UTF-8", flag));
+}
+
+void check_one_event(const EmitOptions& options) {
+  if (!options.type || !options.run_id) {
+    usage("one event needs --type and --run-id; without any field the events are read from standard input");
+  }
+  require_utf8("--type", options.type);
+  require_utf8("--run-id", options.run_id);
+  require_utf8("--id", options.id);
+  require_utf8("--at", options.at);
+  require_utf8("--council", options.council);
+  require_utf8("--parent-attempt-run-id", options.parent_attempt_run_id);
+  require_json("--input", options.input);
+  require_json("--result", options.result);
+  require_json("--errors", options.errors);
+  require_json("--payload", options.payload);
+}
+
+std::string line_of(const EmitOptions& options) {
+  EventLine line;
+  const auto text = [&](const char* key, const std::optional<std::string>& value) {
+    if (value) line.text(key, *value);
+  };
+  const auto json = [&](const char* key, const std::optional<std::string>& value) {
+    if (value) line.json(key, *value);
+  };
+  const auto number = [&](const char* key, const std::optional<std::int64_t>& value) {
+    if (value) line.number(key, *value);
+  };
+  text("type", options.type);
+  text("run_id", options.run_id);
+  text("id", options.id);
+  text("at", options.at);
+  text("council", options.council);
+  number("attempt", options.attempt);
+  text("parent_attempt_run_id", options.parent_attempt_run_id);
+  number("oban_job_id", options.oban_job_id);
+  json("input", options.input);
+  json("result", options.result);
+  json("errors", options.errors);
+  json("payload", options.payload);
+  number("worker_pid", options.worker_pid);
+  return line.str();
+}
+
+// The shell or the worker that called us; nothing where it is init, or in another PID namespace.
+std::optional<std::int64_t> caller_pid() {
+  const pid_t parent = ::getppid();
+  return parent > 1 ? std::optional<std::int64_t>(parent) : std::nullopt;
+}
+
+// Where the events come from.
+class EventSource {
+ public:
+  virtual ~EventSource() = default;
+  struct Item {
+    std::uint64_t number = 0;
+    std::string text;
+    bool too_long = false;
+  };
+  virtual std::optional<Item> next() = 0;
+  virtual int fd() const = 0;  // to poll for more; -1: nothing more will come
+  virtual Result<void> read() = 0;
+  virtual bool ended() const = 0;
+};
+
+class OneEvent : public EventSource {
+ public:
+  explicit OneEvent(std::string line) : line_(std::move(line)) {}
+  std::optional<Item> next() override {
+    if (!line_) return std::nullopt;
+    Item item{1, std::move(*line_), false};
+    line_.reset();
+    return item;
+  }
+  int fd() const override { return -1; }
+  Result<void> read() override { return {}; }
+  bool ended() const override { return !line_; }
+
+ private:
+  std::optional<std::string> line_;
+};
+
+class StandardInput : public EventSource {
+ public:
+  std::optional<Item> next() override {
+    std::optional<LineReader::Line> line = reader_.next();
+    if (!line) return std::nullopt;
+    return Item{line->number, std::move(line->text), line->too_long};
+  }
+  int fd() const override { return reader_.wants_input() ? STDIN_FILENO : -1; }
+  Result<void> read() override { return reader_.read(); }
+  bool ended() const override { return reader_.ended(); }
+  std::uint64_t bytes_read() const { return reader_.bytes_read(); }
+
+ private:
+  LineReader reader_{STDIN_FILENO, kMaxLineBytes};
+};
+
+bool is_blank(std::string_view line) {
+  return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+class Emission {
+ public:
+  Emission(const EmitOptions& options, const std::string& socket_path, EventSource& source)
+      : options_(options),
+        source_(source),
+        client_({.path = socket_path, .retry_refused = options.wait.count() > 0}),
+        started_(Clock::now()),
+        progress_(started_) {
+    if (options.worker_pid) {
+      completion_.worker_pid = options.worker_pid;
+    } else if (!options.no_worker_pid) {
+      completion_.worker_pid = caller_pid();
+    }
+  }
+  // Where it is not one event, refusals name their lines.
+  void name_lines() { names_lines_ = true; }
+  void show_progress(std::function<std::string()> how_far) { how_far_ = std::move(how_far); }
+
+  int run() {
+    while (true) {
+      take_lines();
+      settle(client_.work(Clock::now()));
+      if (source_.ended() && client_.waiting_lines() == 0) break;
+      if (hopeless()) return give_up();
+      draw_progress(false);
+      wait_for_something();
+    }
+    draw_progress(true);
+    if (refused_ > 0 && names_lines_) {
+      complain(
+          fmt::format("{} acknowledged, {} refused", count_of(acknowledged_, "event"), with_separators(refused_)));
+    }
+    return refused_ > 0 || read_failed_ ? kExitOther : kExitDone;
+  }
+
+ private:
+  bool has_room() const { return client_.waiting_lines() < kWindowLines && client_.waiting_bytes() < kWindowBytes; }
+
+  void take_lines() {
+    const bool was_idle = client_.waiting_lines() == 0;
+    while (has_room()) {
+      std::optional<EventSource::Item> item = source_.next();
+      if (!item) break;
+      if (item->too_long) {
+        refuse(item->number, {"too_large", fmt::format("the line has more than {} bytes", kMaxLineBytes)});
+      } else if (!is_blank(item->text)) {
+        client_.add(item->number, completed_line(item->text, completion_, ids_));
+      }
+    }
+    // Patience is counted only while something waits.
+    if (was_idle) progress_ = Clock::now();
+  }
+
+  void refuse(std::uint64_t number, const EventRefusal& refusal) {
+    ++refused_;
+    clear_progress();
+    complain(names_lines_ ? fmt::format("line {}: {}", number, printable(to_string(refusal)))
+                          : "refused: " + printable(to_string(refusal)));
+  }
+
+  void settle(const std::vector<EventClient::Settled>& settled) {
+    for (const EventClient::Settled& one : settled) {
+      if (one.refusal) {
+        refuse(one.tag, *one.refusal);
+      } else {
+        ++acknowledged_;
+      }
+    }
+    if (!settled.empty()) progress_ = Clock::now();
+    if (client_.connected()) was_connected_ = true;
+  }
+
+  // A daemon that is not there at the beginning is an answer; one that goes away in the middle may be restarting.
+  bool hopeless() const {
+    if (client_.forbidden()) return true;
+    if (client_.waiting_lines() == 0) return false;
+    if (client_.away() && !was_connected_) return true;
+    return Clock::now() >= gives_up_at();
+  }
+  Clock::time_point gives_up_at() const {
+    const bool listening = client_.connected() && client_.problem().empty();
+    return progress_ + (listening ? std::max(options_.wait, kLeastPatience) : options_.wait);
+  }
+
+  int give_up() {
+    clear_progress();
+    const std::vector<EventClient::Waiting> waiting = client_.waiting();
+    std::uint64_t unanswered = 0;
+    for (const EventClient::Waiting& one : waiting) {
+      if (one.refusal && client_.connected()) {
+        refuse(one.tag, *one.refusal);
+      } else {
+        ++unanswered;
+      }
+    }
+    if (unanswered > 0) {
+      complain(client_.problem().empty()
+                   ? fmt::format("the daemon has not answered for {}",
+                                 duration_in_words(
+                                     std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - progress_)))
+                   : printable(client_.problem()));
+    }
+    if (names_lines_ && !waiting.empty()) {
+      complain(fmt::format("{} acknowledged, {} refused; stopped: line {} and what follows it was not acknowledged",
+                           count_of(acknowledged_, "event"), with_separators(refused_), waiting.front().tag));
+    }
+    return client_.forbidden() || unanswered == 0 ? kExitOther : kExitNotThere;
+  }
+
+  void wait_for_something() {
+    pollfd polled[2] = {{client_.fd(), client_.interest(), 0}, {has_room() ? source_.fd() : -1, POLLIN, 0}};
+    if (::poll(polled, 2, timeout_ms()) <= 0 || polled[1].revents == 0) return;
+    const Result<void> read = source_.read();
+    if (read) return;
+    // What was taken from it is still settled.
+    read_failed_ = true;
+    clear_progress();
+    complain(read.error().message);
+  }
+
+  int timeout_ms() const {
+    const Clock::time_point now = Clock::now();
+    std::optional<Clock::time_point> at = client_.wake_at();
+    const auto sooner = [&](Clock::time_point other) { at = at ? std::min(*at, other) : other; };
+    if (client_.waiting_lines() > 0) sooner(gives_up_at());
+    if (how_far_) sooner(std::max(drawn_ + kProgressEvery, started_ + kProgressAfter));
+    if (!at) return -1;
+    if (*at <= now) return 0;
+    return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(*at - now).count());
+  }
+
+  void draw_progress(bool last) {
+    const Clock::time_point now = Clock::now();
+    if (!how_far_ || now - started_ < kProgressAfter || (!last && now - drawn_ < kProgressEvery)) return;
+    drawn_ = now;
+    const std::string line = fmt::format("\r\033[K{}{} acknowledged, {} refused", how_far_(),
+                                         count_of(acknowledged_, "event"), with_separators(refused_));
+    (void)write_all(STDERR_FILENO, last ? line + "\n" : line);
+    progress_shown_ = !last;
+  }
+  void clear_progress() {
+    if (std::exchange(progress_shown_, false)) (void)write_all(STDERR_FILENO, "\r\033[K");
+  }
+
+  const EmitOptions& options_;
+  EventSource& source_;
+  EventClient client_;
+  EventIds ids_;
+  Completion completion_;
+  Clock::time_point started_;
+  Clock::time_point progress_;  // when something was settled last
+  Clock::time_point drawn_{};
+  std::function<std::string()> how_far_;
+  std::uint64_t acknowledged_ = 0;
+  std::uint64_t refused_ = 0;
+  bool was_connected_ = false;
+  bool names_lines_ = false;
+  bool progress_shown_ = false;
+  bool read_failed_ = false;
+};
+
+// "42% of it read, " where standard input is a file, so that its size is known.
+std::string part_read(const StandardInput& input) {
+  struct stat status {};
+  if (::fstat(STDIN_FILENO, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) return {};
+  return fmt::format("{}% read, ", std::min<std::uint64_t>(
+                                       100, input.bytes_read() * 100 / static_cast<std::uint64_t>(status.st_size)));
+}
+
+}  // namespace
+
+int run_emit(const EmitOptions& options, const std::string& socket_path) {
+  if (options.one_event()) {
+    check_one_event(options);
+    OneEvent source(line_of(options));
+    return Emission(options, socket_path, source).run();
+  }
+  if (::isatty(STDIN_FILENO) == 1) {
+    usage("no event: give --type and --run-id, or one event a line on standard input (run-recorder emit --help)");
+  }
+  StandardInput source;
+  Emission emission(options, socket_path, source);
+  emission.name_lines();
+  if (terminal_of(STDERR_FILENO).is_terminal) emission.show_progress([&] { return part_read(source); });
+  return emission.run();
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,32 @@
+// `run-recorder emit`: one event from flags, or events line by line from standard input, until the daemon has
+// acknowledged them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace run_recorder {
+
+struct EmitOptions {
+  // One event. JSON fields are checked to be JSON, the rest is for the daemon to judge.
+  std::optional<std::string> type, run_id, id, at, council, parent_attempt_run_id;
+  std::optional<std::string> input, result, errors, payload;  // JSON
+  std::optional<std::int64_t> attempt, oban_job_id;
+  // Both ways.
+  std::optional<std::int64_t> worker_pid;
+  bool no_worker_pid = false;
+  std::chrono::milliseconds wait{10'000};  // how long to go on without getting on
+
+  // Any field of one event was given: it is not about standard input then.
+  bool one_event() const {
+    return type || run_id || id || at || council || parent_attempt_run_id || input || result || errors || payload ||
+           attempt || oban_job_id;
+  }
+};
+
+// Returns the exit status; throws StartError for a usage mistake.
+int run_emit(const EmitOptions& options, const std::string& socket_path);
+
+}  // namespace run_recorder

@@ -1,0 +1,77 @@
+#include "cli/event_line.h"
+
+#include <algorithm>
+
+#include "base/uuid.h"
+
+namespace run_recorder {
+namespace {
+
+// Deeper lines are left to the daemon, which refuses them at its own limit.
+constexpr std::size_t kMaxDepth = 1'000;
+
+const JsonMember* find(const std::vector<JsonMember>& members, std::string_view key) {
+  const auto at = std::find_if(members.begin(), members.end(), [&](const JsonMember& m) { return m.key == key; });
+  return at == members.end() ? nullptr : &*at;
+}
+
+bool queues_run(const std::vector<JsonMember>& members) {
+  const JsonMember* type = find(members, "type");
+  return type != nullptr && type->type == JsonType::kString && json_string_value(type->value) == kRunQueued;
+}
+
+}  // namespace
+
+void EventLine::begin(std::string_view key) {
+  if (!members_.empty()) members_ += ',';
+  append_json_string(members_, key);
+  members_ += ':';
+}
+
+EventLine& EventLine::text(std::string_view key, std::string_view value) {
+  begin(key);
+  append_json_string(members_, value);
+  return *this;
+}
+
+EventLine& EventLine::number(std::string_view key, std::int64_t value) {
+  begin(key);
+  members_ += std::to_string(value);
+  return *this;
+}
+
+EventLine& EventLine::json(std::string_view key, std::string_view value) {
+  begin(key);
+  // Valid JSON has newlines only between its tokens.
+  for (const char c : value) members_ += c == '\n' || c == '\r' ? ' ' : c;
+  return *this;
+}
+
+EventIds::EventIds() : prefix_(random_hex(20)) {}
+
+std::string EventIds::next() {
+  return prefix_ + "-" + std::to_string(++number_);
+}
+
+std::string completed_line(std::string_view line, const Completion& completion, EventIds& ids) {
+  const JsonScan scan = scan_json(line, kMaxDepth);
+  if (scan.problem != JsonProblem::kNone || scan.type != JsonType::kObject) return std::string(line);
+  EventLine added;
+  bool any = false;
+  if (find(scan.members, "id") == nullptr) {
+    added.text("id", ids.next());
+    any = true;
+  }
+  if (completion.worker_pid && find(scan.members, "worker_pid") == nullptr && !queues_run(scan.members)) {
+    added.number("worker_pid", *completion.worker_pid);
+    any = true;
+  }
+  if (!any) return std::string(line);
+  const std::size_t brace = line.find('{');
+  std::string head = added.str();
+  head.pop_back();
+  if (!scan.members.empty()) head += ',';
+  return head.append(line.substr(brace + 1));
+}
+
+}  // namespace run_recorder

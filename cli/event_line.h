@@ -1,0 +1,51 @@
+// Lines of the event protocol as the tool writes them: new ones, and those of others completed with an id and a
+// worker's pid. What a sender wrote is never respelled. Pure but for the ids' randomness; one thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/json_text.h"
+
+namespace run_recorder {
+
+// A JSON object in the making, on one line.
+class EventLine {
+ public:
+  EventLine& text(std::string_view key, std::string_view value);
+  EventLine& number(std::string_view key, std::int64_t value);
+  // Precondition: valid JSON; newlines in it become spaces.
+  EventLine& json(std::string_view key, std::string_view value);
+  std::string str() const { return "{" + members_ + "}"; }
+
+ private:
+  void begin(std::string_view key);
+  std::string members_;
+};
+
+// Ids that never repeat: a random beginning for the process, then a number.
+class EventIds {
+ public:
+  EventIds();
+  std::string next();
+
+ private:
+  std::string prefix_;
+  std::uint64_t number_ = 0;
+};
+
+// What is put into a line that lacks it.
+struct Completion {
+  std::optional<std::int64_t> worker_pid;
+};
+
+// The line with an `id` where it has none and `worker_pid` where it has none and completion holds one (never into
+// run_queued: whoever queues a run is not its worker), inserted behind the opening brace. A line that is no JSON
+// object is returned as it is: the daemon's refusal says best what is wrong with it.
+std::string completed_line(std::string_view line, const Completion& completion, EventIds& ids);
+
+inline constexpr std::string_view kRunQueued = "run_queued";
+
+}  // namespace run_recorder

@@ -1,0 +1,28 @@
+// `run-recorder exec`: runs a command and records that as a run. The command comes first: it starts at once, whatever
+// the daemon does, and everything passes through.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace run_recorder {
+
+struct ExecOptions {
+  std::vector<std::string> command;  // not empty
+  std::optional<std::string> council, run_id, parent_attempt_run_id;
+  std::optional<std::string> input;  // JSON
+  std::optional<std::int64_t> attempt, oban_job_id;
+  std::uint64_t retries = 0;
+  std::chrono::milliseconds retry_delay{1'000};
+  std::uint64_t tail = 20;  // lines of standard error; 0: it is not captured
+  bool record_args = false;
+};
+
+// Returns the command's exit status, or does not return where a signal ended it: then the same signal ends this
+// process. Throws StartError for a usage mistake, before anything runs.
+int run_exec(const ExecOptions& options, const std::string& socket_path);
+
+}  // namespace run_recorder

@@ -1,0 +1,101 @@
+#include "cli/exec_events.h"
+
+#include <fmt/format.h>
+
+#include "base/json_text.h"
+#include "base/utf8.h"
+#include "cli/event_line.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kMaxNameBytes = 255;
+
+std::string json_list(const std::vector<std::string>& texts) {
+  std::string list;
+  for (const std::string& text : texts) {
+    list += list.empty() ? "[" : ",";
+    append_json_string(list, text);
+  }
+  return list.empty() ? "[]" : list + "]";
+}
+
+std::string error_of(const AttemptEnd& end) {
+  EventLine error;
+  const Ending& ending = end.ending;
+  if (was_cancelled(end)) {
+    error.text("kind", "cancelled");
+    error.text("message",
+               fmt::format("asked to stop by {}, {}", signal_name(end.asked_to_stop_by), ending_in_words(ending)));
+  } else {
+    error.text("kind", ending.signal != 0 ? "signal" : "exit");
+    error.text("message",
+               ending.start_error != 0 ? end.command + " " + ending_in_words(ending) : ending_in_words(ending));
+  }
+  if (ending.signal != 0) {
+    error.text("signal", signal_name(ending.signal)).number("signal_number", ending.signal);
+  } else {
+    error.number("exit_status", ending.exit_status);
+  }
+  error.number("duration_ms", end.duration.count());
+  error.json("stderr_tail", json_list(end.stderr_tail));
+  return error.str();
+}
+
+}  // namespace
+
+std::string started_line(const AttemptStart& start) {
+  EventLine line;
+  line.text("type", "run_started").text("run_id", start.run_id).text("id", start.event_id);
+  line.text("at", format_rfc3339(start.at)).text("council", start.council);
+  if (start.attempt) line.number("attempt", *start.attempt);
+  if (start.parent_attempt_run_id) line.text("parent_attempt_run_id", *start.parent_attempt_run_id);
+  if (start.oban_job_id) line.number("oban_job_id", *start.oban_job_id);
+  if (start.worker_pid) line.number("worker_pid", *start.worker_pid);
+  return line.json("input", start.input).str();
+}
+
+std::string ended_line(const AttemptEnd& end) {
+  const bool succeeded = end.ending.succeeded();
+  EventLine line;
+  line.text("type", succeeded ? "run_completed" : "run_failed").text("run_id", end.run_id).text("id", end.event_id);
+  line.text("at", format_rfc3339(end.at));
+  if (succeeded) {
+    line.json("result", fmt::format(R"({{"exit_status":0,"duration_ms":{}}})", end.duration.count()));
+  } else {
+    line.json("errors", "[" + error_of(end) + "]");
+  }
+  return line.str();
+}
+
+bool was_cancelled(const AttemptEnd& end) {
+  if (end.asked_to_stop_by == 0 || end.ending.succeeded() || end.ending.start_error != 0) return false;
+  return end.asked_to_stop_by != SIGHUP || end.ending.signal == SIGHUP;
+}
+
+std::string ending_in_words(const Ending& ending) {
+  if (ending.start_error != 0) return "could not be run: " + errno_words(ending.start_error);
+  if (ending.signal == 0) return fmt::format("exited with status {}", ending.exit_status);
+  return fmt::format("was killed by {}{}", signal_name(ending.signal), ending.core_dumped ? " (core dumped)" : "");
+}
+
+std::string command_input(const std::vector<std::string>& command, bool with_arguments) {
+  EventLine input;
+  if (!with_arguments) return input.text("command", council_of(command.front())).str();
+  std::vector<std::string> arguments;
+  for (std::size_t i = 1; i < command.size(); ++i) arguments.push_back(replace_invalid_utf8(command[i]));
+  return input.text("command", replace_invalid_utf8(command.front())).json("args", json_list(arguments)).str();
+}
+
+std::string council_of(const std::string& command) {
+  std::string_view name = command;
+  while (name.size() > 1 && name.back() == '/') name.remove_suffix(1);
+  if (const std::size_t slash = name.rfind('/'); slash != std::string_view::npos && name.size() > 1) {
+    name.remove_prefix(slash + 1);
+  }
+  const std::string valid = replace_invalid_utf8(name);
+  return valid.empty() ? "command" : std::string(utf8_prefix(valid, kMaxNameBytes));
+}
+
+}  // namespace run_recorder

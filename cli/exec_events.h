@@ -1,0 +1,50 @@
+// The events that `exec` sends for one attempt. Pure.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "cli/child.h"
+
+namespace run_recorder {
+
+struct AttemptStart {
+  std::string run_id;
+  std::string event_id;
+  std::string council;
+  std::string input;  // JSON
+  std::optional<std::int64_t> attempt, oban_job_id;
+  std::optional<std::string> parent_attempt_run_id;
+  std::optional<pid_t> worker_pid;
+  Timestamp at{};
+};
+
+struct AttemptEnd {
+  std::string run_id;
+  std::string event_id;
+  Timestamp at{};
+  std::chrono::milliseconds duration{0};
+  Ending ending;
+  int asked_to_stop_by = 0;  // the signal with which exec itself was asked to stop, or 0
+  std::string command;       // for the message where it could not be run
+  std::vector<std::string> stderr_tail;
+};
+
+std::string started_line(const AttemptStart& start);
+// run_completed, or run_failed with one error of kind "exit", "signal" or "cancelled".
+std::string ended_line(const AttemptEnd& end);
+
+// It failed because exec was asked to stop. A hangup is also how daemons are told to reload: only dying of it counts.
+bool was_cancelled(const AttemptEnd& end);
+// "exited with status 3", "was killed by SIGKILL (core dumped)", "could not be run: No such file or directory".
+std::string ending_in_words(const Ending& ending);
+
+// {"command":…,"args":[…]}, or {"command":…} with only the command's name.
+std::string command_input(const std::vector<std::string>& command, bool with_arguments);
+// The file name in a command's path, as a council's name: valid UTF-8, 1 to 255 bytes.
+std::string council_of(const std::string& command);
+
+}  // namespace run_recorder

@@ -1,0 +1,142 @@
+#include "cli/follow.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <thread>
+
+#include "cli/status.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+// Runs still active that fell off the newest page, asked for one by one.
+constexpr std::size_t kMaxTracked = 200;
+constexpr std::size_t kFallbackRows = 24;
+
+bool is_active(std::string_view status) {
+  return status == "running" || status == "queued";
+}
+
+struct SeenRun {
+  std::string status;
+  bool on_page = false;
+};
+
+class Follower {
+ public:
+  Follower(const Looking& looking, const RunQuery& query) : looking_(looking), query_(query) {}
+
+  // The rows that are new or changed since the last call, oldest first, as the daemon's texts.
+  Result<std::vector<std::string>> changes() {
+    std::vector<std::string> changed;
+    for (auto& [run_id, run] : seen_) run.on_page = false;
+    const Result<Listed> listed =
+        list_pages(looking_.client, query_.target(), "runs", query_.limit, [&](const auto& items) {
+          for (const std::string_view item : items) note(item, changed);
+        });
+    if (!listed) return listed.error();
+    std::reverse(changed.begin(), changed.end());
+    if (const Result<void> asked = ask_for_missing(changed); !asked) return asked.error();
+    return changed;
+  }
+
+ private:
+  void note(std::string_view item, std::vector<std::string>& changed) {
+    const JsonObject run(item);
+    const auto [at, inserted] = seen_.try_emplace(run.text("run_id"));
+    const std::string status = run.text("status");
+    if (inserted || at->second.status != status) changed.emplace_back(item);
+    at->second = {status, true};
+  }
+
+  // With a filter by status a run that left it is none of ours any more.
+  Result<void> ask_for_missing(std::vector<std::string>& changed) {
+    std::vector<std::string> active;
+    for (auto run = seen_.begin(); run != seen_.end();) {
+      const bool keep = run->second.on_page || (query_.statuses.empty() && is_active(run->second.status));
+      if (keep && !run->second.on_page && active.size() < kMaxTracked) active.push_back(run->first);
+      run = keep ? std::next(run) : seen_.erase(run);
+    }
+    for (const std::string& run_id : active) {
+      const Result<ControlAnswer> answer = looking_.client.get("/v1/runs/" + percent_encoded(run_id));
+      if (!answer && answer.error().kind == ErrorKind::kUnavailable) return answer.error();
+      if (answer) note(answer->body, changed);
+    }
+    return {};
+  }
+
+  const Looking& looking_;
+  const RunQuery& query_;
+  std::map<std::string, SeenRun> seen_;
+};
+
+std::size_t terminal_rows() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : kFallbackRows;
+}
+
+Result<std::string> picture(const Looking& looking, const RunQuery& query) {
+  const Terminal terminal = terminal_of(STDOUT_FILENO);
+  const Result<ControlAnswer> status = looking.client.get("/v1/status");
+  if (!status) return status.error();
+  const std::string head = status_line(JsonObject(status->body), terminal);
+  const std::size_t rows = terminal_rows();
+  Table table(run_columns(), terminal);
+  const Timestamp now = now_utc();
+  const Result<Listed> listed =
+      list_pages(looking.client, query.target(), "runs",
+                 std::min<std::uint64_t>(query.limit, rows > 5 ? rows - 4 : 1), [&](const auto& items) {
+                   for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now));
+                 });
+  // The daemon answers for itself while its database is away.
+  if (!listed) return head + "\n\n" + fit(printable(listed.error().message), terminal.columns) + "\n";
+  return head + "\n\n" + (table.empty() ? "no such runs\n" : table.render());
+}
+
+}  // namespace
+
+int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval) {
+  Follower follower(looking, query);
+  Table table(run_columns(), terminal_of(STDOUT_FILENO));
+  bool away = false;
+  for (bool first = true;; first = false) {
+    const Result<std::vector<std::string>> changed = follower.changes();
+    if (!changed && (first || changed.error().kind != ErrorKind::kUnavailable)) return fail(changed.error());
+    // Said once, not at every try.
+    if (!changed && !std::exchange(away, true)) complain(changed.error().message + "; waiting for it");
+    if (changed) {
+      away = false;
+      if (looking.json) {
+        print_json_lines({changed->begin(), changed->end()});
+      } else {
+        const Timestamp now = now_utc();
+        for (const std::string& run : *changed) table.add(run_cells(JsonObject(run), now));
+        if (!table.empty()) print(table.render());
+      }
+    }
+    std::this_thread::sleep_for(interval);
+  }
+}
+
+int watch(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval) {
+  if (looking.json || !terminal_of(STDOUT_FILENO).is_terminal) return follow_runs(looking, query, interval);
+  for (bool first = true;; first = false) {
+    const Result<std::string> drawn = picture(looking, query);
+    if (!drawn && first) return fail(drawn.error());
+    // From the top left, each line to its end, the rest of the screen cleared: without flicker.
+    std::string screen = first ? "\033[2J\033[H" : "\033[H";
+    for (const char c : drawn ? *drawn : printable(drawn.error().message) + "\n") {
+      if (c == '\n') screen += "\033[K";
+      screen += c;
+    }
+    print(screen + "\033[J");
+    std::this_thread::sleep_for(interval);
+  }
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,16 @@
+// `run-recorder list --follow` and `watch`: runs as they change, asked for again and again. They end when they are
+// stopped, or when standard output is closed.
+#pragma once
+
+#include <chrono>
+
+#include "cli/looking.h"
+
+namespace run_recorder {
+
+// The runs there are, oldest first, then one line for each that is new or whose status changed.
+int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval);
+// A picture of the daemon and the newest runs that redraws itself; without a terminal the same as follow_runs.
+int watch(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval);
+
+}  // namespace run_recorder

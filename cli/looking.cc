@@ -1,0 +1,127 @@
+#include "cli/looking.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cli/text.h"
+
+namespace run_recorder {
+
+Target RunQuery::target() const {
+  Target target("/v1/runs");
+  std::string joined;
+  for (const std::string& status : statuses) joined += (joined.empty() ? "" : ",") + status;
+  if (!joined.empty()) target.add("status", joined);
+  if (council) target.add("council", *council);
+  if (oban_job_id) target.add("oban_job_id", *oban_job_id);
+  if (pass) target.add("pass", *pass);
+  if (since) target.add("since", format_rfc3339(*since));
+  return target;
+}
+
+void print_json_lines(const std::vector<std::string_view>& items) {
+  std::string lines;
+  for (const std::string_view item : items) lines.append(item).append("\n");
+  print(lines);
+}
+
+void hint_pending(std::uint64_t pending) {
+  if (pending == 0) return;
+  complain(fmt::format("{} not applied yet when this was read; look again for {}", count_of(pending, "event"),
+                       pending == 1 ? "it" : "them"));
+}
+
+Colour colour_of_status(std::string_view status) {
+  if (status == "running") return Colour::kCyan;
+  if (status == "completed") return Colour::kGreen;
+  if (status == "failed") return Colour::kRed;
+  if (status == "stuck") return Colour::kMagenta;
+  if (status == "cancelled") return Colour::kYellow;
+  return Colour::kDim;
+}
+
+Colour colour_of_verdict(std::string_view verdict) {
+  if (verdict == "alive") return Colour::kGreen;
+  if (verdict == "stuck") return Colour::kMagenta;
+  if (verdict == "unknown") return Colour::kYellow;
+  return Colour::kDim;
+}
+
+std::string time_and_age(const std::optional<Timestamp>& time, Timestamp now) {
+  if (!time) return "-";
+  std::string text = format_rfc3339(*time).substr(0, 19);
+  text[10] = ' ';
+  return fmt::format("{}Z ({})", text, age_in_words(*time, now));
+}
+
+std::vector<Column> run_columns() {
+  return {{.title = "RUN"},
+          {.title = "COUNCIL", .shrinks_to = 12},
+          {.title = "STATUS"},
+          {.title = "ATTEMPT", .right = true},
+          {.title = "JOB", .right = true, .optional = true},
+          {.title = "STARTED"},
+          {.title = "TOOK", .right = true},
+          {.title = "NOTE", .shrinks_to = 16, .optional = true}};
+}
+
+std::vector<Cell> run_cells(const JsonObject& run, Timestamp now) {
+  const std::string status = run.text("status");
+  const std::optional<Timestamp> started = run.time("started_at");
+  const std::optional<std::chrono::milliseconds> duration = run_duration(run, now);
+  return {{run.text("run_id"), Colour::kNone},
+          {run.text("council"), Colour::kNone},
+          {status, colour_of_status(status)},
+          {run.text("attempt"), Colour::kNone},
+          {run.text("oban_job_id"), Colour::kNone},
+          {started ? age_in_words(*started, now) : "", Colour::kNone},
+          {duration ? duration_in_words(*duration) : "", status == "running" ? Colour::kDim : Colour::kNone},
+          {error_in_words(run), Colour::kDim}};
+}
+
+std::optional<std::chrono::milliseconds> run_duration(const JsonObject& run, Timestamp now) {
+  const std::optional<Timestamp> started = run.time("started_at");
+  if (!started) return std::nullopt;
+  std::optional<Timestamp> ended = run.time("finalized_at");
+  // A stuck row was finalized by whoever found it, which says nothing of how long it ran.
+  if (run.text("status") == "stuck") return std::nullopt;
+  if (!ended && run.text("status") != "running") return std::nullopt;
+  return std::max(std::chrono::milliseconds(0),
+                  std::chrono::duration_cast<std::chrono::milliseconds>(ended.value_or(now) - *started));
+}
+
+std::string error_in_words(const JsonObject& run) {
+  const JsonObject error = run.object("error");
+  if (error.text("kind") == "stuck") return error.text("reason");
+  const std::vector<std::string_view> errors = error.elements("errors");
+  if (errors.empty()) return {};
+  const std::string_view first = errors.front();
+  if (json_type(first) != JsonType::kObject) return json_plain_text(first);
+  const JsonObject object(first);
+  const std::string message = object.text("message");
+  return message.empty() ? object.text("kind") : message;
+}
+
+std::string bar(double from, double to, std::size_t columns) {
+  const auto position = [&](double part) {
+    const double scaled = std::floor(std::clamp(part, 0.0, 1.0) * static_cast<double>(columns));
+    return std::min(static_cast<std::size_t>(scaled), columns - 1);
+  };
+  const std::size_t first = position(from);
+  const std::size_t last = std::max(first, position(to));
+  std::string drawn;
+  for (std::size_t i = 0; i < columns; ++i) drawn += i < first || i > last ? "·" : "█";
+  return drawn;
+}
+
+std::optional<Timestamp> parse_since(std::string_view text, Timestamp now) {
+  if (const std::optional<Timestamp> time = parse_rfc3339(text)) return time;
+  if (text.ends_with(" ago")) text.remove_suffix(4);
+  const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
+  if (!duration) return std::nullopt;
+  return now - *duration;
+}
+
+}  // namespace run_recorder

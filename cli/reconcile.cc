@@ -1,0 +1,137 @@
+#include "cli/reconcile.h"
+
+#include <fmt/format.h>
+
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+std::string reasons_in_words(const JsonObject& report) {
+  std::string words;
+  for (const JsonMember& reason : report.object("reasons").members()) {
+    words += fmt::format("{}{} {}", words.empty() ? "" : ", ", reason.value, reason.key);
+  }
+  return words;
+}
+
+std::string counts_in_words(const JsonObject& report) {
+  const auto count = [&](const char* key) {
+    return with_separators(static_cast<std::uint64_t>(report.integer(key).value_or(0)));
+  };
+  return fmt::format("{} examined: {} alive, {} stuck, {} unknown, {} raced, {} foreign; {} deferred",
+                     count("examined"), count("alive"), count("stuck"), count("unknown"), count("raced"),
+                     count("foreign"), count("deferred"));
+}
+
+std::string report_for_people(const JsonObject& report, const Terminal& terminal) {
+  Facts facts(terminal);
+  facts.add("pass", report.text("pass_id"), Colour::kBold);
+  facts.add("found", counts_in_words(report));
+  if (const std::string reasons = reasons_in_words(report); !reasons.empty()) facts.add("reasons", reasons);
+  const std::string marked = report.text("marked");
+  facts.add("marked stuck", report.is_true("dry_run") ? "none (a dry run)" : marked,
+            marked == "0" || marked.empty() ? Colour::kNone : Colour::kMagenta);
+  std::string out = facts.render();
+
+  Table table({{.title = "RUN"},
+               {.title = "COUNCIL", .shrinks_to = 12},
+               {.title = "ATTEMPT", .right = true},
+               {.title = "JOB", .right = true, .optional = true},
+               {.title = "SILENT FOR", .right = true},
+               {.title = "VERDICT"},
+               {.title = "REASON"}},
+              terminal);
+  for (const std::string_view item : report.elements("runs")) {
+    const JsonObject run(item);
+    const std::string verdict = run.text("verdict");
+    const auto age = run.integer("age_seconds");
+    table.add({{run.text("run_id")},
+               {run.text("council")},
+               {run.text("attempt")},
+               {run.text("oban_job_id")},
+               {age ? duration_in_words(std::chrono::seconds(*age)) : ""},
+               {verdict, colour_of_verdict(verdict)},
+               {run.text("reason")}});
+  }
+  if (!table.empty()) out += "\n" + table.render();
+  return out;
+}
+
+}  // namespace
+
+int reconcile(const Looking& looking, const ReconcileOptions& options) {
+  const Result<ControlAnswer> answer =
+      looking.client.post("/v1/reconcile", fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})",
+                                                       options.dry_run, options.unvouched, options.force));
+  if (!answer) return fail(answer.error());
+  const JsonObject report(answer->body);
+  if (looking.json) {
+    print_json_lines({answer->body});
+  } else {
+    print(report_for_people(report, terminal_of(1)));
+    if (report.is_true("truncated")) {
+      complain(
+          fmt::format("there were more; run-recorder list --pass {} shows all it marked", report.text("pass_id")));
+    }
+  }
+  if (!report.is_true("stopped")) return kExitDone;
+  complain(
+      "nothing was marked: the pass would mark more than [reconcile] max_stuck allows; --force marks them all the "
+      "same");
+  return kExitOther;
+}
+
+int undo_reconciliation(const Looking& looking, const std::string& pass_id) {
+  const Result<ControlAnswer> answer =
+      looking.client.post("/v1/reconciliations/" + percent_encoded(pass_id) + "/undo", "{}");
+  if (!answer) return fail(answer.error());
+  if (looking.json) {
+    print_json_lines({answer->body});
+    return kExitDone;
+  }
+  const JsonObject object(answer->body);
+  const auto count = [&](const char* key) { return static_cast<std::uint64_t>(object.integer(key).value_or(0)); };
+  print(fmt::format("{} running again; {} had moved since and stayed\n", count_of(count("undone"), "run"),
+                    with_separators(count("moved"))));
+  return kExitDone;
+}
+
+int list_reconciliations(const Looking& looking, std::uint64_t limit) {
+  Table table({{.title = "PASS"},
+               {.title = "WHEN"},
+               {.title = "TRIGGER"},
+               {.title = "TOOK", .right = true},
+               {.title = "MARKED", .right = true},
+               {.title = "FOUND", .shrinks_to = 20, .optional = true}},
+              terminal_of(1));
+  const Timestamp now = now_utc();
+  const auto add = [&](const JsonObject& pass) {
+    const JsonObject report = pass.object("report");
+    const auto started = pass.time("started_at");
+    const auto finished = pass.time("finished_at");
+    const std::string marked = report.text("marked");
+    table.add({{pass.text("pass_id")},
+               {started ? age_in_words(*started, now) : ""},
+               {pass.text("trigger") + (report.is_true("dry_run") ? " (dry run)" : "")},
+               {started && finished
+                    ? duration_in_words(std::chrono::duration_cast<std::chrono::milliseconds>(*finished - *started))
+                    : ""},
+               {marked, marked == "0" ? Colour::kDim : Colour::kMagenta},
+               {counts_in_words(report), Colour::kDim}});
+  };
+  const Result<Listed> listed =
+      list_pages(looking.client, Target("/v1/reconciliations"), "reconciliations", limit, [&](const auto& items) {
+        if (looking.json) {
+          print_json_lines(items);
+          return;
+        }
+        for (const std::string_view item : items) add(JsonObject(item));
+        if (!table.empty()) print(table.render());
+      });
+  if (!listed) return fail(listed.error());
+  if (!looking.json && listed->items == 0) complain("no pass has been made yet");
+  return kExitDone;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,21 @@
+// `run-recorder reconcile` and `reconciliations`. Each returns the exit status.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cli/looking.h"
+
+namespace run_recorder {
+
+struct ReconcileOptions {
+  bool dry_run = false;
+  bool unvouched = false;  // rows that nobody vouches for are stuck, as in the boot pass
+  bool force = false;      // also more than [reconcile] max_stuck
+};
+
+int reconcile(const Looking& looking, const ReconcileOptions& options);
+int undo_reconciliation(const Looking& looking, const std::string& pass_id);
+int list_reconciliations(const Looking& looking, std::uint64_t limit);
+
+}  // namespace run_recorder

@@ -1,0 +1,148 @@
+#include "cli/stats.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "cli/event_line.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+// Upper bounds of the histogram's columns; the last column takes what is longer.
+constexpr std::array<std::int64_t, 11> kBoundsMs = {10,      100,     500,       1'000,      5'000,     30'000,
+                                                    120'000, 600'000, 3'600'000, 21'600'000, 86'400'000};
+constexpr std::array<std::string_view, 6> kStatuses = {"completed", "failed",  "cancelled",
+                                                       "stuck",     "running", "queued"};
+
+struct CouncilStats {
+  std::map<std::string, std::uint64_t, std::less<>> by_status;
+  std::vector<std::int64_t> durations_ms;  // of finished runs
+  std::array<std::uint64_t, kBoundsMs.size() + 1> histogram{};
+  std::uint64_t runs = 0;
+};
+
+void count_run(CouncilStats& stats, const JsonObject& run, Timestamp now) {
+  const std::string status = run.text("status");
+  ++stats.runs;
+  ++stats.by_status[status];
+  const auto duration = run_duration(run, now);
+  if (!duration || status == "running") return;
+  stats.durations_ms.push_back(duration->count());
+  const auto bound = std::lower_bound(kBoundsMs.begin(), kBoundsMs.end(), duration->count());
+  ++stats.histogram[static_cast<std::size_t>(bound - kBoundsMs.begin())];
+}
+
+// Nearest rank. Precondition: sorted.
+std::optional<std::int64_t> quantile(const std::vector<std::int64_t>& sorted, std::size_t percent) {
+  if (sorted.empty()) return std::nullopt;
+  const std::size_t rank = (sorted.size() * percent + 99) / 100;
+  return sorted[std::max<std::size_t>(rank, 1) - 1];
+}
+
+std::string sparkline(const CouncilStats& stats) {
+  static constexpr std::array<std::string_view, 9> kLevels = {"·", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  const std::uint64_t highest = *std::max_element(stats.histogram.begin(), stats.histogram.end());
+  std::string line;
+  for (const std::uint64_t count : stats.histogram) {
+    const std::uint64_t level = count == 0 ? 0 : std::max<std::uint64_t>(1, count * (kLevels.size() - 1) / highest);
+    line += kLevels[level];
+  }
+  return line;
+}
+
+std::string stats_json(const std::string& council, const CouncilStats& stats) {
+  EventLine line;
+  line.text("council", council).number("runs", static_cast<std::int64_t>(stats.runs));
+  for (const std::string_view status : kStatuses) {
+    const auto at = stats.by_status.find(status);
+    line.number(status, at == stats.by_status.end() ? 0 : static_cast<std::int64_t>(at->second));
+  }
+  const auto add = [&](const char* name, std::size_t percent) {
+    if (const auto value = quantile(stats.durations_ms, percent)) {
+      line.number(name, *value);
+    } else {
+      line.json(name, "null");
+    }
+  };
+  add("p50_ms", 50);
+  add("p95_ms", 95);
+  add("max_ms", 100);
+  std::string columns;
+  for (std::size_t i = 0; i < stats.histogram.size(); ++i) {
+    columns += fmt::format(R"({}{{"up_to_ms":{},"runs":{}}})", columns.empty() ? "" : ",",
+                           i < kBoundsMs.size() ? std::to_string(kBoundsMs[i]) : "null", stats.histogram[i]);
+  }
+  return line.json("durations", "[" + columns + "]").str() + "\n";
+}
+
+std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& stats) {
+  std::vector<Cell> cells = {{council}, {with_separators(stats.runs)}};
+  for (const std::string_view status : kStatuses) {
+    const auto at = stats.by_status.find(status);
+    const bool none = at == stats.by_status.end();
+    cells.push_back({none ? "-" : with_separators(at->second), none ? Colour::kDim : colour_of_status(status)});
+  }
+  for (const std::size_t percent : {std::size_t{50}, std::size_t{95}, std::size_t{100}}) {
+    const auto value = quantile(stats.durations_ms, percent);
+    cells.push_back({value ? duration_in_words(std::chrono::milliseconds(*value)) : "-"});
+  }
+  cells.push_back({stats.durations_ms.empty() ? "" : sparkline(stats)});
+  return cells;
+}
+
+}  // namespace
+
+int show_stats(const Looking& looking, const RunQuery& query) {
+  std::map<std::string, CouncilStats> councils;
+  const Timestamp now = now_utc();
+  const Result<Listed> listed =
+      list_pages(looking.client, query.target(), "runs", query.limit, [&](const auto& items) {
+        for (const std::string_view item : items) {
+          const JsonObject run(item);
+          count_run(councils[run.text("council")], run, now);
+        }
+      });
+  if (!listed) return fail(listed.error());
+  hint_pending(listed->pending);
+
+  Table table({{.title = "COUNCIL", .shrinks_to = 12},
+               {.title = "RUNS", .right = true},
+               {.title = "COMPLETED", .right = true},
+               {.title = "FAILED", .right = true},
+               {.title = "CANCELLED", .right = true, .optional = true},
+               {.title = "STUCK", .right = true},
+               {.title = "RUNNING", .right = true, .optional = true},
+               {.title = "QUEUED", .right = true, .optional = true},
+               {.title = "HALF TOOK", .right = true},
+               {.title = "95% TOOK", .right = true},
+               {.title = "LONGEST", .right = true, .optional = true},
+               {.title = "10ms…1d", .optional = true}},
+              terminal_of(1));
+  std::string lines;
+  for (auto& [council, stats] : councils) {
+    std::sort(stats.durations_ms.begin(), stats.durations_ms.end());
+    if (looking.json) {
+      lines += stats_json(council, stats);
+    } else {
+      table.add(stats_cells(council, stats));
+    }
+  }
+  if (looking.json) {
+    print(lines);
+    return kExitDone;
+  }
+  if (table.empty()) {
+    complain("no such runs");
+    return kExitDone;
+  }
+  print(table.render());
+  if (listed->more)
+    complain(fmt::format("of the newest {}; --limit and --since choose others", count_of(listed->items, "run")));
+  return kExitDone;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,103 @@
+#include "cli/table.h"
+
+#include <algorithm>
+
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kGap = 2;
+
+}  // namespace
+
+Table::Table(std::vector<Column> columns, const Terminal& terminal)
+    : columns_(std::move(columns)), terminal_(terminal), shown_(columns_.size(), true) {
+  for (const Column& column : columns_) widths_.push_back(display_width(column.title));
+}
+
+void Table::add(std::vector<Cell> row) {
+  row.resize(columns_.size());
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    row[i].text = printable(row[i].text);
+    widths_[i] = std::max(widths_[i], display_width(row[i].text));
+  }
+  rows_.push_back(std::move(row));
+}
+
+void Table::settle_widths() {
+  if (terminal_.columns == 0) return;
+  const auto total = [&] {
+    std::size_t sum = 0;
+    for (std::size_t i = 0; i < columns_.size(); ++i) sum += shown_[i] ? widths_[i] + kGap : 0;
+    return sum < kGap ? 0 : sum - kGap;
+  };
+  // The widest column that may shrink gives first, one column at a time.
+  while (total() > terminal_.columns) {
+    std::size_t widest = columns_.size();
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      const bool can = shown_[i] && columns_[i].shrinks_to > 0 && widths_[i] > columns_[i].shrinks_to;
+      if (can && (widest == columns_.size() || widths_[i] > widths_[widest])) widest = i;
+    }
+    if (widest < columns_.size()) {
+      --widths_[widest];
+      continue;
+    }
+    std::size_t last = columns_.size();
+    while (last > 0 && !(shown_[last - 1] && columns_[last - 1].optional)) --last;
+    if (last == 0) return;
+    shown_[last - 1] = false;
+  }
+}
+
+void Table::append_row(std::string& out, const std::vector<Cell>& row) const {
+  std::string line;
+  std::size_t owed = 0;  // padding is written only before something, so that no line ends in spaces
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (!shown_[i]) continue;
+    const std::string text =
+        terminal_.columns == 0 || columns_[i].shrinks_to == 0 ? row[i].text : fit(row[i].text, widths_[i]);
+    const std::size_t width = display_width(text);
+    const std::size_t padding = widths_[i] > width ? widths_[i] - width : 0;
+    const std::size_t before = columns_[i].right ? padding : 0;
+    if (!text.empty()) {
+      line.append(owed + before, ' ').append(coloured(text, row[i].colour, terminal_));
+      owed = padding - before + kGap;
+    } else {
+      owed += widths_[i] + kGap;
+    }
+  }
+  out.append(line).append("\n");
+}
+
+std::string Table::render() {
+  settle_widths();
+  std::string out;
+  if (!titled_) {
+    std::vector<Cell> titles;
+    for (const Column& column : columns_) titles.push_back({column.title, Colour::kDim});
+    append_row(out, titles);
+    titled_ = true;
+  }
+  for (const std::vector<Cell>& row : rows_) append_row(out, row);
+  rows_.clear();
+  return out;
+}
+
+void Facts::add(std::string name, std::string value, Colour colour) {
+  facts_.push_back({std::move(name), printable(value), colour});
+}
+
+std::string Facts::render() const {
+  std::size_t widest = 0;
+  for (const Fact& fact : facts_) widest = std::max(widest, display_width(fact.name));
+  std::string out;
+  for (const Fact& fact : facts_) {
+    out += coloured(fact.name, Colour::kDim, terminal_);
+    out.append(widest - display_width(fact.name) + kGap, ' ');
+    out += coloured(fact.value, fact.colour, terminal_) + "\n";
+  }
+  return out;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,63 @@
+// Rows in aligned columns that fit the terminal. Into a pipe nothing is cut. One thread.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "cli/terminal.h"
+
+namespace run_recorder {
+
+struct Column {
+  std::string title;
+  bool right = false;          // numbers stand at the right
+  std::size_t shrinks_to = 0;  // may be cut to this many columns where the terminal is narrow; 0: never cut
+  bool optional = false;       // left out where it still does not fit, the last such column first
+};
+
+struct Cell {
+  std::string text;  // made printable by the table
+  Colour colour = Colour::kNone;
+};
+
+class Table {
+ public:
+  Table(std::vector<Column> columns, const Terminal& terminal);
+
+  void add(std::vector<Cell> row);
+  bool empty() const { return rows_.empty(); }
+  // The rows added since the last call, under the titles the first time. Widths only grow from call to call, so pages
+  // of a long list stand under each other.
+  std::string render();
+
+ private:
+  void settle_widths();
+  void append_row(std::string& out, const std::vector<Cell>& row) const;
+
+  std::vector<Column> columns_;
+  Terminal terminal_;
+  std::vector<std::vector<Cell>> rows_;
+  std::vector<std::size_t> widths_;
+  std::vector<bool> shown_;
+  bool titled_ = false;
+};
+
+// "name:  value" lines with the values under each other.
+class Facts {
+ public:
+  explicit Facts(const Terminal& terminal) : terminal_(terminal) {}
+  void add(std::string name, std::string value, Colour colour = Colour::kNone);
+  std::string render() const;
+
+ private:
+  struct Fact {
+    std::string name;
+    std::string value;
+    Colour colour;
+  };
+  Terminal terminal_;
+  std::vector<Fact> facts_;
+};
+
+}  // namespace run_recorder

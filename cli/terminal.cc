@@ -1,0 +1,95 @@
+#include "cli/terminal.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/file.h"
+
+namespace run_recorder {
+namespace {
+
+bool is_set(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0';
+}
+
+std::string_view escape_of(Colour colour) {
+  switch (colour) {
+    case Colour::kNone:
+      return "";
+    case Colour::kDim:
+      return "\033[2m";
+    case Colour::kBold:
+      return "\033[1m";
+    case Colour::kRed:
+      return "\033[31m";
+    case Colour::kGreen:
+      return "\033[32m";
+    case Colour::kYellow:
+      return "\033[33m";
+    case Colour::kBlue:
+      return "\033[34m";
+    case Colour::kMagenta:
+      return "\033[35m";
+    case Colour::kCyan:
+      return "\033[36m";
+  }
+  return "";
+}
+
+}  // namespace
+
+Terminal terminal_of(int fd) {
+  Terminal terminal;
+  terminal.is_terminal = ::isatty(fd) == 1;
+  if (!terminal.is_terminal) return terminal;
+  const char* kind = std::getenv("TERM");
+  terminal.colour = !is_set("NO_COLOR") && kind != nullptr && std::string_view(kind) != "dumb";
+  winsize size{};
+  terminal.columns = ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  return terminal;
+}
+
+std::string coloured(std::string_view text, Colour colour, const Terminal& terminal) {
+  if (!terminal.colour || colour == Colour::kNone) return std::string(text);
+  return std::string(escape_of(colour)).append(text).append("\033[0m");
+}
+
+void print(std::string_view text) {
+  const Result<void> written = write_all(STDOUT_FILENO, text);
+  if (!written) throw StartError(kExitOther, "standard output: " + written.error().message);
+}
+
+void complain(std::string_view text) {
+  // Where standard error is gone too there is nobody left to tell.
+  (void)write_all(STDERR_FILENO, std::string("run-recorder: ").append(text).append("\n"));
+}
+
+int exit_status_of(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kUnavailable:
+      return kExitNotThere;
+    case ErrorKind::kInvalid:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kConflict:
+    case ErrorKind::kFull:
+    case ErrorKind::kDenied:
+    case ErrorKind::kData:
+    case ErrorKind::kRefused:
+    case ErrorKind::kInDoubt:
+    case ErrorKind::kCorrupt:
+    case ErrorKind::kIo:
+    case ErrorKind::kInternal:
+      return kExitOther;
+  }
+  return kExitOther;
+}
+
+int fail(const Error& error) {
+  complain(error.message);
+  return exit_status_of(error.kind);
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,34 @@
+// Where the tool's words go: standard output for what was asked for, standard error for what went wrong. One thread.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace run_recorder {
+
+enum class Colour { kNone, kDim, kBold, kRed, kGreen, kYellow, kBlue, kMagenta, kCyan };
+
+struct Terminal {
+  bool is_terminal = false;
+  bool colour = false;      // a terminal that knows colours, and no NO_COLOR
+  std::size_t columns = 0;  // 0: as wide as it takes (no terminal)
+};
+// Of standard output (1) or standard error (2), now: a window may have been resized.
+Terminal terminal_of(int fd);
+
+// The text in that colour, where the terminal has colours.
+std::string coloured(std::string_view text, Colour colour, const Terminal& terminal);
+
+// Writes to standard output. Throws StartError (1) where that fails: a full disk must not look like an empty answer.
+void print(std::string_view text);
+// "run-recorder: <text>\n" to standard error.
+void complain(std::string_view text);
+
+// Says the error and gives the exit status that belongs to it (SPEC section 7).
+int fail(const Error& error);
+int exit_status_of(ErrorKind kind);
+
+}  // namespace run_recorder

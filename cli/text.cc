@@ -1,0 +1,189 @@
+#include "cli/text.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cwchar>
+
+#include "base/utf8.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+// Precondition: sequence is one well-formed UTF-8 sequence.
+char32_t code_point(std::string_view sequence) {
+  const auto byte = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(sequence[i])); };
+  switch (sequence.size()) {
+    case 1:
+      return byte(0);
+    case 2:
+      return ((byte(0) & 0x1F) << 6) | (byte(1) & 0x3F);
+    case 3:
+      return ((byte(0) & 0x0F) << 12) | ((byte(1) & 0x3F) << 6) | (byte(2) & 0x3F);
+    default:
+      return ((byte(0) & 0x07) << 18) | ((byte(1) & 0x3F) << 12) | ((byte(2) & 0x3F) << 6) | (byte(3) & 0x3F);
+  }
+}
+
+// Control characters, and the invisible ones that reorder what stands around them.
+bool commands_terminal(char32_t c) {
+  return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
+         (c >= 0x2066 && c <= 0x2069);
+}
+
+void append_visible(std::string& out, char32_t c) {
+  switch (c) {
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    default:
+      out += c < 0x100 ? fmt::format("\\x{:02x}", static_cast<unsigned>(c))
+                       : fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+  }
+}
+
+std::size_t width_of(char32_t c) {
+  const int width = ::wcwidth(static_cast<wchar_t>(c));
+  return width < 0 ? 1 : static_cast<std::size_t>(width);
+}
+
+}  // namespace
+
+bool valid_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_length(text);
+    out += length == 0 ? kReplacement : text.substr(0, length);
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return out;
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_length(text);
+    if (length == 0) {
+      out += kReplacement;
+      text.remove_prefix(1);
+      continue;
+    }
+    const char32_t c = code_point(text.substr(0, length));
+    if (commands_terminal(c)) {
+      append_visible(out, c);
+    } else {
+      out += text.substr(0, length);
+    }
+    text.remove_prefix(length);
+  }
+  return out;
+}
+
+std::size_t display_width(std::string_view text) {
+  std::size_t width = 0;
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_length(text);
+    width += length == 0 ? 1 : width_of(code_point(text.substr(0, length)));
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return width;
+}
+
+std::string fit(std::string_view text, std::size_t columns) {
+  if (display_width(text) <= columns) return std::string(text);
+  if (columns == 0) return {};
+  std::string out;
+  std::size_t used = 0;
+  while (!text.empty()) {
+    const std::size_t length = std::max<std::size_t>(utf8_sequence_length(text), 1);
+    const std::string_view sequence = text.substr(0, length);
+    const std::size_t width = display_width(sequence);
+    if (used + width > columns - 1) break;
+    out += sequence;
+    used += width;
+    text.remove_prefix(length);
+  }
+  return out + "…";
+}
+
+std::string duration_in_words(std::chrono::milliseconds duration) {
+  const std::int64_t ms = duration.count();
+  if (ms < 0) return "-" + duration_in_words(-duration);
+  const std::int64_t seconds = ms / 1'000;
+  const auto two = [](std::int64_t large, std::string_view large_unit, std::int64_t small,
+                      std::string_view small_unit) {
+    return small == 0 ? fmt::format("{} {}", large, large_unit)
+                      : fmt::format("{} {} {} {}", large, large_unit, small, small_unit);
+  };
+  if (ms < 1'000) return fmt::format("{} ms", ms);
+  if (seconds < 60) return fmt::format("{}.{} s", seconds, ms % 1'000 / 100);
+  if (seconds < 3'600) return two(seconds / 60, "min", seconds % 60, "s");
+  if (seconds < 86'400) return two(seconds / 3'600, "h", seconds % 3'600 / 60, "min");
+  return two(seconds / 86'400, "d", seconds % 86'400 / 3'600, "h");
+}
+
+std::string age_in_words(Timestamp time, Timestamp now) {
+  const bool ahead = time > now;
+  const std::int64_t seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(ahead ? time - now : now - time).count();
+  // Clocks of two hosts are never quite the same.
+  if (seconds < 1 || (ahead && seconds < 5)) return "just now";
+  std::string words;
+  if (seconds < 60) {
+    words = fmt::format("{} s", seconds);
+  } else if (seconds < 3'600) {
+    words = fmt::format("{} min", seconds / 60);
+  } else if (seconds < 2 * 86'400) {
+    words = fmt::format("{} h", seconds / 3'600);
+  } else {
+    words = fmt::format("{} d", seconds / 86'400);
+  }
+  return ahead ? "in " + words : words + " ago";
+}
+
+std::string with_separators(std::uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
+  return digits;
+}
+
+std::string count_of(std::uint64_t number, std::string_view noun) {
+  return fmt::format("{} {}{}", with_separators(number), noun, number == 1 ? "" : "s");
+}
+
+std::string percent_encoded(std::string_view text) {
+  static constexpr std::string_view kUnreserved =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+  std::string out;
+  // "." and ".." alone would be read as steps in the path.
+  const bool dots = text == "." || text == "..";
+  for (const char c : text) {
+    if (kUnreserved.find(c) != std::string_view::npos && !dots) {
+      out += c;
+    } else {
+      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+}  // namespace run_recorder

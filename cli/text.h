@@ -1,0 +1,40 @@
+// Text as people read it on a terminal: widths, cuts, ages in words, numbers with separators; and the spelling of
+// ids in URLs. Pure, thread-safe; widths need a UTF-8 LC_CTYPE (main sets it).
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/time.h"
+
+namespace run_recorder {
+
+bool valid_utf8(std::string_view text);
+// Each byte that is not part of valid UTF-8 becomes U+FFFD.
+std::string replace_invalid_utf8(std::string_view text);
+
+// What senders stored must not command the terminal of who looks at it: control characters, invalid bytes and those
+// that turn the direction of writing become visible, as \n or \x1b.
+std::string printable(std::string_view text);
+
+// Columns the text takes.
+std::size_t display_width(std::string_view text);
+// The text, cut to that many columns with … at its end where it is wider.
+std::string fit(std::string_view text, std::size_t columns);
+
+// "850 ms", "12.3 s", "4 min 5 s", "3 h 20 min", "2 d 4 h".
+std::string duration_in_words(std::chrono::milliseconds duration);
+// "just now", "12 s ago", "3 min ago", "5 h ago", "12 d ago"; "in 3 min" where the time is ahead.
+std::string age_in_words(Timestamp time, Timestamp now);
+// "1,234,567"
+std::string with_separators(std::uint64_t number);
+// "1 run", "2 runs", "1,234 runs".
+std::string count_of(std::uint64_t number, std::string_view noun);
+
+// RFC 3986: everything but the unreserved characters as %XX, so that any run_id is one path segment.
+std::string percent_encoded(std::string_view text);
+
+}  // namespace run_recorder
