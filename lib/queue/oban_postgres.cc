@@ -1,0 +1,81 @@
+// Oban's jobs in PostgreSQL: plain SELECTs, each with the deadline of the queue, ages by the server's clock.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <utility>
+
+#include "database/pg_connection.h"
+#include "queue/oban_table.h"
+
+namespace run_recorder {
+
+namespace {
+
+// Oban's times are timestamps without time zone that mean UTC, so the clock is put into the same form; nothing here
+// depends on the session's time zone. The state is an enum that grew between versions: compared as text. Infinite
+// times, which subtraction refuses, do not count.
+constexpr std::string_view kSelectJobs =
+    "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now) "
+    "SELECT j.id, j.state::text, j.attempt, "
+    "(SELECT (extract(epoch FROM clock.now - max(t.at)) * 1000)::bigint FROM unnest(ARRAY[j.inserted_at, "
+    "j.attempted_at, j.completed_at, j.cancelled_at, j.discarded_at, "
+    "CASE WHEN j.scheduled_at <= clock.now THEN j.scheduled_at END]) AS t(at) WHERE isfinite(t.at)), "
+    "left(j.errors[array_upper(j.errors, 1)] ->> 'at', 64), "
+    "(extract(epoch FROM clock.now) * 1000000)::bigint "
+    "FROM clock, {} j WHERE j.id = ANY ($1::bigint[])";
+
+std::int64_t integer(const pqxx::field& field) {
+  const std::string_view text(field.c_str(), field.size());
+  std::int64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+JobAnswer read_job(const pqxx::row& row) {
+  JobAnswer job;
+  job.kind = JobAnswer::Kind::kFound;
+  job.state = row[1].c_str();
+  job.attempt = integer(row[2]);
+  if (!row[3].is_null()) job.changed_ago = std::chrono::milliseconds(std::max<std::int64_t>(0, integer(row[3])));
+  if (!row[4].is_null()) {
+    const Timestamp now{std::chrono::microseconds(integer(row[5]))};
+    job.changed_ago = latest(job.changed_ago, error_age(row[4].c_str(), now));
+  }
+  return job;
+}
+
+class ObanInPostgres final : public ObanTable {
+ public:
+  ObanInPostgres(std::unique_ptr<PgConnection> connection, std::string select)
+      : connection_(std::move(connection)), select_(std::move(select)) {}
+
+  Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) override {
+    const PgConnection::Deadline deadline(*connection_);
+    const auto rows = connection_->exec(select_, {fmt::format("{{{}}}", fmt::join(job_ids, ","))});
+    if (!rows) return rows.error();
+    std::unordered_map<std::int64_t, JobAnswer> jobs;
+    for (const auto& row : *rows) jobs.emplace(integer(row[0]), read_job(row));
+    return jobs;
+  }
+
+ private:
+  std::unique_ptr<PgConnection> connection_;
+  const std::string select_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& options) {
+  const auto table = quoted_table(options.table);
+  if (!table) return table.error();
+  PgOptions where;
+  where.url = options.url;
+  where.connect_timeout = options.connect_timeout;
+  where.deadline = options.deadline;
+  auto connection = PgConnection::connect(where);
+  if (!connection) return connection.error();
+  return std::unique_ptr<ObanTable>(
+      std::make_unique<ObanInPostgres>(std::move(*connection), fmt::format(kSelectJobs, *table)));
+}
+
+}  // namespace run_recorder

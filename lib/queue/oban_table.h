@@ -1,0 +1,38 @@
+// Oban's table of jobs in one database, over one connection (SPEC section 9). For the adapter's own files:
+// oban_queue.cc opens one, asks it, and throws it away after any error. It only reads.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/time.h"
+#include "queue/queue.h"
+
+namespace run_recorder {
+
+class ObanTable {
+ public:
+  virtual ~ObanTable() = default;
+  // The jobs that are there; within the deadline. Without ids it still proves that the table can be read.
+  virtual Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) = 0;
+};
+
+Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& options);
+Result<std::unique_ptr<ObanTable>> open_oban_in_sqlite(const QueueOptions& options);
+
+// "schema.table" or "table" with each part quoted for SQL. kInvalid where a part is empty or there are more.
+Result<std::string> quoted_table(std::string_view table);
+
+// Since the time an error entry says ("at"), where it is a time and no later than tomorrow: anything may stand there.
+// Never negative.
+std::optional<std::chrono::milliseconds> error_age(std::string_view at, Timestamp now);
+// The shorter of two ages.
+std::optional<std::chrono::milliseconds> latest(std::optional<std::chrono::milliseconds> a,
+                                                std::optional<std::chrono::milliseconds> b);
+
+}  // namespace run_recorder

@@ -1,0 +1,324 @@
+// Oban's jobs in a real PostgreSQL: tables as Oban's own migrations make them, with and without a prefix, before and
+// after the state `suspended` came.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <numeric>
+
+#include "queue/queue.h"
+#include "support/private_postgres.h"
+
+namespace run_recorder::testing {
+
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using namespace std::chrono_literals;
+using Kind = JobAnswer::Kind;
+
+// Times are written relative to the server's clock, as Oban writes them: UTC without time zone.
+std::string ago(std::string_view interval) {
+  return fmt::format("(clock_timestamp() AT TIME ZONE 'UTC') - interval '{}'", interval);
+}
+
+class ObanDatabase {
+ public:
+  explicit ObanDatabase(std::string schema = "public", bool suspended = true) : schema_(std::move(schema)) {
+    if (schema_ != "public") execute(fmt::format("CREATE SCHEMA \"{}\"", schema_));
+    execute(
+        fmt::format("CREATE TYPE \"{}\".oban_job_state AS ENUM ('available', {}'scheduled', 'executing', "
+                    "'retryable', 'completed', 'discarded', 'cancelled')",
+                    schema_, suspended ? "'suspended', " : ""));
+    execute(fmt::format(
+        "CREATE TABLE \"{0}\".oban_jobs (id bigserial PRIMARY KEY, state \"{0}\".oban_job_state NOT NULL DEFAULT "
+        "'available', queue text NOT NULL DEFAULT 'default', worker text NOT NULL DEFAULT 'W', args jsonb NOT NULL "
+        "DEFAULT '{{}}', errors jsonb[] NOT NULL DEFAULT ARRAY[]::jsonb[], attempt integer NOT NULL DEFAULT 0, "
+        "max_attempts integer NOT NULL DEFAULT 20, priority integer NOT NULL DEFAULT 0, tags text[] DEFAULT "
+        "ARRAY[]::text[], meta jsonb DEFAULT '{{}}', attempted_by text[], inserted_at timestamp NOT NULL DEFAULT "
+        "timezone('UTC', now()), scheduled_at timestamp NOT NULL DEFAULT timezone('UTC', now()), attempted_at "
+        "timestamp, "
+        "completed_at timestamp, cancelled_at timestamp, discarded_at timestamp)",
+        schema_));
+  }
+  ~ObanDatabase() { PrivatePostgres::shared().drop_database(url_); }
+  ObanDatabase(const ObanDatabase&) = delete;
+  ObanDatabase& operator=(const ObanDatabase&) = delete;
+
+  void execute(const std::string& sql) { PrivatePostgres::shared().query(url_, sql); }
+  // A job that was inserted, and due, a day ago, with more columns as given.
+  void add_job(std::int64_t id, std::string_view columns = "", std::string_view values = "") {
+    execute(fmt::format("INSERT INTO \"{}\".oban_jobs (id, inserted_at, scheduled_at{}{}) VALUES ({}, {}, {}{}{})",
+                        schema_, columns.empty() ? "" : ", ", columns, id, ago("1 day"), ago("1 day"),
+                        values.empty() ? "" : ", ", values));
+  }
+  QueueOptions options() const {
+    QueueOptions options;
+    options.url = url_;
+    if (schema_ != "public") options.table = schema_ + ".oban_jobs";
+    return options;
+  }
+  const std::string& url() const { return url_; }
+
+ private:
+  std::string schema_;
+  std::string url_ = PrivatePostgres::shared().create_database();
+};
+
+JobAnswer ask(JobQueue& queue, std::int64_t id) {
+  return queue.look_up(std::array{id}).at(id);
+}
+JobAnswer ask(const ObanDatabase& database, std::int64_t id) {
+  return ask(*make_oban_queue(database.options()), id);
+}
+
+void expect_age(const JobAnswer& job, std::chrono::milliseconds age) {
+  ASSERT_EQ(job.kind, Kind::kFound) << job.detail;
+  ASSERT_TRUE(job.changed_ago);
+  EXPECT_GE(*job.changed_ago, age);
+  EXPECT_LE(*job.changed_ago, age + 10min);
+}
+
+class ObanPostgres : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!PrivatePostgres::installed()) GTEST_SKIP() << "PostgreSQL is not installed";
+  }
+};
+
+struct Shape {
+  const char* name;
+  const char* schema;
+  bool suspended;
+};
+class ObanShapes : public ::testing::TestWithParam<Shape> {
+ protected:
+  void SetUp() override {
+    if (!PrivatePostgres::installed()) GTEST_SKIP() << "PostgreSQL is not installed";
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Postgres, ObanShapes,
+                         ::testing::Values(Shape{"Public", "public", false}, Shape{"PublicSuspended", "public", true},
+                                           Shape{"Private", "private", false},
+                                           Shape{"OddNameSuspended", "odd Name $1", true}),
+                         [](const auto& shape) { return std::string(shape.param.name); });
+
+}  // namespace
+
+TEST_P(ObanShapes, EveryStateIsFoundWithItsAttempt) {
+  ObanDatabase database(GetParam().schema, GetParam().suspended);
+  std::vector<std::string> states{"available", "scheduled", "executing", "retryable",
+                                  "completed", "discarded", "cancelled"};
+  if (GetParam().suspended) states.push_back("suspended");
+  std::vector<std::int64_t> ids;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    ids.push_back(static_cast<std::int64_t>(i) + 1);
+    database.add_job(ids.back(), "state, attempt", fmt::format("'{}', {}", states[i], i));
+  }
+  ids.push_back(9'223'372'036'854'775'807);
+  const auto queue = make_oban_queue(database.options());
+  EXPECT_TRUE(queue->check());
+  const auto answers = queue->look_up(ids);
+  ASSERT_EQ(answers.size(), ids.size());
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const JobAnswer& job = answers.at(ids[i]);
+    EXPECT_EQ(job.kind, Kind::kFound) << job.detail;
+    EXPECT_EQ(job.state, states[i]);
+    EXPECT_EQ(job.attempt, static_cast<std::int64_t>(i));
+  }
+  EXPECT_EQ(answers.at(ids.back()).kind, Kind::kAbsent);
+}
+
+TEST_F(ObanPostgres, NoIdsNoAnswers) {
+  ObanDatabase database;
+  EXPECT_TRUE(make_oban_queue(database.options())->look_up({}).empty());
+}
+
+TEST_F(ObanPostgres, TheAgeIsSinceTheLatestOfAllTimes) {
+  ObanDatabase database;
+  database.add_job(1);
+  expect_age(ask(database, 1), 24h);
+  std::int64_t id = 2;
+  for (const char* column : {"attempted_at", "completed_at", "cancelled_at", "discarded_at"}) {
+    database.add_job(id, column, ago("2 hours"));
+    expect_age(ask(database, id++), 2h);
+  }
+  database.add_job(id, "attempted_at, completed_at", fmt::format("{}, {}", ago("3 hours"), ago("1 hour")));
+  expect_age(ask(database, id), 1h);
+}
+
+TEST_F(ObanPostgres, ATimeItIsScheduledForCountsOnceItHasCome) {
+  ObanDatabase database;
+  database.add_job(1);
+  database.add_job(2);
+  database.execute(fmt::format("UPDATE oban_jobs SET scheduled_at = {} WHERE id = 1", ago("1 hour")));
+  database.execute(fmt::format("UPDATE oban_jobs SET scheduled_at = {} WHERE id = 2", ago("-1 hour")));
+  expect_age(ask(database, 1), 1h);
+  expect_age(ask(database, 2), 24h);
+}
+
+TEST_F(ObanPostgres, TheLastErrorCountsWhateverElseStandsThere) {
+  ObanDatabase database;
+  const auto entry = [](std::string_view interval) {
+    return fmt::format("jsonb_build_object('at', to_char({}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), 'attempt', 1)",
+                       ago(interval));
+  };
+  database.add_job(1, "errors", fmt::format("ARRAY[{}, {}]", entry("5 hours"), entry("2 hours")));
+  expect_age(ask(database, 1), 2h);
+  // Without offset, as older versions wrote it.
+  database.add_job(
+      2, "errors",
+      fmt::format("ARRAY[jsonb_build_object('at', to_char({}, 'YYYY-MM-DD\"T\"HH24:MI:SS'))]", ago("2 hours")));
+  expect_age(ask(database, 2), 2h);
+  std::int64_t id = 3;
+  for (const char* garbage :
+       {"'7'", "'\"text\"'", "'null'", "'[]'", "'{}'", "'{\"at\":null}'", "'{\"at\":\"yesterday\"}'", "'{\"at\":17}'",
+        "'{\"at\":{\"a\":1}}'", "'{\"at\":\"9999-12-31T00:00:00Z\"}'"}) {
+    database.add_job(id, "errors", fmt::format("ARRAY[{}::jsonb]", garbage));
+    expect_age(ask(database, id++), 24h);
+  }
+}
+
+TEST_F(ObanPostgres, InfiniteTimesAndTimesAheadDoNoHarm) {
+  ObanDatabase database;
+  database.add_job(1, "attempted_at, completed_at", "'infinity', '-infinity'");
+  database.add_job(2, "attempted_at", ago("-1 hour"));
+  expect_age(ask(database, 1), 24h);
+  EXPECT_EQ(ask(database, 2).changed_ago, 0ms);
+}
+
+TEST_F(ObanPostgres, NoTimeZoneOfTheServerMatters) {
+  for (const char* zone : {"Asia/Tokyo", "America/New_York", "UTC"}) {
+    ObanDatabase database;
+    database.execute(
+        fmt::format("ALTER DATABASE \"{}\" SET timezone = '{}'", PrivatePostgres::database_of(database.url()), zone));
+    database.execute(fmt::format("ALTER DATABASE \"{}\" SET datestyle = 'SQL, DMY'",
+                                 PrivatePostgres::database_of(database.url())));
+    database.add_job(1, "attempted_at", ago("2 hours"));
+    expect_age(ask(database, 1), 2h);
+  }
+}
+
+TEST_F(ObanPostgres, ManyIdsAtOnce) {
+  ObanDatabase database;
+  database.execute(
+      "INSERT INTO oban_jobs (id, state, attempt) SELECT i, 'executing', 1 FROM generate_series(1, 6000) i");
+  std::vector<std::int64_t> ids(12'000);
+  std::iota(ids.begin(), ids.end(), 1);
+  const auto answers = make_oban_queue(database.options())->look_up(ids);
+  ASSERT_EQ(answers.size(), ids.size());
+  EXPECT_EQ(answers.at(1).kind, Kind::kFound);
+  EXPECT_EQ(answers.at(6'000).kind, Kind::kFound);
+  EXPECT_EQ(answers.at(6'001).kind, Kind::kAbsent);
+  EXPECT_EQ(answers.at(12'000).kind, Kind::kAbsent);
+}
+
+TEST_F(ObanPostgres, AMissingTableIsUnavailableUntilItIsThere) {
+  ObanDatabase database;
+  database.add_job(1);
+  QueueOptions options = database.options();
+  options.table = "later.oban_jobs";
+  const auto queue = make_oban_queue(options);
+  const JobAnswer missing = ask(*queue, 1);
+  EXPECT_EQ(missing.kind, Kind::kUnavailable);
+  EXPECT_THAT(missing.detail, HasSubstr("later"));
+  EXPECT_THAT(missing.detail, HasSubstr("[reconcile.queue] table"));
+  EXPECT_FALSE(queue->check());
+  database.execute("CREATE SCHEMA later; ALTER TABLE oban_jobs SET SCHEMA later");
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  EXPECT_TRUE(queue->check());
+}
+
+TEST_F(ObanPostgres, AMissingColumnIsUnavailable) {
+  ObanDatabase database;
+  database.add_job(1);
+  database.execute("ALTER TABLE oban_jobs DROP COLUMN cancelled_at");
+  const JobAnswer job = ask(database, 1);
+  EXPECT_EQ(job.kind, Kind::kUnavailable);
+  EXPECT_THAT(job.detail, HasSubstr("cancelled_at"));
+}
+
+TEST_F(ObanPostgres, ADeniedTableIsUnavailableAndOneMayOnlyBeRead) {
+  ObanDatabase database;
+  database.add_job(1, "state", "'executing'");
+  const std::string name = PrivatePostgres::database_of(database.url());
+  const std::string user = "reader_of_" + name;
+  database.execute(fmt::format("CREATE ROLE \"{}\" LOGIN", user));
+  QueueOptions options = database.options();
+  options.url = PrivatePostgres::shared().url(name, user);
+  const auto queue = make_oban_queue(options);
+  const JobAnswer denied = ask(*queue, 1);
+  EXPECT_EQ(denied.kind, Kind::kUnavailable);
+  EXPECT_THAT(denied.detail, HasSubstr("SELECT"));
+  database.execute(fmt::format(
+      "GRANT SELECT ON oban_jobs TO \"{0}\"; ALTER ROLE \"{0}\" SET default_transaction_read_only = on", user));
+  EXPECT_EQ(ask(*queue, 1).state, "executing");
+  database.execute(fmt::format("DROP OWNED BY \"{0}\"; DROP ROLE \"{0}\"", user));
+}
+
+TEST_F(ObanPostgres, ALostConnectionIsOneBadAnswer) {
+  ObanDatabase database;
+  database.add_job(1);
+  const auto queue = make_oban_queue(database.options());
+  ASSERT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  PrivatePostgres::shared().query("postgres",
+                                  fmt::format("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+                                              "datname = '{}'",
+                                              PrivatePostgres::database_of(database.url())));
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+}
+
+TEST_F(ObanPostgres, AServerThatIsAwayOrFrozenIsUnavailableAndComesBack) {
+  PrivatePostgres postgres;
+  QueueOptions options;
+  options.url = postgres.create_database();
+  options.deadline = 500ms;
+  postgres.query(options.url,
+                 "CREATE TABLE oban_jobs (id bigint, state text, attempt int, errors jsonb[], inserted_at timestamp, "
+                 "scheduled_at timestamp, attempted_at timestamp, completed_at timestamp, cancelled_at timestamp, "
+                 "discarded_at timestamp); INSERT INTO oban_jobs (id, state, attempt) VALUES (1, 'executing', 2)");
+  const auto queue = make_oban_queue(options);
+  const JobAnswer job = ask(*queue, 1);
+  ASSERT_EQ(job.kind, Kind::kFound) << job.detail;
+  EXPECT_FALSE(job.changed_ago) << "no time says when it changed";
+
+  postgres.freeze();
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
+  postgres.thaw();
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+
+  postgres.stop();
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
+  postgres.start();
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+}
+
+TEST_F(ObanPostgres, NoPasswordIsInAnyAnswer) {
+  QueueOptions options;
+  options.url = "postgresql://worker:s3cr3t-word@127.0.0.1:1/jobs?password=s3cr3t-too";
+  const auto queue = make_oban_queue(options);
+  const JobAnswer job = ask(*queue, 1);
+  EXPECT_EQ(job.kind, Kind::kUnavailable);
+  EXPECT_THAT(job.detail, Not(HasSubstr("s3cr3t")));
+  EXPECT_FALSE(job.detail.empty());
+  EXPECT_THAT(queue->check().error().message, Not(HasSubstr("s3cr3t")));
+}
+
+TEST(ObanQueue, WhatIsNoUrlOrNoTableIsUnavailable) {
+  QueueOptions options;
+  options.url = "mysql://x";
+  EXPECT_EQ(ask(*make_oban_queue(options), 1).kind, Kind::kUnavailable);
+  options.url = "postgresql://127.0.0.1:1/x";
+  for (const char* table : {"", ".", "a.", ".b", "a.b.c"}) {
+    options.table = table;
+    const JobAnswer job = ask(*make_oban_queue(options), 1);
+    EXPECT_EQ(job.kind, Kind::kUnavailable);
+    EXPECT_THAT(job.detail, HasSubstr("schema.table")) << table;
+  }
+}
+
+}  // namespace run_recorder::testing
