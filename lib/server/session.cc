@@ -160,13 +160,12 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
       if (error && error != asio::error::operation_aborted) {
         session.reading_ = false;
       }
-      if (error || !session.may_read()) {
-        continue;
-      }
     } else {
       co_await asio::post(session.context_.io, asio::use_awaitable);  // the others' turn
     }
-    session.take_turn();
+    if (session.may_read()) {  // much may have changed meanwhile
+      session.take_turn();
+    }
   }
   while (!session.closed_ && !(session.in_flight_.empty() && session.answered())) {
     co_await session.changed();
