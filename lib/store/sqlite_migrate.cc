@@ -1,9 +1,11 @@
 #include "store/sqlite_migrate.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -187,13 +189,17 @@ Result<void> check_tables(SqliteConnection& connection, SqliteConnection& model,
   return {};
 }
 
-// The schema's version, where it fits.
+Error to_be_migrated(const SqliteConnection& connection, std::string_view what) {
+  return Error{ErrorKind::kNotFound, fmt::format("SQLite file {}: {}", connection.path(), what)};
+}
+
+// The schema's version, where it fits. kNotFound: migrations are missing.
 Result<int> verify(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
   const auto age = schema_age(connection, prefix);
   if (!age) return age.error();
   const auto migrations = sqlite_migrations();
   if (age->version == 0) {
-    return refused(
+    return to_be_migrated(
         connection,
         fmt::format("it has no tables {}… of run-recorder yet; run-recorderd --migrate makes them", prefix));
   }
@@ -201,7 +207,7 @@ Result<int> verify(SqliteConnection& connection, SqliteConnection& model, std::s
     return refused(connection, fits.error().message);
   }
   if (age->version < migrations.back().version) {
-    return refused(connection,
+    return to_be_migrated(connection,
                    fmt::format("its schema is {}, this daemon needs {}; run-recorderd --migrate brings it up to date",
                                age->version, migrations.back().version));
   }
@@ -233,8 +239,12 @@ Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, Sql
 
 Result<std::unique_ptr<SqliteConnection>> open_file(const StoreOptions& options, bool create) {
   if (auto fits = check_table_prefix(options.table_prefix); !fits) return fits.error();
-  return SqliteConnection::open(
-      {.path = sqlite_path(options.url), .create = create, .read_only = false, .deadline = options.deadline});
+  const std::string path = sqlite_path(options.url);
+  if (!create && !path.empty() && ::access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
+    return Error{ErrorKind::kNotFound,
+                 fmt::format("SQLite file {}: there is none; run-recorderd --migrate makes it", path)};
+  }
+  return SqliteConnection::open({.path = path, .create = create, .read_only = false, .deadline = options.deadline});
 }
 
 }  // namespace
@@ -246,7 +256,8 @@ Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_
   if (!model) return model.error();
   const auto current = verify(**connection, **model, options.table_prefix);
   if (current) return MigrationReport{*current, {}};
-  if (verify_only || current.error().kind != ErrorKind::kRefused) return current.error();
+  const bool can_help = current.error().kind == ErrorKind::kRefused || current.error().kind == ErrorKind::kNotFound;
+  if (verify_only || !can_help) return current.error();
 
   auto transaction = SqliteTransaction::begin(**connection, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
