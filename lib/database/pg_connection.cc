@@ -197,6 +197,8 @@ auto PgConnection::guarded(Call&& call) -> Result<decltype(call())> {
   };
   try {
     return call();
+  } catch (const pqxx::insufficient_privilege& error) {
+    return failed("42501", error.what());  // the one whose code libpqxx 6.4 leaves out
   } catch (const pqxx::sql_error& error) {
     return failed(error.sqlstate(), error.what());
   } catch (const pqxx::serialization_failure& error) {
@@ -208,7 +210,7 @@ auto PgConnection::guarded(Call&& call) -> Result<decltype(call())> {
   }
 }
 
-Result<pqxx::result> PgConnection::exec(const std::string& statement, std::initializer_list<PgParam> params) {
+Result<pqxx::result> PgConnection::exec(const std::string& statement, std::span<const PgParam> params) {
   std::vector<const char*> texts;
   texts.reserve(params.size());
   for (const PgParam& param : params) texts.push_back(param.c_str());

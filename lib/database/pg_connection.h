@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <pqxx/pqxx>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,7 +62,10 @@ class PgConnection {
 
   // One statement. Outside of begin() … commit() it is a transaction of its own. Errors: kData, kUnavailable, with
   // the SQLSTATE where the server said one. Inside of a transaction any error leaves it to be rolled back.
-  Result<pqxx::result> exec(const std::string& statement, std::initializer_list<PgParam> params = {});
+  Result<pqxx::result> exec(const std::string& statement, std::span<const PgParam> params);
+  Result<pqxx::result> exec(const std::string& statement, std::initializer_list<PgParam> params = {}) {
+    return exec(statement, std::span<const PgParam>(params.begin(), params.size()));
+  }
   // Several statements separated by semicolons, without parameters.
   Result<void> exec_script(const std::string& statements);
 

@@ -115,6 +115,10 @@ std::string printed_migrations(std::span<const Migration> migrations, std::strin
   std::string text;
   for (const Migration& migration : migrations) {
     text += fmt::format("-- ---- {}.sql\n{}\n", migration.name, with_prefix(migration.sql, prefix));
+    text += fmt::format(
+        "INSERT INTO \"{}recorder_schema\" (version, name, applied_at, oldest_daemon)\n"
+        "  VALUES ({}, '{}', CURRENT_TIMESTAMP, '{}') ON CONFLICT (version) DO NOTHING;\n\n",
+        prefix, migration.version, migration.name, migration.oldest_daemon);
   }
   return text;
 }

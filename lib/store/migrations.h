@@ -33,7 +33,8 @@ Result<void> check_table_prefix(std::string_view prefix);
 std::string with_prefix(std::string_view sql, std::string_view prefix);
 // The statements of a script, without comment lines.
 std::vector<std::string> statements_of(std::string_view sql);
-// All files, one after the other with their names, with the prefix put in: for people.
+// All files, one after the other with their names, with the prefix put in and what records them: for people, who can
+// also run it by hand.
 std::string printed_migrations(std::span<const Migration> migrations, std::string_view prefix);
 
 // Versions as "1.10.2" compared by their numbers; a missing one counts as 0.

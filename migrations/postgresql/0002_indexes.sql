@@ -6,7 +6,7 @@
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}run_events_seq" ON "{{prefix}}run_events" (run_id, seq);
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}run_events_event" ON "{{prefix}}run_events" (run_id, event_id)
   WHERE event_id IS NOT NULL;
-CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}run_events_pass" ON "{{prefix}}run_events" (pass_id)
+CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}run_events_pass" ON "{{prefix}}run_events" (pass_id, run_id)
   WHERE pass_id IS NOT NULL;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}runs_running" ON "{{prefix}}runs" (run_id) WHERE status = 'running';
 CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}runs_inserted" ON "{{prefix}}runs" (inserted_at, run_id);

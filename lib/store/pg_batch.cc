@@ -1,0 +1,364 @@
+#include "store/pg_batch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "store/pg_rows.h"
+
+namespace run_recorder {
+namespace {
+
+// The keys of the JSON objects are short, because they are sent and parsed with every row.
+struct Field {
+  std::string_view key;
+  std::string_view column;
+};
+
+constexpr std::array kRunFields{
+    Field{"i", "run_id"},
+    Field{"s", "status"},
+    Field{"c", "council"},
+    Field{"n", "attempt"},
+    Field{"p", "parent_attempt_run_id"},
+    Field{"j", "oban_job_id"},
+    Field{"x", "input"},
+    Field{"b", "started_at"},
+    Field{"y", "result"},
+    Field{"k", "error"},
+    Field{"d", "finalized_at"},
+    Field{"z", "oban_job_state_at_finalize"},
+    Field{"g", "council_given"},
+    Field{"h", "attempt_given"},
+    Field{"r", "recorder"},
+    Field{"w", "worker_process"},
+    Field{"v", "sender_process"},
+    Field{"o", "connection"},
+    Field{"q", "last_seq"},
+    Field{"m", "stuck_pass"},
+};
+// Only in updates: the version the decision was made from, and which groups of columns the event changed.
+constexpr std::string_view kGuardRecord = ", a bigint, f boolean, u boolean";
+constexpr std::array<std::string_view, 6> kFieldColumns{"council",     "attempt", "parent_attempt_run_id",
+                                                        "oban_job_id", "input",   "started_at"};
+constexpr std::array<std::string_view, 4> kOutcomeColumns{"result", "error", "finalized_at",
+                                                          "oban_job_state_at_finalize"};
+constexpr std::array<std::string_view, 4> kTextsOfOurs{"worker_process", "sender_process", "connection",
+                                                       "stuck_pass"};
+
+constexpr std::array kHistoryFields{
+    Field{"i", "run_id"},   Field{"q", "seq"},    Field{"t", "type"},        Field{"p", "payload"},
+    Field{"e", "event_id"}, Field{"a", "at"},     Field{"v", "received_at"}, Field{"u", "peer_uid"},
+    Field{"g", "peer_pid"}, Field{"f", "effect"}, Field{"s", "pass_id"},
+};
+
+template <std::size_t Size>
+bool among(const std::array<std::string_view, Size>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+template <std::size_t Size>
+std::string record_of(const PgSchema& schema, std::string_view table, const std::array<Field, Size>& fields) {
+  std::string record = ") AS c (";
+  for (const Field& field : fields) {
+    if (&field != &fields.front()) record += ", ";
+    record += fmt::format("{} {}", field.key, schema.column(table, field.column).type);
+  }
+  return record;
+}
+
+// What a JSON object leaves out where it is the usual value.
+std::string value_of(const Field& field) {
+  if (field.column == "recorder") return "coalesce(c.r, $1::text)";
+  if (among(kTextsOfOurs, field.column)) return fmt::format("coalesce(c.{}, '')", field.key);
+  if (field.column == "effect") return fmt::format("coalesce(c.{}, 'applied')", field.key);
+  return fmt::format("c.{}", field.key);
+}
+
+std::string insert_of(const PgSchema& schema) {
+  std::string columns;
+  std::string values;
+  for (const Field& field : kRunFields) {
+    columns += fmt::format("{}, ", field.column);
+    values += value_of(field) + ", ";
+  }
+  return fmt::format(
+      "INSERT INTO {} ({}{}inserted_at, updated_at, last_event_at) SELECT {}{}{}, {}, {} FROM jsonb_to_recordset(",
+      schema.table("runs"), PgBatch::id_column(schema, "runs"), columns, PgBatch::new_id(schema, "runs"), values,
+      schema.now_for("runs", "inserted_at"), schema.now_for("runs", "updated_at"),
+      schema.now_for("runs", "last_event_at"));
+}
+
+std::string update_of(const PgSchema& schema) {
+  std::string sets;
+  for (const Field& field : kRunFields) {
+    if (field.column == "run_id" || field.column == "stuck_pass") continue;
+    std::string value = value_of(field);
+    if (among(kFieldColumns, field.column) || field.column.ends_with("_given")) {
+      value = fmt::format("CASE WHEN c.f THEN {} ELSE r.{} END", value, field.column);
+    } else if (among(kOutcomeColumns, field.column)) {
+      value = fmt::format("CASE WHEN c.u THEN {} ELSE r.{} END", value, field.column);
+    }
+    sets += fmt::format("{} = {}, ", field.column, value);
+  }
+  return fmt::format("UPDATE {} r SET {}updated_at = {}, last_event_at = {} FROM jsonb_to_recordset(",
+                     schema.table("runs"), sets, schema.now_for("runs", "updated_at"),
+                     schema.now_for("runs", "last_event_at"));
+}
+
+std::string history_of(const PgSchema& schema) {
+  std::string columns;
+  std::string values;
+  for (const Field& field : kHistoryFields) {
+    columns += fmt::format("{}, ", field.column);
+    values += value_of(field) + ", ";
+  }
+  return fmt::format("INSERT INTO {} ({}{}inserted_at, recorder) SELECT {}{}{}, $1::text FROM jsonb_to_recordset(",
+                     schema.table("run_events"), PgBatch::id_column(schema, "run_events"), columns,
+                     PgBatch::new_id(schema, "run_events"), values, schema.now_for("run_events", "inserted_at"));
+}
+
+void put_fields(JsonRecords& rows, const Run& run) {
+  rows.text("c", run.council);
+  rows.number("n", std::int64_t{run.attempt});
+  rows.text("p", run.parent_attempt_run_id);
+  rows.number("j", run.oban_job_id);
+  rows.json("x", run.input);
+  rows.time("b", run.started_at);
+  rows.boolean("g", run.council_given);
+  rows.boolean("h", run.attempt_given);
+}
+
+void put_outcome(JsonRecords& rows, const Run& run) {
+  rows.json("y", run.result);
+  rows.json("k", run.error);
+  rows.time("d", run.finalized_at);
+  rows.text("z", run.oban_job_state_at_finalize);
+}
+
+void put_run(JsonRecords& rows, const RunChange& change, const std::string& self) {
+  const Run& run = change.after;
+  rows.begin();
+  rows.text("i", run.run_id);
+  rows.text("s", to_string(run.status));
+  if (change.insert || change.fields_changed) put_fields(rows, run);
+  if (change.insert || change.outcome_changed) put_outcome(rows, run);
+  if (run.recorder != self) rows.text("r", run.recorder);
+  if (!run.worker_process.empty()) rows.text("w", run.worker_process);
+  if (!run.sender_process.empty()) rows.text("v", run.sender_process);
+  if (!run.connection.empty()) rows.text("o", run.connection);
+  if (!run.stuck_pass.empty() && change.insert) rows.text("m", run.stuck_pass);
+  rows.number("q", run.last_seq);
+  if (!change.insert) {
+    rows.number("a", change.expected_last_seq);
+    rows.boolean("f", change.fields_changed);
+    rows.boolean("u", change.outcome_changed);
+  }
+  rows.end();
+}
+
+// By run_id, so that daemons that meet in the same rows lock them in the same order. Empty: there are none.
+std::string runs_json(const BatchWrite& batch, bool insert, const std::string& self) {
+  std::vector<const RunChange*> changes;
+  for (const RunChange& change : batch.runs) {
+    if (change.insert == insert) changes.push_back(&change);
+  }
+  if (changes.empty()) return {};
+  std::sort(changes.begin(), changes.end(),
+            [](const RunChange* a, const RunChange* b) { return a->after.run_id < b->after.run_id; });
+  JsonRecords rows;
+  for (const RunChange* change : changes) put_run(rows, *change, self);
+  return std::move(rows).take();
+}
+
+std::string history_json(const BatchWrite& batch) {
+  if (batch.history.empty()) return {};
+  JsonRecords rows;
+  for (const HistoryEntry& entry : batch.history) {
+    rows.begin();
+    rows.text("i", entry.run_id);
+    rows.number("q", entry.seq);
+    rows.text("t", entry.type);
+    rows.json("p", entry.payload);
+    rows.text("e", entry.event_id);
+    rows.time("a", entry.at);
+    rows.time("v", entry.received_at);
+    if (entry.peer_uid) rows.number("u", std::int64_t{*entry.peer_uid});
+    if (entry.peer_pid) rows.number("g", std::int64_t{*entry.peer_pid});
+    if (entry.effect != Effect::kApplied) rows.text("f", to_string(entry.effect));
+    if (!entry.pass_id.empty()) rows.text("s", entry.pass_id);
+    rows.end();
+  }
+  return std::move(rows).take();
+}
+
+std::string hex(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size() * 2);
+  for (const char byte : bytes) fmt::format_to(std::back_inserter(text), "{:02x}", static_cast<unsigned char>(byte));
+  return text;
+}
+
+// PostgreSQL's text holds no NUL, and a dead letter must not fail for what is in it.
+std::string without_nul(std::string text) {
+  std::replace(text.begin(), text.end(), '\0', '?');
+  return text;
+}
+
+}  // namespace
+
+std::string PgCommand::param(PgParam value, std::string_view type) {
+  params.push_back(std::move(value));
+  return fmt::format("${}::{}", params.size(), type);
+}
+
+std::string PgBatch::id_column(const PgSchema& schema, std::string_view table) {
+  return new_id(schema, table).empty() ? "" : "id, ";
+}
+
+std::string PgBatch::new_id(const PgSchema& schema, std::string_view table) {
+  const auto& columns = schema.tables.find(table)->second.columns;
+  const auto id = columns.find("id");
+  if (id == columns.end() || id->second.given || id->second.base != "uuid") return {};
+  constexpr int kHasRandomUuid = 130'000;
+  if (schema.server_version >= kHasRandomUuid) return "gen_random_uuid(), ";
+  return "md5(random()::text || random()::text || clock_timestamp()::text)::uuid, ";
+}
+
+PgBatch::PgBatch(const PgSchema& schema)
+    : positions_(schema.table("positions")),
+      recorders_(schema.table("recorders")),
+      dead_letters_(schema.table("dead_letters")),
+      runs_(schema.table("runs")),
+      events_(schema.table("run_events")),
+      insert_(insert_of(schema)),
+      insert_record_(record_of(schema, "runs", kRunFields) + ")"),
+      update_(update_of(schema)),
+      update_record_(fmt::format("{}{})", record_of(schema, "runs", kRunFields), kGuardRecord)),
+      // A row that was taken over has no version yet: its history's length is.
+      update_guard_(fmt::format("r.run_id = c.i AND (r.last_seq = c.a OR (r.last_seq = 0 AND c.a = {})) "
+                                "AND (r.status NOT IN ('completed', 'failed', 'cancelled') OR r.status = c.s)",
+                                version_of_run(schema))),
+      history_(history_of(schema)),
+      history_record_(record_of(schema, "run_events", kHistoryFields) + ")") {}
+
+PgBatch::Counts PgBatch::expected(const BatchWrite& batch) {
+  Counts counts;
+  counts.moved = batch.incarnation.empty() ? 0 : 1;
+  for (const RunChange& change : batch.runs) ++(change.insert ? counts.inserted : counts.updated);
+  counts.retried = batch.retried.size();
+  return counts;
+}
+
+std::string PgBatch::position_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const {
+  const std::string incarnation = command.param(batch.incarnation, "text");
+  const std::string to = command.param(batch.to, "bigint");
+  const std::string from = command.param(batch.from, "bigint");
+  // Where there is no row the position is 0.
+  if (batch.from == 0) {
+    return fmt::format(
+        "INSERT INTO {} AS p (recorder, incarnation, applied) VALUES ({}, {}, {}) ON CONFLICT (recorder, "
+        "incarnation) "
+        "DO UPDATE SET applied = excluded.applied, updated_at = now() WHERE p.applied = {}",
+        positions_, self, incarnation, to, from);
+  }
+  return fmt::format(
+      "UPDATE {} SET applied = {}, updated_at = now() WHERE recorder = {} AND incarnation = {} AND applied = {}",
+      positions_, to, self, incarnation, from);
+}
+
+std::string PgBatch::letters_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const {
+  JsonRecords rows;
+  for (const DeadLetter& letter : batch.dead_letters) {
+    rows.begin();
+    rows.text("i", without_nul(letter.run_id));
+    rows.text("t", without_nul(letter.type));
+    if (letter.event_id) rows.text("e", without_nul(*letter.event_id));
+    rows.text("b", hex(letter.record));
+    rows.text("l", without_nul(letter.line));
+    rows.text("s", letter.sqlstate);
+    rows.text("r", without_nul(letter.reason));
+    rows.number("n", letter.tries);
+    rows.time("v", letter.received_at);
+    rows.end();
+  }
+  return fmt::format(
+      "INSERT INTO {} (recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at) "
+      "SELECT {}, i, t, e, decode(b, 'hex'), l, s, r, n, v FROM jsonb_to_recordset({}) "
+      "AS c (i text, t text, e text, b text, l text, s text, r text, n bigint, v timestamptz)",
+      dead_letters_, self, command.param(std::move(rows).take(), "jsonb"));
+}
+
+std::string PgBatch::retried_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const {
+  const std::string ids = fmt::format("{{{}}}", fmt::join(batch.retried, ","));
+  return fmt::format("DELETE FROM {} WHERE id = ANY ({}) AND recorder = {} RETURNING 1", dead_letters_,
+                     command.param(ids, "bigint[]"), self);
+}
+
+// dead_letters and dead_letters_removed are the table's, not the batch's: a letter may have been removed since the
+// recorder counted them.
+std::string PgBatch::ledger_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const {
+  const auto letters =
+      static_cast<std::int64_t>(batch.dead_letters.size()) - static_cast<std::int64_t>(batch.retried.size());
+  return fmt::format(
+      "INSERT INTO {} AS w (id, host, version, incarnation, applied, duplicate, conflicts, dead_letters) "
+      "VALUES ($1::text, {}, {}, {}, {}, {}, {}, {}) ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, "
+      "duplicate = excluded.duplicate, conflicts = excluded.conflicts, "
+      "dead_letters = w.dead_letters + excluded.dead_letters, last_seen = now()",
+      recorders_, command.param(self.host, "text"), command.param(self.version, "text"),
+      command.param(self.incarnation, "text"), command.param(batch.ledger.applied, "bigint"),
+      command.param(batch.ledger.duplicate, "bigint"), command.param(batch.ledger.conflicts, "bigint"),
+      command.param(letters, "bigint"));
+}
+
+PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch) const {
+  PgCommand command;
+  const std::string me = command.param(self.id, "text");  // $1
+  std::string parts;
+  std::string counts;
+  const auto add = [&](std::string_view name, std::string_view sql) {
+    parts += fmt::format("{} AS ({}), ", name, sql);
+  };
+  const auto count = [&](std::string_view name, bool there) {
+    counts += there ? fmt::format("(SELECT count(*) FROM {}), ", name) : "0, ";
+  };
+  const std::string inserts = runs_json(batch, true, self.id);
+  const std::string updates = runs_json(batch, false, self.id);
+  const std::string history = history_json(batch);
+  if (!batch.incarnation.empty()) add("moved", position_sql(command, me, batch) + " RETURNING 1");
+  if (!inserts.empty()) add("inserted", insert_ + command.param(inserts, "jsonb") + insert_record_ + " RETURNING 1");
+  if (!updates.empty()) {
+    add("updated", fmt::format("{}{}{} WHERE {} RETURNING 1", update_, command.param(updates, "jsonb"),
+                               update_record_, update_guard_));
+  }
+  if (!history.empty()) add("history", history_ + command.param(history, "jsonb") + history_record_);
+  if (!batch.dead_letters.empty()) add("letters", letters_sql(command, me, batch));
+  if (!batch.retried.empty()) add("retried", retried_sql(command, me, batch));
+  count("moved", !batch.incarnation.empty());
+  count("inserted", !inserts.empty());
+  count("updated", !updates.empty());
+  count("retried", !batch.retried.empty());
+  counts.resize(counts.size() - 2);
+  command.sql = fmt::format("WITH {}ledger AS ({}) SELECT {}", parts, ledger_sql(command, self, batch), counts);
+  return command;
+}
+
+PgCommand PgBatch::moved(const BatchWrite& batch) const {
+  PgCommand command;
+  const auto json = [&command](std::string text) {
+    return command.param(text.empty() ? "[]" : std::move(text), "jsonb");
+  };
+  const std::string inserts = json(runs_json(batch, true, {}));
+  const std::string updates = json(runs_json(batch, false, {}));
+  const std::string history = json(history_json(batch));
+  command.sql = fmt::format(
+      "SELECT EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} r ON r.run_id = c.i) "
+      "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} WHERE NOT EXISTS (SELECT 1 FROM {} r WHERE {})) "
+      "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} h ON h.run_id = c.i AND h.event_id = c.e)",
+      inserts + insert_record_, runs_, updates + update_record_, runs_, update_guard_, history + history_record_,
+      events_);
+  return command;
+}
+
+}  // namespace run_recorder

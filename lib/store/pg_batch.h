@@ -1,0 +1,62 @@
+// One transaction of the recorder as one statement: rows, history, dead letters, ledger and position are parts of it,
+// each fed by jsonb_to_recordset from one JSON parameter, which measured as the fastest way into the tables. The
+// parts count what they did, and the caller compares. For the PostgreSQL adapter's files; for one thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "database/pg_connection.h"
+#include "store/pg_schema.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+struct PgCommand {
+  std::string sql;
+  std::vector<PgParam> params;
+  // Adds a parameter and returns how SQL names it.
+  std::string param(PgParam value, std::string_view type);
+};
+
+class PgBatch {
+ public:
+  explicit PgBatch(const PgSchema& schema);
+
+  // Its result is one row: how often the position moved, rows inserted, rows updated, dead letters taken out.
+  PgCommand write(const RecorderSelf& self, const BatchWrite& batch) const;
+  struct Counts {
+    std::uint64_t moved = 0;
+    std::uint64_t inserted = 0;
+    std::uint64_t updated = 0;
+    std::uint64_t retried = 0;
+    bool operator==(const Counts&) const = default;
+  };
+  static Counts expected(const BatchWrite& batch);
+
+  // After a unique violation: whether rows or history moved, so that a new look at them helps. One row, one boolean.
+  PgCommand moved(const BatchWrite& batch) const;
+
+  // "expression of a new entry's id, " where the table does not make ids by itself, and "id, "; else both empty.
+  static std::string new_id(const PgSchema& schema, std::string_view table);
+  static std::string id_column(const PgSchema& schema, std::string_view table);
+
+ private:
+  std::string position_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
+  std::string letters_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
+  std::string retried_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
+  std::string ledger_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
+
+  std::string positions_, recorders_, dead_letters_, runs_, events_;  // quoted names
+  std::string insert_;         // INSERT INTO runs … FROM jsonb_to_recordset(, to be followed by the parameter
+  std::string insert_record_;  // ) AS c (…)
+  std::string update_;
+  std::string update_record_;
+  std::string update_guard_;
+  std::string history_;
+  std::string history_record_;
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,218 @@
+// What a pass of the reconciliation reads and writes in PostgreSQL.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/json_text.h"
+#include "store/pg_store.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::string_view kPassLease = "reconcile";
+// Rows that one transaction of an undo returns.
+constexpr std::size_t kUndoBatch = 1'000;
+
+// Of the server, at the moment of its evaluation: a transaction may have waited.
+std::string milliseconds_since(std::string_view instant) {
+  return fmt::format("(extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint", instant);
+}
+
+RunningRow read_running_row(const pqxx::row& row) {
+  const auto not_negative = [](std::int64_t ms) { return std::chrono::milliseconds(std::max<std::int64_t>(0, ms)); };
+  PgFields fields(row);
+  RunningRow running;
+  running.run = read_run(fields, PgRunParts::kBare);
+  if (const auto seen_ms = fields.optional_integer()) running.recorder_seen_ago = not_negative(*seen_ms);
+  running.dead_letter = fields.boolean();
+  running.silence = not_negative(fields.integer());
+  return running;
+}
+
+}  // namespace
+
+Result<Timestamp> PgStore::database_now() {
+  const auto rows =
+      connection_->exec("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+  if (!rows) return rows.error();
+  const auto now = PgFields((*rows)[0]).time();
+  if (!now) return Error{ErrorKind::kUnavailable, "the database's clock is beyond the year 9999"};
+  return *now;
+}
+
+Result<std::optional<std::chrono::milliseconds>> PgStore::server_age() {
+  const auto rows = connection_->exec("SELECT " + milliseconds_since("pg_postmaster_start_time()"));
+  if (!rows) return rows.error();
+  return std::optional(std::chrono::milliseconds(PgFields((*rows)[0]).integer()));
+}
+
+Result<bool> PgStore::acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) {
+  const auto taken = connection_->exec(
+      fmt::format("INSERT INTO {} AS l (name, holder, expires_at) "
+                  "VALUES ($1, $2, clock_timestamp() + $3::bigint * interval '1 millisecond') ON CONFLICT (name) DO "
+                  "UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at "
+                  "WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()",
+                  table("leases")),
+      {kPassLease, holder, expiry.count()});
+  if (!taken) return taken.error();
+  return taken->affected_rows() == 1;
+}
+
+Result<void> PgStore::release_pass(std::string_view holder) {
+  const auto released = connection_->exec(
+      fmt::format("DELETE FROM {} WHERE name = $1 AND holder = $2", table("leases")), {kPassLease, holder});
+  if (!released) return released.error();
+  return {};
+}
+
+// After the columns of a bare run: when its recorder was seen, whether an event of it is a dead letter, and how long
+// ago its last event was applied.
+std::string PgStore::running_row_sql(std::string_view where) const {
+  return fmt::format(
+      "SELECT {}, {}, EXISTS (SELECT 1 FROM {} d WHERE d.run_id = r.run_id), {} FROM {} r "
+      "LEFT JOIN {} w ON w.id = r.recorder WHERE {}",
+      run_list(schema_, PgRunParts::kBare), milliseconds_since("w.last_seen"), table("dead_letters"),
+      milliseconds_since(last_event_instant(schema_)), table("runs"), table("recorders"), where);
+}
+
+Result<std::vector<RunningRow>> PgStore::running_rows(std::string_view after, std::size_t limit,
+                                                      std::optional<Timestamp> not_before, Timestamp before) {
+  const std::string applied = last_event_instant(schema_);
+  const std::string where = fmt::format(
+      "r.status = 'running' AND r.run_id > $1 AND {0} <= $2::timestamptz AND ($3::timestamptz IS NULL OR {0} >= "
+      "$3::timestamptz) ORDER BY r.run_id LIMIT $4::bigint",
+      applied);
+  std::optional<std::string> from;
+  if (not_before) from = format_rfc3339(*not_before);
+  const auto rows = connection_->exec(running_row_sql(where), {after, format_rfc3339(before), from, limit});
+  if (!rows) return rows.error();
+  std::vector<RunningRow> running;
+  running.reserve(rows->size());
+  for (const auto& row : *rows) running.push_back(read_running_row(row));
+  return running;
+}
+
+Result<std::uint64_t> PgStore::count_running_since(Timestamp after) {
+  const auto rows =
+      connection_->exec(fmt::format("SELECT count(*) FROM {} r WHERE r.status = 'running' AND {} > $1::timestamptz",
+                                    table("runs"), last_event_instant(schema_)),
+                        {format_rfc3339(after)});
+  if (!rows) return rows.error();
+  return PgFields((*rows)[0]).count();
+}
+
+Result<std::optional<RunningRow>> PgStore::running_row(std::string_view run_id) {
+  const auto rows = connection_->exec(running_row_sql("r.run_id = $1"), {run_id});
+  if (!rows) return rows.error();
+  if (rows->empty()) return std::optional<RunningRow>();
+  return std::optional(read_running_row((*rows)[0]));
+}
+
+Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, std::string_view pass_id,
+                                                     std::span<const StuckMark> marks) {
+  std::vector<std::string> marked;
+  if (marks.empty()) return marked;
+  std::vector<const StuckMark*> sorted;
+  for (const StuckMark& mark : marks) sorted.push_back(&mark);
+  std::sort(sorted.begin(), sorted.end(),
+            [](const StuckMark* a, const StuckMark* b) { return a->run_id < b->run_id; });
+  JsonRecords rows;
+  for (const StuckMark* mark : sorted) {
+    rows.begin();
+    rows.text("i", mark->run_id);
+    rows.number("a", mark->expected_last_seq);
+    rows.json("k", mark->error);
+    rows.text("z", mark->job_state);
+    rows.end();
+  }
+  const auto runs_type = [this](std::string_view column) { return schema_.column("runs", column).type; };
+  const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
+  const auto done = connection_->exec(
+      fmt::format(
+          "WITH marked AS (UPDATE {} r SET status = 'stuck', error = c.k, oban_job_state_at_finalize = c.z, "
+          "stuck_pass = $2, last_seq = c.a + 1, finalized_at = {}, updated_at = {} "
+          "FROM jsonb_to_recordset($1::jsonb) AS c (i {}, a bigint, k {}, z {}) WHERE r.run_id = c.i "
+          "AND r.status = 'running' AND c.a = {} RETURNING r.run_id, r.last_seq, r.error), "
+          "history AS (INSERT INTO {} ({}run_id, seq, type, payload, effect, pass_id, recorder, received_at, "
+          "inserted_at) SELECT {}run_id, last_seq, 'run_stuck', error, 'applied', $2, $3, {}, {} FROM marked) "
+          "SELECT run_id FROM marked",
+          table("runs"), now("finalized_at"), now("updated_at"), runs_type("run_id"), runs_type("error"),
+          runs_type("oban_job_state_at_finalize"), version_of_run(schema_), table("run_events"),
+          PgBatch::id_column(schema_, "run_events"), PgBatch::new_id(schema_, "run_events"),
+          schema_.now_for("run_events", "received_at"), schema_.now_for("run_events", "inserted_at")),
+      {std::move(rows).take(), pass_id, self.id});
+  if (!done) return done.error();
+  for (const auto& row : *done) marked.push_back(PgFields(row).text());
+  return marked;
+}
+
+// Each step has the whole deadline for itself: a pass may have marked a million rows.
+Result<Store::Undone> PgStore::undo_pass(const RecorderSelf& self, std::string_view pass_id) {
+  const auto known = connection_->exec(fmt::format("SELECT EXISTS (SELECT 1 FROM {} WHERE pass_id = $1) "
+                                                   "OR EXISTS (SELECT 1 FROM {} WHERE pass_id = $1)",
+                                                   table("reconciliations"), table("run_events")),
+                                       {pass_id});
+  if (!known) return known.error();
+  if (!PgFields((*known)[0]).boolean()) {
+    return Error{ErrorKind::kNotFound, fmt::format("there is no pass {}", pass_id)};
+  }
+  Undone undone;
+  std::string last_run_id;
+  for (;;) {
+    const Result<UndoStep> step = undo_some(self, pass_id, last_run_id);
+    if (!step) return step.error();
+    if (step->seen == 0) return undone;
+    undone.undone += step->undone;
+    undone.moved += step->seen - step->undone;
+    last_run_id = step->last_run_id;
+  }
+}
+
+Result<PgStore::UndoStep> PgStore::undo_some(const RecorderSelf& self, std::string_view pass_id,
+                                             const std::string& after) {
+  const std::string payload =
+      fmt::format(R"({{"from":"stuck","to":"running","by":"undo","pass_id":{}}})", json_string(pass_id));
+  const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
+  const auto rows = connection_->exec(
+      fmt::format(
+          "WITH seen AS MATERIALIZED (SELECT h.run_id, h.seq FROM {0} h WHERE h.pass_id = $1 "
+          "AND h.type = 'run_stuck' AND h.run_id > $2 ORDER BY h.run_id LIMIT {1}), "
+          "undone AS (UPDATE {2} r SET status = 'running', error = NULL, finalized_at = NULL, "
+          "oban_job_state_at_finalize = NULL, last_seq = r.last_seq + 1, last_event_at = {3}, updated_at = {4} "
+          "FROM seen WHERE r.run_id = seen.run_id AND r.status = 'stuck' AND r.stuck_pass = $1 "
+          "AND r.last_seq = seen.seq RETURNING r.run_id, r.last_seq), "
+          "history AS (INSERT INTO {0} ({5}run_id, seq, type, payload, effect, pass_id, recorder, received_at, "
+          "inserted_at) SELECT {6}run_id, last_seq, 'run_revived', $3::{7}, 'revived', $1, $4, {8}, {9} "
+          "FROM undone) "
+          "SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM undone), "
+          "(SELECT run_id FROM seen ORDER BY run_id DESC LIMIT 1)",
+          table("run_events"), kUndoBatch, table("runs"), now("last_event_at"), now("updated_at"),
+          PgBatch::id_column(schema_, "run_events"), PgBatch::new_id(schema_, "run_events"),
+          schema_.column("run_events", "payload").type, schema_.now_for("run_events", "received_at"),
+          schema_.now_for("run_events", "inserted_at")),
+      {pass_id, after, payload, self.id});
+  if (!rows) return rows.error();
+  PgFields fields((*rows)[0]);
+  UndoStep step;
+  step.seen = fields.count();
+  step.undone = fields.count();
+  step.last_run_id = fields.text();
+  return step;
+}
+
+Result<void> PgStore::save_reconciliation(const ReconciliationRow& row) {
+  std::optional<std::string> finished_at;
+  if (row.finished_at) finished_at = format_rfc3339(*row.finished_at);
+  const auto saved = connection_->exec(
+      fmt::format(
+          "INSERT INTO {} (pass_id, recorder, trigger, started_at, finished_at, report) "
+          "VALUES ($1, $2, $3, $4::timestamptz, $5::timestamptz, $6::jsonb) ON CONFLICT (pass_id) DO UPDATE SET "
+          "recorder = excluded.recorder, trigger = excluded.trigger, started_at = excluded.started_at, "
+          "finished_at = excluded.finished_at, report = excluded.report",
+          table("reconciliations")),
+      {row.pass_id, row.recorder, row.trigger, format_rfc3339(row.started_at), finished_at, row.report});
+  if (!saved) return saved.error();
+  return {};
+}
+
+}  // namespace run_recorder

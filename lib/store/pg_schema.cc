@@ -1,0 +1,402 @@
+#include "store/pg_schema.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <span>
+
+#include "store/migrations.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr int kOldestServer = 120'000;
+
+// What a column must be able to hold.
+enum class Family { kText, kInteger, kJson, kTime, kBoolean, kBytes, kAny };
+
+struct WantedColumn {
+  std::string_view name;
+  Family family = Family::kText;
+  bool may_be_required = true;  // we always have a value for it
+};
+
+constexpr std::array kRunsContract{
+    WantedColumn{"run_id"},
+    WantedColumn{"council"},
+    WantedColumn{"status"},
+    WantedColumn{"attempt", Family::kInteger},
+    WantedColumn{"parent_attempt_run_id", Family::kText, false},
+    WantedColumn{"oban_job_id", Family::kInteger, false},
+    WantedColumn{"oban_job_state_at_finalize", Family::kText, false},
+    WantedColumn{"input", Family::kJson, false},
+    WantedColumn{"result", Family::kJson, false},
+    WantedColumn{"error", Family::kJson, false},
+    WantedColumn{"started_at", Family::kTime, false},
+    WantedColumn{"finalized_at", Family::kTime, false},
+    WantedColumn{"inserted_at", Family::kTime},
+    WantedColumn{"updated_at", Family::kTime},
+};
+constexpr std::array kRunsOwn{
+    WantedColumn{"council_given", Family::kBoolean},
+    WantedColumn{"attempt_given", Family::kBoolean},
+    WantedColumn{"recorder"},
+    WantedColumn{"worker_process"},
+    WantedColumn{"sender_process"},
+    WantedColumn{"connection"},
+    WantedColumn{"last_seq", Family::kInteger},
+    WantedColumn{"last_event_at", Family::kTime},
+    WantedColumn{"stuck_pass"},
+};
+constexpr std::array kEventsContract{
+    WantedColumn{"id", Family::kAny},       WantedColumn{"run_id"},
+    WantedColumn{"seq", Family::kInteger},  WantedColumn{"type"},
+    WantedColumn{"payload", Family::kJson}, WantedColumn{"inserted_at", Family::kTime},
+};
+constexpr std::array kEventsOwn{
+    WantedColumn{"event_id", Family::kText, false},
+    WantedColumn{"at", Family::kTime, false},
+    WantedColumn{"received_at", Family::kTime},
+    WantedColumn{"recorder"},
+    WantedColumn{"peer_uid", Family::kInteger, false},
+    WantedColumn{"peer_pid", Family::kInteger, false},
+    WantedColumn{"effect"},
+    WantedColumn{"pass_id", Family::kText, false},
+};
+constexpr std::array kReconciliations{
+    WantedColumn{"pass_id"},
+    WantedColumn{"recorder"},
+    WantedColumn{"trigger"},
+    WantedColumn{"started_at", Family::kTime},
+    WantedColumn{"finished_at", Family::kTime, false},
+    WantedColumn{"report", Family::kJson},
+};
+constexpr std::array kRecorders{
+    WantedColumn{"id"},
+    WantedColumn{"host"},
+    WantedColumn{"version"},
+    WantedColumn{"incarnation"},
+    WantedColumn{"last_seen", Family::kTime},
+    WantedColumn{"applied", Family::kInteger},
+    WantedColumn{"duplicate", Family::kInteger},
+    WantedColumn{"dead_letters", Family::kInteger},
+    WantedColumn{"dead_letters_removed", Family::kInteger},
+    WantedColumn{"conflicts", Family::kInteger},
+};
+constexpr std::array kPositions{
+    WantedColumn{"recorder"},
+    WantedColumn{"incarnation"},
+    WantedColumn{"applied", Family::kInteger},
+    WantedColumn{"updated_at", Family::kTime},
+};
+constexpr std::array kDeadLetters{
+    WantedColumn{"id", Family::kInteger},
+    WantedColumn{"recorder"},
+    WantedColumn{"run_id"},
+    WantedColumn{"type"},
+    WantedColumn{"event_id", Family::kText, false},
+    WantedColumn{"record", Family::kBytes},
+    WantedColumn{"line"},
+    WantedColumn{"sqlstate"},
+    WantedColumn{"reason"},
+    WantedColumn{"tries", Family::kInteger},
+    WantedColumn{"received_at", Family::kTime, false},
+    WantedColumn{"inserted_at", Family::kTime},
+};
+constexpr std::array kLeases{
+    WantedColumn{"name"},
+    WantedColumn{"holder"},
+    WantedColumn{"expires_at", Family::kTime},
+};
+constexpr std::array kRecorderSchema{
+    WantedColumn{"version", Family::kInteger},
+    WantedColumn{"name"},
+    WantedColumn{"oldest_daemon"},
+};
+
+struct WantedTable {
+  std::string_view name;
+  std::span<const WantedColumn> contract;  // an application's own table must have these by itself
+  std::span<const WantedColumn> own;
+  std::string_view rights;  // as an array of PostgreSQL
+};
+
+constexpr std::array kTables{
+    WantedTable{"runs", kRunsContract, kRunsOwn, "{SELECT,INSERT,UPDATE}"},
+    WantedTable{"run_events", kEventsContract, kEventsOwn, "{SELECT,INSERT}"},
+    WantedTable{"reconciliations", {}, kReconciliations, "{SELECT,INSERT,UPDATE}"},
+    WantedTable{"recorders", {}, kRecorders, "{SELECT,INSERT,UPDATE}"},
+    WantedTable{"positions", {}, kPositions, "{SELECT,INSERT,UPDATE}"},
+    WantedTable{"dead_letters", {}, kDeadLetters, "{SELECT,INSERT,DELETE}"},
+    WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
+    WantedTable{"recorder_schema", {}, kRecorderSchema, "{SELECT}"},
+};
+
+constexpr const char* kReadTable =
+    "SELECT c.relkind, n.nspname, (SELECT string_agg(p, ', ') FROM unnest($2::text[]) p "
+    "WHERE NOT has_table_privilege(c.oid, p)) "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+
+// A domain counts as the type it stands for. A sequence of a serial column that this role may not use gives nothing.
+constexpr const char* kReadColumns =
+    "SELECT a.attname, format_type(a.atttypid, a.atttypmod), b.typname, a.attnotnull, "
+    "a.attidentity <> '' OR (a.atthasdef AND coalesce(has_sequence_privilege("
+    "pg_get_serial_sequence($1, a.attname), 'USAGE'), true)), b.typtype "
+    "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+    "JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END "
+    "WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
+
+constexpr const char* kRunIdUnique =
+    "SELECT EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = "
+    "i.indkey[0] "
+    "WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1 "
+    "AND i.indpred IS NULL AND a.attname = 'run_id')";
+
+Error refused(std::string message) {
+  return Error{ErrorKind::kRefused, std::move(message)};
+}
+
+bool fits(Family family, std::string_view base) {
+  const auto is = [base](std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), base) != names.end();
+  };
+  switch (family) {
+    case Family::kText:
+      // An enum's labels are checked by whoever knows which are needed; a fixed length would add spaces.
+      return is({"text", "varchar", "citext", "enum"});
+    case Family::kInteger:
+      return is({"int2", "int4", "int8"});
+    case Family::kJson:
+      return is({"jsonb", "json"});
+    case Family::kTime:
+      return is({"timestamptz", "timestamp"});
+    case Family::kBoolean:
+      return is({"bool"});
+    case Family::kBytes:
+      return is({"bytea"});
+    case Family::kAny:
+      return true;
+  }
+  return false;
+}
+
+std::string_view words_for(Family family) {
+  switch (family) {
+    case Family::kText:
+      return "text";
+    case Family::kInteger:
+      return "an integer";
+    case Family::kJson:
+      return "jsonb";
+    case Family::kTime:
+      return "timestamptz";
+    case Family::kBoolean:
+      return "boolean";
+    case Family::kBytes:
+      return "bytea";
+    case Family::kAny:
+      break;
+  }
+  return "anything";
+}
+
+Result<PgTable> read_table(PgConnection& connection, const std::string& name, std::string_view rights) {
+  PgTable table;
+  const auto found = connection.exec(kReadTable, {name, rights});
+  if (!found) return found.error();
+  if (found->empty()) return table;
+  table.exists = true;
+  table.kind = (*found)[0][0].c_str()[0];
+  table.schema = (*found)[0][1].c_str();
+  table.missing_rights = (*found)[0][2].c_str();
+  if (table.kind != 'r' && table.kind != 'p') return table;
+  const auto columns = connection.exec(kReadColumns, {name});
+  if (!columns) return columns.error();
+  const auto is_true = [](const pqxx::field& field) { return field.c_str()[0] == 't'; };
+  for (const auto& row : *columns) {
+    PgColumn column;
+    column.type = row[1].c_str();
+    column.base = row[5].c_str()[0] == 'e' ? "enum" : row[2].c_str();
+    column.required = is_true(row[3]);
+    column.given = is_true(row[4]);
+    table.columns.emplace(row[0].c_str(), std::move(column));
+  }
+  return table;
+}
+
+void check_columns(const std::string& name, const PgTable& table, std::span<const WantedColumn> wanted,
+                   std::string& missing, std::vector<std::string>& problems) {
+  for (const WantedColumn& column : wanted) {
+    const auto found = table.columns.find(column.name);
+    if (found == table.columns.end()) {
+      missing += fmt::format("{}{}", missing.empty() ? "" : ", ", column.name);
+      continue;
+    }
+    if (!fits(column.family, found->second.base)) {
+      problems.push_back(fmt::format("column {} of {} has type {}, it must be {}", column.name, name,
+                                     found->second.type, words_for(column.family)));
+    }
+    if (found->second.required && !column.may_be_required) {
+      problems.push_back(
+          fmt::format("column {0} of {1} is NOT NULL, it must allow NULL: ALTER TABLE {1} ALTER {0} DROP "
+                      "NOT NULL",
+                      column.name, name));
+    }
+  }
+}
+
+bool is_wanted(const WantedTable& wanted, std::string_view column) {
+  const auto named = [column](const WantedColumn& candidate) { return candidate.name == column; };
+  return std::any_of(wanted.contract.begin(), wanted.contract.end(), named) ||
+         std::any_of(wanted.own.begin(), wanted.own.end(), named);
+}
+
+// Columns that nobody gives a value to. An id of type uuid is ours to give.
+void check_strangers(const std::string& name, const PgTable& table, const WantedTable& wanted,
+                     std::vector<std::string>& problems) {
+  for (const auto& [column, facts] : table.columns) {
+    const bool id = column == "id" && !wanted.contract.empty();
+    const bool known = id ? facts.base == "uuid" : is_wanted(wanted, column);
+    if (known || !facts.required || facts.given) continue;
+    problems.push_back(
+        fmt::format("column {} of {} must be given and has no default that this role may use", column, name));
+  }
+}
+
+void check_existing(const PgSchema& schema, const WantedTable& wanted, std::vector<std::string>& problems) {
+  const PgTable& table = schema.tables.at(std::string(wanted.name));
+  const std::string name = schema.prefix + std::string(wanted.name);
+  if (!table.exists) return;
+  if (table.kind != 'r' && table.kind != 'p') {
+    problems.push_back(fmt::format("{} is not a table", name));
+    return;
+  }
+  std::string missing;
+  check_columns(name, table, wanted.contract, missing, problems);
+  if (!missing.empty()) problems.push_back(fmt::format("{} lacks the columns {}", name, missing));
+  check_strangers(name, table, wanted, problems);
+}
+
+Result<void> read_age(PgConnection& connection, PgSchema& schema) {
+  const PgTable& table = schema.tables.at("recorder_schema");
+  if (!table.exists || !table.columns.contains("version") || !table.columns.contains("oldest_daemon")) return {};
+  const auto rows = connection.exec(
+      fmt::format("SELECT version, oldest_daemon FROM {} ORDER BY version", schema.table("recorder_schema")));
+  if (!rows) return rows.error();
+  for (const auto& row : *rows) {
+    schema.applied.insert(std::atoi(row[0].c_str()));
+    schema.oldest_daemon = row[1].c_str();
+  }
+  return {};
+}
+
+std::string join(const std::vector<std::string>& problems) {
+  return fmt::format("{}", fmt::join(problems, "; "));
+}
+
+}  // namespace
+
+std::string PgSchema::table(std::string_view name) const {
+  return fmt::format("\"{}{}\"", prefix, name);
+}
+
+const PgColumn& PgSchema::column(std::string_view table, std::string_view name) const {
+  return tables.find(table)->second.columns.find(name)->second;
+}
+
+std::string PgSchema::now_for(std::string_view table, std::string_view name) const {
+  return column(table, name).base == "timestamp" ? "(now() AT TIME ZONE 'UTC')" : "now()";
+}
+
+std::string PgSchema::instant(std::string_view table, std::string_view name, std::string_view alias) const {
+  const bool zoned = column(table, name).base != "timestamp";
+  return fmt::format(fmt::runtime(zoned ? "{}.{}" : "({}.{} AT TIME ZONE 'UTC')"), alias, name);
+}
+
+std::string PgSchema::time_text(std::string_view table, std::string_view name, std::string_view alias) const {
+  const bool zoned = column(table, name).base != "timestamp";
+  return fmt::format("to_char({}.{}{}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')", alias, name,
+                     zoned ? " AT TIME ZONE 'UTC'" : "");
+}
+
+Error at_opening(Error error) {
+  const std::string_view state = error.sqlstate;
+  // Insufficient privilege, no schema to create in, a name that means something else, an object that is in the way.
+  const bool refusal = state == "42501" || state == "3F000" || state == "42809" || state == "42P16" ||
+                       state == "42703" || state == "42P07" || state == "42710" || error.kind == ErrorKind::kData;
+  if (refusal) error.kind = ErrorKind::kRefused;
+  return error;
+}
+
+Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefix) {
+  PgSchema schema;
+  schema.prefix = prefix;
+  schema.server_version = connection.server_version();
+  if (schema.server_version < kOldestServer) {
+    return refused(fmt::format("the server is PostgreSQL {}, 12 or later is needed", schema.server_version / 10'000));
+  }
+  const auto encoding = connection.exec("SELECT current_setting('server_encoding')");
+  if (!encoding) return at_opening(encoding.error());
+  schema.encoding = (*encoding)[0][0].c_str();
+  if (schema.encoding != "UTF8") {
+    return refused(fmt::format("the database has encoding {}, it must have UTF8", schema.encoding));
+  }
+  for (const WantedTable& wanted : kTables) {
+    auto table = read_table(connection, schema.table(wanted.name), wanted.rights);
+    if (!table) return at_opening(table.error());
+    schema.tables.emplace(wanted.name, std::move(*table));
+  }
+  const auto unique = connection.exec(kRunIdUnique, {schema.table("runs")});
+  if (!unique) return at_opening(unique.error());
+  schema.run_id_unique = (*unique)[0][0].c_str()[0] == 't';
+  if (auto age = read_age(connection, schema); !age) return at_opening(age.error());
+  return schema;
+}
+
+std::vector<std::string> obstacles(const PgSchema& schema) {
+  std::vector<std::string> problems;
+  for (const WantedTable& wanted : kTables) check_existing(schema, wanted, problems);
+  const PgTable& runs = schema.tables.at("runs");
+  if (problems.empty() && runs.exists && !schema.run_id_unique) {
+    problems.push_back(
+        fmt::format("{0}runs has no unique index on run_id: CREATE UNIQUE INDEX CONCURRENTLY ON {0}runs "
+                    "(run_id)",
+                    schema.prefix));
+  }
+  return problems;
+}
+
+Result<void> verify(const PgSchema& schema) {
+  const auto migrations = postgresql_migrations();
+  if (auto young = check_schema_age(migrations, schema.version(), schema.oldest_daemon); !young) return young;
+  std::vector<std::string> problems = obstacles(schema);
+  if (!problems.empty()) return refused(join(problems));
+  if (schema.applied.empty()) {
+    return Error{ErrorKind::kNotFound,
+                 fmt::format("the database has no tables {}… of run-recorder yet; run-recorderd --migrate makes them",
+                             schema.prefix)};
+  }
+  for (const Migration& migration : migrations) {
+    // Indexes can wait, and others may be building them.
+    if (migration.each_by_itself || schema.applied.contains(migration.version)) continue;
+    problems.push_back(fmt::format("migration {} is missing; run-recorderd --migrate applies it", migration.name));
+  }
+  if (!problems.empty()) return Error{ErrorKind::kNotFound, join(problems)};
+  for (const WantedTable& wanted : kTables) {
+    const PgTable& table = schema.tables.at(std::string(wanted.name));
+    const std::string name = schema.prefix + std::string(wanted.name);
+    std::string missing;
+    if (table.exists) check_columns(name, table, wanted.own, missing, problems);
+    if (!table.exists) problems.push_back(fmt::format("there is no table {}", name));
+    if (!missing.empty()) problems.push_back(fmt::format("{} lacks the columns {}", name, missing));
+    if (!table.missing_rights.empty()) {
+      problems.push_back(fmt::format("this role lacks {} on {}", table.missing_rights, name));
+    }
+  }
+  if (!problems.empty()) return refused(join(problems));
+  return {};
+}
+
+}  // namespace run_recorder

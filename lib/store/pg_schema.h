@@ -1,0 +1,66 @@
+// What the tables of one PostgreSQL database look like: whether this daemon can work with them, and the types that
+// SQL has to be written for, because a runs table that CouncilEx made keeps its own. For the PostgreSQL adapter's
+// files.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "database/pg_connection.h"
+
+namespace run_recorder {
+
+struct PgColumn {
+  std::string type;       // as SQL names it, with its modifier: "character varying(255)"
+  std::string base;       // without modifier and domain: "varchar"
+  bool required = false;  // NOT NULL
+  bool given = false;     // by a default or as an identity, where a statement does not mention it
+};
+
+struct PgTable {
+  bool exists = false;
+  char kind = 'r';  // pg_class.relkind
+  std::string schema;
+  std::string missing_rights;  // as "INSERT, UPDATE"; empty: none
+  std::map<std::string, PgColumn, std::less<>> columns;
+};
+
+struct PgSchema {
+  std::string prefix;
+  std::string encoding;
+  int server_version = 0;
+  std::set<int> applied;                               // the numbers of the migrations
+  std::string oldest_daemon;                           // that may still write beside the newest of them
+  std::map<std::string, PgTable, std::less<>> tables;  // by name without prefix
+  bool run_id_unique = false;                          // an index of runs makes it so
+
+  int version() const { return applied.empty() ? 0 : *applied.rbegin(); }
+  // The quoted name.
+  std::string table(std::string_view name) const;
+  const PgColumn& column(std::string_view table, std::string_view name) const;
+  // For a column of time: the transaction's time, and the column as an instant and as RFC 3339 text in UTC, whatever
+  // the session's time zone. `alias` is the table's in the statement.
+  std::string now_for(std::string_view table, std::string_view name) const;
+  std::string instant(std::string_view table, std::string_view name, std::string_view alias) const;
+  std::string time_text(std::string_view table, std::string_view name, std::string_view alias) const;
+};
+
+// Reads the catalog. Errors: kUnavailable, kRefused (the server is too old or not in UTF-8, reading is not
+// permitted).
+Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefix);
+
+// What keeps this daemon from taking over tables that are there already, in words: views, lacking columns, wrong
+// types. What migrations can add does not count. Empty: nothing.
+std::vector<std::string> obstacles(const PgSchema& schema);
+// kRefused where this daemon cannot work with the tables as they are.
+Result<void> verify(const PgSchema& schema);
+
+// An error at opening or migrating: permission denied, a missing schema and the like are the database refusing this
+// daemon, not the database being away.
+Error at_opening(Error error);
+
+}  // namespace run_recorder

@@ -1,0 +1,173 @@
+// The recorder's side of the PostgreSQL adapter: standing, loading, and the one transaction of a batch.
+#include "store/pg_store.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/json_text.h"
+#include "store/migrations.h"
+
+namespace run_recorder {
+namespace {
+
+// ["a","b"]
+template <class Texts>
+std::string json_array(const Texts& texts) {
+  std::string json = "[";
+  for (const std::string& text : texts) {
+    if (json.size() > 1) json += ',';
+    append_json_string(json, text);
+  }
+  return json + "]";
+}
+
+// Somebody else moved rows in another order or at the same moment; nothing was written, and a new look helps.
+bool is_collision(const Error& error) {
+  return error.sqlstate == "40P01" || error.sqlstate == "40001";
+}
+
+constexpr std::string_view kUniqueViolation = "23505";
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_pg_store(const StoreOptions& options) {
+  if (auto fits = check_table_prefix(options.table_prefix); !fits) return fits.error();
+  PgOptions connecting;
+  connecting.url = options.url;
+  connecting.connect_timeout = options.connect_timeout;
+  connecting.deadline = options.deadline;
+  auto connection = PgConnection::connect(connecting);
+  if (!connection) return connection.error();
+  auto schema = read_pg_schema(**connection, options.table_prefix);
+  if (!schema) return schema.error();
+  if (auto fits = verify(*schema); !fits) return fits.error();
+  return std::unique_ptr<Store>(std::make_unique<PgStore>(std::move(*connection), std::move(*schema)));
+}
+
+PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema)
+    : connection_(std::move(connection)), schema_(std::move(schema)), batch_(schema_) {}
+
+Result<Standing> PgStore::standing(const RecorderSelf& self) {
+  const PgConnection::Deadline deadline(*connection_);
+  // xmax is 0 in a row that this statement inserted.
+  const auto ledger = connection_->exec(
+      fmt::format("INSERT INTO {} AS w (id, host, version, incarnation) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO "
+                  "UPDATE SET host = excluded.host, version = excluded.version, incarnation = excluded.incarnation, "
+                  "last_seen = now() "
+                  "RETURNING w.xmax <> 0, applied, duplicate, dead_letters, dead_letters_removed, conflicts",
+                  table("recorders")),
+      {self.id, self.host, self.version, self.incarnation});
+  if (!ledger) return ledger.error();
+  Standing standing;
+  PgFields fields((*ledger)[0]);
+  standing.known = fields.boolean();
+  standing.ledger.applied = fields.count();
+  standing.ledger.duplicate = fields.count();
+  standing.ledger.dead_letters = fields.count();
+  standing.ledger.dead_letters_removed = fields.count();
+  standing.ledger.conflicts = fields.count();
+  const auto positions = connection_->exec(
+      fmt::format("SELECT incarnation, applied FROM {} WHERE recorder = $1", table("positions")), {self.id});
+  if (!positions) return positions.error();
+  for (const auto& row : *positions) {
+    PgFields position(row);
+    std::string incarnation = position.text();
+    standing.applied.emplace(std::move(incarnation), position.count());
+  }
+  return standing;
+}
+
+Result<void> PgStore::heartbeat(const RecorderSelf& self) {
+  const auto done = connection_->exec(
+      fmt::format("INSERT INTO {} (id, host, version, incarnation) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO "
+                  "UPDATE SET host = excluded.host, version = excluded.version, incarnation = excluded.incarnation, "
+                  "last_seen = now()",
+                  table("recorders")),
+      {self.id, self.host, self.version, self.incarnation});
+  if (!done) return done.error();
+  return {};
+}
+
+Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {
+  if (run_ids.empty()) return std::vector<Run>();
+  const auto rows = connection_->exec(fmt::format("SELECT {} FROM {} r WHERE r.run_id = ANY (ARRAY(SELECT "
+                                                  "jsonb_array_elements_text($1::jsonb)))",
+                                                  run_list(schema_, PgRunParts::kAll), table("runs")),
+                                      {json_array(run_ids)});
+  if (!rows) return rows.error();
+  std::vector<Run> runs;
+  runs.reserve(rows->size());
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    runs.push_back(read_run(fields, PgRunParts::kAll));
+  }
+  return runs;
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> PgStore::known_events(
+    std::span<const std::pair<std::string, std::string>> ids) {
+  std::vector<std::pair<std::string, std::string>> known;
+  if (ids.empty()) return known;
+  JsonRecords wanted;
+  for (const auto& [run_id, event_id] : ids) {
+    wanted.begin();
+    wanted.text("i", run_id);
+    wanted.text("e", event_id);
+    wanted.end();
+  }
+  const auto rows = connection_->exec(
+      fmt::format("SELECT DISTINCT c.i, c.e FROM jsonb_to_recordset($1::jsonb) AS c (i {}, e {}) JOIN {} h "
+                  "ON h.run_id = c.i AND h.event_id = c.e",
+                  schema_.column("run_events", "run_id").type, schema_.column("run_events", "event_id").type,
+                  table("run_events")),
+      {std::move(wanted).take()});
+  if (!rows) return rows.error();
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    std::string run_id = fields.text();
+    known.emplace_back(std::move(run_id), fields.text());
+  }
+  return known;
+}
+
+Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& batch) {
+  const PgConnection::Deadline deadline(*connection_);
+  const Result<Committed> written = write_batch(self, batch);
+  if (written) return written;
+  const Error& error = written.error();
+  if (is_collision(error) && !connection_->broken()) return Committed::kRaced;
+  if (error.sqlstate == kUniqueViolation && !connection_->broken()) return raced_or(error, batch);
+  return written;
+}
+
+Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch) {
+  const PgCommand command = batch_.write(self, batch);
+  auto transaction = PgTransaction::begin(*connection_);
+  if (!transaction) return transaction.error();
+  const auto written = connection_->exec(command.sql, command.params);
+  if (!written) return written.error();
+  PgFields fields((*written)[0]);
+  PgBatch::Counts counts;
+  counts.moved = fields.count();
+  counts.inserted = fields.count();
+  counts.updated = fields.count();
+  counts.retried = fields.count();
+  const PgBatch::Counts expected = PgBatch::expected(batch);
+  if (counts.moved != expected.moved) return Committed::kMisplaced;
+  if (counts != expected) return Committed::kRaced;
+  if (auto done = transaction->commit(); !done) return done.error();
+  return Committed::kYes;
+}
+
+// A key was taken. Where rows or history moved since they were read, deciding again helps; otherwise the database
+// refuses this very data, and would for ever.
+Result<Committed> PgStore::raced_or(const Error& error, const BatchWrite& batch) {
+  const PgCommand command = batch_.moved(batch);
+  const auto moved = connection_->exec(command.sql, command.params);
+  if (!moved) return moved.error();
+  if (PgFields((*moved)[0]).boolean()) return Committed::kRaced;
+  return error;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,77 @@
+// The port's adapter for PostgreSQL. See store.h for the contract; here is only what is PostgreSQL's own: the clock
+// is the server's, every statement states the types of the tables it found when it was opened, and nothing depends on
+// what the session, role or server is set to.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "database/pg_connection.h"
+#include "store/paging.h"
+#include "store/pg_batch.h"
+#include "store/pg_migrate.h"
+#include "store/pg_rows.h"
+#include "store/pg_schema.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+// See open_store().
+Result<std::unique_ptr<Store>> open_pg_store(const StoreOptions& options);
+
+class PgStore final : public Store {
+ public:
+  PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema);
+
+  Result<Standing> standing(const RecorderSelf& self) override;
+  Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
+  Result<std::vector<std::pair<std::string, std::string>>> known_events(
+      std::span<const std::pair<std::string, std::string>> ids) override;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
+  Result<void> heartbeat(const RecorderSelf& self) override;
+
+  Result<RunPage> list_runs(const RunFilter& filter) override;
+  Result<std::optional<Run>> find_run(std::string_view run_id) override;
+  Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
+  Result<std::vector<Run>> chain(std::string_view run_id) override;
+  Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) override;
+  Result<std::map<Status, std::uint64_t>> count_by_status() override;
+
+  Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) override;
+  Result<std::optional<DeadLetter>> find_dead_letter(std::int64_t id) override;
+  Result<bool> remove_dead_letter(std::int64_t id) override;
+
+  Result<Timestamp> database_now() override;
+  Result<std::optional<std::chrono::milliseconds>> server_age() override;
+  Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
+  Result<void> release_pass(std::string_view holder) override;
+  Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
+                                               std::optional<Timestamp> not_before, Timestamp before) override;
+  Result<std::uint64_t> count_running_since(Timestamp after) override;
+  Result<std::optional<RunningRow>> running_row(std::string_view run_id) override;
+  Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
+                                              std::span<const StuckMark> marks) override;
+  Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
+  Result<void> save_reconciliation(const ReconciliationRow& row) override;
+
+ private:
+  std::string table(std::string_view name) const { return schema_.table(name); }
+  std::string running_row_sql(std::string_view where) const;
+
+  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch);
+  Result<Committed> raced_or(const Error& error, const BatchWrite& batch);
+  struct UndoStep {
+    std::uint64_t seen = 0;
+    std::uint64_t undone = 0;
+    std::string last_run_id;
+  };
+  Result<UndoStep> undo_some(const RecorderSelf& self, std::string_view pass_id, const std::string& after);
+
+  std::unique_ptr<PgConnection> connection_;
+  const PgSchema schema_;
+  const PgBatch batch_;
+};
+
+}  // namespace run_recorder
