@@ -12,17 +12,17 @@
 
 namespace run_recorder {
 
-// An identity as text, stored in the rows. "<machine>:<boot>:<namespace>:<pid>:<start>" where pid is as this daemon sees
-// it and start is in clock ticks since boot; start "absent" says that no such process existed when the event was received. Machine
-// and boot are the first 16 hex digits of their ids.
+// An identity as text, stored in the rows. "<machine>:<boot>:<namespace>:<pid>:<start>" where pid is as this daemon
+// sees it and start is in clock ticks since boot; start "absent" says that no such process existed when the event was
+// received. Machine and boot are the first 16 hex digits of their ids.
 using ProcessIdentity = std::string;
 
-// The process with this pid in the daemon's own PID namespace. Empty where it cannot be seen (a hidden /proc entry, pid 0).
-// A pid that does not exist (pidfd_open: ESRCH) gives an identity that is "absent".
+// The process with this pid in the daemon's own PID namespace. Empty where it cannot be seen (a hidden /proc entry,
+// pid 0). A pid that does not exist (pidfd_open: ESRCH) gives an identity that is "absent".
 ProcessIdentity identify(std::int32_t pid);
 
-// worker_pid as seen by sender_pid (a pid of our own namespace): translated through the sender's PID namespace by NSpid.
-// Empty where the sender's namespace cannot be seen and nothing can be said.
+// worker_pid as seen by sender_pid (a pid of our own namespace): translated through the sender's PID namespace by
+// NSpid. Empty where the sender's namespace cannot be seen and nothing can be said.
 ProcessIdentity identify_in_namespace_of(std::int32_t sender_pid, std::int32_t worker_pid);
 
 // kGone: another boot of this machine, no such process, another start time, a zombie, or absent when received.

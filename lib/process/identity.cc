@@ -1,0 +1,151 @@
+#include "process/identity.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+
+#include "process/host.h"
+#include "process/translation.h"
+
+namespace run_recorder {
+namespace {
+
+using process::host;
+using process::kUnknown;
+
+constexpr std::string_view kAbsent = "absent";
+
+struct Parts {
+  std::string_view machine;
+  std::string_view boot;
+  std::uint64_t pid_namespace = 0;
+  std::int32_t pid = 0;
+  std::optional<std::uint64_t> start_ticks;  // empty: absent
+};
+
+template <class Number>
+bool parse_number(std::string_view text, Number& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+std::optional<Parts> parse(std::string_view identity) {
+  std::array<std::string_view, 5> fields;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    const std::size_t end = i + 1 < fields.size() ? identity.find(':') : identity.size();
+    if (end == std::string_view::npos) return std::nullopt;
+    fields[i] = identity.substr(0, end);
+    identity.remove_prefix(std::min(end + 1, identity.size()));
+  }
+  Parts parts{fields[0], fields[1], 0, 0, std::nullopt};
+  if (!parse_number(fields[2], parts.pid_namespace) || !parse_number(fields[3], parts.pid)) return std::nullopt;
+  if (fields[4] == kAbsent) return parts;
+  std::uint64_t start_ticks = 0;
+  if (!parse_number(fields[4], start_ticks)) return std::nullopt;
+  parts.start_ticks = start_ticks;
+  return parts;
+}
+
+ProcessIdentity make_identity(std::uint64_t pid_namespace, std::int32_t pid, std::string_view start) {
+  return fmt::format("{}:{}:{}:{}:{}", host().machine, host().boot, pid_namespace, pid, start);
+}
+
+ProcessIdentity absent(std::uint64_t pid_namespace, std::int32_t pid) {
+  return make_identity(pid_namespace, pid, kAbsent);
+}
+
+enum class Origin { kHere, kEarlierBoot, kElsewhere };
+
+// An unknown machine can only be recognised by its boot.
+Origin origin_of(const Parts& parts) {
+  const bool same_boot = parts.boot == host().boot && parts.boot != kUnknown;
+  if (parts.machine == kUnknown || host().machine == kUnknown) return same_boot ? Origin::kHere : Origin::kElsewhere;
+  if (parts.machine != host().machine || parts.boot == kUnknown || host().boot == kUnknown) return Origin::kElsewhere;
+  return same_boot ? Origin::kHere : Origin::kEarlierBoot;
+}
+
+// The process that has this pid now, against the one that started at start_ticks.
+ProcessEvidence look_at_pid(std::int32_t pid, std::uint64_t start_ticks) {
+  const process::PidfdResult pidfd = process::open_pidfd(pid);
+  if (pidfd.error_number == ESRCH) return ProcessEvidence::kGone;
+  const Result<process::Stat> stat = process::read_stat(pid);
+  if (!stat) {
+    // Hidden, or it ended since. Whichever process had the pid a moment ago, once it has ended ours has too.
+    return pidfd.fd && process::has_ended(pidfd.fd.get()) ? ProcessEvidence::kGone : ProcessEvidence::kNone;
+  }
+  if (stat->start_ticks != start_ticks) return ProcessEvidence::kGone;
+  // The first thread may end before the others: then it looks like a zombie, but the process goes on.
+  if (stat->has_ended() && pidfd.fd && !process::has_ended(pidfd.fd.get())) return ProcessEvidence::kAlive;
+  return stat->has_ended() ? ProcessEvidence::kGone : ProcessEvidence::kAlive;
+}
+
+}  // namespace
+
+ProcessIdentity identify(std::int32_t pid) {
+  if (pid <= 0 || !host().proc_is_ours) return {};
+  const process::PidfdResult pidfd = process::open_pidfd(pid);
+  if (pidfd.error_number == ESRCH) return absent(host().pid_namespace, pid);
+  if (!pidfd.fd) return {};  // a thread that leads no process, no descriptor left, or not permitted
+  const Result<process::Stat> stat = process::read_stat(pid);
+  // What was read may be of a later process with the same pid, unless ours still has it.
+  if (process::is_reaped(pidfd.fd.get())) return absent(host().pid_namespace, pid);
+  if (!stat) return {};
+  return make_identity(host().pid_namespace, pid, std::to_string(stat->start_ticks));
+}
+
+ProcessIdentity process::identify(const Translation& translation) {
+  switch (translation.kind) {
+    case Translation::Kind::kFound:
+      return run_recorder::identify(translation.pid);
+    case Translation::Kind::kAbsent:
+      return absent(translation.pid_namespace, translation.pid);
+    case Translation::Kind::kNothing:
+      break;
+  }
+  return {};
+}
+
+ProcessIdentity identify_in_namespace_of(std::int32_t sender_pid, std::int32_t worker_pid) {
+  return process::identify(process::translate(sender_pid, worker_pid));
+}
+
+ProcessEvidence look_at(std::string_view identity) {
+  const std::optional<Parts> parts = parse(identity);
+  if (!parts || parts->pid <= 0) return ProcessEvidence::kNone;
+  switch (origin_of(*parts)) {
+    case Origin::kElsewhere:
+      return ProcessEvidence::kNone;
+    case Origin::kEarlierBoot:
+      return ProcessEvidence::kGone;
+    case Origin::kHere:
+      break;
+  }
+  if (!parts->start_ticks) return ProcessEvidence::kGone;
+  if (parts->pid_namespace != host().pid_namespace || !host().proc_is_ours) return ProcessEvidence::kNone;
+  return look_at_pid(parts->pid, *parts->start_ticks);
+}
+
+std::string describe(std::string_view identity, ProcessEvidence evidence) {
+  const std::optional<Parts> parts = parse(identity);
+  if (!parts) return "no process is named";
+  const Origin origin = origin_of(*parts);
+  switch (evidence) {
+    case ProcessEvidence::kAlive:
+      return fmt::format("process {} lives", parts->pid);
+    case ProcessEvidence::kGone:
+      if (origin == Origin::kEarlierBoot) return fmt::format("process {} was of an earlier boot", parts->pid);
+      if (!parts->start_ticks) return fmt::format("process {} did not exist when its event came", parts->pid);
+      return fmt::format("process {} has ended", parts->pid);
+    case ProcessEvidence::kNone:
+      break;
+  }
+  if (origin == Origin::kElsewhere) return fmt::format("process {} is of another machine", parts->pid);
+  if (parts->pid_namespace != host().pid_namespace) {
+    return fmt::format("process {} is of another PID namespace", parts->pid);
+  }
+  return fmt::format("process {} cannot be seen", parts->pid);
+}
+
+}  // namespace run_recorder

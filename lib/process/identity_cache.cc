@@ -1,0 +1,96 @@
+// IdentityCache: what a worker's pid means, asked for with every event, and nearly always the same.
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <vector>
+
+#include "process/host.h"
+#include "process/identity.h"
+#include "process/translation.h"
+
+namespace run_recorder {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+// Looking through all of /proc takes milliseconds where there are many processes. Whoever asks for pids that do not
+// exist, from within a PID namespace, gets no more than this share of the thread's time for it.
+constexpr int kSearchShare = 10;
+
+struct Entry {
+  std::int32_t sender_pid = 0;
+  std::int32_t worker_pid = 0;
+  ProcessIdentity identity;
+  UniqueFd sender;  // as long as neither has ended, both pids mean what they meant
+  UniqueFd worker;  // none where it is the sender itself
+  std::uint64_t used = 0;
+};
+
+bool is_valid(const Entry& entry) {
+  std::array<pollfd, 2> fds{pollfd{entry.sender.get(), POLLIN, 0}, pollfd{entry.worker.get(), POLLIN, 0}};
+  return poll(fds.data(), entry.worker ? 2 : 1, 0) == 0;
+}
+
+}  // namespace
+
+struct IdentityCache::Impl {
+  std::size_t max_entries;
+  std::vector<Entry> entries = {};
+  std::uint64_t uses = 0;
+  Clock::time_point next_search = {};
+
+  process::Translation translate(std::int32_t sender_pid, std::int32_t worker_pid) {
+    const Clock::time_point begin = Clock::now();
+    const bool may_search = begin >= next_search;
+    const process::Translation translation = process::translate(sender_pid, worker_pid, may_search);
+    const Clock::time_point end = Clock::now();
+    if (may_search && translation.kind != process::Translation::Kind::kFound) {
+      next_search = end + kSearchShare * (end - begin);
+    }
+    return translation;
+  }
+
+  // Only what stays true as long as both processes live: an absent worker may come to be later.
+  void keep(Entry entry, std::int32_t pid) {
+    if (!entry.sender || entry.identity.empty()) return;
+    if (pid != entry.sender_pid) {
+      entry.worker = process::open_pidfd(pid).fd;
+      if (!entry.worker) return;
+    }
+    if (!is_valid(entry) || identify(pid) != entry.identity) return;
+    entry.used = ++uses;
+    const auto older = [](const Entry& a, const Entry& b) { return a.used < b.used; };
+    if (entries.size() >= max_entries) entries.erase(std::min_element(entries.begin(), entries.end(), older));
+    entries.push_back(std::move(entry));
+  }
+};
+
+IdentityCache::IdentityCache(std::size_t entries)
+    : impl_(std::make_unique<Impl>(Impl{std::max<std::size_t>(entries, 1)})) {}
+IdentityCache::~IdentityCache() = default;
+
+ProcessIdentity IdentityCache::identify_in_namespace_of(std::int32_t sender_pid, std::int32_t worker_pid) {
+  const auto found = std::find_if(impl_->entries.begin(), impl_->entries.end(), [&](const Entry& entry) {
+    return entry.sender_pid == sender_pid && entry.worker_pid == worker_pid;
+  });
+  if (found != impl_->entries.end()) {
+    if (is_valid(*found)) {
+      found->used = ++impl_->uses;
+      return found->identity;
+    }
+    impl_->entries.erase(found);
+  }
+  Entry entry;
+  entry.sender_pid = sender_pid;
+  entry.worker_pid = worker_pid;
+  if (sender_pid > 0) entry.sender = process::open_pidfd(sender_pid).fd;
+  const process::Translation translation = impl_->translate(sender_pid, worker_pid);
+  entry.identity = process::identify(translation);
+  ProcessIdentity identity = entry.identity;
+  if (translation.kind == process::Translation::Kind::kFound) impl_->keep(std::move(entry), translation.pid);
+  return identity;
+}
+
+}  // namespace run_recorder

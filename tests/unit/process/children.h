@@ -1,0 +1,176 @@
+// Real processes for the tests of identities: ended, zombies, with their pid used again, in PID namespaces of their
+// own.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "process/host.h"
+
+namespace run_recorder {
+
+// A child that runs `body` and then waits to be killed; killed and reaped at the end.
+class Child {
+ public:
+  explicit Child(const std::function<void()>& body = [] {}) : pid_(fork()) {
+    if (pid_ != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    body();
+    while (true) pause();
+  }
+  // A child with this very pid, which must be free. Not forked where that is not permitted.
+  static Child with_pid(pid_t pid) {
+    clone_args args{};
+    args.exit_signal = SIGCHLD;
+    args.set_tid = reinterpret_cast<std::uint64_t>(&pid);
+    args.set_tid_size = 1;
+    const auto cloned = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
+    if (cloned == 0) {
+      while (true) pause();
+    }
+    return Child(cloned);
+  }
+  Child(Child&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() { end(); }
+
+  pid_t pid() const { return pid_; }
+  void kill_only() const {
+    ::kill(pid_, SIGKILL);
+    siginfo_t info{};
+    waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);  // it is a zombie then
+  }
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+
+ private:
+  explicit Child(pid_t pid) : pid_(pid) {}
+  pid_t pid_;
+};
+
+// Some processes in a PID namespace of their own: 1, the first; 2 and 3, its children; and `inner`, a child of 1 that
+// is process 1 of another namespace within. Empty where this is not permitted.
+class Namespace {
+ public:
+  static constexpr int kInner = -1;
+  static constexpr int kThreaded = -2;
+
+  Namespace() {
+    int sockets[2];
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, sockets) != 0) return;
+    const int on = 1;
+    setsockopt(sockets[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    receive_ = UniqueFd(sockets[0]);
+    send_ = UniqueFd(sockets[1]);
+    outside_ = std::make_unique<Child>([this] { run_outside(); });
+    for (int members = 0; members < 5; ++members) {
+      if (!receive_member()) break;
+    }
+  }
+  ~Namespace() {
+    // The first process takes all others of its namespace with it.
+    if (members_.contains(1)) ::kill(members_[1], SIGKILL);
+  }
+  Namespace(const Namespace&) = delete;
+  Namespace& operator=(const Namespace&) = delete;
+
+  bool permitted() const { return members_.size() == 5; }
+  // The pid here of the process with that pid there.
+  pid_t outer(int inner_pid) const { return members_.at(inner_pid); }
+  // The id, as the processes there see it, of the second thread of kThreaded.
+  pid_t second_thread() const {
+    const std::string folder = "/proc/" + std::to_string(outer(kThreaded));
+    const pid_t first = process::read_status(folder)->pids[1];
+    for (const auto& entry : std::filesystem::directory_iterator(folder + "/task")) {
+      const Result<process::Status> status = process::read_status(entry.path().string());
+      if (status && status->pids[1] != first) return status->pids[1];
+    }
+    return 0;
+  }
+  // Kills one and waits until its parent has reaped it.
+  void kill_and_wait(int inner_pid) const {
+    ::kill(outer(inner_pid), SIGKILL);
+    while (::kill(outer(inner_pid), 0) == 0) sched_yield();
+  }
+
+ private:
+  void say(int name) const { static_cast<void>(::send(send_.get(), &name, sizeof name, 0)); }
+
+  [[noreturn]] static void wait_for_death() {
+    while (true) pause();
+  }
+
+  void run_outside() const {
+    if (unshare(CLONE_NEWPID) != 0) {
+      say(0);
+      return;
+    }
+    if (fork() != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGCHLD, SIG_IGN);  // ended children are reaped at once
+    say(1);
+    for (int i = 2; i <= 3; ++i) {
+      if (fork() == 0) {
+        say(static_cast<int>(getpid()));
+        wait_for_death();
+      }
+    }
+    if (fork() == 0) {
+      std::thread second([] { wait_for_death(); });
+      say(kThreaded);
+      second.join();
+    }
+    if (unshare(CLONE_NEWPID) == 0 && fork() == 0) say(kInner);
+    wait_for_death();
+  }
+
+  // Which process here sent it, the kernel says.
+  bool receive_member() {
+    int name = 0;
+    iovec part{&name, sizeof name};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (recvmsg(receive_.get(), &message, 0) != sizeof name || name == 0) return false;
+    const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    if (header == nullptr) return false;
+    ucred sender{};
+    std::memcpy(&sender, CMSG_DATA(header), sizeof sender);
+    members_[name] = sender.pid;
+    return true;
+  }
+
+  UniqueFd receive_;
+  UniqueFd send_;
+  std::unique_ptr<Child> outside_;
+  std::map<int, pid_t> members_;
+};
+
+}  // namespace run_recorder

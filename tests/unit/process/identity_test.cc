@@ -1,0 +1,273 @@
+#include "process/identity.h"
+
+#include <gmock/gmock.h>
+#include <grp.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <time.h>
+
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "children.h"
+#include "process/host.h"
+
+namespace run_recorder {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::MatchesRegex;
+
+// The identity's field (from 0) replaced.
+std::string with_field(const std::string& identity, std::size_t field, const std::string& value) {
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < field; ++i) begin = identity.find(':', begin) + 1;
+  return identity.substr(0, begin) + value + identity.substr(std::min(identity.find(':', begin), identity.size()));
+}
+
+// Until the clock that start times are taken from has gone on by a tick: only then two processes differ by it.
+void wait_for_next_tick() {
+  const auto tick = [] {
+    timespec now{};
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return now.tv_sec * 100 + now.tv_nsec / 10'000'000;
+  };
+  const auto begin = tick();
+  while (tick() < begin + 2) sched_yield();
+}
+
+TEST(Identity, OwnProcessIsAlive) {
+  const ProcessIdentity identity = identify(getpid());
+  EXPECT_THAT(identity, MatchesRegex("([0-9a-f]{16}|unknown):[0-9a-f]{16}:[0-9]+:[0-9]+:[0-9]+"));
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+  EXPECT_THAT(describe(identity, ProcessEvidence::kAlive), HasSubstr("lives"));
+}
+
+TEST(Identity, AProcessThatWasKilledIsGone) {
+  Child child;
+  const ProcessIdentity identity = identify(child.pid());
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+  child.end();
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_THAT(describe(identity, ProcessEvidence::kGone), HasSubstr("has ended"));
+}
+
+TEST(Identity, AZombieIsGone) {
+  Child child;
+  const ProcessIdentity identity = identify(child.pid());
+  child.kill_only();
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  // Identified when it is a zombie already: it is still told from a later process with its pid.
+  EXPECT_EQ(identify(child.pid()), identity);
+}
+
+TEST(Identity, AProcessWhoseFirstThreadEndedIsAlive) {
+  Child child([] {
+    std::thread([] {
+      while (true) pause();
+    }).detach();
+    syscall(SYS_exit, 0);  // this thread only
+  });
+  const ProcessIdentity identity = identify(child.pid());
+  while (process::read_stat(child.pid())->state != 'Z') sched_yield();
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+}
+
+TEST(Identity, AnotherStartTimeIsAnotherProcess) {
+  const ProcessIdentity identity = identify(getpid());
+  EXPECT_EQ(look_at(with_field(identity, 4, "1")), ProcessEvidence::kGone);
+}
+
+TEST(Identity, AReusedPidIsRecognised) {
+  Child first;
+  const pid_t pid = first.pid();
+  const ProcessIdentity identity = identify(pid);
+  first.end();
+  wait_for_next_tick();
+  const Child second = Child::with_pid(pid);
+  if (second.pid() != pid) GTEST_SKIP() << "a pid cannot be chosen here (it needs CAP_CHECKPOINT_RESTORE)";
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(look_at(identify(pid)), ProcessEvidence::kAlive);
+}
+
+TEST(Identity, AnEarlierBootIsGone) {
+  if (process::host().machine == process::kUnknown) GTEST_SKIP() << "this machine has no machine-id";
+  const ProcessIdentity earlier = with_field(identify(getpid()), 1, "0123456789abcdef");
+  EXPECT_EQ(look_at(earlier), ProcessEvidence::kGone);
+  EXPECT_THAT(describe(earlier, ProcessEvidence::kGone), HasSubstr("earlier boot"));
+}
+
+TEST(Identity, AnotherMachineIsNoEvidence) {
+  const ProcessIdentity identity = identify(getpid());
+  const ProcessIdentity other = with_field(identity, 0, "0123456789abcdef");
+  if (process::host().machine == process::kUnknown) {
+    EXPECT_EQ(look_at(other), ProcessEvidence::kAlive);  // the same boot is the same machine
+  } else {
+    EXPECT_EQ(look_at(other), ProcessEvidence::kNone);
+  }
+  EXPECT_EQ(look_at(with_field(other, 1, "0123456789abcdef")), ProcessEvidence::kNone);
+  EXPECT_EQ(look_at(with_field(with_field(identity, 0, "unknown"), 1, "0123456789abcdef")), ProcessEvidence::kNone);
+  // A machine without an id is recognised by its boot alone.
+  EXPECT_EQ(look_at(with_field(identity, 0, "unknown")), ProcessEvidence::kAlive);
+}
+
+TEST(Identity, AnotherNamespaceIsNoEvidence) {
+  const ProcessIdentity other = with_field(identify(getpid()), 2, "1");
+  EXPECT_EQ(look_at(other), ProcessEvidence::kNone);
+  EXPECT_THAT(describe(other, ProcessEvidence::kNone), HasSubstr("namespace"));
+}
+
+TEST(Identity, APidThatDoesNotExistIsAbsentAndGone) {
+  Child child;
+  const pid_t pid = child.pid();
+  child.end();
+  const ProcessIdentity identity = identify(pid);
+  EXPECT_THAT(identity, EndsWith(":absent"));
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(identify(INT32_MAX), with_field(identity, 3, std::to_string(INT32_MAX)));
+}
+
+TEST(Identity, WhatNamesNoProcessIsNoEvidence) {
+  EXPECT_EQ(identify(0), "");
+  EXPECT_EQ(identify(-1), "");
+  EXPECT_EQ(identify_in_namespace_of(0, 1), "");
+  EXPECT_EQ(identify_in_namespace_of(getpid(), 0), "");
+  const ProcessIdentity identity = identify(getpid());
+  for (const std::string& text : {std::string(), std::string(":"), std::string("::::"), identity + ":1",
+                                  identity.substr(0, identity.rfind(':')), with_field(identity, 3, "0"),
+                                  with_field(identity, 3, "-1"), with_field(identity, 4, "x"),
+                                  with_field(identity, 4, ""), with_field(identity, 4, "99999999999999999999999")}) {
+    EXPECT_EQ(look_at(text), ProcessEvidence::kNone) << text;
+    EXPECT_FALSE(describe(text, ProcessEvidence::kNone).empty());
+  }
+}
+
+TEST(Identity, AThreadThatLeadsNoProcessIsNoEvidence) {
+  pid_t tid = 0;
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::promise<pid_t> told;
+  std::thread thread([&] {
+    told.set_value(static_cast<pid_t>(syscall(SYS_gettid)));
+    const std::lock_guard wait(mutex);
+  });
+  tid = told.get_future().get();
+  EXPECT_EQ(identify(tid), "");
+  lock.unlock();
+  thread.join();
+}
+
+TEST(Identity, AHiddenProcEntryIsNoEvidence) {
+  Child other;
+  const ProcessIdentity identity = identify(other.pid());
+  Child seer([&] {
+    const bool hidden = unshare(CLONE_NEWNS) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                        mount("proc", "/proc", "proc", 0, "hidepid=2") == 0 && setgroups(0, nullptr) == 0 &&
+                        setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0;
+    if (!hidden) _exit(77);
+    const bool silent = look_at(identity) == ProcessEvidence::kNone && identify(other.pid()).empty() &&
+                        look_at(identify(getpid())) == ProcessEvidence::kAlive;
+    _exit(silent ? 0 : 1);
+  });
+  siginfo_t info{};
+  waitid(P_PID, static_cast<id_t>(seer.pid()), &info, WEXITED | WNOWAIT);
+  if (info.si_status == 77) GTEST_SKIP() << "mounting a /proc that hides processes is not permitted here";
+  EXPECT_EQ(info.si_status, 0);
+}
+
+TEST(NamespaceIdentity, AWorkerIsFoundByThePidItsSenderSees) {
+  const Namespace inside;
+  if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
+  for (const int worker : {1, 2, 3}) {
+    for (const int sender : {1, 2, 3}) {
+      const ProcessIdentity identity = identify_in_namespace_of(inside.outer(sender), worker);
+      EXPECT_EQ(identity, identify(inside.outer(worker))) << worker << " as seen by " << sender;
+      EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+    }
+  }
+}
+
+TEST(NamespaceIdentity, AWorkerInADeeperNamespaceIsFoundByItsPidInTheSenders) {
+  const Namespace inside;
+  if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
+  const pid_t inner = inside.outer(Namespace::kInner);
+  const std::vector<std::int32_t> pids = process::read_status("/proc/" + std::to_string(inner))->pids;
+  ASSERT_EQ(pids.size(), 3U);
+  EXPECT_EQ(pids[2], 1);
+  EXPECT_EQ(identify_in_namespace_of(inside.outer(2), pids[1]), identify(inner));
+  EXPECT_EQ(identify_in_namespace_of(inner, 1), identify(inner));
+  // Process 2 of the outer one of the two is not to be seen from the inner one.
+  EXPECT_THAT(identify_in_namespace_of(inner, 2), EndsWith(":2:absent"));
+  // And as seen from here, all are what they are.
+  EXPECT_EQ(identify_in_namespace_of(getpid(), inner), identify(inner));
+}
+
+TEST(NamespaceIdentity, SamePidInAnotherNamespaceIsNotTaken) {
+  const Namespace one;
+  const Namespace two;
+  if (!one.permitted() || !two.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
+  EXPECT_EQ(identify_in_namespace_of(one.outer(2), 3), identify(one.outer(3)));
+  EXPECT_EQ(identify_in_namespace_of(two.outer(2), 3), identify(two.outer(3)));
+  one.kill_and_wait(3);
+  const ProcessIdentity identity = identify_in_namespace_of(one.outer(2), 3);
+  EXPECT_THAT(identity, EndsWith(":3:absent"));
+  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+}
+
+TEST(NamespaceIdentity, AThreadThatLeadsNoProcessIsNoEvidence) {
+  const Namespace inside;
+  if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
+  const pid_t thread = inside.second_thread();
+  EXPECT_EQ(identify_in_namespace_of(inside.outer(2), thread), "");
+}
+
+TEST(NamespaceIdentity, ASenderThatHasEndedSaysNothing) {
+  Child sender;
+  const pid_t pid = sender.pid();
+  sender.end();
+  EXPECT_EQ(identify_in_namespace_of(pid, getpid()), "");
+}
+
+TEST(IdentityCache, GivesWhatIdentifyGives) {
+  IdentityCache cache(2);
+  Child a;
+  Child b;
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(cache.identify_in_namespace_of(a.pid(), a.pid()), identify(a.pid()));
+    EXPECT_EQ(cache.identify_in_namespace_of(a.pid(), b.pid()), identify(b.pid()));
+    EXPECT_EQ(cache.identify_in_namespace_of(b.pid(), a.pid()), identify(a.pid()));
+    EXPECT_EQ(cache.identify_in_namespace_of(b.pid(), 0), "");
+  }
+}
+
+TEST(IdentityCache, DoesNotRememberAProcessThatEnded) {
+  IdentityCache cache;
+  Child worker;
+  const pid_t pid = worker.pid();
+  const ProcessIdentity first = cache.identify_in_namespace_of(getpid(), pid);
+  EXPECT_EQ(look_at(first), ProcessEvidence::kAlive);
+  worker.end();
+  EXPECT_THAT(cache.identify_in_namespace_of(getpid(), pid), EndsWith(":absent"));
+  wait_for_next_tick();
+  const Child second = Child::with_pid(pid);
+  if (second.pid() != pid) GTEST_SKIP() << "a pid cannot be chosen here (it needs CAP_CHECKPOINT_RESTORE)";
+  const ProcessIdentity again = cache.identify_in_namespace_of(getpid(), pid);
+  EXPECT_NE(again, first);
+  EXPECT_EQ(look_at(again), ProcessEvidence::kAlive);
+}
+
+TEST(IdentityCache, WorksThroughNamespaces) {
+  IdentityCache cache;
+  const Namespace inside;
+  if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
+  const ProcessIdentity worker = identify(inside.outer(3));
+  EXPECT_EQ(cache.identify_in_namespace_of(inside.outer(2), 3), worker);
+  EXPECT_EQ(cache.identify_in_namespace_of(inside.outer(2), 3), worker);
+  inside.kill_and_wait(3);
+  EXPECT_THAT(cache.identify_in_namespace_of(inside.outer(2), 3), EndsWith(":3:absent"));
+}
+
+}  // namespace
+}  // namespace run_recorder
