@@ -1,0 +1,226 @@
+// The table of SPEC section 3, every cell of it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "run_fixture.h"
+
+namespace run_recorder::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using Before = std::optional<Status>;
+
+struct Cell {
+  std::string name;
+  Before before;
+  Event event;
+  Status after;
+  Effect effect;
+  bool conflict = false;
+  bool finalized = false;
+};
+
+std::string name_of(Before status) {
+  return status ? std::string(to_string(*status)) : "none";
+}
+
+void add_row(std::vector<Cell>& cells, const std::string& name, const Event& event,
+             const std::vector<std::pair<Before, Status>>& statuses) {
+  for (const auto& [before, after] : statuses) {
+    const bool finished = before && is_finished(*before);
+    Cell cell;
+    cell.name = name + "_on_" + name_of(before);
+    cell.before = before;
+    cell.event = event;
+    cell.after = after;
+    // The rows of the fixture say something else than the events here, so every end of a finished run contradicts.
+    cell.conflict = finished && event.kind != EventKind::kQueued && event.kind != EventKind::kOther;
+    cell.finalized = is_finished(after) && !finished;
+    if (before == Status::kStuck && after != Status::kStuck) {
+      cell.effect = Effect::kRevived;
+    } else if (cell.conflict) {
+      cell.effect = Effect::kConflict;
+    } else {
+      cell.effect = before == after ? Effect::kRecorded : Effect::kApplied;
+    }
+    cells.push_back(std::move(cell));
+  }
+}
+
+std::vector<Cell> all_cells() {
+  using S = Status;
+  const auto none = std::nullopt;
+  std::vector<Cell> cells;
+  add_row(cells, "queued", queued(),
+          {{none, S::kQueued},
+           {S::kQueued, S::kQueued},
+           {S::kRunning, S::kRunning},
+           {S::kCompleted, S::kCompleted},
+           {S::kFailed, S::kFailed},
+           {S::kCancelled, S::kCancelled},
+           {S::kStuck, S::kStuck}});
+  add_row(cells, "started", started(),
+          {{none, S::kRunning},
+           {S::kQueued, S::kRunning},
+           {S::kRunning, S::kRunning},
+           {S::kCompleted, S::kCompleted},
+           {S::kFailed, S::kFailed},
+           {S::kCancelled, S::kCancelled},
+           {S::kStuck, S::kRunning}});
+  add_row(cells, "completed", completed(R"({"n":2})"),
+          {{none, S::kCompleted},
+           {S::kQueued, S::kCompleted},
+           {S::kRunning, S::kCompleted},
+           {S::kCompleted, S::kCompleted},
+           {S::kFailed, S::kFailed},
+           {S::kCancelled, S::kCancelled},
+           {S::kStuck, S::kCompleted}});
+  add_row(cells, "failed", failed(R"(["other"])"),
+          {{none, S::kFailed},
+           {S::kQueued, S::kFailed},
+           {S::kRunning, S::kFailed},
+           {S::kCompleted, S::kCompleted},
+           {S::kFailed, S::kFailed},
+           {S::kCancelled, S::kCancelled},
+           {S::kStuck, S::kFailed}});
+  add_row(cells, "cancelled", cancelled(R"([{"kind":"cancelled"}])"),
+          {{none, S::kCancelled},
+           {S::kQueued, S::kCancelled},
+           {S::kRunning, S::kCancelled},
+           {S::kCompleted, S::kCompleted},
+           {S::kFailed, S::kFailed},
+           {S::kCancelled, S::kCancelled},
+           {S::kStuck, S::kCancelled}});
+  add_row(cells, "other", other(),
+          {{none, S::kRunning},
+           {S::kQueued, S::kRunning},
+           {S::kRunning, S::kRunning},
+           {S::kCompleted, S::kCompleted},
+           {S::kFailed, S::kFailed},
+           {S::kCancelled, S::kCancelled},
+           {S::kStuck, S::kRunning}});
+  return cells;
+}
+
+std::vector<Cell> cells_where(bool (*condition)(const Before&)) {
+  std::vector<Cell> cells = all_cells();
+  std::erase_if(cells, [&](const Cell& cell) { return !condition(cell.before); });
+  return cells;
+}
+bool was_finished(const Before& before) {
+  return before && is_finished(*before);
+}
+bool was_stuck(const Before& before) {
+  return before == Status::kStuck;
+}
+
+class StateTable : public ::testing::TestWithParam<Cell> {};
+class StateTableOfFinishedRuns : public ::testing::TestWithParam<Cell> {};
+class StateTableOfStuckRuns : public ::testing::TestWithParam<Cell> {};
+
+TEST_P(StateTable, GivesStatusEffectAndConflict) {
+  const Cell& cell = GetParam();
+  const std::optional<Row> row = cell.before ? std::optional(row_of(*cell.before)) : std::nullopt;
+  const Transition made = apply(row ? &*row : nullptr, cell.event, kRecorder);
+  EXPECT_EQ(to_string(made.after.status), to_string(cell.after));
+  EXPECT_EQ(made.inserted, !row.has_value());
+  EXPECT_EQ(made.finalized, cell.finalized);
+  EXPECT_EQ(!made.conflict.empty(), cell.conflict) << made.conflict;
+  ASSERT_FALSE(made.history.empty());
+  EXPECT_EQ(to_string(made.history.front().effect), to_string(cell.effect));
+}
+
+TEST_P(StateTable, KeepsEveryEventInTheHistoryWithTheNextNumber) {
+  const Cell& cell = GetParam();
+  const std::optional<Row> row = cell.before ? std::optional(row_of(*cell.before)) : std::nullopt;
+  const Transition made = apply(row ? &*row : nullptr, cell.event, kRecorder);
+  const std::int64_t seq = row ? row->last_seq : 0;
+  if (cell.effect == Effect::kRevived) {
+    EXPECT_THAT(types_of(made), ElementsAre(cell.event.type, "run_revived"));
+    EXPECT_EQ(made.history[1].seq, seq + 2);
+    EXPECT_EQ(made.history[1].run_id, "r1");
+  } else {
+    EXPECT_THAT(types_of(made), ElementsAre(cell.event.type));
+  }
+  EXPECT_EQ(made.history[0].seq, seq + 1);
+  EXPECT_EQ(made.after.last_seq, made.history.back().seq);
+}
+
+TEST_P(StateTableOfFinishedRuns, TakesNothingFromAFinishedRun) {
+  const Cell& cell = GetParam();
+  const Row row = row_of(*cell.before);
+  const Transition made = apply(&row, cell.event, kRecorder);
+  EXPECT_EQ(made.after.result, row.result);
+  EXPECT_EQ(made.after.error, row.error);
+  EXPECT_EQ(made.after.finalized_at, row.finalized_at);
+  EXPECT_EQ(made.after.started_at, row.started_at);
+  EXPECT_FALSE(made.outcome_changed);
+}
+
+TEST_P(StateTableOfStuckRuns, ClearsTheFindingWhereTheRunGoesOn) {
+  const Cell& cell = GetParam();
+  const Row row = row_of(Status::kStuck);
+  const Transition made = apply(&row, cell.event, kRecorder);
+  EXPECT_EQ(made.after.stuck_pass, "pass-1");
+  if (cell.effect != Effect::kRevived) {
+    EXPECT_EQ(made.after.error, row.error);
+    EXPECT_EQ(made.after.finalized_at, row.finalized_at);
+    EXPECT_EQ(made.after.oban_job_state_at_finalize, row.oban_job_state_at_finalize);
+    EXPECT_FALSE(made.outcome_changed);
+    return;
+  }
+  EXPECT_TRUE(made.outcome_changed);
+  EXPECT_EQ(made.after.oban_job_state_at_finalize, std::nullopt);
+  if (made.after.status == Status::kRunning) {
+    EXPECT_EQ(made.after.error, std::nullopt);
+    EXPECT_EQ(made.after.finalized_at, std::nullopt);
+  } else {
+    EXPECT_EQ(made.after.finalized_at, kReceived);
+  }
+}
+
+TEST_P(StateTable, SaysWhoWroteTheRowLast) {
+  const Cell& cell = GetParam();
+  const std::optional<Row> row = cell.before ? std::optional(row_of(*cell.before)) : std::nullopt;
+  const Transition made = apply(row ? &*row : nullptr, cell.event, kRecorder);
+  EXPECT_EQ(made.after.recorder, kRecorder);
+  EXPECT_EQ(made.after.sender_process, "m:b:n:20:2");
+  EXPECT_EQ(made.after.connection, "i-7");
+}
+
+std::string cell_name(const ::testing::TestParamInfo<Cell>& cell) {
+  return cell.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryCell, StateTable, ::testing::ValuesIn(all_cells()), cell_name);
+INSTANTIATE_TEST_SUITE_P(EveryCell, StateTableOfFinishedRuns, ::testing::ValuesIn(cells_where(was_finished)),
+                         cell_name);
+INSTANTIATE_TEST_SUITE_P(EveryCell, StateTableOfStuckRuns, ::testing::ValuesIn(cells_where(was_stuck)), cell_name);
+
+TEST(Statuses, AreActiveOrTerminal) {
+  EXPECT_THAT(std::vector(active_statuses().begin(), active_statuses().end()),
+              ElementsAre(Status::kQueued, Status::kRunning));
+  EXPECT_THAT(std::vector(terminal_statuses().begin(), terminal_statuses().end()),
+              ElementsAre(Status::kCompleted, Status::kFailed, Status::kCancelled, Status::kStuck));
+}
+
+TEST(Statuses, AreReadBackFromTheirNames) {
+  for (const Status status : active_statuses()) EXPECT_EQ(parse_status(to_string(status)), status);
+  for (const Status status : terminal_statuses()) EXPECT_EQ(parse_status(to_string(status)), status);
+  EXPECT_EQ(parse_status("Running"), std::nullopt);
+  EXPECT_EQ(parse_status(""), std::nullopt);
+}
+
+TEST(Statuses, OfARunThatEndedAreFinishedButStuckIsNot) {
+  EXPECT_TRUE(is_finished(Status::kCompleted));
+  EXPECT_TRUE(is_finished(Status::kFailed));
+  EXPECT_TRUE(is_finished(Status::kCancelled));
+  EXPECT_FALSE(is_finished(Status::kStuck));
+  EXPECT_FALSE(is_finished(Status::kQueued));
+  EXPECT_FALSE(is_finished(Status::kRunning));
+}
+
+}  // namespace
+}  // namespace run_recorder::testing
