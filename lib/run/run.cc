@@ -134,13 +134,16 @@ HistoryEntry revived_entry(const Run& row, const Event& event, Status after, std
   return entry;
 }
 
-Result<void> validate(const Run& row) {
-  if (!is_name(row.run_id)) return invalid("run_id: 1 to 255 bytes are allowed");
-  if (!is_name(row.council)) return invalid("council: 1 to 255 bytes are allowed");
-  if (row.parent_attempt_run_id && !is_name(*row.parent_attempt_run_id)) {
+// Of a row that is there already only the change is judged: another program may have written what no event could hold.
+Result<void> validate(const Run& after, const RunAttributes& change) {
+  if (after.run_id.empty() || (change.run_id && !is_name(*change.run_id))) {
+    return invalid("run_id: 1 to 255 bytes are allowed");
+  }
+  if (change.council && !is_name(*change.council)) return invalid("council: 1 to 255 bytes are allowed");
+  if (change.parent_attempt_run_id && !is_name(*change.parent_attempt_run_id)) {
     return invalid("parent_attempt_run_id: 1 to 255 bytes are allowed");
   }
-  if (row.oban_job_id && *row.oban_job_id < 1) return invalid("oban_job_id: 1 to 2^63-1 is allowed");
+  if (change.oban_job_id && *change.oban_job_id < 1) return invalid("oban_job_id: 1 to 2^63-1 is allowed");
   return {};
 }
 
@@ -195,13 +198,14 @@ Result<Run> changeset(const Run& row, const RunAttributes& attributes) {
   if (attributes.error) after.error = attributes.error;
   if (attributes.started_at) after.started_at = attributes.started_at;
   if (attributes.finalized_at) after.finalized_at = attributes.finalized_at;
-  if (const auto valid = validate(after); !valid) return valid.error();
+  if (const auto valid = validate(after, attributes); !valid) return valid.error();
   return after;
 }
 
 Transition apply(const Run* row, const Event& event, std::string_view recorder) {
   Run before = row ? *row : Run{};
   if (!row) before.run_id = event.run_id;
+  if (before.council.empty()) before.council = "unknown";
   const Status status = next_status(row ? std::optional(row->status) : std::nullopt, event);
   const bool status_changed = !row || status != row->status;
   const bool revived = row && row->status == Status::kStuck && status != Status::kStuck;
