@@ -344,20 +344,24 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch) cons
   return command;
 }
 
-PgCommand PgBatch::moved(const BatchWrite& batch) const {
+PgCommand PgBatch::moved(const RecorderSelf& self, const BatchWrite& batch) const {
   PgCommand command;
   const auto json = [&command](std::string text) {
     return command.param(text.empty() ? "[]" : std::move(text), "jsonb");
   };
-  const std::string inserts = json(runs_json(batch, true, {}));
-  const std::string updates = json(runs_json(batch, false, {}));
+  const std::string me = command.param(self.id, "text");
+  const std::string position =
+      fmt::format("SELECT coalesce((SELECT applied FROM {} WHERE recorder = {} AND incarnation = {}), 0) = {}",
+                  positions_, me, command.param(batch.incarnation, "text"), command.param(batch.from, "bigint"));
+  const std::string inserts = json(runs_json(batch, true, self.id));
+  const std::string updates = json(runs_json(batch, false, self.id));
   const std::string history = json(history_json(batch));
   command.sql = fmt::format(
-      "SELECT EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} r ON r.run_id = c.i) "
+      "SELECT ({}), EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} r ON r.run_id = c.i) "
       "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} WHERE NOT EXISTS (SELECT 1 FROM {} r WHERE {})) "
       "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} h ON h.run_id = c.i AND h.event_id = c.e)",
-      inserts + insert_record_, runs_, updates + update_record_, runs_, update_guard_, history + history_record_,
-      events_);
+      position, inserts + insert_record_, runs_, updates + update_record_, runs_, update_guard_,
+      history + history_record_, events_);
   return command;
 }
 

@@ -36,8 +36,9 @@ class PgBatch {
   };
   static Counts expected(const BatchWrite& batch);
 
-  // After a unique violation: whether rows or history moved, so that a new look at them helps. One row, one boolean.
-  PgCommand moved(const BatchWrite& batch) const;
+  // After a unique violation: one row that says whether the position is where the batch begins, and whether rows or
+  // history moved, so that a new look at them helps.
+  PgCommand moved(const RecorderSelf& self, const BatchWrite& batch) const;
 
   // "expression of a new entry's id, " where the table does not make ids by itself, and "id, "; else both empty.
   static std::string new_id(const PgSchema& schema, std::string_view table);

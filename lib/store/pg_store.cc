@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
 #include "base/json_text.h"
@@ -25,6 +27,14 @@ std::string json_array(const Texts& texts) {
 // Somebody else moved rows in another order or at the same moment; nothing was written, and a new look helps.
 bool is_collision(const Error& error) {
   return error.sqlstate == "40P01" || error.sqlstate == "40001";
+}
+
+// Entries of runs that the batch does not write: nothing guards them but their keys.
+bool has_history_alone(const BatchWrite& batch) {
+  std::set<std::string_view> written;
+  for (const RunChange& change : batch.runs) written.insert(change.after.run_id);
+  return std::any_of(batch.history.begin(), batch.history.end(),
+                     [&](const HistoryEntry& entry) { return !written.contains(entry.run_id); });
 }
 
 constexpr std::string_view kUniqueViolation = "23505";
@@ -137,7 +147,7 @@ Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& ba
   if (written) return written;
   const Error& error = written.error();
   if (is_collision(error) && !connection_->broken()) return Committed::kRaced;
-  if (error.sqlstate == kUniqueViolation && !connection_->broken()) return raced_or(error, batch);
+  if (error.sqlstate == kUniqueViolation && !connection_->broken()) return raced_or(error, self, batch);
   return written;
 }
 
@@ -162,11 +172,15 @@ Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrit
 
 // A key was taken. Where rows or history moved since they were read, deciding again helps; otherwise the database
 // refuses this very data, and would for ever.
-Result<Committed> PgStore::raced_or(const Error& error, const BatchWrite& batch) {
-  const PgCommand command = batch_.moved(batch);
-  const auto moved = connection_->exec(command.sql, command.params);
-  if (!moved) return moved.error();
-  if (PgFields((*moved)[0]).boolean()) return Committed::kRaced;
+Result<Committed> PgStore::raced_or(const Error& error, const RecorderSelf& self, const BatchWrite& batch) {
+  const PgCommand command = batch_.moved(self, batch);
+  const auto looked = connection_->exec(command.sql, command.params);
+  if (!looked) return looked.error();
+  PgFields fields((*looked)[0]);
+  const bool placed = fields.boolean();
+  const bool moved = fields.boolean();
+  if (!placed && !batch.incarnation.empty()) return Committed::kMisplaced;
+  if (moved || has_history_alone(batch)) return Committed::kRaced;
   return error;
 }
 

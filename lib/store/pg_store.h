@@ -61,7 +61,7 @@ class PgStore final : public Store {
   std::string running_row_sql(std::string_view where) const;
 
   Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch);
-  Result<Committed> raced_or(const Error& error, const BatchWrite& batch);
+  Result<Committed> raced_or(const Error& error, const RecorderSelf& self, const BatchWrite& batch);
   struct UndoStep {
     std::uint64_t seen = 0;
     std::uint64_t undone = 0;

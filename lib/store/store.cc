@@ -3,19 +3,17 @@
 
 #include "base/url.h"
 #include "store/migrations.h"
+#include "store/pg_migrate.h"
+#include "store/pg_store.h"
 #include "store/sqlite_migrate.h"
 #include "store/sqlite_store.h"
-#if __has_include("store/pg_store.h")
-#include "store/pg_store.h"
-#define RR_HAS_PG 1
-#endif
 
 namespace run_recorder {
 
 namespace {
 
 Error no_kind() {
-  return Error{ErrorKind::kInvalid, "database url: sqlite:PATH or postgresql://… is allowed"};
+  return Error{ErrorKind::kInvalid, "database url: sqlite:PATH or a libpq URI (postgresql://…) is allowed"};
 }
 
 }  // namespace
@@ -27,11 +25,7 @@ Result<std::unique_ptr<Store>> open_store(const StoreOptions& options) {
     case DatabaseKind::kSqlite:
       return open_sqlite_store(options);
     case DatabaseKind::kPostgres:
-#ifdef RR_HAS_PG
       return open_pg_store(options);
-#else
-      break;
-#endif
   }
   return no_kind();
 }
@@ -43,11 +37,7 @@ Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only) {
     case DatabaseKind::kSqlite:
       return migrate_sqlite(options, verify_only);
     case DatabaseKind::kPostgres:
-#ifdef RR_HAS_PG
       return migrate_pg(options, verify_only);
-#else
-      break;
-#endif
   }
   return no_kind();
 }
@@ -57,8 +47,6 @@ std::string migration_sql(const StoreOptions& options) {
   return printed_migrations(sqlite ? sqlite_migrations() : postgresql_migrations(), options.table_prefix);
 }
 
-std::string redacted_url(std::string_view url) {
-  return redact_url(url);
-}
+std::string redacted_url(std::string_view url) { return redact_url(url); }
 
 }  // namespace run_recorder
