@@ -67,7 +67,7 @@ Result<void> check_is_file(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) {
     if (errno == ENOENT || errno == ENOTDIR) {
-      return file_error(ErrorKind::kRefused, path, "there is no such file; run-recorderd --migrate makes it");
+      return file_error(ErrorKind::kRefused, path, "there is no such file");
     }
     return file_errno(path, errno);
   }

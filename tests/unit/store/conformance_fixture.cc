@@ -236,6 +236,10 @@ std::string name_of(const ::testing::TestParamInfo<DatabaseKind>& info) {
 
 namespace run_recorder {
 
+void PrintTo(DatabaseKind kind, std::ostream* out) {
+  *out << (kind == DatabaseKind::kSqlite ? "SQLite" : "PostgreSQL");
+}
+
 void PrintTo(const Run& run, std::ostream* out) {
   *out << run.run_id << " " << to_string(run.status) << " seq " << run.last_seq;
 }

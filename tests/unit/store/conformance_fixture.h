@@ -85,6 +85,7 @@ inline auto both_databases() {
 
 // Values in failure messages.
 namespace run_recorder {
+void PrintTo(DatabaseKind kind, std::ostream* out);
 void PrintTo(const Run& run, std::ostream* out);
 void PrintTo(Committed committed, std::ostream* out);
 void PrintTo(const Error& error, std::ostream* out);
