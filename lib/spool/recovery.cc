@@ -144,12 +144,17 @@ Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorde
   return std::optional<Segment>(segment);
 }
 
+struct Finding {
+  DamagedStretch stretch;
+  std::uint64_t records_end = 0;  // behind the last valid record before it
+};
+
 // What a look at all of the last segment found.
 struct LastScan {
   std::uint64_t end = kSegmentHeaderBytes;  // behind the last valid record
   std::uint64_t last_seq = 0;
   std::uint64_t last_group = 0;
-  std::vector<DamagedStretch> stretches;
+  std::vector<Finding> findings;
 };
 
 Result<LastScan> scan(SegmentReader& reader, std::uint64_t first_seq) {
@@ -164,7 +169,7 @@ Result<LastScan> scan(SegmentReader& reader, std::uint64_t first_seq) {
         found.last_seq = reader.seq();
         break;
       case SegmentReader::Step::kDamage:
-        found.stretches.push_back(reader.damage());
+        found.findings.push_back({reader.damage(), found.end});
         break;
       case SegmentReader::Step::kEnd:
         found.last_group = reader.last_group_offset();
@@ -201,10 +206,10 @@ Result<void> recover_last(const fs::path& folder, std::uint64_t acknowledged, Se
   segment.end = found->end;
   segment.last_seq = found->last_seq;
   bool damaged_end = false;
-  for (const DamagedStretch& stretch : found->stretches) {
+  for (const auto& [stretch, records_end] : found->findings) {
     const bool before_last_group = stretch.from < found->last_group;
     if (!before_last_group && stretch.first_lost > acknowledged) {
-      segment.end = stretch.from;
+      segment.end = records_end;
       segment.last_seq = stretch.first_lost - 1;
       damaged_end = false;
       break;
@@ -214,8 +219,10 @@ Result<void> recover_last(const fs::path& folder, std::uint64_t acknowledged, Se
     if (!stretch.to_end) opening.damaged_records += stretch.lost;
     damaged_end = stretch.to_end;
   }
-  if (!damaged_end)
+  // Where acknowledged records are missing at the end, nothing there is merely torn.
+  if (!damaged_end && segment.last_seq >= acknowledged) {
     cut_tail(folder, segment_name(segment.first_seq), open->file.get(), segment.end, open->size, opening);
+  }
   return {};
 }
 

@@ -16,6 +16,27 @@
 
 namespace run_recorder {
 
+// A folder in memory where there is such a thing: for tests that open hundreds of spools and need no disk for it.
+class QuickFolder {
+ public:
+  QuickFolder() {
+    std::string name = "/dev/shm/run-recorder-test-XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) return;
+    path_ = name;
+  }
+  ~QuickFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  }
+  QuickFolder(const QuickFolder&) = delete;
+  QuickFolder& operator=(const QuickFolder&) = delete;
+  const std::filesystem::path& path() const { return path_.empty() ? on_disk_.path() : path_; }
+
+ private:
+  TempFolder on_disk_;
+  std::filesystem::path path_;
+};
+
 inline SpoolOptions options_for(const std::filesystem::path& path) {
   SpoolOptions options;
   options.path = path;
@@ -53,6 +74,16 @@ inline std::uint64_t append_group(Spool& spool, std::uint64_t count, bool privil
   if (!appended) return 0;
   for (const Spool::Admission admission : appended->admissions) EXPECT_EQ(admission, Spool::Admission::kAccepted);
   return appended->first_seq;
+}
+
+// Appends the body that belongs to the next number, whatever that is; the number.
+inline std::uint64_t append_one(Spool& spool) {
+  const std::uint64_t seq = spool.append({})->first_seq;
+  const std::string body = body_of(seq);
+  const Spool::Entry entry{body, true};
+  const Result<Spool::Appended> appended = spool.append({&entry, 1});
+  EXPECT_TRUE(appended && appended->first_seq == seq);
+  return seq;
 }
 
 struct Reading {
