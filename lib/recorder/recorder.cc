@@ -243,6 +243,7 @@ void Recorder::run() {
     if (gives_up()) break;
     wait_for_work();
   }
+  finish_commit();
   save_hint(true);
   std::vector<Task> left;
   {
@@ -266,6 +267,7 @@ bool Recorder::turn() {
     signalled_ = false;
     tasks.swap(tasks_);
   }
+  if (!tasks.empty()) finish_commit();  // they use the store
   if (!store_ && !connect()) {
     for (const Task& task : tasks) task();
     return false;
@@ -274,12 +276,22 @@ bool Recorder::turn() {
   if (!store_) return true;
   housekeep();
   if (!store_) return true;
+  const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
-  if (batch.to == batch.from) return false;
-  if (!batch.unreadable.empty()) {
-    bury(std::move(batch.unreadable), batch.stretch, batch.to);
-  } else {
+  if (batch.to == batch.from) {
+    finish_commit();
+    return was_committing;
+  }
+  if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0) {
+    overlap(std::move(batch));
+    return true;
+  }
+  // What was planned behind a commit that failed is void: the next turn plans anew.
+  if (!finish_commit()) return true;
+  if (batch.unreadable.empty()) {
     apply_events(batch.events, batch.stretch, batch.to);
+  } else {
+    bury(std::move(batch.unreadable), batch.stretch, batch.to);
   }
   return true;
 }
@@ -301,7 +313,7 @@ void Recorder::housekeep() {
   save_hint(false);
   spool_.forget(now_utc());
   const auto now = steady_clock::now();
-  if (now - last_heartbeat_ < options_.heartbeat) return;
+  if (committing_ || now - last_heartbeat_ < options_.heartbeat) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
   if (const auto beat = store_->heartbeat(self_); !beat) lose_connection(beat.error());
 }
@@ -421,10 +433,10 @@ Recorder::Batch Recorder::next_batch() {
   std::uint64_t last = 0;
   {
     const std::lock_guard lock(mutex_);
-    while (batch.stretch + 1 < stretches_.size() && stretches_[batch.stretch].done >= last_of(batch.stretch)) {
+    while (batch.stretch + 1 < stretches_.size() && planned_of(batch.stretch) >= last_of(batch.stretch)) {
       ++batch.stretch;
     }
-    batch.from = batch.to = stretches_[batch.stretch].done;
+    batch.from = batch.to = planned_of(batch.stretch);
     last = last_of(batch.stretch);
   }
   if (last <= batch.from) return batch;
@@ -495,6 +507,72 @@ Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t fro
 
 // ---- applying
 
+// How far a stretch is applied, counting the commit under way.
+std::uint64_t Recorder::planned_of(std::size_t stretch) const {
+  if (committing_ && committing_->batch.stretch == stretch) return committing_->batch.to;
+  return stretches_[stretch].done;
+}
+
+// Decides a batch while the one before it is still being committed, from the rows as that commit will leave them. The
+// database and this process then work at the same time.
+void Recorder::overlap(Batch batch) {
+  if (needs_rows(batch.events) && !finish_commit()) return;
+  auto decision = decide_on(batch.events, false);
+  if (!decision) return lose_connection(decision.error());
+  add_job_states(decision.value());
+  Committing next;
+  {
+    const std::lock_guard lock(mutex_);
+    const Stretch& stretch = stretches_[batch.stretch];
+    next.write.incarnation = stretch.incarnation;
+    next.write.from = committing_ && committing_->batch.stretch == batch.stretch ? committing_->batch.to : stretch.stored;
+    next.write.ledger = committing_ ? committing_->write.ledger : ledger_;
+  }
+  fill_write(next.write, decision.value(), batch.to);
+  remember(next.write);
+  if (!finish_commit()) return;
+  next.conflicts = std::move(decision.value().conflicts);
+  next.batch = std::move(batch);
+  committing_.emplace(std::move(next));
+  committing_->outcome =
+      std::async(std::launch::async, [this, &write = committing_->write] { return store_->commit(self_, write); });
+}
+
+// Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void.
+bool Recorder::finish_commit() {
+  if (!committing_) return true;
+  const auto committed = committing_->outcome.get();
+  const Committing done = std::move(*committing_);
+  committing_.reset();
+  if (committed && committed.value() == Committed::kYes) {
+    note_commit(done.batch.events.size());
+    log_conflicts(done.conflicts);
+    advance(done.batch.stretch, done.write.to, done.write.ledger);
+    return true;
+  }
+  cache_.clear();  // it holds rows as they should have become
+  if (!committed && committed.error().kind != ErrorKind::kData) {
+    lose_connection(committed.error());
+    return false;
+  }
+  if (committed && committed.value() == Committed::kMisplaced) {
+    restand();
+    return false;
+  }
+  if (committed) careful_batches_ = kCarefulBatches;
+  apply_events(done.batch.events, done.batch.stretch, done.batch.to);
+  return false;
+}
+
+void Recorder::fill_write(BatchWrite& write, Decision& decision, std::uint64_t to) {
+  write.to = to;
+  write.ledger.applied += decision.applied;
+  write.ledger.duplicate += decision.duplicate;
+  write.ledger.conflicts += decision.conflicts.size();
+  write.runs = std::move(decision.runs);
+  write.history = std::move(decision.history);
+}
+
 bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to) {
   bool careful = careful_batches_ > 0;
   if (careful) --careful_batches_;
@@ -512,19 +590,13 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
       write.from = stretches_[stretch].stored;
       write.ledger = ledger_;
     }
-    write.to = to;
-    write.ledger.applied += decision.value().applied;
-    write.ledger.duplicate += decision.value().duplicate;
-    write.ledger.conflicts += decision.value().conflicts.size();
-    write.runs = std::move(decision.value().runs);
-    write.history = std::move(decision.value().history);
+    fill_write(write, decision.value(), to);
     const auto committed = commit(write, events.size());
     if (committed) {
       switch (committed.value()) {
         case Committed::kYes:
-          decision.value().runs = std::move(write.runs);
-          remember(decision.value());
-          log_conflicts(decision.value());
+          remember(write);
+          log_conflicts(decision.value().conflicts);
           advance(stretch, to, write.ledger);
           return true;
         case Committed::kRaced:
@@ -603,6 +675,19 @@ Result<Decision> Recorder::decide_on(std::span<const SpooledEvent> events, bool 
   return decide(events, row_of, known, self_.id);
 }
 
+// A run that none of these events begins and that is not cached: its row has to be loaded.
+bool Recorder::needs_row(const Event& event) const {
+  const bool begins = event.kind == EventKind::kQueued || event.kind == EventKind::kStarted;
+  return !begins && !cache_.find(event.run_id);
+}
+
+bool Recorder::needs_rows(std::span<const SpooledEvent> events) const {
+  std::set<std::string_view> seen;
+  return std::ranges::any_of(events, [&](const SpooledEvent& spooled) {
+    return seen.insert(spooled.event.run_id).second && needs_row(spooled.event);
+  });
+}
+
 // Loads the rows a decision needs: all of them, or those that are neither cached nor begun by these events.
 Result<void> Recorder::load_rows(std::span<const SpooledEvent> events, bool all,
                                  std::map<std::string, Run, std::less<>>& rows) {
@@ -611,8 +696,7 @@ Result<void> Recorder::load_rows(std::span<const SpooledEvent> events, bool all,
   for (const SpooledEvent& spooled : events) {
     const Event& event = spooled.event;
     if (!seen.insert(event.run_id).second) continue;
-    const bool begins = event.kind == EventKind::kQueued || event.kind == EventKind::kStarted;
-    if (all || (!begins && !cache_.find(event.run_id))) wanted.push_back(event.run_id);
+    if (all || needs_row(event)) wanted.push_back(event.run_id);
   }
   if (wanted.empty()) return {};
   auto loaded = store_->load(wanted);
@@ -641,7 +725,11 @@ void Recorder::add_job_states(Decision& decision) {
 
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
   auto committed = store_->commit(self_, write);
-  if (!committed || committed.value() != Committed::kYes) return committed;
+  if (committed && committed.value() == Committed::kYes) note_commit(events);
+  return committed;
+}
+
+void Recorder::note_commit(std::size_t events) {
   last_heartbeat_ = steady_clock::now();
   const std::lock_guard lock(mutex_);
   ++counters_.batches;
@@ -650,7 +738,6 @@ Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) 
     if (events <= kBatchBounds[i]) ++counters_.batch_sizes[i];
   }
   ++counters_.batch_sizes.back();
-  return committed;
 }
 
 void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger) {
@@ -666,12 +753,12 @@ void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledg
   spool_.release(next - 1);
 }
 
-void Recorder::remember(const Decision& decision) {
-  for (const RunChange& change : decision.runs) cache_.put(change.after);
+void Recorder::remember(const BatchWrite& write) {
+  for (const RunChange& change : write.runs) cache_.put(change.after);
 }
 
 // Each conflict is a line, as long as they are few; of a flood the log says how many there were.
-void Recorder::log_conflicts(const Decision& decision) {
+void Recorder::log_conflicts(const std::vector<Decision::Conflict>& conflicts) {
   const auto now = steady_clock::now();
   if (now - conflict_minute_ > std::chrono::minutes{1}) {
     if (conflicts_unlogged_ > 0) {
@@ -681,7 +768,7 @@ void Recorder::log_conflicts(const Decision& decision) {
     conflicts_logged_ = 0;
     conflicts_unlogged_ = 0;
   }
-  for (const Decision::Conflict& conflict : decision.conflicts) {
+  for (const Decision::Conflict& conflict : conflicts) {
     if (++conflicts_logged_ > kConflictLinesPerMinute) {
       ++conflicts_unlogged_;
       continue;

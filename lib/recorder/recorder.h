@@ -35,6 +35,7 @@ struct RecorderOptions {
   std::string version;
   std::size_t batch_events = 2'000;
   std::size_t batch_bytes = 1'500'000;
+  std::size_t overlap_events = 200;  // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 6'000'000;
   std::size_t cache_bytes = 6'000'000;
   std::chrono::milliseconds heartbeat{15'000};
@@ -116,6 +117,13 @@ class Recorder {
     std::uint64_t from = 0;             // done before
     std::uint64_t to = 0;               // done after
   };
+  // A batch that is being committed while the next one is decided.
+  struct Committing {
+    Batch batch;
+    BatchWrite write;
+    std::vector<Decision::Conflict> conflicts;
+    std::future<Result<Committed>> outcome;
+  };
   using Task = std::function<void()>;
 
   void run();
@@ -139,13 +147,20 @@ class Recorder {
   // Both return false when the connection is lost or the position has to be read again.
   bool apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to);
   bool bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to);
+  void overlap(Batch batch);
+  bool finish_commit();
+  static void fill_write(BatchWrite& write, Decision& decision, std::uint64_t to);
+  std::uint64_t planned_of(std::size_t stretch) const;  // requires mutex_
+  bool needs_row(const Event& event) const;
+  bool needs_rows(std::span<const SpooledEvent> events) const;
   Result<Decision> decide_on(std::span<const SpooledEvent> events, bool careful);
   Result<void> load_rows(std::span<const SpooledEvent> events, bool all, std::map<std::string, Run, std::less<>>& rows);
   void add_job_states(Decision& decision);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
   void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);
-  void remember(const Decision& decision);
-  void log_conflicts(const Decision& decision);
+  void note_commit(std::size_t events);
+  void remember(const BatchWrite& write);
+  void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool restand();
   DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error) const;
   Result<Retried> retry_now(std::int64_t id);
@@ -168,7 +183,8 @@ class Recorder {
   std::atomic<std::uint64_t> turns_{0};
 
   // The recorder's thread only.
-  std::unique_ptr<Store> store_;
+  std::unique_ptr<Store> store_;  // the commit's while committing_
+  std::optional<Committing> committing_;
   RowCache cache_;
   int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
   int failures_ = 0;         // connection attempts in a row that failed
