@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import unittest
 
 from harness import Gone, OnPostgres, OnSqlite, ProcessTest, as_root, wait_until
@@ -245,13 +244,11 @@ class Admission(OnSqlite, ProcessTest):
     @unittest.skipUnless(as_root(), "needs to become other users")
     def test_a_peer_that_may_not_send_is_forbidden(self):
         server = self.daemon_with_database({"socket": {"allow_users": ["nobody"], "mode": "0666"}}).start()
-        program = ("import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n"
-                   "s.sendall(b'{\"type\":\"run_started\",\"run_id\":\"r\"}\\n')\ns.shutdown(1)\n"
-                   "print(s.makefile().read(),end='')")
 
         def answers_for(user):
-            return subprocess.run([sys.executable, "-c", program, str(server.socket_path)], user=user, extra_groups=[],
-                                  capture_output=True, text=True, check=False).stdout
+            return subprocess.run(["socat", "-t5", "-", f"UNIX-CONNECT:{server.socket_path}"], user=user, extra_groups=[],
+                                  input='{"type":"run_started","run_id":"r"}\n', capture_output=True, text=True,
+                                  check=False).stdout
         self.assertEqual(answers_for("nobody"), '{"acked":1}\n')
         error = json.loads(answers_for("daemon"))["error"]
         self.assertEqual((error["line"], error["code"]), (0, "forbidden"))

@@ -1,0 +1,292 @@
+"""run-recorder emit: events from flags and from standard input, refusals by line, resending, exit codes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import unittest
+
+from harness import DEADLINE_S, TOOL, OnSqlite, ProcessTest, temporary_folder, wait_until
+
+
+class ScriptedServer:
+    """A line server that answers as a test says: `answer(connection, line, text)` gives the bytes to send, or None to close the
+    connection. For what a real daemon does only rarely: to break off, to be full, to say nothing."""
+
+    def __init__(self, answer):
+        self.path = temporary_folder() / "events.sock"
+        self.answer = answer
+        self.lines = []
+        self.connections = 0
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(self.path))
+        self.listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True).start()
+
+    def _serve(self, connection, number):
+        with connection, connection.makefile("rb") as lines:
+            for line, text in enumerate(lines, 1):
+                reply = self.answer(number, line, text)
+                if reply is None:
+                    return
+                self.lines.append((number, json.loads(text)))
+                try:
+                    connection.sendall(reply)
+                except OSError:
+                    return
+
+    def emit(self, *arguments, input=None):
+        return subprocess.run([str(TOOL), "emit", "--socket", str(self.path), *arguments], input=input, capture_output=True,
+                              text=True, timeout=DEADLINE_S, check=False, env=clean_environment())
+
+    def close(self):
+        self.listener.close()
+
+
+def clean_environment():
+    return {key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}
+
+
+def acked(line):
+    return b'{"acked":%d}\n' % line
+
+
+def refused(line, code):
+    return b'{"error":{"line":%d,"code":"%s","message":"as the test says"}}\n' % (line, code) + acked(line)
+
+
+def numbered(count):
+    return "".join(f'{{"type":"progress","run_id":"r{i % 7}","payload":{{"n":{i}}}}}\n' for i in range(count))
+
+
+class EmitToDaemon(OnSqlite, ProcessTest):
+    def setUp(self):
+        super().setUp()
+        self.server = self.daemon_with_database().start()
+
+    def emit(self, *arguments, **options):
+        return self.server.tool("emit", *arguments, **options)
+
+    def test_flags_make_one_event_with_every_field(self):
+        done = self.emit("--type", "run_started", "--run-id", "r/1 ü", "--id", "e1", "--at", "2026-01-02T03:04:05+01:00",
+                         "--council", "demo", "--input", '{"big":\n 12345678901234567890.5}', "--attempt", 2,
+                         "--parent-attempt-run-id", "r0", "--oban-job-id", 7)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        done = self.emit("--type", "run_failed", "--run-id", "r/1 ü", "--errors", '[{"kind":"exit","message":"no"}]',
+                         "--result", "null")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.server.wait_applied()
+        run = self.server.control.run("r/1 ü")
+        self.assertEqual((run["status"], run["council"], run["attempt"], run["parent_attempt_run_id"], run["oban_job_id"]),
+                         ("failed", "demo", 2, "r0", 7))
+        self.assertEqual(run["started_at"], "2026-01-02T02:04:05.000000Z")
+        self.assertEqual(str(run["input"]["big"]), "12345678901234567890.5")
+        self.assertEqual(run["error"], {"errors": [{"kind": "exit", "message": "no"}]})
+
+    def test_the_caller_is_the_worker_unless_told_otherwise(self):
+        self.assertEqual(self.emit("--type", "run_started", "--run-id", "caller").returncode, 0)
+        self.assertEqual(self.emit("--type", "run_started", "--run-id", "none", "--no-worker-pid").returncode, 0)
+        self.assertEqual(self.emit("--type", "run_started", "--run-id", "named", "--worker-pid", os.getppid()).returncode, 0)
+        self.server.wait_applied()
+        self.assertIn(f":{os.getpid()}:", self.server.control.run("caller")["worker_process"])
+        self.assertIsNone(self.server.control.run("none")["worker_process"])
+        self.assertIn(f":{os.getppid()}:", self.server.control.run("named")["worker_process"])
+
+    def test_inside_of_exec_an_event_is_about_its_run(self):
+        done = self.server.tool("exec", "--run-id", "outer", "--", str(TOOL), "emit", "--type", "progress", "--payload", '{"n":1}')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.server.wait_applied()
+        types = [event["type"] for event in self.server.control.ok("GET", "/v1/runs/outer/events")["events"]]
+        self.assertEqual(types, ["run_started", "progress", "run_completed"])
+
+    def test_standard_input_names_the_lines_refused_and_keeps_the_others(self):
+        done = self.emit(input='{"type":"run_started","run_id":"a"}\n'
+                               '\n   \r\n'
+                               'not json\n'
+                               '{"type":"run_started"}\n'
+                               '{"type":"run_completed","run_id":"a","result":1.10}\r\n'
+                               '[1]\n'
+                               '{"type":"run_started","run_id":"b"}')
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"line 4: invalid_json: ")
+        self.assertRegex(done.stderr, r"line 5: invalid_event: .*run_id")
+        self.assertRegex(done.stderr, r"line 7: invalid_event: ")
+        self.assertNotIn("line 1:", done.stderr)
+        self.assertIn("3 events acknowledged, 3 refused", done.stderr)
+        self.server.wait_applied()
+        self.assertEqual(self.server.control.run("a")["status"], "completed")
+        self.assertEqual(self.server.control.run("b")["status"], "running")
+
+    def test_many_lines_arrive_exactly_once_and_in_order(self):
+        count = 20_000
+        done = self.emit(input=numbered(count))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        status = self.server.wait_applied()
+        self.assertEqual(status["applied"], count)
+        self.assertEqual(status["duplicate"], 0)
+        events = [row for row in self.server.database.events() if row["run_id"] == "r3"]
+        numbers = [int(event["payload"]["n"]) for event in sorted(events, key=lambda event: event["seq"])]
+        self.assertEqual(numbers, list(range(3, count, 7)))
+
+    def test_a_line_that_is_too_long_is_refused_and_the_next_is_not(self):
+        long = json.dumps({"type": "progress", "run_id": "r1", "payload": {"text": "x" * (2 << 20)}})
+        endless = "y" * (17 << 20)
+        done = self.emit(input=f'{long}\n{endless}\n{{"type":"run_started","run_id":"r1"}}\n')
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"line 1: too_large: ")
+        self.assertRegex(done.stderr, r"line 2: too_large: ")
+        self.assertIn("1 event acknowledged", done.stderr)
+
+    def test_usage_mistakes_end_with_2_and_send_nothing(self):
+        for arguments in (("--run-id", "r1"), ("--type", "x"), ("--type", "x", "--run-id", "r", "--payload", "{no"),
+                          ("--type", "x", "--run-id", "r", "--attempt", "many"), ("--nonsense",), ("positional",),
+                          ("--worker-pid", "5", "--no-worker-pid"), ("--wait", "soon")):
+            done = self.emit(*arguments, input="")
+            self.assertEqual(done.returncode, 2, (arguments, done.stderr))
+            self.assertTrue(done.stderr, arguments)
+        self.assertEqual(self.server.status()["accepted"], 0)
+
+    def test_an_event_that_is_refused_ends_with_1_and_says_why(self):
+        done = self.emit("--type", "run_stuck", "--run-id", "r1")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, "refused: invalid_event: ")
+
+    def test_a_restart_of_the_daemon_in_the_middle_loses_and_doubles_nothing(self):
+        with subprocess.Popen([str(TOOL), "emit", "--socket", str(self.server.socket_path), "--wait", "60s"],
+                              stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()) as emit:
+            lines = numbered(6_000).splitlines(keepends=True)
+            for part in range(3):
+                emit.stdin.write("".join(lines[part * 2_000:(part + 1) * 2_000]))
+                emit.stdin.flush()
+                wait_until(lambda: self.server.status()["accepted"] > part * 2_000, "some events to be accepted")
+                self.server.kill()
+                self.server.start()
+            _, stderr = emit.communicate(timeout=DEADLINE_S)
+            self.assertEqual((emit.returncode, stderr), (0, ""))
+        status = self.server.wait_applied()
+        self.assertEqual(status["applied"], 6_000)
+        numbers = sorted(int(row["payload"]["n"]) for row in self.server.database.events())
+        self.assertEqual(numbers, list(range(6_000)))
+
+
+class EmitToScript(ProcessTest):
+    def scripted(self, answer):
+        server = ScriptedServer(answer)
+        self.addCleanup(server.close)
+        return server
+
+    def test_without_a_daemon_it_ends_with_69_at_once(self):
+        folder = temporary_folder()
+        stale = folder / "stale.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(stale))
+        for path in (folder / "nothing.sock", stale):
+            for arguments, text in ((("--type", "x", "--run-id", "r"), None), ((), '{"type":"x","run_id":"r"}\n')):
+                done = subprocess.run([str(TOOL), "emit", "--socket", str(path), *arguments], input=text, text=True,
+                                      capture_output=True, timeout=DEADLINE_S, check=False, env=clean_environment())
+                self.assertEqual(done.returncode, 69, done.stderr)
+                self.assertIn(str(path), done.stderr)
+
+    def test_what_was_not_acknowledged_is_sent_again_with_the_same_ids(self):
+        # The first three connections break off at their 20th line, having settled 10.
+        def answer(connection, line, _):
+            if connection > 3:
+                return acked(line)
+            return None if line == 20 else acked(line) if line <= 10 else b""
+        server = self.scripted(answer)
+        done = server.emit(input=numbered(100))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(server.connections, 4)
+        ids = {}
+        for _, event in server.lines:
+            ids.setdefault(event["payload"]["n"], set()).add(event["id"])
+        self.assertEqual(set(ids), set(range(100)))
+        self.assertTrue(all(len(found) == 1 for found in ids.values()), "a resent event kept its id")
+
+    def test_a_full_spool_is_tried_again_until_there_is_room(self):
+        server = self.scripted(lambda _, line, text: refused(line, b"spool_full") if line <= 5 else acked(line))
+        done = server.emit(input=numbered(3))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertGreater(len(server.lines), 3)
+        self.assertEqual({event["payload"]["n"] for _, event in server.lines}, {0, 1, 2})
+
+    def test_a_spool_that_stays_full_is_given_up_and_the_lines_are_named(self):
+        server = self.scripted(lambda _, line, text: refused(line, b"spool_full"))
+        for wait in ("0s", "300ms"):
+            done = server.emit("--wait", wait, input=numbered(2))
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertRegex(done.stderr, "line 1: spool_full: as the test says")
+            self.assertRegex(done.stderr, "line 2: spool_full: as the test says")
+
+    def test_a_daemon_that_goes_away_in_the_middle_is_waited_for_only_so_long(self):
+        server = None
+
+        def answer(_, line, text):
+            if line == 3:
+                server.close()
+                os.unlink(server.path)
+                return None
+            return acked(line)
+        server = self.scripted(answer)
+        done = server.emit("--wait", "300ms", input=numbered(5))
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertRegex(done.stderr, "line 3 and what follows it was not acknowledged")
+
+    def test_a_sender_that_may_not_send_is_told_and_ends_with_1(self):
+        folder = temporary_folder()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(folder / "events.sock"))
+            listener.listen()
+            with subprocess.Popen([str(TOOL), "emit", "--socket", str(folder / "events.sock"), "--type", "x", "--run-id", "r"],
+                                  stderr=subprocess.PIPE, text=True, env=clean_environment()) as emit:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(b'{"error":{"line":0,"code":"forbidden","message":"user x may not send"}}\n')
+                _, stderr = emit.communicate(timeout=DEADLINE_S)
+        self.assertEqual(emit.returncode, 1, stderr)
+        self.assertIn("user x may not send", stderr)
+
+    @unittest.skipIf(os.getuid() != 0, "needs root, to become somebody else")
+    def test_a_socket_closed_to_this_user_is_said_and_ends_with_1(self):
+        server = self.scripted(lambda _, line, text: acked(line))
+        os.chmod(server.path, 0o600)
+        done = subprocess.run([str(TOOL), "emit", "--socket", str(server.path), "--type", "x", "--run-id", "r"], user="nobody",
+                              capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=clean_environment())
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("may not send", done.stderr)
+
+    def test_lines_go_out_as_they_come(self):
+        server = self.scripted(lambda _, line, text: acked(line))
+        with subprocess.Popen([str(TOOL), "emit", "--socket", str(server.path)], stdin=subprocess.PIPE, text=True,
+                              env=clean_environment()) as emit:
+            for count in (1, 2, 3):
+                emit.stdin.write(f'{{"type":"x","run_id":"r{count}"}}\n')
+                emit.stdin.flush()
+                wait_until(lambda: len(server.lines) == count, "the line to arrive while standard input stays open")
+            emit.stdin.close()
+            self.assertEqual(emit.wait(DEADLINE_S), 0)
+
+    def test_interrupted_it_dies_of_the_signal(self):
+        server = self.scripted(lambda _, line, text: b"")
+        with subprocess.Popen([str(TOOL), "emit", "--socket", str(server.path)], stdin=subprocess.PIPE, text=True,
+                              env=clean_environment()) as emit:
+            emit.stdin.write('{"type":"x","run_id":"r"}\n')
+            emit.stdin.flush()
+            wait_until(lambda: server.lines, "the line to arrive")
+            emit.send_signal(signal.SIGINT)
+            self.assertEqual(emit.wait(DEADLINE_S), -signal.SIGINT)
+
+
+if __name__ == "__main__":
+    unittest.main()
