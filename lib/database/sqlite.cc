@@ -243,20 +243,20 @@ Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
   if (auto opened = open_handle(path_, access); !opened) return opened.error();
   sqlite3* handle = handle_.get();
 
+  if (!options.read_only && sqlite3_db_readonly(handle, "main") == 1) {
+    return file_errno(path_, ::faccessat(AT_FDCWD, path_.c_str(), W_OK, AT_EACCESS) == 0 ? EROFS : errno);
+  }
   // The first look at the file itself.
   if (auto looked = execute("PRAGMA schema_version"); !looked) {
     const Error failed = looked.error();
     const int extended = sqlite3_extended_errcode(handle);
-    if ((extended & 0xff) == SQLITE_NOTADB)
+    if ((extended & 0xff) == SQLITE_NOTADB) {
       return file_error(ErrorKind::kRefused, path_, "this is no SQLite database");
+    }
     if (is_permission(sqlite3_system_errno(handle))) return file_errno(path_, sqlite3_system_errno(handle));
     return failed;
   }
   if (options.read_only) return {};
-  if (sqlite3_db_readonly(handle, "main") == 1) {
-    const int error_number = ::access(path_.c_str(), W_OK) == 0 ? EROFS : errno;
-    return file_errno(path_, error_number);
-  }
   if (auto wal = use_wal(); !wal) return wal.error();
   return execute(
       fmt::format("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; "

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,10 +103,10 @@ Result<SchemaAge> schema_age(SqliteConnection& connection, std::string_view pref
 }
 
 // The tables as our own migrations make them, in memory: the one statement of columns, types and defaults is the SQL.
-Result<std::unique_ptr<SqliteConnection>> model_of_schema() {
+Result<std::unique_ptr<SqliteConnection>> model_of_schema(std::span<const Migration> migrations) {
   auto model = SqliteConnection::open_in_memory();
   if (!model) return model.error();
-  for (const Migration& migration : sqlite_migrations()) {
+  for (const Migration& migration : migrations) {
     if (auto done = (*model)->execute(with_prefix(migration.sql, "")); !done) return done.error();
   }
   return model;
@@ -120,18 +121,19 @@ Result<bool> has_unique_run_id(SqliteConnection& connection, const std::string& 
   return !rows->empty();
 }
 
-// Adds the columns that an existing table of an application lacks.
-Result<void> take_over(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+// Adds the columns that an existing table of an application lacks, before the first migration meets it.
+Result<void> take_over(SqliteConnection& connection, std::string_view prefix) {
+  auto model = model_of_schema(sqlite_migrations().first(1));
+  if (!model) return model.error();
   for (const SharedTable& shared : shared_tables()) {
     const std::string table = fmt::format("{}{}", prefix, shared.name);
     const auto there = columns_of(connection, table);
     if (!there) return there.error();
     if (there->empty()) continue;
-    const auto wanted = columns_of(model, std::string(shared.name));
+    const auto wanted = columns_of(**model, std::string(shared.name));
     if (!wanted) return wanted.error();
     for (const Column& column : *wanted) {
-      const bool needed = std::find(shared.needed.begin(), shared.needed.end(), column.name) != shared.needed.end();
-      if (needed || find_column(*there, column.name)) continue;
+      if (find_column(*there, column.name)) continue;
       std::string sql = fmt::format("ALTER TABLE \"{}\" ADD COLUMN \"{}\" {}", table, column.name, column.type);
       if (column.not_null) sql += " NOT NULL";
       if (column.default_value) sql += " DEFAULT " + *column.default_value;
@@ -139,23 +141,22 @@ Result<void> take_over(SqliteConnection& connection, SqliteConnection& model, st
     }
   }
   const std::string runs = fmt::format("{}runs", prefix);
-  const auto columns = columns_of(connection, runs);
-  if (!columns) return columns.error();
-  if (!find_column(*columns, "run_id")) return {};
+  const auto there = columns_of(connection, runs);
+  if (!there) return there.error();
+  if (there->empty()) return {};
   const auto unique = has_unique_run_id(connection, runs);
   if (!unique) return unique.error();
   if (*unique) return {};
   return connection.execute(fmt::format("CREATE UNIQUE INDEX \"{0}_run_id\" ON \"{0}\" (run_id)", runs));
 }
 
-// What keeps this daemon from writing into a table, in words; empty where nothing does.
-std::string misfit(const std::string& table, const std::vector<Column>& there, const std::vector<Column>& wanted) {
-  if (there.empty()) return fmt::format("there is no table {}", table);
-  std::string missing;
-  for (const Column& column : wanted) {
-    if (!find_column(there, column.name)) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", column.name);
-  }
-  if (!missing.empty()) return fmt::format("table {} lacks: {}", table, missing);
+std::string lacks(const std::string& table, const std::vector<std::string_view>& missing) {
+  return missing.empty() ? std::string() : fmt::format("table {} lacks: {}", table, fmt::join(missing, ", "));
+}
+
+// Columns of others that keep this daemon from writing into a table, in words; empty where none does.
+std::string unfit_columns(const std::string& table, const std::vector<Column>& there,
+                          const std::vector<Column>& wanted) {
   for (const Column& column : there) {
     const Column* known = find_column(wanted, column.name);
     if (!known && column.not_null && !column.default_value && !column.key) {
@@ -168,7 +169,33 @@ std::string misfit(const std::string& table, const std::vector<Column>& there, c
   return {};
 }
 
-Result<void> check_tables(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+void add_problem(std::string& problems, const std::string& problem) {
+  if (!problem.empty()) problems += (problems.empty() ? "" : "; ") + problem;
+}
+
+// What no migration of ours can help, in words: an application's table that lacks what it must have by itself, or has
+// what we cannot fill.
+Result<std::string> obstacles(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+  std::string problems;
+  for (const SharedTable& shared : shared_tables()) {
+    const std::string table = fmt::format("{}{}", prefix, shared.name);
+    const auto there = columns_of(connection, table);
+    if (!there) return there.error();
+    if (there->empty()) continue;
+    const auto wanted = columns_of(model, std::string(shared.name));
+    if (!wanted) return wanted.error();
+    std::vector<std::string_view> missing;
+    for (const std::string_view name : shared.needed) {
+      if (!find_column(*there, name)) missing.push_back(name);
+    }
+    add_problem(problems, lacks(table, missing));
+    add_problem(problems, unfit_columns(table, *there, *wanted));
+  }
+  return problems;
+}
+
+// What is missing in a schema of the right version, in words.
+Result<std::string> missing_parts(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
   std::vector<std::string_view> names(kOwnTables.begin(), kOwnTables.end());
   for (const SharedTable& shared : shared_tables()) names.push_back(shared.name);
   std::string problems;
@@ -176,17 +203,23 @@ Result<void> check_tables(SqliteConnection& connection, SqliteConnection& model,
     const std::string table = fmt::format("{}{}", prefix, name);
     const auto there = columns_of(connection, table);
     if (!there) return there.error();
+    if (there->empty()) {
+      add_problem(problems, fmt::format("there is no table {}", table));
+      continue;
+    }
     const auto wanted = columns_of(model, std::string(name));
     if (!wanted) return wanted.error();
-    const std::string problem = misfit(table, *there, *wanted);
-    if (!problem.empty()) problems += (problems.empty() ? "" : "; ") + problem;
+    std::vector<std::string_view> missing;
+    for (const Column& column : *wanted) {
+      if (!find_column(*there, column.name)) missing.push_back(column.name);
+    }
+    add_problem(problems, lacks(table, missing));
   }
-  if (!problems.empty()) return refused(connection, problems);
+  if (!problems.empty()) return problems;
   const std::string runs = fmt::format("{}runs", prefix);
   const auto unique = has_unique_run_id(connection, runs);
   if (!unique) return unique.error();
-  if (!*unique) return refused(connection, fmt::format("table {} has no unique index on run_id", runs));
-  return {};
+  return *unique ? std::string() : fmt::format("table {} has no unique index on run_id", runs);
 }
 
 Error to_be_migrated(const SqliteConnection& connection, std::string_view what) {
@@ -194,35 +227,42 @@ Error to_be_migrated(const SqliteConnection& connection, std::string_view what) 
 }
 
 // The schema's version, where it fits. kNotFound: migrations are missing.
-Result<int> verify(SqliteConnection& connection, SqliteConnection& model, std::string_view prefix) {
+Result<int> verify(SqliteConnection& connection, std::string_view prefix) {
+  auto model = model_of_schema(sqlite_migrations());
+  if (!model) return model.error();
   const auto age = schema_age(connection, prefix);
   if (!age) return age.error();
-  const auto migrations = sqlite_migrations();
+  if (auto fits = check_schema_age(sqlite_migrations(), age->version, age->oldest_daemon); !fits) {
+    return refused(connection, fits.error().message);
+  }
+  const auto problems = obstacles(connection, **model, prefix);
+  if (!problems) return problems.error();
+  if (!problems->empty()) return refused(connection, *problems);
   if (age->version == 0) {
     return to_be_migrated(
         connection,
         fmt::format("it has no tables {}… of run-recorder yet; run-recorderd --migrate makes them", prefix));
   }
-  if (auto fits = check_schema_age(migrations, age->version, age->oldest_daemon); !fits) {
-    return refused(connection, fits.error().message);
+  if (const int newest = sqlite_migrations().back().version; age->version < newest) {
+    return to_be_migrated(
+        connection,
+        fmt::format("its schema is {}, this daemon needs {}; run-recorderd --migrate brings it up to date",
+                    age->version, newest));
   }
-  if (age->version < migrations.back().version) {
-    return to_be_migrated(connection,
-                   fmt::format("its schema is {}, this daemon needs {}; run-recorderd --migrate brings it up to date",
-                               age->version, migrations.back().version));
-  }
-  if (auto fits = check_tables(connection, model, prefix); !fits) return fits.error();
+  const auto missing = missing_parts(connection, **model, prefix);
+  if (!missing) return missing.error();
+  if (!missing->empty()) return refused(connection, *missing);
   return age->version;
 }
 
 // Inside of a transaction that is rolled back on any error.
-Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, SqliteConnection& model,
-                                               std::string_view prefix) {
+Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, std::string_view prefix) {
   const auto age = schema_age(connection, prefix);
   if (!age) return age.error();
   std::vector<std::string> applied;
-  if (age->version >= sqlite_migrations().back().version) return applied;
-  if (auto done = take_over(connection, model, prefix); !done) return done.error();
+  if (age->version == 0) {
+    if (auto done = take_over(connection, prefix); !done) return done.error();
+  }
   for (const Migration& migration : sqlite_migrations()) {
     if (migration.version <= age->version) continue;
     if (auto done = connection.execute(with_prefix(migration.sql, prefix)); !done) return done.error();
@@ -252,23 +292,20 @@ Result<std::unique_ptr<SqliteConnection>> open_file(const StoreOptions& options,
 Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_only) {
   auto connection = open_file(options, !verify_only);
   if (!connection) return connection.error();
-  auto model = model_of_schema();
-  if (!model) return model.error();
-  const auto current = verify(**connection, **model, options.table_prefix);
+  const auto current = verify(**connection, options.table_prefix);
   if (current) return MigrationReport{*current, {}};
-  const bool can_help = current.error().kind == ErrorKind::kRefused || current.error().kind == ErrorKind::kNotFound;
-  if (verify_only || !can_help) return current.error();
+  if (verify_only || current.error().kind != ErrorKind::kNotFound) return current.error();
 
   auto transaction = SqliteTransaction::begin(**connection, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
-  auto applied = apply_missing(**connection, **model, options.table_prefix);
+  auto applied = apply_missing(**connection, options.table_prefix);
   if (!applied) {
     // What is in an existing table contradicts the schema; its rows are not at fault.
     Error error = applied.error();
     if (error.kind == ErrorKind::kData) error = refused(**connection, error.message);
     return error;
   }
-  const auto version = verify(**connection, **model, options.table_prefix);
+  const auto version = verify(**connection, options.table_prefix);
   if (!version) return version.error();
   if (auto done = transaction->commit(); !done) return done.error();
   return MigrationReport{*version, std::move(*applied)};
@@ -277,9 +314,7 @@ Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_
 Result<std::unique_ptr<SqliteConnection>> open_sqlite_with_schema(const StoreOptions& options) {
   auto connection = open_file(options, false);
   if (!connection) return connection;
-  auto model = model_of_schema();
-  if (!model) return model.error();
-  if (auto fits = verify(**connection, **model, options.table_prefix); !fits) return fits.error();
+  if (auto fits = verify(**connection, options.table_prefix); !fits) return fits.error();
   return connection;
 }
 

@@ -3,6 +3,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "store/migrations.h"
 #include "store/sqlite_migrate.h"
 
@@ -200,7 +202,7 @@ Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const Batch
   for (const HistoryEntry& entry : batch.history) {
     const auto as_expected = write_history(entry, self.id, now);
     if (!as_expected) return as_expected.error();
-    if (!*as_expected) return Committed::kRaced;
+    if (!*as_expected) return raced_or_data(entry, batch);
   }
   const auto as_expected = write_dead_letters(self, batch, now);
   if (!as_expected) return as_expected.error();
@@ -272,6 +274,26 @@ Result<bool> SqliteStore::write_history(const HistoryEntry& entry, std::string_v
             entry.received_at, recorder, entry.peer_uid, entry.peer_pid, to_string(entry.effect), pass_id);
   if (!inserted) return inserted.error();
   return *inserted == 1;
+}
+
+// An entry's key was taken. Where its row was as expected, only an id that nobody looked up is a race: rows and
+// history move together, so that any other key in the way would be there for ever.
+Result<Committed> SqliteStore::raced_or_data(const HistoryEntry& entry, const BatchWrite& batch) {
+  bool known = false;
+  const auto on_row = [&known](const SqliteRows&) {
+    known = true;
+    return false;
+  };
+  if (entry.event_id) {
+    if (auto done = read(kKnownEvent, on_row, entry.run_id, *entry.event_id); !done) return done.error();
+  }
+  const bool with_row = std::any_of(batch.runs.begin(), batch.runs.end(), [&entry](const RunChange& change) {
+    return change.after.run_id == entry.run_id;
+  });
+  if (known || !with_row) return Committed::kRaced;
+  return Error{ErrorKind::kData,
+               fmt::format("the history of run {} has an entry {} already, which its row does not know", entry.run_id,
+                           entry.seq)};
 }
 
 // False: a letter that this batch takes out is no longer there.

@@ -89,6 +89,7 @@ class SqliteStore final : public Store {
   Result<bool> write_run(const RunChange& change, Timestamp now);
   Result<bool> insert_run(const Run& run, Timestamp now);
   Result<bool> update_run(const RunChange& change, Timestamp now);
+  Result<Committed> raced_or_data(const HistoryEntry& entry, const BatchWrite& batch);
   Result<bool> write_history(const HistoryEntry& entry, std::string_view recorder, Timestamp now);
   Result<bool> write_dead_letters(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
   Result<void> touch_recorder(const RecorderSelf& self, Timestamp now);

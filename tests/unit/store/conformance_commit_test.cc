@@ -576,6 +576,29 @@ TEST_P(StoreCommit, AnIndexOfTheHousesOwnIsDataNotARace) {
   EXPECT_EQ(refused.error().kind, ErrorKind::kData);
 }
 
+TEST_P(StoreCommit, HistoryThatItsRowDoesNotKnowIsDataNotARaceForEver) {
+  store_run(running("r"));
+  database().execute("DELETE FROM council_ex_runs");
+  Run again = running("r");
+  again.last_seq = 1;
+  const auto refused = store().commit(self_, batch({insert(again)}, {entry("r", 1)}));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kData);
+  EXPECT_FALSE(store().find_run("r").value());
+}
+
+TEST_P(StoreCommit, AResentEventThatNobodyLookedUpIsRaced) {
+  Run run = running("r");
+  run.last_seq = 1;
+  HistoryEntry first = entry("r", 1);
+  first.event_id = "e";
+  commit(batch({insert(run)}, {first}));
+  HistoryEntry again = entry("r", 2);
+  again.event_id = "e";
+  EXPECT_EQ(try_commit(batch({update(run)}, {again})), Committed::kRaced);
+  EXPECT_EQ(last_seq("r"), 1);
+}
+
 TEST_P(StoreCommit, AMissingTableIsAwayNotData) {
   database().execute("DROP TABLE council_ex_run_events");
   const auto failed = store().commit(self_, batch({}, {entry("r", 1)}));

@@ -317,6 +317,7 @@ TEST_P(StoreMarking, UndoReturnsWhatDidNotMove) {
   revived.error.reset();
   commit(batch({update(revived, false, true)}, {entry("b", 3)}));
 
+  const Timestamp began = now();
   const auto undone = store().undo_pass(self_, "pass-1").value();
   EXPECT_EQ(undone.undone, 2U);
   EXPECT_EQ(undone.moved, 1U);
@@ -325,11 +326,13 @@ TEST_P(StoreMarking, UndoReturnsWhatDidNotMove) {
   EXPECT_FALSE(run.error || run.finalized_at || run.oban_job_state_at_finalize);
   EXPECT_EQ(run.last_seq, 3);
   EXPECT_EQ(run.recorder, "recorder-1");
+  EXPECT_GE(*run.last_event_at, began) << "the grace begins anew";
   const auto events = history("a");
   ASSERT_THAT(events, SizeIs(3));
   EXPECT_EQ(events[2].entry.type, "run_revived");
   EXPECT_EQ(events[2].entry.seq, 3);
   EXPECT_EQ(events[2].entry.pass_id, "pass-1");
+  EXPECT_EQ(events[2].entry.effect, Effect::kRevived);
   EXPECT_THAT(events[2].entry.payload, ::testing::HasSubstr("pass-1"));
   EXPECT_EQ(stored("b").status, Status::kCompleted);
   EXPECT_EQ(history_size("b"), 3U);
