@@ -273,9 +273,8 @@ bool Recorder::turn() {
     return false;
   }
   for (const Task& task : tasks) task();
-  if (!store_) return true;
-  housekeep();
-  if (!store_) return true;
+  if (store_) housekeep();
+  if (!store_) return presses_on();
   const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
   if (batch.to == batch.from) {
@@ -284,17 +283,21 @@ bool Recorder::turn() {
   }
   if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0) {
     overlap(std::move(batch));
-    return true;
+    return presses_on();
   }
   // What was planned behind a commit that failed is void: the next turn plans anew.
-  if (!finish_commit()) return true;
+  if (!finish_commit()) return presses_on();
   if (batch.unreadable.empty()) {
     apply_events(batch.events, batch.stretch, batch.to);
   } else {
     bury(std::move(batch.unreadable), batch.stretch, batch.to);
   }
-  return true;
+  return presses_on();
 }
+
+// A connection that is lost is made again at once, but not over and over: a database that lets itself be connected to and
+// then fails every commit is away like one that does not answer.
+bool Recorder::presses_on() const { return store_ || failures_ < 2; }
 
 void Recorder::wait_for_work() {
   std::unique_lock lock(mutex_);
@@ -303,10 +306,9 @@ void Recorder::wait_for_work() {
     work_.wait_for(lock, idle, [this] { return signalled_ || !tasks_.empty() || stopping_; });
     return;
   }
-  // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either.
-  auto until = steady_clock::now() + pause_after(failures_++);
-  if (stopping_) until = std::min(until, stop_by_);
-  work_.wait_until(lock, until, [this] { return stopping_ && steady_clock::now() >= stop_by_; });
+  // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either. Stopping does: there is
+  // time for one more try.
+  work_.wait_until(lock, steady_clock::now() + pause_after(failures_ - 1), [this] { return stopping_; });
 }
 
 void Recorder::housekeep() {
@@ -315,7 +317,8 @@ void Recorder::housekeep() {
   const auto now = steady_clock::now();
   if (committing_ || now - last_heartbeat_ < options_.heartbeat) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
-  if (const auto beat = store_->heartbeat(self_); !beat) lose_connection(beat.error());
+  if (const auto beat = store_->heartbeat(self_); !beat) return lose_connection(beat.error());
+  note_up();
 }
 
 // ---- the connection
@@ -334,15 +337,25 @@ bool Recorder::connect() {
   }
   store_ = std::move(store.value());
   if (!restand()) return false;
+  const bool nothing_to_prove = [&] {
+    const std::lock_guard lock(mutex_);
+    return waiting_locked() == 0;
+  }();
+  if (nothing_to_prove) note_up();
+  return true;
+}
+
+// The database took a commit or a heartbeat, or there is nothing to give it yet.
+void Recorder::note_up() {
   failures_ = 0;
   const bool was_away = away_.clear() | refused_.clear();
   const std::lock_guard lock(mutex_);
+  if (counters_.database == DatabaseState::kUp) return;
   if (counters_.database != DatabaseState::kConnecting) ++counters_.reconnects;
   counters_.database = DatabaseState::kUp;
   counters_.database_error.clear();
   counters_.database_since = now_utc();
   if (was_away) back_since_ = steady_clock::now();
-  return true;
 }
 
 // Reads the position and the ledger; everything known of rows is forgotten.
@@ -411,6 +424,7 @@ void Recorder::forgive_forgotten(const Standing& standing) {
 
 void Recorder::lose_connection(const Error& error) {
   store_.reset();
+  ++failures_;
   count_error(error);
   const bool refused = error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound;
   (refused ? refused_ : away_).report(error.message, {{"URL", redact_url(options_.store.url)}});
@@ -730,6 +744,7 @@ Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) 
 }
 
 void Recorder::note_commit(std::size_t events) {
+  note_up();
   last_heartbeat_ = steady_clock::now();
   const std::lock_guard lock(mutex_);
   ++counters_.batches;

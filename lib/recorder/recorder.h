@@ -129,10 +129,12 @@ class Recorder {
   void run();
   bool turn();  // false: nothing to do now
   bool gives_up() const;
+  bool presses_on() const;
   void wait_for_work();
   void housekeep();
 
   bool connect();
+  void note_up();
   void adopt(const Standing& standing);
   void forgive_forgotten(const Standing& standing);
   void lose_connection(const Error& error);
@@ -187,7 +189,7 @@ class Recorder {
   std::optional<Committing> committing_;
   RowCache cache_;
   int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
-  int failures_ = 0;         // connection attempts in a row that failed
+  int failures_ = 0;         // connections in a row that failed or were lost before they were of use
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
   std::chrono::steady_clock::time_point conflict_minute_{};
