@@ -92,6 +92,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   begin_stretches();
   load_hint();
+  spool_.release(next_seq_locked() - 1);  // what was applied before this start does not count as full
 }
 
 Recorder::~Recorder() {
@@ -390,8 +391,8 @@ void Recorder::adopt(const Standing& standing) {
   if (after < before) {
     log_warning("the database forgot commits, they are applied again from the spool",
                 {{"EVENTS", before - after}, {"FROM", after}});
-    spool_.release(after - 1);
   }
+  spool_.release(after - 1);
 }
 
 // What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it was.
