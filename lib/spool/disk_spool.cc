@@ -7,7 +7,6 @@
 
 #include <algorithm>
 
-#include "spool/crc32c.h"
 #include "spool/folder.h"
 
 namespace run_recorder {
@@ -18,7 +17,6 @@ using namespace spool_format;
 constexpr std::uint64_t kMinSegmentBytes = 64 * 1024;
 constexpr std::uint64_t kSegmentsAtLeast = 16;  // within max_bytes, so that little is kept longer than it must
 constexpr std::uint64_t kZerosAheadBytes = 256 * 1024;
-constexpr std::size_t kMaxHintBytes = 1024 * 1024;
 
 std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
   return std::max(std::min(wanted, max_bytes / kSegmentsAtLeast), kMinSegmentBytes);
@@ -26,10 +24,6 @@ std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
 
 Error as_append_error(const Error& error) {
   return error.kind == ErrorKind::kFull ? error : Error{ErrorKind::kIo, error.message};
-}
-
-std::string checksum_line(std::string_view text) {
-  return fmt::format("{:08x}\n", crc32c(0, text));
 }
 
 }  // namespace
@@ -48,8 +42,11 @@ DiskSpool::DiskSpool(const SpoolOptions& options, UniqueFd lock, Recovered recov
   table_.set_last_seq(recovered.last_seq);
   Result<UniqueFd> synced = open_file(options_.path / spool_folder::kSynced, O_RDWR | O_CREAT | O_NOFOLLOW);
   if (synced) synced_file_ = std::move(*synced);
+  hint_ = spool_folder::read_hint(options_.path);
+  Result<UniqueFd> hint = open_file(options_.path / spool_folder::kHint, O_RDWR | O_CREAT | O_NOFOLLOW);
+  if (hint) hint_file_ = std::move(*hint);
   const std::lock_guard append_lock(append_mutex_);
-  mark_synced(next_seq_ - 1, true);
+  mark_synced(next_seq_ - 1, false);
   // Best effort, so that the first event need not wait for it; a full disk must not keep the daemon from starting.
   static_cast<void>(begin_segment());
 }
@@ -230,19 +227,14 @@ void DiskSpool::forget(Timestamp now) {
 
 std::string DiskSpool::hint() const {
   const std::lock_guard hint_lock(hint_mutex_);
-  Result<std::string> bytes = read_file(options_.path / spool_folder::kHint, kMaxHintBytes);
-  if (!bytes) return {};
-  const std::size_t line = checksum_line({}).size();
-  if (bytes->size() < line || !bytes->starts_with(checksum_line(std::string_view(*bytes).substr(line)))) return {};
-  return bytes->substr(line);
+  return hint_.text;
 }
 
 void DiskSpool::set_hint(std::string_view text) {
   const std::lock_guard hint_lock(hint_mutex_);
-  ReplaceOptions options;
-  options.sync = false;
-  static_cast<void>(
-      replace_file_atomically(options_.path / spool_folder::kHint, checksum_line(text) + std::string(text), options));
+  ++hint_.generation;
+  hint_.text = text;
+  if (hint_file_) spool_folder::write_hint(hint_file_.get(), hint_);
 }
 
 SpoolUsage DiskSpool::usage() const {

@@ -94,6 +94,8 @@ class DiskSpool final : public Spool {
   std::string failure_;
 
   mutable std::mutex hint_mutex_;
+  spool_format::Hint hint_;
+  UniqueFd hint_file_;
 };
 
 }  // namespace run_recorder

@@ -156,6 +156,25 @@ std::optional<spool_format::Mark> read_mark(const fs::path& folder) {
   return bytes ? spool_format::parse_mark(*bytes) : std::nullopt;
 }
 
+spool_format::Hint read_hint(const fs::path& folder) {
+  const Result<std::string> bytes = read_file(folder / kHint, 4 * spool_format::kHintSlotBytes);
+  if (!bytes) return {};
+  std::optional<spool_format::Hint> newest = spool_format::parse_hint(*bytes);
+  if (bytes->size() > spool_format::kHintSlotBytes) {
+    std::optional<spool_format::Hint> second =
+        spool_format::parse_hint(std::string_view(*bytes).substr(spool_format::kHintSlotBytes));
+    if (second && (!newest || second->generation > newest->generation)) newest = std::move(second);
+  }
+  return newest.value_or(spool_format::Hint());
+}
+
+void write_hint(int fd, const spool_format::Hint& hint) {
+  const std::optional<std::string> bytes = spool_format::encode_hint(hint);
+  if (!bytes) return;
+  const std::uint64_t slot = hint.generation % 2 * spool_format::kHintSlotBytes;
+  if (pwrite(fd, bytes->data(), bytes->size(), static_cast<off_t>(slot)) < 0) return;  // it is only a hint
+}
+
 Result<std::string> set_aside_file(const fs::path& folder, std::string_view name, std::string_view reason) {
   const Result<void> made = make_directories(folder / kSetAside, 0700);
   if (!made) return made.error();

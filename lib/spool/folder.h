@@ -47,6 +47,11 @@ std::string newer_version_words(std::uint32_t version);
 
 std::optional<spool_format::Mark> read_mark(const std::filesystem::path& folder);
 
+// The newer of the hint's slots that can be read; generation 0 and no text where neither can.
+spool_format::Hint read_hint(const std::filesystem::path& folder);
+// Into the other slot than the one before. Best effort, not synced.
+void write_hint(int fd, const spool_format::Hint& hint);
+
 // Moves a file into set-aside/ and says where to, as "set-aside/NAME.REASON"; an error where it stays.
 Result<std::string> set_aside_file(const std::filesystem::path& folder, std::string_view name,
                                    std::string_view reason);

@@ -16,6 +16,7 @@ constexpr std::string_view kSegmentMagic = "RRspool\n";
 constexpr std::string_view kMarkMagic = "RRsynced";
 constexpr std::string_view kSegmentSuffix = ".seg";
 constexpr std::size_t kSegmentDigits = 20;
+constexpr std::size_t kHintHeaderBytes = 16;
 
 template <std::unsigned_integral Number>
 void append_number(std::string& out, Number number) {
@@ -148,6 +149,26 @@ std::optional<Mark> parse_mark(std::string_view bytes) {
   if (bytes.size() < kMarkBytes || !bytes.starts_with(kMarkMagic)) return std::nullopt;
   if (crc32c(0, bytes.substr(0, 44)) != number_at<std::uint32_t>(bytes, 44)) return std::nullopt;
   return Mark{id_at(bytes, 16), number_at<std::uint64_t>(bytes, 32)};
+}
+
+std::optional<std::string> encode_hint(const Hint& hint) {
+  if (hint.text.size() > kHintSlotBytes - kHintHeaderBytes) return std::nullopt;
+  std::string body;
+  append_number(body, hint.generation);
+  append_number(body, static_cast<std::uint32_t>(hint.text.size()));
+  body += hint.text;
+  std::string out;
+  append_number(out, crc32c(0, body));
+  return out + body;
+}
+
+std::optional<Hint> parse_hint(std::string_view slot) {
+  if (slot.size() < kHintHeaderBytes) return std::nullopt;
+  const std::uint64_t generation = number_at<std::uint64_t>(slot, 4);
+  const std::uint32_t length = number_at<std::uint32_t>(slot, 12);
+  if (generation == 0 || length > slot.size() - kHintHeaderBytes) return std::nullopt;
+  if (crc32c(0, slot.substr(4, 12 + length)) != number_at<std::uint32_t>(slot, 0)) return std::nullopt;
+  return Hint{generation, std::string(slot.substr(kHintHeaderBytes, length))};
 }
 
 std::string segment_name(std::uint64_t first_seq) {

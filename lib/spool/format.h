@@ -66,6 +66,16 @@ struct Mark {
 std::string encode_mark(const Mark& mark);
 std::optional<Mark> parse_mark(std::string_view bytes);
 
+// One of the `hint` file's two slots; the one with the higher generation counts.
+inline constexpr std::size_t kHintSlotBytes = 64 * 1024;
+struct Hint {
+  std::uint64_t generation = 0;
+  std::string text = {};
+};
+// Empty where the text is too long for a slot.
+std::optional<std::string> encode_hint(const Hint& hint);
+std::optional<Hint> parse_hint(std::string_view slot);
+
 std::string segment_name(std::uint64_t first_seq);
 // The first sequence number, where name is a segment's.
 std::optional<std::uint64_t> parse_segment_name(std::string_view name);

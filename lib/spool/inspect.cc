@@ -187,6 +187,7 @@ Result<SpoolReport> inspect_spool(const fs::path& folder, InspectionDepth depth)
   SpoolReport report;
   report.holder = found->holder;
   report.acknowledged = found->acknowledged;
+  report.hint = spool_folder::read_hint(folder).text;
   const Result<std::optional<Id>> identity = spool_folder::read_identity(folder);
   if (!identity && identity.error().kind != ErrorKind::kCorrupt) return identity.error();
   const std::optional<Id> recorder = identity ? *identity : std::nullopt;

@@ -39,6 +39,7 @@ struct SpoolReport {
   std::vector<SegmentReport> segments;
   std::vector<std::string> set_aside;  // names of what was set aside or cut earlier
   std::vector<std::string> problems;   // of the folder; those of segments are with them
+  std::string hint;                    // what the daemon noted last
   bool is_sound() const;
 };
 

@@ -190,7 +190,7 @@ void cut_tail(const fs::path& folder, const std::string& name, int fd, std::uint
                     words_of(kept)));
     if (!kept) return;  // they stay where they are; readers stop before them
   }
-  if (from < size && ftruncate(fd, static_cast<off_t>(from)) == 0) fsync(fd);
+  if (from < size && ftruncate(fd, static_cast<off_t>(from)) != 0) return;  // readers stop before it anyway
 }
 
 // Tells what was torn from what was damaged. A group is written only when the one before it was synced, so whatever
@@ -223,6 +223,8 @@ Result<void> recover_last(const fs::path& folder, std::uint64_t acknowledged, Se
   if (!damaged_end && segment.last_seq >= acknowledged) {
     cut_tail(folder, segment_name(segment.first_seq), open->file.get(), segment.end, open->size, opening);
   }
+  // Records that were written but not synced before a kill are read from now on, so they have to stay.
+  if (fsync(open->file.get()) != 0) return system_error_of("sync " + segment_name(segment.first_seq));
   return {};
 }
 

@@ -103,7 +103,8 @@ class Spool {
   // often.
   virtual void forget(Timestamp now) = 0;
 
-  // A small text kept beside the segments (atomically replaced, not synced): the last known ledger and position.
+  // A small text (64 KiB less 16 bytes) kept beside the segments, replaced as a whole and not synced: the last known
+  // ledger and position.
   virtual std::string hint() const = 0;
   virtual void set_hint(std::string_view text) = 0;
 

@@ -193,22 +193,27 @@ TEST(Spool, RefusesANewerFormatNamingBothVersions) {
   EXPECT_THAT(spool.error().message, HasSubstr("up to 1"));
 }
 
-TEST(Spool, HintSurvivesReopeningAndADamagedOneIsEmpty) {
+TEST(Spool, HintSurvivesReopeningAndFallsBackToTheOneBefore) {
   TempFolder folder;
   const SpoolOptions options = options_for(folder.path());
   {
     const Opened opened = open_spool(options);
     EXPECT_EQ(opened.spool->hint(), "");
-    opened.spool->set_hint("{\"position\":1}");
-    opened.spool->set_hint("{\"position\":2}");
-    EXPECT_EQ(opened.spool->hint(), "{\"position\":2}");
+    for (int i = 1; i <= 5; ++i) opened.spool->set_hint("position " + std::to_string(i));
+    EXPECT_EQ(opened.spool->hint(), "position 5");
   }
-  const Opened opened = open_spool(options);
-  EXPECT_EQ(opened.spool->hint(), "{\"position\":2}");
+  EXPECT_EQ(open_spool(options).spool->hint(), "position 5");
   std::string bytes = bytes_of(folder.path() / "hint");
-  bytes.back() = '!';
+  bytes[bytes.find("position 5")] = '!';
   write_bytes(folder.path() / "hint", bytes);
-  EXPECT_EQ(opened.spool->hint(), "");
+  {
+    const Opened opened = open_spool(options);
+    EXPECT_EQ(opened.spool->hint(), "position 4");
+    opened.spool->set_hint("");
+  }
+  EXPECT_EQ(open_spool(options).spool->hint(), "");
+  write_bytes(folder.path() / "hint", "nonsense");
+  EXPECT_EQ(open_spool(options).spool->hint(), "");
 }
 
 TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
