@@ -1,6 +1,6 @@
 // One suite for every database: what a Store promises, tested on a real PostgreSQL and on SQLite with the same words.
-// Each test has a database of its own. Nothing here waits for time to pass; where a test needs an old time it writes
-// one.
+// Each test begins with an empty database. Nothing here waits for time to pass; where a test needs an old time it
+// writes one.
 #pragma once
 
 #include <gtest/gtest.h>
