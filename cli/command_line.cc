@@ -17,6 +17,7 @@
 #include "cli/looking.h"
 #include "cli/reconcile.h"
 #include "cli/runs.h"
+#include "cli/spool_view.h"
 #include "cli/stats.h"
 #include "cli/status.h"
 
@@ -135,6 +136,8 @@ struct Commands {
   bool events_all = false, letters_all = false;
   ReconcileOptions reconcile;
   std::vector<std::string> letter_ids;
+  std::uint64_t from_seq = 1, record_limit = 100;
+  bool records_all = false;
 };
 
 void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
@@ -363,6 +366,29 @@ void declare_dead_letters(CLI::App& app, Request& request, Commands& all) {
   with_ids("delete", "Give them up; they stay counted as removed", &delete_dead_letters);
 }
 
+void declare_spool(CLI::App& app, Request& request, Commands& all) {
+  CLI::App* group = app.add_subcommand("spool", "The spool's folder, read beside a live daemon or without one");
+  group->require_subcommand(1);
+  const auto path = [&request] { return configuration(request).value().spool.path; };
+  group->add_subcommand("status", "What is in it")->callback([&request, path] {
+    request.run = [&request, path] { return show_spool(path(), request.json); };
+  });
+  group->add_subcommand("list", "Its segments")->callback([&request, path] {
+    request.run = [&request, path] { return list_spool(path(), request.json); };
+  });
+  CLI::App* records = group->add_subcommand("records", "The events in it, applied or not, as long as they are kept");
+  records->add_option("--from", all.from_seq, "From this number on")->type_name("N");
+  add_limit(records, all.record_limit, all.records_all, "events");
+  records->callback([&request, &all, path] {
+    request.run = [&request, &all, path] {
+      return list_spool_records(path(), all.from_seq, all.records_all ? kNoLimit : all.record_limit, request.json);
+    };
+  });
+  group->add_subcommand("verify", "Read every record and check it; ends with 1 where something is damaged")
+      ->callback([&request, path] { request.run = [&request, path] { return verify_spool(path(), request.json); }; });
+  group->footer("--spool-path names another folder.");
+}
+
 // Everything behind the first "--" of `exec` is the command, whatever it looks like.
 std::vector<std::string> take_command(std::vector<std::string>& arguments) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
@@ -419,6 +445,7 @@ int run_command_line(int argc, const char* const* argv) {
   declare_watching(app, request, all);
   declare_reconcile(app, request, all);
   declare_dead_letters(app, request, all);
+  declare_spool(app, request, all);
   return parse_and_run(app, request, std::move(arguments));
 }
 

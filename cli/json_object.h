@@ -19,7 +19,8 @@ class JsonObject {
   // Precondition: text is valid JSON; what is no object has no members.
   explicit JsonObject(std::string_view text);
 
-  const std::vector<JsonMember>& members() const { return members_; }
+  const std::vector<JsonMember>& members() const& { return members_; }
+  void members() && = delete;  // they would not outlive the loop over them
   // The value's text; empty where there is no such member or it is null.
   std::string_view raw(std::string_view key) const;
   // A string's characters, else the value's text; empty where it is absent or null.

@@ -9,7 +9,8 @@ namespace {
 
 std::string reasons_in_words(const JsonObject& report) {
   std::string words;
-  for (const JsonMember& reason : report.object("reasons").members()) {
+  const JsonObject reasons = report.object("reasons");
+  for (const JsonMember& reason : reasons.members()) {
     words += fmt::format("{}{} {}", words.empty() ? "" : ", ", reason.value, reason.key);
   }
   return words;

@@ -76,6 +76,26 @@ std::optional<Timestamp> moment_of(const JsonObject& event) {
   return event.time("inserted_at");
 }
 
+// The stretch of time that a timeline shows.
+class Span {
+ public:
+  void include(const std::optional<Timestamp>& time) {
+    if (!time) return;
+    first_ = first_ ? std::min(*first_, *time) : *time;
+    last_ = last_ ? std::max(*last_, *time) : *time;
+  }
+  std::string draw(Timestamp from, Timestamp to) const {
+    if (!first_ || *first_ == *last_) return {};
+    const auto part = [&](Timestamp time) {
+      return static_cast<double>((time - *first_).count()) / static_cast<double>((*last_ - *first_).count());
+    };
+    return bar(part(from), part(to), kBarColumns);
+  }
+
+ private:
+  std::optional<Timestamp> first_, last_;
+};
+
 Colour colour_of_effect(std::string_view effect) {
   if (effect == "conflict") return Colour::kRed;
   if (effect == "revived") return Colour::kMagenta;
@@ -132,9 +152,11 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
                {.title = "AFTER", .right = true},
                {.title = "TYPE", .shrinks_to = 16},
                {.title = "EFFECT"},
+               {.title = "TIMELINE", .optional = true},
                {.title = "PAYLOAD", .shrinks_to = 16, .optional = true}},
               terminal);
   std::optional<Timestamp> first;
+  Span span;
   const auto add = [&](const JsonObject& event) {
     const std::optional<Timestamp> moment = moment_of(event);
     if (!first) first = moment;
@@ -147,6 +169,7 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
                {moment && first ? "+" + duration_in_words(after()) : ""},
                {event.text("type")},
                {effect, colour_of_effect(effect)},
+               {moment ? span.draw(*moment, *moment) : "", colour_of_effect(effect)},
                {std::string(event.raw("payload")), Colour::kDim}});
   };
   const Result<Listed> listed =
@@ -155,6 +178,7 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
           print_json_lines(items);
           return;
         }
+        for (const std::string_view item : items) span.include(moment_of(JsonObject(item)));
         for (const std::string_view item : items) add(JsonObject(item));
         if (!table.empty()) print(table.render());
       });
@@ -174,14 +198,11 @@ int show_chain(const Looking& looking, const std::string& run_id) {
     return kExitDone;
   }
   const Timestamp now = now_utc();
-  std::optional<Timestamp> first, last;
+  Span span;
   for (const std::string_view item : items) {
     const JsonObject run(item);
-    const auto started = run.time("started_at");
-    if (!started) continue;
-    const Timestamp ended = run.time("finalized_at").value_or(now);
-    first = first ? std::min(*first, *started) : *started;
-    last = last ? std::max(*last, ended) : ended;
+    span.include(run.time("started_at"));
+    if (run.time("started_at")) span.include(run.time("finalized_at").value_or(now));
   }
   std::vector<Column> columns = run_columns();
   columns.insert(columns.end() - 1, {.title = "TIMELINE", .optional = true});
@@ -189,14 +210,8 @@ int show_chain(const Looking& looking, const std::string& run_id) {
   for (const std::string_view item : items) {
     const JsonObject run(item);
     std::vector<Cell> cells = run_cells(run, now);
-    std::string drawn;
-    if (const auto started = run.time("started_at"); started && first && last) {
-      const auto part = [&](Timestamp time) {
-        const auto whole = std::max<std::int64_t>(1, (*last - *first).count());
-        return static_cast<double>((time - *first).count()) / static_cast<double>(whole);
-      };
-      drawn = bar(part(*started), part(run.time("finalized_at").value_or(now)), kBarColumns);
-    }
+    const auto started = run.time("started_at");
+    const std::string drawn = started ? span.draw(*started, run.time("finalized_at").value_or(now)) : "";
     cells.insert(cells.end() - 1, {drawn, colour_of_status(run.text("status"))});
     table.add(std::move(cells));
   }

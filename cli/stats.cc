@@ -117,8 +117,8 @@ int show_stats(const Looking& looking, const RunQuery& query) {
                {.title = "STUCK", .right = true},
                {.title = "RUNNING", .right = true, .optional = true},
                {.title = "QUEUED", .right = true, .optional = true},
-               {.title = "HALF TOOK", .right = true},
-               {.title = "95% TOOK", .right = true},
+               {.title = "MEDIAN", .right = true},
+               {.title = "95%", .right = true},
                {.title = "LONGEST", .right = true, .optional = true},
                {.title = "10ms…1d", .optional = true}},
               terminal_of(1));

@@ -7,30 +7,95 @@
 namespace run_recorder {
 namespace {
 
-Colour colour_of(const JsonMember& member) {
-  const bool counts_trouble = member.key == "dead_letters" || member.key == "damaged_records";
-  if (counts_trouble && member.value != "0") return Colour::kRed;
-  const std::string text = json_plain_text(member.value);
-  if (text == "away" || text == "refused" || text == "failed") return Colour::kRed;
-  return Colour::kNone;
+std::uint64_t number_of(const JsonObject& object, std::string_view key) {
+  const std::int64_t value = object.integer(key).value_or(0);
+  return value < 0 ? 0 : static_cast<std::uint64_t>(value);
 }
 
-// Nested objects as "outer inner" lines, so that all names and values stand under each other.
-void add_members(Facts& facts, const JsonObject& object, const std::string& prefix, Timestamp now) {
-  for (const JsonMember& member : object.members()) {
-    const std::string name = prefix + member.key;
-    if (member.type == JsonType::kNull) continue;
-    if (member.type == JsonType::kObject) {
-      add_members(facts, JsonObject(member.value), name + ".", now);
-      continue;
-    }
-    std::string value = json_plain_text(member.value);
-    if (member.type == JsonType::kString && value.empty()) continue;
-    if (member.type == JsonType::kString) {
-      if (const auto time = parse_rfc3339(value)) value = time_and_age(time, now);
-    }
-    facts.add(name, value, colour_of(member));
+std::string count(const JsonObject& object, std::string_view key) {
+  return with_separators(number_of(object, key));
+}
+
+std::string ledger_in_words(const JsonObject& status) {
+  return fmt::format("{} accepted = {} applied + {} duplicate + {} waiting + {} dead + {} removed",
+                     count(status, "accepted"), count(status, "applied"), count(status, "duplicate"),
+                     count(status, "waiting"), count(status, "dead_letters"), count(status, "dead_letters_removed"));
+}
+
+// "3 invalid_json, 1 too_large"; empty where all are zero.
+std::string counts_in_words(const JsonObject& counts) {
+  std::string words;
+  for (const JsonMember& member : counts.members()) {
+    if (member.value == "0") continue;
+    words += fmt::format("{}{} {}", words.empty() ? "" : ", ", member.value, member.key);
   }
+  return words;
+}
+
+std::string connections_in_words(const JsonObject& connections) {
+  std::string words = fmt::format("{} of {} open, {} in all", count(connections, "open"), count(connections, "limit"),
+                                  count(connections, "total"));
+  for (const std::string_view key : {"forbidden", "over_limit", "closed_unread"}) {
+    if (number_of(connections, key) > 0) words += fmt::format(", {} {}", count(connections, key), key);
+  }
+  return words;
+}
+
+std::string spool_in_words(const JsonObject& spool) {
+  return fmt::format("{} waiting of {}, {} kept, {}", size_in_words(number_of(spool, "pending_bytes")),
+                     size_in_words(number_of(spool, "max_bytes")), size_in_words(number_of(spool, "kept_bytes")),
+                     count_of(number_of(spool, "segments"), "segment"));
+}
+
+void add_database(Facts& facts, const JsonObject& database, Timestamp now) {
+  const std::string state = database.text("state");
+  const auto since = database.time("since");
+  facts.add("database", since ? fmt::format("{} since {}", state, time_and_age(since, now)) : state,
+            state == "up" ? Colour::kGreen : Colour::kRed);
+  facts.add("database url", database.text("url"));
+  if (const std::string error = database.text("error"); !error.empty())
+    facts.add("database error", error, Colour::kRed);
+}
+
+void add_reconciliation(Facts& facts, const JsonObject& reconciliation, Timestamp now) {
+  std::string words = count(reconciliation, "passes") + " pass";
+  if (number_of(reconciliation, "passes") != 1) words += "es";
+  facts.add("reconciliation", words);
+  const JsonObject last = reconciliation.object("last");
+  if (last.members().empty()) return;
+  facts.add("last pass",
+            fmt::format("{}, {}{}, {}", last.text("pass_id"), last.text("trigger"),
+                        last.is_true("dry_run") ? " (dry run)" : "", time_and_age(last.time("finished_at"), now)));
+  facts.add("it found",
+            fmt::format("{} examined: {} alive, {} stuck, {} unknown; {} marked", count(last, "examined"),
+                        count(last, "alive"), count(last, "stuck"), count(last, "unknown"), count(last, "marked")));
+}
+
+std::string status_for_people(const JsonObject& status, const Terminal& terminal) {
+  const Timestamp now = now_utc();
+  Facts facts(terminal);
+  const auto add_unless_zero = [&](const char* name, const char* key, Colour colour) {
+    if (number_of(status, key) > 0) facts.add(name, count(status, key), colour);
+  };
+  facts.add("status", status.text("status"), Colour::kBold);
+  facts.add("daemon", fmt::format("{}, pid {} on {}, since {}", status.text("version"), status.text("pid"),
+                                  status.text("host"), time_and_age(status.time("started_at"), now)));
+  facts.add("recorder", status.text("recorder"));
+  facts.add("events", ledger_in_words(status), number_of(status, "dead_letters") > 0 ? Colour::kRed : Colour::kNone);
+  add_unless_zero("conflicts", "conflicts", Colour::kYellow);
+  add_unless_zero("excluded", "excluded", Colour::kNone);
+  add_unless_zero("forgotten by the database", "forgotten", Colour::kRed);
+  add_unless_zero("damaged in the spool", "damaged", Colour::kRed);
+  if (const std::string refused = counts_in_words(status.object("refused")); !refused.empty()) {
+    facts.add("refused", refused, Colour::kYellow);
+  }
+  facts.add("connections", connections_in_words(status.object("connections")));
+  const JsonObject spool = status.object("spool");
+  facts.add("spool", spool_in_words(spool));
+  if (spool.is_true("failed")) facts.add("spool failure", spool.text("failure"), Colour::kRed);
+  add_database(facts, status.object("database"), now);
+  add_reconciliation(facts, status.object("reconciliation"), now);
+  return facts.render();
 }
 
 }  // namespace
@@ -40,21 +105,14 @@ int show_status(const Looking& looking) {
   if (!answer) return fail(answer.error());
   if (looking.json) {
     print_json_lines({answer->body});
-    return kExitDone;
+  } else {
+    print(status_for_people(JsonObject(answer->body), terminal_of(1)));
   }
-  Facts facts(terminal_of(1));
-  add_members(facts, JsonObject(answer->body), "", now_utc());
-  print(facts.render());
   return kExitDone;
 }
 
 std::string status_line(const JsonObject& status, const Terminal& terminal) {
-  const auto count = [&](const char* key) {
-    return with_separators(static_cast<std::uint64_t>(status.integer(key).value_or(0)));
-  };
-  const std::string line =
-      fmt::format("accepted {}, applied {}, duplicate {}, waiting {}, dead letters {}", count("accepted"),
-                  count("applied"), count("duplicate"), count("waiting"), count("dead_letters"));
+  const std::string line = printable(status.text("status")) + " · " + ledger_in_words(status);
   return coloured(fit(line, terminal.columns), Colour::kBold, terminal);
 }
 

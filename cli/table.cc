@@ -13,36 +13,43 @@ constexpr std::size_t kGap = 2;
 
 Table::Table(std::vector<Column> columns, const Terminal& terminal)
     : columns_(std::move(columns)), terminal_(terminal), shown_(columns_.size(), true) {
-  for (const Column& column : columns_) widths_.push_back(display_width(column.title));
+  for (const Column& column : columns_) natural_widths_.push_back(display_width(column.title));
 }
 
 void Table::add(std::vector<Cell> row) {
   row.resize(columns_.size());
   for (std::size_t i = 0; i < row.size(); ++i) {
     row[i].text = printable(row[i].text);
-    widths_[i] = std::max(widths_[i], display_width(row[i].text));
+    natural_widths_[i] = std::max(natural_widths_[i], display_width(row[i].text));
   }
   rows_.push_back(std::move(row));
 }
 
-void Table::settle_widths() {
-  if (terminal_.columns == 0) return;
-  const auto total = [&] {
-    std::size_t sum = 0;
-    for (std::size_t i = 0; i < columns_.size(); ++i) sum += shown_[i] ? widths_[i] + kGap : 0;
-    return sum < kGap ? 0 : sum - kGap;
-  };
-  // The widest column that may shrink gives first, one column at a time.
-  while (total() > terminal_.columns) {
+// The widest column that may shrink gives first, one column of the screen at a time. False: that is not enough.
+bool Table::shrink_to_fit() {
+  widths_ = natural_widths_;
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    if (shown_[i]) total += widths_[i] + (total == 0 ? 0 : kGap);
+  }
+  for (; total > terminal_.columns; --total) {
     std::size_t widest = columns_.size();
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       const bool can = shown_[i] && columns_[i].shrinks_to > 0 && widths_[i] > columns_[i].shrinks_to;
       if (can && (widest == columns_.size() || widths_[i] > widths_[widest])) widest = i;
     }
-    if (widest < columns_.size()) {
-      --widths_[widest];
-      continue;
-    }
+    if (widest == columns_.size()) return false;
+    --widths_[widest];
+  }
+  return true;
+}
+
+void Table::settle_widths() {
+  if (terminal_.columns == 0) {
+    widths_ = natural_widths_;
+    return;
+  }
+  while (!shrink_to_fit()) {
     std::size_t last = columns_.size();
     while (last > 0 && !(shown_[last - 1] && columns_[last - 1].optional)) --last;
     if (last == 0) return;

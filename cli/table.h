@@ -33,12 +33,14 @@ class Table {
 
  private:
   void settle_widths();
+  bool shrink_to_fit();
   void append_row(std::string& out, const std::vector<Cell>& row) const;
 
   std::vector<Column> columns_;
   Terminal terminal_;
   std::vector<std::vector<Cell>> rows_;
-  std::vector<std::size_t> widths_;
+  std::vector<std::size_t> natural_widths_;
+  std::vector<std::size_t> widths_;  // as shown
   std::vector<bool> shown_;
   bool titled_ = false;
 };

@@ -34,6 +34,9 @@ std::string with_separators(std::uint64_t number);
 // "1 run", "2 runs", "1,234 runs".
 std::string count_of(std::uint64_t number, std::string_view noun);
 
+// "512 B", "1.5 KiB", "1 GiB".
+std::string size_in_words(std::uint64_t bytes);
+
 // RFC 3986: everything but the unreserved characters as %XX, so that any run_id is one path segment.
 std::string percent_encoded(std::string_view text);
 

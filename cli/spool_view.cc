@@ -1,0 +1,214 @@
+#include "cli/spool_view.h"
+
+#include <fmt/format.h>
+
+#include "base/json_text.h"
+#include "cli/event_line.h"
+#include "cli/json_object.h"
+#include "cli/table.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
+#include "protocol/protocol.h"
+#include "spool/inspect.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kPageRows = 500;
+
+std::string json_list(const std::vector<std::string>& texts) {
+  std::string list;
+  for (const std::string& text : texts) {
+    list += list.empty() ? "[" : ",";
+    append_json_string(list, text);
+  }
+  return list.empty() ? "[]" : list + "]";
+}
+
+EventLine& add_count(EventLine& line, std::string_view key, std::uint64_t value) {
+  return line.json(key, std::to_string(value));
+}
+
+std::string segment_json(const SegmentReport& segment) {
+  EventLine line;
+  line.text("name", segment.name).text("incarnation", segment.incarnation);
+  add_count(line, "first_seq", segment.first_seq);
+  add_count(line, "last_seq", segment.last_seq);
+  add_count(line, "records", segment.records);
+  add_count(line, "file_bytes", segment.file_bytes);
+  return line.json("problems", json_list(segment.problems)).str();
+}
+
+std::string report_json(const SpoolReport& report) {
+  EventLine line;
+  line.text("id", report.id).json("holder_pid", report.holder ? std::to_string(*report.holder) : "null");
+  line.json("acknowledged", report.acknowledged ? std::to_string(*report.acknowledged) : "null");
+  add_count(line, "first_seq", report.first_seq);
+  add_count(line, "last_seq", report.last_seq);
+  add_count(line, "records", report.records);
+  add_count(line, "file_bytes", report.file_bytes);
+  add_count(line, "lost_records", report.lost_records);
+  std::string incarnations, segments;
+  for (const Incarnation& one : report.incarnations) {
+    incarnations += fmt::format(R"({}{{"id":{},"first_seq":{}}})", incarnations.empty() ? "" : ",",
+                                json_string(one.id), one.first_seq);
+  }
+  for (const SegmentReport& segment : report.segments)
+    segments += (segments.empty() ? "" : ",") + segment_json(segment);
+  line.json("incarnations", "[" + incarnations + "]").json("segments", "[" + segments + "]");
+  line.json("set_aside", json_list(report.set_aside)).json("problems", json_list(report.problems));
+  return line.json("sound", report.is_sound() ? "true" : "false").str();
+}
+
+int fail_to_inspect(const Error& error) {
+  complain(error.message);
+  // The folder is made by the daemon's first start.
+  return error.kind == ErrorKind::kNotFound ? kExitNotThere : exit_status_of(error.kind);
+}
+
+std::string report_for_people(const std::string& path, const SpoolReport& report, const Terminal& terminal) {
+  Facts facts(terminal);
+  facts.add("spool", path, Colour::kBold);
+  facts.add("recorder", report.id);
+  facts.add("held by", report.holder ? fmt::format("process {}", *report.holder) : "nobody");
+  facts.add("records", report.records == 0 ? "none"
+                                           : fmt::format("{}, number {} to {}", with_separators(report.records),
+                                                         report.first_seq, report.last_seq));
+  if (report.acknowledged) facts.add("acknowledged", fmt::format("at least to number {}", *report.acknowledged));
+  facts.add("size",
+            fmt::format("{} in {}", size_in_words(report.file_bytes), count_of(report.segments.size(), "segment")));
+  if (report.lost_records > 0) facts.add("lost records", with_separators(report.lost_records), Colour::kRed);
+  for (const std::string& name : report.set_aside) facts.add("set aside", name, Colour::kYellow);
+  for (const std::string& problem : report.problems) facts.add("problem", problem, Colour::kRed);
+  for (const SegmentReport& segment : report.segments) {
+    for (const std::string& problem : segment.problems) facts.add(segment.name, problem, Colour::kRed);
+  }
+  return facts.render();
+}
+
+struct RecordView {
+  std::optional<Timestamp> received_at;
+  std::string peer;
+  std::string line;  // what the sender sent; empty where the record cannot be read
+  std::string problem;
+};
+
+RecordView view_record(std::string_view body) {
+  const Result<Envelope> envelope = decode_envelope(body);
+  RecordView view;
+  if (!envelope) {
+    view.problem = envelope.error().message;
+    return view;
+  }
+  view.received_at = envelope->received_at;
+  view.line = envelope->line;
+  if (envelope->peer_pid) view.peer = std::to_string(*envelope->peer_pid);
+  return view;
+}
+
+std::string record_json(std::uint64_t seq, const RecordView& view) {
+  EventLine line;
+  add_count(line, "seq", seq);
+  if (view.received_at) line.text("received_at", format_rfc3339(*view.received_at));
+  if (!view.peer.empty()) line.json("peer_pid", view.peer);
+  if (view.problem.empty()) {
+    line.json("event", view.line);
+  } else {
+    line.text("problem", view.problem);
+  }
+  return line.str() + "\n";
+}
+
+std::vector<Cell> record_cells(std::uint64_t seq, const RecordView& view, Timestamp now) {
+  const JsonObject event(view.line);
+  return {{std::to_string(seq)},
+          {view.received_at ? age_in_words(*view.received_at, now) : ""},
+          {view.peer},
+          {event.text("run_id")},
+          {event.text("type")},
+          {view.problem.empty() ? view.line : view.problem, view.problem.empty() ? Colour::kDim : Colour::kRed}};
+}
+
+}  // namespace
+
+int show_spool(const std::string& path, bool json) {
+  const Result<SpoolReport> report = inspect_spool(path, InspectionDepth::kHeaders);
+  if (!report) return fail_to_inspect(report.error());
+  print(json ? report_json(*report) + "\n" : report_for_people(path, *report, terminal_of(1)));
+  return kExitDone;
+}
+
+int list_spool(const std::string& path, bool json) {
+  const Result<SpoolReport> report = inspect_spool(path, InspectionDepth::kHeaders);
+  if (!report) return fail_to_inspect(report.error());
+  Table table({{.title = "SEGMENT"},
+               {.title = "FROM", .right = true},
+               {.title = "TO", .right = true},
+               {.title = "RECORDS", .right = true},
+               {.title = "SIZE", .right = true},
+               {.title = "PROBLEMS", .shrinks_to = 20}},
+              terminal_of(1));
+  std::string lines;
+  for (const SegmentReport& segment : report->segments) {
+    std::string problems;
+    for (const std::string& problem : segment.problems) problems += (problems.empty() ? "" : "; ") + problem;
+    lines += segment_json(segment) + "\n";
+    table.add({{segment.name},
+               {std::to_string(segment.first_seq)},
+               {segment.records == 0 ? "-" : std::to_string(segment.last_seq)},
+               {with_separators(segment.records)},
+               {size_in_words(segment.file_bytes)},
+               {problems, Colour::kRed}});
+  }
+  print(json ? lines : table.render());
+  return kExitDone;
+}
+
+int list_spool_records(const std::string& path, std::uint64_t from_seq, std::uint64_t limit, bool json) {
+  Table table({{.title = "NUMBER", .right = true},
+               {.title = "RECEIVED"},
+               {.title = "FROM PID", .right = true, .optional = true},
+               {.title = "RUN"},
+               {.title = "TYPE", .shrinks_to = 14},
+               {.title = "EVENT", .shrinks_to = 20, .optional = true}},
+              terminal_of(1));
+  const Timestamp now = now_utc();
+  std::string lines;
+  std::uint64_t shown = 0;
+  const auto flush = [&] {
+    print(json ? lines : table.render());
+    lines.clear();
+  };
+  const Result<void> visited = visit_spool(path, from_seq, [&](std::uint64_t seq, std::string_view body) {
+    if (shown == limit) return false;
+    const RecordView view = view_record(body);
+    if (json) {
+      lines += record_json(seq, view);
+    } else {
+      table.add(record_cells(seq, view, now));
+    }
+    if (++shown % kPageRows == 0) flush();
+    return true;
+  });
+  if (!visited) return fail_to_inspect(visited.error());
+  if (!lines.empty() || !table.empty()) flush();
+  return kExitDone;
+}
+
+int verify_spool(const std::string& path, bool json) {
+  const Result<SpoolReport> report = inspect_spool(path, InspectionDepth::kRecords);
+  if (!report) return fail_to_inspect(report.error());
+  const bool sound = report->is_sound();
+  if (json) {
+    print(report_json(*report) + "\n");
+  } else {
+    const Terminal terminal = terminal_of(1);
+    print(report_for_people(path, *report, terminal) +
+          (sound ? coloured("every record is whole", Colour::kGreen, terminal)
+                 : coloured("damaged: see above", Colour::kRed, terminal)) +
+          "\n");
+  }
+  return sound ? kExitDone : kExitOther;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,85 @@
+#include "cli/exec_events.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "cli/json_object.h"
+
+namespace run_recorder {
+namespace {
+
+AttemptEnd end_with(Ending ending, int asked_to_stop_by = 0) {
+  AttemptEnd end;
+  end.run_id = "r1";
+  end.event_id = "e1";
+  end.ending = ending;
+  end.asked_to_stop_by = asked_to_stop_by;
+  end.command = "backup";
+  end.stderr_tail = {"no space left"};
+  return end;
+}
+
+// The text must outlive what is read from it.
+JsonObject error_of(const std::string& line) {
+  const auto errors = JsonObject(line).elements("errors");
+  return errors.size() == 1 ? JsonObject(errors[0]) : JsonObject();
+}
+
+TEST(EndedLine, SuccessIsCompletedWithStatusAndDuration) {
+  const std::string line = ended_line(end_with({}));
+  EXPECT_EQ(JsonObject(line).text("type"), "run_completed");
+  EXPECT_EQ(JsonObject(line).object("result").integer("exit_status"), 0);
+  EXPECT_EQ(JsonObject(line).object("result").integer("duration_ms"), 0);
+}
+
+TEST(EndedLine, AnExitStatusIsFailedWithTheLastWords) {
+  const std::string line = ended_line(end_with({.exit_status = 3}));
+  EXPECT_EQ(JsonObject(line).text("type"), "run_failed");
+  EXPECT_EQ(error_of(line).text("kind"), "exit");
+  EXPECT_EQ(error_of(line).text("message"), "exited with status 3");
+  EXPECT_EQ(error_of(line).integer("exit_status"), 3);
+  EXPECT_EQ(error_of(line).raw("stderr_tail"), R"(["no space left"])");
+}
+
+TEST(EndedLine, ASignalIsNamed) {
+  const std::string line = ended_line(end_with({.signal = SIGKILL}));
+  EXPECT_EQ(error_of(line).text("kind"), "signal");
+  EXPECT_EQ(error_of(line).text("signal"), "SIGKILL");
+  EXPECT_EQ(error_of(line).integer("signal_number"), 9);
+}
+
+TEST(EndedLine, ACommandThatCannotBeRunSaysWhy) {
+  const std::string line = ended_line(end_with({.exit_status = 127, .start_error = ENOENT}));
+  EXPECT_EQ(error_of(line).text("message"), "backup could not be run: No such file or directory");
+  EXPECT_EQ(error_of(line).integer("exit_status"), 127);
+}
+
+TEST(WasCancelled, OnlyWhenExecWasAskedToStopAndTheCommandFailed) {
+  EXPECT_TRUE(was_cancelled(end_with({.signal = SIGTERM}, SIGTERM)));
+  EXPECT_TRUE(was_cancelled(end_with({.exit_status = 1}, SIGINT)));
+  EXPECT_TRUE(was_cancelled(end_with({.signal = SIGKILL}, SIGTERM)));
+  EXPECT_FALSE(was_cancelled(end_with({.signal = SIGTERM})));
+  EXPECT_FALSE(was_cancelled(end_with({}, SIGTERM)));
+  // A hangup is how daemons are told to reload.
+  EXPECT_FALSE(was_cancelled(end_with({.exit_status = 1}, SIGHUP)));
+  EXPECT_TRUE(was_cancelled(end_with({.signal = SIGHUP}, SIGHUP)));
+}
+
+TEST(CommandInput, HoldsArgumentsOnlyWhenAsked) {
+  const std::vector<std::string> command = {"/usr/bin/rsync", "--password=x", "\xFF"};
+  EXPECT_EQ(command_input(command, false), R"({"command":"rsync"})");
+  EXPECT_EQ(command_input(command, true), "{\"command\":\"/usr/bin/rsync\",\"args\":[\"--password=x\",\"\uFFFD\"]}");
+}
+
+TEST(CouncilOf, IsTheFileNameWithinTheProtocolsLimits) {
+  EXPECT_EQ(council_of("./backup.sh"), "backup.sh");
+  EXPECT_EQ(council_of("/usr/bin/true"), "true");
+  EXPECT_EQ(council_of("dir/"), "dir");
+  EXPECT_EQ(council_of("/"), "/");
+  EXPECT_EQ(council_of(""), "command");
+  EXPECT_EQ(council_of(std::string(300, 'x')).size(), 255U);
+}
+
+}  // namespace
+}  // namespace run_recorder

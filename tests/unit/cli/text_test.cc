@@ -1,0 +1,109 @@
+#include "cli/text.h"
+
+#include <gtest/gtest.h>
+
+#include <clocale>
+
+#include "cli/json_object.h"
+#include "cli/looking.h"
+#include "cli/table.h"
+
+namespace run_recorder {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class Text : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { std::setlocale(LC_CTYPE, "C.UTF-8"); }
+};
+
+TEST_F(Text, NothingStoredCommandsTheTerminal) {
+  EXPECT_EQ(printable("a\x1b[31mb\n\x7f\xc2\x9b\xff"), "a\\x1b[31mb\\n\\x7f\\x9b\uFFFD");
+  EXPECT_EQ(printable("left\u202Eright"), "left\\u202eright");
+  EXPECT_EQ(printable("ünï → 漢"), "ünï → 漢");
+}
+
+TEST_F(Text, WidthsAreColumnsNotBytes) {
+  EXPECT_EQ(display_width("ü漢x"), 4U);
+  EXPECT_EQ(fit("ü漢字x", 4), "ü漢…");
+  EXPECT_EQ(fit("abc", 3), "abc");
+  EXPECT_EQ(fit("abcd", 3), "ab…");
+}
+
+TEST_F(Text, DurationsAndAgesInWords) {
+  EXPECT_EQ(duration_in_words(milliseconds(850)), "850 ms");
+  EXPECT_EQ(duration_in_words(milliseconds(12'340)), "12.3 s");
+  EXPECT_EQ(duration_in_words(seconds(245)), "4 min 5 s");
+  EXPECT_EQ(duration_in_words(seconds(12'000)), "3 h 20 min");
+  EXPECT_EQ(duration_in_words(seconds(2 * 86'400 + 4 * 3'600)), "2 d 4 h");
+  const Timestamp now = *parse_rfc3339("2026-01-02T03:04:05Z");
+  EXPECT_EQ(age_in_words(now, now), "just now");
+  EXPECT_EQ(age_in_words(now - seconds(12), now), "12 s ago");
+  EXPECT_EQ(age_in_words(now - seconds(200), now), "3 min ago");
+  EXPECT_EQ(age_in_words(now - seconds(47 * 3'600), now), "47 h ago");
+  EXPECT_EQ(age_in_words(now - seconds(12 * 86'400), now), "12 d ago");
+  EXPECT_EQ(age_in_words(now + seconds(3'600), now), "in 1 h");
+}
+
+TEST_F(Text, NumbersAndSizes) {
+  EXPECT_EQ(with_separators(0), "0");
+  EXPECT_EQ(with_separators(999), "999");
+  EXPECT_EQ(with_separators(1'234'567), "1,234,567");
+  EXPECT_EQ(count_of(1, "run"), "1 run");
+  EXPECT_EQ(count_of(1'000, "run"), "1,000 runs");
+  EXPECT_EQ(size_in_words(512), "512 B");
+  EXPECT_EQ(size_in_words(1'536), "1.5 KiB");
+  EXPECT_EQ(size_in_words(1ULL << 30), "1 GiB");
+}
+
+TEST_F(Text, AnyRunIdIsOnePathSegment) {
+  EXPECT_EQ(percent_encoded("a/b ü%?#"), "a%2Fb%20%C3%BC%25%3F%23");
+  EXPECT_EQ(percent_encoded("A-z_0.9~"), "A-z_0.9~");
+  EXPECT_EQ(percent_encoded(".."), "%2E%2E");
+}
+
+TEST_F(Text, SinceTakesATimeOrADurationBeforeNow) {
+  const Timestamp now = *parse_rfc3339("2026-01-02T03:04:05Z");
+  EXPECT_EQ(parse_since("2026-01-01T00:00:00+01:00", now), parse_rfc3339("2025-12-31T23:00:00Z"));
+  EXPECT_EQ(parse_since("1h", now), now - std::chrono::hours(1));
+  EXPECT_EQ(parse_since("30m ago", now), now - std::chrono::minutes(30));
+  EXPECT_FALSE(parse_since("yesterday", now));
+}
+
+TEST_F(Text, ABarAlwaysDrawsSomething) {
+  EXPECT_EQ(bar(0, 1, 4), "████");
+  EXPECT_EQ(bar(0, 0, 4), "█···");
+  EXPECT_EQ(bar(1, 1, 4), "···█");
+  EXPECT_EQ(bar(0.5, 0.74, 4), "··█·");
+}
+
+TEST_F(Text, PrettyJsonKeepsNumbersAsTheyAre) {
+  EXPECT_EQ(pretty_json(R"({"a":1.000000000000000000001,"b":[],"c":[1,{"d":"x"}]})", 0),
+            "{\n  \"a\": 1.000000000000000000001,\n  \"b\": [],\n  \"c\": [\n    1,\n    {\n      \"d\": \"x\"\n    "
+            "}\n  ]\n}");
+}
+
+TEST_F(Text, ATableIsAlignedAndFitsTheTerminal) {
+  const std::vector<Column> columns = {
+      {.title = "ID", .right = true}, {.title = "NAME", .shrinks_to = 4}, {.title = "NOTE", .optional = true}};
+  Table wide(columns, Terminal{});
+  wide.add({{"7"}, {"漢字 backup"}, {"fine"}});
+  wide.add({{"123"}, {"b"}, {""}});
+  EXPECT_EQ(wide.render(), " ID  NAME         NOTE\n  7  漢字 backup  fine\n123  b\n");
+  Table narrow(columns, Terminal{.is_terminal = true, .columns = 12});
+  narrow.add({{"7"}, {"nightly-backup"}, {"a long note that has no place"}});
+  EXPECT_EQ(narrow.render(), "ID  NAME\n 7  nightly…\n");
+}
+
+TEST_F(Text, PagesOfATableStandUnderEachOther) {
+  Table table({{.title = "A"}, {.title = "B"}}, Terminal{});
+  table.add({{"long value"}, {"x"}});
+  EXPECT_EQ(table.render(), "A           B\nlong value  x\n");
+  table.add({{"s"}, {"y"}});
+  EXPECT_EQ(table.render(), "s           y\n");
+}
+
+}  // namespace
+}  // namespace run_recorder
