@@ -1,0 +1,160 @@
+"""The documents say what the programs do: links, keys, flags, metrics and log lines; and the example workers run."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from harness import DAEMON, DEADLINE_S, OnSqlite, ProcessTest, TOOL
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+
+
+def anchors(page):
+    """As they are made of headings."""
+    headings = re.findall(r"^#+\s+(.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+def keys():
+    """Every key as (section, name, flag), from the file that documents them."""
+    found, section = [], None
+    for line in (ROOT / "config" / "run-recorder.toml").read_text().splitlines():
+        if match := re.fullmatch(r"\[(.+)\]", line):
+            section = match[1]
+        elif match := re.match(r"#([a-z_]+) = ", line):
+            flag = f"--{section}-{match[1]}".replace(".", "-").replace("_", "-")
+            found.append((section, match[1], flag))
+    return found
+
+
+def help_of(program):
+    return subprocess.run([str(program), "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+class Documents(unittest.TestCase):
+    def test_every_link_leads_somewhere(self):
+        for page in PAGES:
+            for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+                if target.startswith("http"):
+                    continue
+                path, _, anchor = target.partition("#")
+                linked = page.parent / path if path else page
+                self.assertTrue(linked.exists(), f"{page.name}: {target}")
+                if anchor:
+                    self.assertIn(anchor, anchors(linked), f"{page.name}: {target}")
+
+    def test_every_key_is_in_help_manual_and_completion(self):
+        self.assertGreater(len(keys()), 30)
+        help_text = help_of(DAEMON)
+        completion = (ROOT / "config" / "bash-completion" / "run-recorder").read_text()
+        completed = re.search(r'_run_recorder_settings="([^"]+)"', completion)[1].split()
+        manual = (DOCS / "man" / "run-recorder.toml.5").read_text()
+        self.assertEqual(sorted(completed), sorted(["--config", *(flag for _, _, flag in keys())]))
+        for section, name, flag in keys():
+            self.assertIn(f"{flag} VALUE", help_text)
+            part = manual.partition(f".Ss [{section}]\n")[2].partition(".Ss ")[0]
+            self.assertRegex(part, rf"\.It Sy .*\b{name}\b", f"{section}.{name}")
+
+    def test_every_command_is_in_manual_and_completion(self):
+        help_text = help_of(TOOL)
+        commands = re.findall(r"^  ([a-z-]+) {2,}", help_text.partition("Subcommands:")[2], re.MULTILINE)
+        self.assertIn("emit", commands)
+        manual = (DOCS / "man" / "run-recorder.1").read_text()
+        completion = (ROOT / "config" / "bash-completion" / "run-recorder").read_text()
+        known = re.search(r'local commands="([^"]+)"', completion)[1].split()
+        self.assertEqual(sorted(commands), sorted(known))
+        for command in commands:
+            self.assertRegex(manual, rf"\.Cm ([a-z|, -]* )?{command}\b", command)
+
+    def test_every_log_line_explained_is_one_that_is_logged(self):
+        sources = "".join(path.read_text() for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc"))
+        sources = re.sub(r'"\s*\n\s*"', "", sources)
+        table = (DOCS / "operations.md").read_text().partition("| line | what it means")[2].partition("\n\n")[0]
+        lines = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+        self.assertGreater(len(lines), 20)
+        for cell in lines:
+            for line in re.findall(r"`([^`]+)`", cell):
+                words = re.sub(r"(finished|stopped): …$|…$", "", line).strip()
+                self.assertIn(words, sources)
+
+    def test_the_manual_pages_are_well_formed(self):
+        if not shutil.which("mandoc"):
+            self.skipTest("mandoc is not installed")
+        for page in sorted((DOCS / "man").iterdir()):
+            done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True,
+                                  text=True, timeout=60, check=False)
+            self.assertEqual(done.stdout + done.stderr, "", page.name)
+
+
+class Metrics(OnSqlite, ProcessTest):
+    def test_alerts_dashboard_and_documents_name_metrics_that_are_served(self):
+        server = self.daemon_with_database()
+        server.start()
+        server.send({"type": "run_started", "run_id": "r1"})
+        served = server.control.get("/metrics").text
+        names = set(re.findall(r"^# TYPE (\S+)", served, re.MULTILINE))
+        alerts = (ROOT / "config" / "prometheus-alerts.yml").read_text()
+        dashboard = json.loads((ROOT / "config" / "grafana-dashboard.json").read_text())
+        queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        for name in set(re.findall(r"run_recorder_[a-z_]+", "\n".join([alerts, *queries]))):
+            if not name.startswith("run_recorder_last_reconciliation"):  # served once a pass has ended
+                self.assertTrue({name, re.sub(r"_(bucket|sum|count)$", "", name)} & names, name)
+        documented = (DOCS / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+        for name in names:
+            self.assertIn(name.removeprefix("run_recorder_"), documented)
+        if shutil.which("promtool"):
+            rules = str(ROOT / "config" / "prometheus-alerts.yml")
+            for arguments in (["metrics"], ["rules", rules]):
+                done = subprocess.run(["promtool", "check", *arguments], input=served, capture_output=True, text=True,
+                                      timeout=60, check=False)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
+class Workers(OnSqlite, ProcessTest):
+    """Each example is started before the daemon, so that it has to try again."""
+
+    def run_worker(self, command):
+        server = self.daemon_with_database()
+        environment = {**os.environ, "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)}
+        with subprocess.Popen([*command, "the-run"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as worker:
+            self.addCleanup(worker.kill)
+            server.start()
+            out, err = worker.communicate(timeout=DEADLINE_S)
+            self.assertEqual((worker.returncode, out), (0, "the-run\n"), err)
+        server.wait_applied()
+        run = server.control.run("the-run")
+        self.assertEqual(run["status"], "completed")
+        self.assertEqual(run["result"], {"rows": 3})
+        events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
+        self.assertEqual([event["type"] for event in events],
+                         ["run_started", "row_done", "row_done", "row_done", "run_completed"])
+        # What the daemon refuses for good is not sent again.
+        refused = subprocess.run([*command, "r" * 300], env=environment, capture_output=True, text=True,
+                                 timeout=DEADLINE_S, check=False)
+        self.assertEqual(refused.returncode, 1, refused.stderr)
+        self.assertIn("run_id", refused.stderr)
+
+    def test_shell(self):
+        if not shutil.which("socat"):
+            self.skipTest("socat is not installed")
+        self.run_worker(["sh", str(DOCS / "examples" / "worker.sh")])
+
+    def test_python(self):
+        self.run_worker([sys.executable, str(DOCS / "examples" / "worker.py")])
+
+    def test_elixir(self):
+        if not shutil.which("elixir"):
+            self.skipTest("elixir is not installed")
+        self.run_worker(["elixir", str(DOCS / "examples" / "worker.exs")])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
