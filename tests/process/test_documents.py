@@ -9,7 +9,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from harness import DAEMON, DEADLINE_S, OnSqlite, ProcessTest, TOOL
+from harness import DAEMON, DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, TOOL
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -154,6 +154,42 @@ class Workers(OnSqlite, ProcessTest):
         if not shutil.which("elixir"):
             self.skipTest("elixir is not installed")
         self.run_worker(["elixir", str(DOCS / "examples" / "worker.exs")])
+
+
+class Move(OnPostgres, ProcessTest):
+    def test_the_script_moves_rows_history_ledger_and_position_to_postgresql(self):
+        server = self.daemon()
+        sqlite = SqliteDatabase(server.sqlite_path)
+        server.start()
+        server.send({"type": "run_started", "run_id": "r1", "id": "a", "council": 'quote " comma , line\nend'},
+                    {"type": "run_started", "run_id": "r1", "id": "a"},
+                    {"type": "run_completed", "run_id": "r1", "result": {"exact": 1, "text": "é\n\\."}},
+                    {"type": "run_started", "run_id": "r2", "input": None})
+        server.wait_applied()
+        before = server.status()
+        server.stop()
+        url = self.make_database().url
+        self.assertEqual(server.run("--drain").returncode, 0)
+        self.assertEqual(server.run("--migrate", "--database-url", url).returncode, 0)
+        script = [str(DOCS / "examples" / "sqlite-to-postgresql.sh"), str(server.sqlite_path), url]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        self.assertEqual((done.returncode, done.stdout), (0, "copied 2 runs\n"), done.stderr)
+        again = subprocess.run(script, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        self.assertNotEqual(again.returncode, 0)
+
+        server.config["database"]["url"] = url
+        server.start()
+        server.send({"type": "run_completed", "run_id": "r2", "result": 2})
+        server.wait_applied()
+        after = server.status()
+        self.assertEqual((after["accepted"], after["duplicate"], after["forgotten"]), (before["accepted"] + 1, 1, 0))
+        self.assertEqual(after["recorder"], before["recorder"])
+        run = server.control.run("r1")
+        self.assertEqual(run["council"], 'quote " comma , line\nend')
+        self.assertEqual(run["result"], {"exact": 1, "text": "é\n\\."})
+        self.assertEqual(run["started_at"], sqlite.runs()["r1"]["started_at"])
+        events = server.control.ok("GET", "/v1/runs/r2/events")["events"]
+        self.assertEqual([event["seq"] for event in events], [1, 2])
 
 
 if __name__ == "__main__":
