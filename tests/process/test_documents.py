@@ -68,7 +68,7 @@ class Documents(unittest.TestCase):
         self.assertIn("emit", commands)
         manual = (DOCS / "man" / "run-recorder.1").read_text()
         completion = (ROOT / "config" / "bash-completion" / "run-recorder").read_text()
-        known = re.search(r'local commands="([^"]+)"', completion)[1].split()
+        known = " ".join(re.findall(r'\bcommands\+?="([^"]+)"', completion)).split()
         self.assertEqual(sorted(commands), sorted(known))
         for command in commands:
             self.assertRegex(manual, rf"\.Cm ([a-z|, -]* )?{command}\b", command)
