@@ -45,8 +45,8 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
 
     def wait_for_run(self, run_id, status):
         def there():
-            code, run = self.server.control.request("GET", f"/v1/runs/{run_id}")[:2]
-            return code == 200 and run["status"] == status
+            answer = self.server.control.get(f"/v1/runs/{run_id}")
+            return answer.status == 200 and answer.json["status"] == status
         wait_until(there, f"run {run_id} to be {status}")
 
     def test_success_is_recorded_and_nothing_is_added_to_the_output(self):
@@ -158,7 +158,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         self.exec("--run-id", "own", "--input", '{"n":1.50}', "--", "echo", "--password=secret")
         self.assertEqual(self.run_of("quiet")["input"], {"command": "echo"})
         self.assertEqual(self.run_of("open")["input"], {"command": "echo", "args": ["--verbose"]})
-        self.assertEqual(str(self.run_of("own")["input"]["n"]), "1.50")
+        self.assertIn('"n":1.50', self.server.control.get("/v1/runs/own").text.replace(" ", ""))
         self.assertNotIn("secret", json.dumps([self.run_of("quiet"), self.run_of("own")], default=str))
 
     def test_an_empty_tail_leaves_standard_error_alone(self):
@@ -323,7 +323,7 @@ class ExecWithoutDaemon(OnSqlite, ProcessTest):
             server.start()
 
             def started():
-                return server.control.request("GET", "/v1/runs/r1")[0] == 200
+                return server.control.get("/v1/runs/r1").status == 200
             wait_until(started, "the started event to arrive while the command runs")
             self.assertEqual(server.control.run("r1")["status"], "running")
             _, stderr = process.communicate("\n", timeout=DEADLINE_S)
@@ -337,7 +337,7 @@ class ExecWithoutDaemon(OnSqlite, ProcessTest):
                                "echo ready; read line; exit 1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, env=tool_environment()) as process:
             process.stdout.readline()
-            wait_until(lambda: server.control.request("GET", "/v1/runs/r1")[0] == 200, "the run to be there")
+            wait_until(lambda: server.control.get("/v1/runs/r1").status == 200, "the run to be there")
             server.restart()
             _, stderr = process.communicate("\n", timeout=DEADLINE_S)
         self.assertEqual((process.returncode, stderr), (1, ""))

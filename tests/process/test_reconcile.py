@@ -7,7 +7,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import OnPostgres, OnSqlite, ProcessTest, as_root, wait_until
+from harness import OnPostgres, OnSqlite, ProcessTest, as_root, merged, wait_until
 from oracle import Oracle
 
 SENDER = """
@@ -83,10 +83,14 @@ class Reconcile:
         check_counts(self, report)
         return report
 
-    def boot_report(self, server, number=1):
-        """The number-th boot report of this start, as the table has it."""
-        return wait_until(lambda: (found := self.boot_reports(server)) and len(found) >= number and found[number - 1],
-                          "the boot report")
+    def start(self, config=None):
+        """A daemon whose boot pass is over, so that what follows is not judged by it."""
+        server = self.daemon_with_database(merged(NOW, config)).start()
+        self.boot_report(server)
+        return server
+
+    def boot_report(self, server):
+        return wait_until(lambda: (found := self.boot_reports(server)) and found[0], "the boot report")
 
     def boot_reports(self, server):
         try:
@@ -97,7 +101,7 @@ class Reconcile:
         return sorted(reports, key=lambda report: report["started_at"])
 
     def test_a_killed_worker_is_found_with_evidence_in_row_log_table_and_list(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         dead, living = worker(self), worker(self)
         events = [started("dead", worker_pid=dead.pid, attempt=2), started("alive", worker_pid=living.pid)]
         server.send(*events)
@@ -123,7 +127,7 @@ class Reconcile:
         self.assertEqual([run["run_id"] for run in listed], ["dead"])
 
     def test_a_worker_that_died_while_the_daemon_was_down_is_in_the_boot_report(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         send_and_exit(server, started("orphan", worker_pid=process.pid), started("unvouched"))
         server.wait_applied()
@@ -139,7 +143,7 @@ class Reconcile:
         check_counts(self, reports[0])
 
     def test_a_later_event_corrects_a_finding_and_both_stay_visible(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         send_and_exit(server, started("back", worker_pid=process.pid))
         server.wait_applied()
@@ -156,9 +160,8 @@ class Reconcile:
         self.assertEqual((row["status"], row["error"]), ("completed", None))
 
     def test_who_vouches_and_who_does_not(self):
-        server = self.daemon_with_database(NOW).start()
-        boot = self.boot_report(server)
-        self.assertEqual(boot["examined"], 0)
+        server = self.start()
+        self.assertEqual(self.boot_report(server)["examined"], 0)
         send_and_exit(server, started("nobody"))
         server.send(started("sender-lives"))  # this process
         server.wait_applied()
@@ -174,14 +177,13 @@ class Reconcile:
         self.assertEqual(server.database.runs()["nobody"]["error"]["reason"], "no_live_worker")
 
     def test_silence_is_a_finding_at_last(self):
-        server = self.daemon_with_database({"reconcile": {"grace": "1ms", "silent_after": "2ms"}}).start()
-        self.boot_report(server)
+        server = self.start({"reconcile": {"silent_after": "2ms"}})
         send_and_exit(server, started("silent"))
         server.wait_applied()
         self.assertEqual(verdicts(self.reconcile(server)), {"silent": ("stuck", "silent")})
 
     def test_within_the_grace_nothing_is_examined_and_a_second_boot_pass_follows(self):
-        server = self.daemon_with_database({"reconcile": {"grace": "1h"}}).start()
+        server = self.start({"reconcile": {"grace": "1h"}})
         process = worker(self)
         send_and_exit(server, started("fresh", worker_pid=process.pid))
         server.wait_applied()
@@ -192,13 +194,13 @@ class Reconcile:
         server.config["reconcile"]["grace"] = "4s"
         server.start()
         wait_until(lambda: server.database.runs()["fresh"]["status"] == "stuck", "the second boot pass")
-        reports = wait_until(lambda: len(found := self.boot_reports(server)) >= 2 and found, "its report")
-        self.assertEqual(reports[-1]["marked"], 1)
+        reports = wait_until(lambda: (found := self.boot_reports(server)) and found[-1]["marked"] == 1 and found, "its report")
+        self.assertEqual([report["deferred"] for report in reports], [0, 1, 0])
         for report in reports:
             check_counts(self, report)
 
     def test_passes_come_by_themselves(self):
-        server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "1s"}}).start()
+        server = self.start({"reconcile": {"interval": "1s"}})
         process = worker(self)
         send_and_exit(server, started("later", worker_pid=process.pid))
         server.wait_applied()
@@ -208,7 +210,7 @@ class Reconcile:
                    "the report of an interval pass")
 
     def test_another_boot_of_this_machine_is_gone_and_another_machine_is_no_evidence(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         send_and_exit(server, started("rebooted", worker_pid=process.pid), started("elsewhere", worker_pid=process.pid))
         server.wait_applied()
@@ -226,7 +228,7 @@ class Reconcile:
                          ("process_gone", "no_live_worker"))
 
     def test_a_pid_that_never_was_and_one_that_is_reused_are_gone(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         process.end()
         send_and_exit(server, started("never", worker_pid=process.pid))
@@ -240,7 +242,7 @@ class Reconcile:
 
     @unittest.skipUnless(as_root(), "needs to make a PID namespace")
     def test_a_worker_in_another_pid_namespace(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         inside = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c",
                                    NAMESPACE_WORKER, str(server.socket_path)], stdout=subprocess.PIPE, text=True)
         self.addCleanup(inside.stdout.close)
@@ -256,7 +258,7 @@ class Reconcile:
         self.assertEqual(server.database.runs()["contained"]["error"]["reason"], "process_gone")
 
     def test_undo_returns_the_rows_of_a_pass_unless_they_moved(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         events = [started(f"r{number}", worker_pid=process.pid) for number in range(3)]
         send_and_exit(server, *events)
@@ -277,7 +279,7 @@ class Reconcile:
         self.assertEqual(server.control.post("/v1/reconciliations/00000000-0000-0000-0000-000000000000/undo").status, 404)
 
     def test_explain_answers_rule_by_rule(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         send_and_exit(server, started("why", worker_pid=process.pid))
         server.wait_applied()
@@ -290,7 +292,7 @@ class Reconcile:
         self.assertEqual(server.control.get("/v1/runs/not-there/explain").status, 404)
 
     def test_the_breaker_stops_a_pass_that_would_mark_more(self):
-        server = self.daemon_with_database({"reconcile": {"grace": "1ms", "max_stuck": 2}}).start()
+        server = self.start({"reconcile": {"max_stuck": 2}})
         process = worker(self)
         send_and_exit(server, *[started(f"r{number}", worker_pid=process.pid) for number in range(3)])
         server.wait_applied()
@@ -304,7 +306,7 @@ class Reconcile:
         self.assertEqual((report["stopped"], report["marked"]), (False, 3))
 
     def test_a_completion_that_waits_in_the_spool_is_applied_before_anything_is_judged(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         events = [started("finished", worker_pid=process.pid), {"type": "run_completed", "run_id": "finished", "result": 1}]
         send_and_exit(server, events[0])
@@ -314,14 +316,14 @@ class Reconcile:
             process.end()
             server.kill()
             server.start()
-            self.assertEqual(server.status()["waiting"], 1)
+            self.assertGreaterEqual(server.check_ledger()["waiting"], 1)
         server.wait_applied()
         self.boot_report(server)
         Oracle().apply_all(events).check(self, server.database)
         self.assertEqual(self.reconcile(server)["examined"], 0)
 
     def test_a_requested_pass_gives_up_while_the_database_is_away(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         send_and_exit(server, started("a"))
         server.wait_applied()
         with self.database_away(server):
@@ -331,7 +333,7 @@ class Reconcile:
         self.assertEqual(server.control.post("/v1/reconcile", {}).status, 200)
 
     def test_many_rows_are_marked_in_bounded_batches_and_the_report_is_bounded(self):
-        server = self.daemon_with_database({"reconcile": {"grace": "1ms", "log_rows": 10}}).start()
+        server = self.start({"reconcile": {"log_rows": 10}})
         process = worker(self)
         send_and_exit(server, *[started(f"r{number}", worker_pid=process.pid) for number in range(5_000)])
         server.wait_applied()
@@ -343,7 +345,7 @@ class Reconcile:
 
     def test_a_living_daemon_is_the_sender_of_nothing_it_forgot(self):
         """Events sent over a connection that is still open vouch for their runs."""
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         with server.client() as client:
             client.send(started("open"))
             server.wait_applied()
@@ -362,7 +364,7 @@ class ReconcileOnPostgres(OnPostgres, Reconcile, ProcessTest):
         return DurabilityOnPostgres.database_away(self, server)
 
     def test_a_row_that_moves_while_it_is_judged_is_raced(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         send_and_exit(server, started("moving", worker_pid=process.pid))
         server.wait_applied()
@@ -386,7 +388,7 @@ class ReconcileOnPostgres(OnPostgres, Reconcile, ProcessTest):
         self.assertEqual((report["raced"], report["marked"]), (1, 0), report)
 
     def test_a_run_with_a_dead_letter_is_unknown(self):
-        server = self.daemon_with_database(NOW).start()
+        server = self.start()
         process = worker(self)
         server.database.execute("ALTER TABLE council_ex_run_events ADD CONSTRAINT poison CHECK (payload->>'poison' IS NULL)")
         send_and_exit(server, started("poisoned", worker_pid=process.pid),
@@ -398,13 +400,14 @@ class ReconcileOnPostgres(OnPostgres, Reconcile, ProcessTest):
 
 class Hosts(OnPostgres, ProcessTest):
     """Two daemons on one database."""
-    reconcile = Reconcile.reconcile
+    start, reconcile = Reconcile.start, Reconcile.reconcile
+    boot_report, boot_reports = Reconcile.boot_report, Reconcile.boot_reports
 
     def pair(self, config=None):
-        from harness import merged
-        first = self.daemon_with_database(merged(NOW, config)).start()
+        first = self.start(config)
         second = self.daemon(first.database.url, config=merged(NOW, config)).start()
         second.database = first.database
+        wait_until(lambda: len(self.boot_reports(first)) == 2, "the second daemon's boot pass")
         return first, second
 
     def test_the_rows_of_a_living_recorder_are_left_to_it(self):
@@ -431,7 +434,7 @@ class Hosts(OnPostgres, ProcessTest):
     def test_rows_that_no_recorder_wrote_are_judged_as_one_s_own(self):
         first, _second = self.pair()
         first.database.execute("INSERT INTO council_ex_runs (run_id, council, status, inserted_at, updated_at) VALUES "
-                               "('imported', 'C', 'running', now() - interval '1 day', now() - interval '1 day')")
+                               "('imported', 'C', 'running', now() - interval '1 hour', now() - interval '1 hour')")
         self.assertEqual(verdicts(self.reconcile(first)), {"imported": ("unknown", "no_evidence")})
 
     def test_both_record_the_same_run_without_a_gap(self):
