@@ -154,6 +154,8 @@ constexpr const char* kRunIdUnique =
     "WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1 "
     "AND i.indpred IS NULL AND a.attname = 'run_id')";
 
+constexpr const char* kMayCreate = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)";
+
 Error refused(std::string message) {
   return Error{ErrorKind::kRefused, std::move(message)};
 }
@@ -351,6 +353,9 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
   const auto unique = connection.exec(kRunIdUnique, {schema.table("runs")});
   if (!unique) return at_opening(unique.error());
   schema.run_id_unique = (*unique)[0][0].c_str()[0] == 't';
+  const auto create = connection.exec(kMayCreate);
+  if (!create) return at_opening(create.error());
+  schema.may_create = (*create)[0][0].c_str()[0] == 't';
   if (auto age = read_age(connection, schema); !age) return at_opening(age.error());
   return schema;
 }
@@ -373,6 +378,12 @@ Result<void> verify(const PgSchema& schema) {
   if (auto young = check_schema_age(migrations, schema.version(), schema.oldest_daemon); !young) return young;
   std::vector<std::string> problems = obstacles(schema);
   if (!problems.empty()) return refused(join(problems));
+  if (schema.applied.empty() && !schema.may_create) {
+    return refused(
+        fmt::format("permission denied: the tables {}… are not there yet, and this role may not make them; GRANT "
+                    "CREATE on the schema, or let another role run run-recorderd --migrate",
+                    schema.prefix));
+  }
   if (schema.applied.empty()) {
     return Error{ErrorKind::kNotFound,
                  fmt::format("the database has no tables {}… of run-recorder yet; run-recorderd --migrate makes them",

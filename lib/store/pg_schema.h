@@ -37,6 +37,7 @@ struct PgSchema {
   std::string oldest_daemon;                           // that may still write beside the newest of them
   std::map<std::string, PgTable, std::less<>> tables;  // by name without prefix
   bool run_id_unique = false;                          // an index of runs makes it so
+  bool may_create = false;                             // this role may make tables in the first schema of its path
 
   int version() const { return applied.empty() ? 0 : *applied.rbegin(); }
   // The quoted name.
