@@ -72,12 +72,15 @@ class Child {
   pid_t pid_;
 };
 
-// Some processes in a PID namespace of their own: 1, the first; 2 and 3, its children; and `inner`, a child of 1 that
-// is process 1 of another namespace within. Empty where this is not permitted.
+// Some processes in a PID namespace of their own: kFirst; kSecond and kThird, its children; and `inner`, a child of 1
+// that is process 1 of another namespace within. Empty where this is not permitted.
 class Namespace {
  public:
-  static constexpr int kInner = -1;
-  static constexpr int kThreaded = -2;
+  static constexpr int kFirst = 1;
+  static constexpr int kSecond = 2;
+  static constexpr int kThird = 3;
+  static constexpr int kThreaded = 4;
+  static constexpr int kInner = 5;
 
   Namespace() {
     int sockets[2];
@@ -93,18 +96,19 @@ class Namespace {
   }
   ~Namespace() {
     // The first process takes all others of its namespace with it.
-    if (members_.contains(1)) ::kill(members_[1], SIGKILL);
+    if (members_.contains(kFirst)) ::kill(members_[kFirst], SIGKILL);
   }
   Namespace(const Namespace&) = delete;
   Namespace& operator=(const Namespace&) = delete;
 
   bool permitted() const { return members_.size() == 5; }
-  // The pid here of the process with that pid there.
-  pid_t outer(int inner_pid) const { return members_.at(inner_pid); }
+  // The pid of one of them here, and in their namespace.
+  pid_t outer(int name) const { return members_.at(name); }
+  pid_t inner(int name) const { return process::read_status("/proc/" + std::to_string(outer(name)))->pids[1]; }
   // The id, as the processes there see it, of the second thread of kThreaded.
   pid_t second_thread() const {
     const std::string folder = "/proc/" + std::to_string(outer(kThreaded));
-    const pid_t first = process::read_status(folder)->pids[1];
+    const pid_t first = inner(kThreaded);
     for (const auto& entry : std::filesystem::directory_iterator(folder + "/task")) {
       const Result<process::Status> status = process::read_status(entry.path().string());
       if (status && status->pids[1] != first) return status->pids[1];
@@ -112,9 +116,9 @@ class Namespace {
     return 0;
   }
   // Kills one and waits until its parent has reaped it.
-  void kill_and_wait(int inner_pid) const {
-    ::kill(outer(inner_pid), SIGKILL);
-    while (::kill(outer(inner_pid), 0) == 0) sched_yield();
+  void kill_and_wait(int name) const {
+    ::kill(outer(name), SIGKILL);
+    while (::kill(outer(name), 0) == 0) sched_yield();
   }
 
  private:
@@ -132,10 +136,10 @@ class Namespace {
     if (fork() != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGCHLD, SIG_IGN);  // ended children are reaped at once
-    say(1);
-    for (int i = 2; i <= 3; ++i) {
+    say(kFirst);
+    for (const int name : {kSecond, kThird}) {
       if (fork() == 0) {
-        say(static_cast<int>(getpid()));
+        say(name);
         wait_for_death();
       }
     }

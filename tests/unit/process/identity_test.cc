@@ -180,9 +180,9 @@ TEST(Identity, AHiddenProcEntryIsNoEvidence) {
 TEST(NamespaceIdentity, AWorkerIsFoundByThePidItsSenderSees) {
   const Namespace inside;
   if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
-  for (const int worker : {1, 2, 3}) {
-    for (const int sender : {1, 2, 3}) {
-      const ProcessIdentity identity = identify_in_namespace_of(inside.outer(sender), worker);
+  for (const int worker : {Namespace::kFirst, Namespace::kSecond, Namespace::kThird}) {
+    for (const int sender : {Namespace::kFirst, Namespace::kSecond, Namespace::kThird}) {
+      const ProcessIdentity identity = identify_in_namespace_of(inside.outer(sender), inside.inner(worker));
       EXPECT_EQ(identity, identify(inside.outer(worker))) << worker << " as seen by " << sender;
       EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
     }
@@ -196,10 +196,10 @@ TEST(NamespaceIdentity, AWorkerInADeeperNamespaceIsFoundByItsPidInTheSenders) {
   const std::vector<std::int32_t> pids = process::read_status("/proc/" + std::to_string(inner))->pids;
   ASSERT_EQ(pids.size(), 3U);
   EXPECT_EQ(pids[2], 1);
-  EXPECT_EQ(identify_in_namespace_of(inside.outer(2), pids[1]), identify(inner));
+  EXPECT_EQ(identify_in_namespace_of(inside.outer(Namespace::kSecond), pids[1]), identify(inner));
   EXPECT_EQ(identify_in_namespace_of(inner, 1), identify(inner));
-  // Process 2 of the outer one of the two is not to be seen from the inner one.
-  EXPECT_THAT(identify_in_namespace_of(inner, 2), EndsWith(":2:absent"));
+  // What has this pid in the outer one of the two is not to be seen from the inner one.
+  EXPECT_THAT(identify_in_namespace_of(inner, pids[1]), EndsWith(":absent"));
   // And as seen from here, all are what they are.
   EXPECT_EQ(identify_in_namespace_of(getpid(), inner), identify(inner));
 }
@@ -208,11 +208,13 @@ TEST(NamespaceIdentity, SamePidInAnotherNamespaceIsNotTaken) {
   const Namespace one;
   const Namespace two;
   if (!one.permitted() || !two.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
-  EXPECT_EQ(identify_in_namespace_of(one.outer(2), 3), identify(one.outer(3)));
-  EXPECT_EQ(identify_in_namespace_of(two.outer(2), 3), identify(two.outer(3)));
-  one.kill_and_wait(3);
-  const ProcessIdentity identity = identify_in_namespace_of(one.outer(2), 3);
-  EXPECT_THAT(identity, EndsWith(":3:absent"));
+  const pid_t pid = one.inner(Namespace::kThird);
+  ASSERT_EQ(two.inner(Namespace::kThird), pid);
+  EXPECT_EQ(identify_in_namespace_of(one.outer(Namespace::kSecond), pid), identify(one.outer(Namespace::kThird)));
+  EXPECT_EQ(identify_in_namespace_of(two.outer(Namespace::kSecond), pid), identify(two.outer(Namespace::kThird)));
+  one.kill_and_wait(Namespace::kThird);
+  const ProcessIdentity identity = identify_in_namespace_of(one.outer(Namespace::kSecond), pid);
+  EXPECT_THAT(identity, EndsWith(":" + std::to_string(pid) + ":absent"));
   EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
 }
 
@@ -220,7 +222,7 @@ TEST(NamespaceIdentity, AThreadThatLeadsNoProcessIsNoEvidence) {
   const Namespace inside;
   if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
   const pid_t thread = inside.second_thread();
-  EXPECT_EQ(identify_in_namespace_of(inside.outer(2), thread), "");
+  EXPECT_EQ(identify_in_namespace_of(inside.outer(Namespace::kSecond), thread), "");
 }
 
 TEST(NamespaceIdentity, ASenderThatHasEndedSaysNothing) {
@@ -262,11 +264,13 @@ TEST(IdentityCache, WorksThroughNamespaces) {
   IdentityCache cache;
   const Namespace inside;
   if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
-  const ProcessIdentity worker = identify(inside.outer(3));
-  EXPECT_EQ(cache.identify_in_namespace_of(inside.outer(2), 3), worker);
-  EXPECT_EQ(cache.identify_in_namespace_of(inside.outer(2), 3), worker);
-  inside.kill_and_wait(3);
-  EXPECT_THAT(cache.identify_in_namespace_of(inside.outer(2), 3), EndsWith(":3:absent"));
+  const pid_t sender = inside.outer(Namespace::kSecond);
+  const pid_t pid = inside.inner(Namespace::kThird);
+  const ProcessIdentity worker = identify(inside.outer(Namespace::kThird));
+  EXPECT_EQ(cache.identify_in_namespace_of(sender, pid), worker);
+  EXPECT_EQ(cache.identify_in_namespace_of(sender, pid), worker);
+  inside.kill_and_wait(Namespace::kThird);
+  EXPECT_THAT(cache.identify_in_namespace_of(sender, pid), EndsWith(":" + std::to_string(pid) + ":absent"));
 }
 
 }  // namespace
