@@ -398,6 +398,7 @@ void Recorder::adopt(const Standing& standing) {
     log_warning("the database forgot commits, they are applied again from the spool",
                 {{"EVENTS", before - after}, {"FROM", after}});
   }
+  applied_.notify_all();
   spool_.release(after - 1);
 }
 
