@@ -1,0 +1,219 @@
+// What one transaction is decided from: events, rows and known ids in, changes out; and what is kept in memory for
+// it.
+#include "recorder/decision.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "recorder/row_cache.h"
+
+namespace run_recorder::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using Row = run_recorder::Run;
+
+SpooledEvent spooled(std::uint64_t seq, EventKind kind, std::string run_id, std::optional<std::string> id = {}) {
+  SpooledEvent made;
+  made.seq = seq;
+  made.event.kind = kind;
+  made.event.type = "event" + std::to_string(seq);
+  made.event.run_id = std::move(run_id);
+  made.event.id = std::move(id);
+  made.bytes = 100;
+  return made;
+}
+
+std::vector<std::uint64_t> seqs_of(const std::vector<SpooledEvent>& events) {
+  std::vector<std::uint64_t> seqs;
+  for (const SpooledEvent& event : events) seqs.push_back(event.seq);
+  return seqs;
+}
+
+struct Rows {
+  std::map<std::string, Row, std::less<>> rows;
+  const Row* operator()(std::string_view run_id) const {
+    const auto found = rows.find(run_id);
+    return found == rows.end() ? nullptr : &found->second;
+  }
+};
+
+Row stored(std::string run_id, Status status, std::int64_t last_seq) {
+  Row row;
+  row.run_id = std::move(run_id);
+  row.status = status;
+  row.last_seq = last_seq;
+  return row;
+}
+
+// ---- decide
+
+TEST(Decide, MakesOneChangePerRunOfAllItsEvents) {
+  const std::vector<SpooledEvent> events{spooled(1, EventKind::kQueued, "a"), spooled(2, EventKind::kStarted, "b"),
+                                         spooled(3, EventKind::kStarted, "a"),
+                                         spooled(4, EventKind::kCompleted, "a")};
+  const Decision decision = decide(events, Rows{}, {}, "rec");
+  ASSERT_EQ(decision.runs.size(), 2U);
+  EXPECT_EQ(decision.runs[0].after.run_id, "a");
+  EXPECT_EQ(decision.runs[0].after.status, Status::kCompleted);
+  EXPECT_EQ(decision.runs[0].after.last_seq, 3);
+  EXPECT_EQ(decision.runs[0].expected_last_seq, 0);
+  EXPECT_TRUE(decision.runs[0].insert);
+  EXPECT_TRUE(decision.runs[0].fields_changed) << "the start gave started_at";
+  EXPECT_TRUE(decision.runs[0].outcome_changed);
+  EXPECT_EQ(decision.runs[1].after.status, Status::kRunning);
+  EXPECT_FALSE(decision.runs[1].outcome_changed);
+  EXPECT_EQ(decision.applied, 4U);
+  EXPECT_EQ(decision.history.size(), 4U);
+  EXPECT_THAT(decision.finalized, ElementsAre("a"));
+}
+
+TEST(Decide, ExpectsTheRowAsItWasGiven) {
+  const Rows rows{{{"a", stored("a", Status::kRunning, 7)}}};
+  const std::vector<SpooledEvent> events{spooled(1, EventKind::kOther, "a"), spooled(2, EventKind::kOther, "a")};
+  const Decision decision = decide(events, rows, {}, "rec");
+  EXPECT_EQ(decision.runs[0].expected_last_seq, 7);
+  EXPECT_EQ(decision.runs[0].after.last_seq, 9);
+  EXPECT_FALSE(decision.runs[0].insert);
+  EXPECT_FALSE(decision.runs[0].fields_changed);
+}
+
+TEST(Decide, LeavesOutWhatTheHistoryHasAlready) {
+  const Rows rows{{{"a", stored("a", Status::kRunning, 1)}}};
+  const std::vector<SpooledEvent> events{spooled(1, EventKind::kStarted, "a", "e1")};
+  const Decision decision = decide(events, rows, {{"a", "e1"}}, "rec");
+  EXPECT_EQ(decision.duplicate, 1U);
+  EXPECT_EQ(decision.applied, 0U);
+  EXPECT_THAT(decision.runs, IsEmpty());
+  EXPECT_THAT(decision.history, IsEmpty());
+}
+
+TEST(Decide, TellsResendsByRunAndId) {
+  const std::vector<SpooledEvent> events{
+      spooled(1, EventKind::kOther, "a", "e1"), spooled(2, EventKind::kOther, "b", "e1"),
+      spooled(3, EventKind::kOther, "a", "e1"), spooled(4, EventKind::kOther, "a", "e2"),
+      spooled(5, EventKind::kOther, "a"),       spooled(6, EventKind::kOther, "a")};
+  const Decision decision = decide(events, Rows{}, {}, "rec");
+  EXPECT_EQ(decision.applied, 5U);
+  EXPECT_EQ(decision.duplicate, 1U);
+}
+
+TEST(Decide, GivesARevivedRunBothEntriesAndGoesOnAfterThem) {
+  const Rows rows{{{"a", stored("a", Status::kStuck, 2)}}};
+  const std::vector<SpooledEvent> events{spooled(1, EventKind::kOther, "a"), spooled(2, EventKind::kCompleted, "a")};
+  const Decision decision = decide(events, rows, {}, "rec");
+  std::vector<std::int64_t> seqs;
+  for (const HistoryEntry& entry : decision.history) seqs.push_back(entry.seq);
+  EXPECT_THAT(seqs, ElementsAre(3, 4, 5));
+  EXPECT_EQ(decision.applied, 2U);
+  EXPECT_EQ(decision.runs[0].after.last_seq, 5);
+}
+
+TEST(Decide, NamesWhatContradicts) {
+  const Rows rows{{{"a", stored("a", Status::kCompleted, 2)}}};
+  const std::vector<SpooledEvent> events{spooled(1, EventKind::kStarted, "a")};
+  const Decision decision = decide(events, rows, {}, "rec");
+  ASSERT_EQ(decision.conflicts.size(), 1U);
+  EXPECT_EQ(decision.conflicts[0].run_id, "a");
+  EXPECT_EQ(decision.conflicts[0].type, "event1");
+  EXPECT_FALSE(decision.conflicts[0].what.empty());
+}
+
+// ---- FreshEvents
+
+std::vector<SpooledEvent> fresh(std::uint64_t first, std::uint64_t last) {
+  std::vector<SpooledEvent> events;
+  for (std::uint64_t seq = first; seq <= last; ++seq) events.push_back(spooled(seq, EventKind::kOther, "r"));
+  return events;
+}
+
+TEST(FreshEvents, GivesWhatFollowsWithoutAGap) {
+  FreshEvents events(1 << 20);
+  events.add(fresh(5, 7));
+  events.add(fresh(9, 9));
+  EXPECT_THAT(seqs_of(events.take(5, 100, 1 << 20)), ElementsAre(5, 6, 7));
+  EXPECT_THAT(events.take(8, 100, 1 << 20), IsEmpty());
+  EXPECT_THAT(seqs_of(events.take(9, 100, 1 << 20)), ElementsAre(9));
+}
+
+TEST(FreshEvents, ForgetsWhatLiesBefore) {
+  FreshEvents events(1 << 20);
+  events.add(fresh(1, 9));
+  EXPECT_THAT(seqs_of(events.take(8, 100, 1 << 20)), ElementsAre(8, 9));
+  EXPECT_EQ(events.next_at(1), 0U);
+}
+
+TEST(FreshEvents, StopsAtTheLimitsButGivesTheFirstWhateverItsSize) {
+  FreshEvents events(1 << 20);
+  events.add(fresh(1, 9));
+  EXPECT_THAT(seqs_of(events.take(1, 2, 1 << 20)), ElementsAre(1, 2));
+  EXPECT_THAT(seqs_of(events.take(3, 100, 200)), ElementsAre(3, 4));
+  EXPECT_THAT(seqs_of(events.take(5, 100, 1)), ElementsAre(5));
+}
+
+TEST(FreshEvents, TakesNoMoreThanItMayHoldAndGoesOnLater) {
+  FreshEvents events(2'000);  // room for two
+  events.add(fresh(1, 9));
+  EXPECT_THAT(seqs_of(events.take(1, 100, 1 << 20)), ElementsAre(1, 2));
+  events.add(fresh(10, 10));
+  EXPECT_THAT(events.take(3, 100, 1 << 20), IsEmpty()) << "the rest is in the spool";
+  EXPECT_EQ(events.next_at(3), 10U);
+  EXPECT_THAT(seqs_of(events.take(10, 100, 1 << 20)), ElementsAre(10));
+}
+
+TEST(FreshEvents, AreCleared) {
+  FreshEvents events(2'000);
+  events.add(fresh(1, 2));
+  events.clear();
+  EXPECT_EQ(events.next_at(1), 0U);
+  events.add(fresh(3, 4));
+  EXPECT_THAT(seqs_of(events.take(3, 100, 1 << 20)), ElementsAre(3, 4));
+}
+
+// ---- RowCache
+
+TEST(RowCache, FindsWhatWasPutLast) {
+  RowCache cache(1 << 20);
+  EXPECT_EQ(cache.find("a"), nullptr);
+  cache.put(stored("a", Status::kQueued, 1));
+  cache.put(stored("a", Status::kRunning, 2));
+  ASSERT_NE(cache.find("a"), nullptr);
+  EXPECT_EQ(cache.find("a")->last_seq, 2);
+  cache.erase("a");
+  cache.erase("a");
+  EXPECT_EQ(cache.find("a"), nullptr);
+}
+
+TEST(RowCache, ForgetsTheOldestFirst) {
+  RowCache cache(10 * 2 * sizeof(Row));
+  for (int i = 0; i < 20; ++i) cache.put(stored("r" + std::to_string(i), Status::kRunning, 1));
+  EXPECT_EQ(cache.find("r0"), nullptr);
+  EXPECT_NE(cache.find("r19"), nullptr);
+  cache.put(stored("r15", Status::kRunning, 2));
+  for (int i = 20; i < 25; ++i) cache.put(stored("r" + std::to_string(i), Status::kRunning, 1));
+  EXPECT_NE(cache.find("r15"), nullptr) << "it was put again lately";
+  cache.clear();
+  EXPECT_EQ(cache.find("r15"), nullptr);
+}
+
+TEST(RowCache, DoesNotKeepLargeRowsNorTheirOlderForm) {
+  RowCache cache(1 << 20);
+  Row row = stored("a", Status::kRunning, 1);
+  cache.put(row);
+  row.input = std::string(20'000, ' ');
+  row.last_seq = 2;
+  cache.put(row);
+  EXPECT_EQ(cache.find("a"), nullptr);
+}
+
+TEST(RowCache, OfNoSizeKeepsNothing) {
+  RowCache cache(0);
+  cache.put(stored("a", Status::kRunning, 1));
+  EXPECT_EQ(cache.find("a"), nullptr);
+}
+
+}  // namespace
+}  // namespace run_recorder::testing
