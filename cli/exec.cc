@@ -28,9 +28,6 @@ constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
 constexpr std::size_t kMaxNameBytes = 255;
 constexpr std::size_t kMaxDepth = 60;
 constexpr int kCannotRunStatus = 126;
-// What a command's leftovers may still write while its end is handled.
-constexpr std::uint64_t kDrainBytes = 1024 * 1024;
-
 void require_name(const char* flag, const std::optional<std::string>& value) {
   if (!value) return;
   if (value->empty() || value->size() > kMaxNameBytes || !valid_utf8(*value) ||
@@ -234,13 +231,10 @@ class Execution {
     reporter_.work();
   }
 
-  // The command's last words may still be in the pipe.
+  // Writes out what the command wrote, unless our standard error stalls and somebody wants us to stop.
   void drain(StderrRelay& relay) {
-    const std::uint64_t before = relay.bytes();
-    relay.work();
-    while (!relay.idle() && relay.bytes() - before < kDrainBytes && !asked_to_stop()) {
-      wait_for_something(&relay, std::nullopt);
-    }
+    relay.read_last_words();
+    while (!relay.written() && stop_signal_ == 0 && !asked_to_stop()) wait_for_something(&relay, std::nullopt);
     relay.hand_over();
   }
   // Whoever asks us to stop does not want to wait for a reader of our standard error.

@@ -12,6 +12,8 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kWaitingBytes = 64 * 1024;
+// What a pipe can hold at most by default; leftovers of the command may write for ever.
+constexpr std::size_t kLastWordsBytes = 1024 * 1024;
 // After poll(2) a pipe takes as much without blocking.
 constexpr std::size_t kPieceBytes = 4'096;
 
@@ -23,7 +25,7 @@ bool is_writable(int fd) {
 }  // namespace
 
 int StderrRelay::reading_fd() const {
-  return waiting_.size() < kWaitingBytes ? pipe_.get() : -1;
+  return !ended_ && waiting_.size() < kWaitingBytes ? pipe_.get() : -1;
 }
 
 int StderrRelay::writing_fd() const {
@@ -31,16 +33,21 @@ int StderrRelay::writing_fd() const {
 }
 
 void StderrRelay::work() {
-  read_some();
+  if (!ended_) read_some(kWaitingBytes);
   write_some();
 }
 
-void StderrRelay::read_some() {
+void StderrRelay::read_last_words() {
+  read_some(waiting_.size() + kLastWordsBytes);
+  ended_ = true;
+  write_some();
+}
+
+void StderrRelay::read_some(std::size_t waiting_limit) {
   char buffer[16 * 1024];
-  while (pipe_ && waiting_.size() < kWaitingBytes) {
+  while (pipe_ && waiting_.size() < waiting_limit) {
     const ssize_t got = ::read(pipe_.get(), buffer, sizeof(buffer));
-    drained_ = got < 0 && errno == EAGAIN;
-    if (drained_ || (got < 0 && errno == EINTR)) return;
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
       pipe_.reset();
       return;
@@ -48,7 +55,6 @@ void StderrRelay::read_some() {
     const std::string_view bytes(buffer, static_cast<std::size_t>(got));
     tail_.feed(bytes);
     waiting_.append(bytes);
-    bytes_ += bytes.size();
   }
 }
 
@@ -70,20 +76,22 @@ void StderrRelay::write_some() {
 }
 
 void StderrRelay::hand_over() {
-  if (!pipe_) return;
+  if (!pipe_ && waiting_.empty()) return;
   if (::fork() != 0) {
     pipe_.reset();
     return;
   }
   // Whoever waits for the end of our standard output, or of our connection to the daemon, shall not wait for this
   // process.
-  ::fcntl(pipe_.get(), F_SETFL, 0);
-  ::dup2(pipe_.get(), STDIN_FILENO);
-  ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
+  const int null = ::open("/dev/null", O_RDWR);
+  if (pipe_) ::fcntl(pipe_.get(), F_SETFL, 0);
+  ::dup2(pipe_ ? pipe_.get() : null, STDIN_FILENO);
+  ::dup2(null, STDOUT_FILENO);
   ::close_range(STDERR_FILENO + 1, ~0U, 0);
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (!write_all(STDERR_FILENO, waiting_)) ::_exit(0);
   char buffer[16 * 1024];
   while (true) {
     const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof(buffer));

@@ -18,25 +18,26 @@ class StderrRelay {
   int writing_fd() const;
   // Moves what can be moved now.
   void work();
-  // Nothing is there to be moved on now.
-  bool idle() const { return waiting_.empty() && (!pipe_ || drained_); }
 
-  // The command has ended. Processes it left behind may still write: a process of ours in the background carries that
-  // on, so that they do not die of a closed pipe and the caller does not wait for them.
+  // The command has ended: reads its last words, which are still in the pipe, and nothing after them.
+  void read_last_words();
+  // All that was read is written.
+  bool written() const { return waiting_.empty(); }
+  // Processes that the command left behind may still write, and our standard error may be stalled: a process of ours
+  // in the background carries that on, so that they do not die of a closed pipe and the caller does not wait for
+  // them.
   void hand_over();
 
   const StderrTail& tail() const { return tail_; }
-  std::uint64_t bytes() const { return bytes_; }
 
  private:
-  void read_some();
+  void read_some(std::size_t waiting_limit);
   void write_some();
 
   UniqueFd pipe_;
   StderrTail tail_;
-  std::string waiting_;   // read, not written yet
-  bool drained_ = false;  // the last look found the pipe empty
-  std::uint64_t bytes_ = 0;
+  std::string waiting_;  // read, not written yet
+  bool ended_ = false;   // the last words were read
 };
 
 }  // namespace run_recorder

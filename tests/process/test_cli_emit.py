@@ -261,6 +261,7 @@ class EmitToScript(ProcessTest):
         server = self.scripted(lambda _, line, text: acked(line))
         os.chmod(server.path, 0o600)
         done = subprocess.run([str(TOOL), "emit", "--socket", str(server.path), "--type", "x", "--run-id", "r"], user="nobody",
+                              group="nogroup", extra_groups=[],
                               capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=clean_environment())
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("may not send", done.stderr)

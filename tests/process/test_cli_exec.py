@@ -22,7 +22,8 @@ def tool_environment(**more):
 class ExecWithDaemon(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
-        self.server = self.daemon_with_database().start()
+        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start()
+        wait_until(lambda: self.server.status()["database"]["state"] == "up", "the database to be up")
 
     def exec(self, *arguments, **options):
         return self.server.tool("exec", *arguments, **options)
@@ -71,9 +72,10 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         self.assertIn(f"RUN_RECORDER_SOCKET_PATH={self.server.socket_path}\n", done.stdout)
 
     def test_failure_keeps_the_status_and_the_last_words(self):
-        done = self.exec("--run-id", "r1", "--council", "import", "--tail", 2, "--", *SH,
-                         r"printf 'one\ntwo\nth\377ree\000\nfour' >&2; exit 3")
-        self.assertEqual(done.returncode, 3)
+        process = subprocess.run([str(TOOL), "exec", "--socket", str(self.server.socket_path), "--run-id", "r1", "--council",
+                                  "import", "--tail", "2", "--", *SH, r"printf 'one\ntwo\nth\377ree\000\nfour' >&2; exit 3"],
+                                 capture_output=True, env=tool_environment(), timeout=DEADLINE_S, check=False)
+        self.assertEqual((process.returncode, process.stderr), (3, b"one\ntwo\nth\xffree\0\nfour"))
         run = self.run_of("r1")
         self.assertEqual((run["status"], run["council"]), ("failed", "import"))
         error = self.error_of("r1")
@@ -119,8 +121,8 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
 
     def test_other_signals_reach_the_command_too(self):
         process = self.spawn("--", sys.executable, "-c",
-                             "import signal; signal.pthread_sigmask(0, {10, 12, 34}); print('ready', flush=True); "
-                             "print(sorted(signal.sigwait({10, 12, 34}) for _ in range(3)))", stdout=subprocess.PIPE)
+                             "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {10, 12, 34}); print('ready', flush=True); "
+                             "print(sorted(int(signal.sigwait({10, 12, 34})) for _ in range(3)))", stdout=subprocess.PIPE)
         process.stdout.readline()
         for number in (signal.SIGUSR1, signal.SIGUSR2, 34):
             process.send_signal(number)
@@ -170,9 +172,9 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
 
     def test_much_standard_error_passes_through_in_full(self):
         done = subprocess.run([str(TOOL), "exec", "--socket", str(self.server.socket_path), "--run-id", "r1", "--",
-                               *SH, "yes 'a line' | head -c 5000000 >&2; echo end >&2; exit 1"], capture_output=True,
+                               *SH, "yes 'a line' | head -c 5000000 >&2; echo >&2; echo end >&2; exit 1"], capture_output=True,
                               env=tool_environment(), timeout=DEADLINE_S, check=False)
-        self.assertEqual(len(done.stderr), 5_000_004)
+        self.assertEqual(len(done.stderr), 5_000_005)
         self.assertTrue(done.stderr.endswith(b"end\n"))
         self.assertEqual(self.error_of("r1")["stderr_tail"][-1], "end")
 
@@ -190,9 +192,8 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
     def test_what_a_command_leaves_behind_may_go_on_writing(self):
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
-        process = self.spawn("--run-id", "r1", "--", *SH, "(read line <&3; echo late >&2) & exit 0",
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: os.dup2(reading, 3),
-                             close_fds=False)
+        process = self.spawn("--run-id", "r1", "--", *SH, f"(read line <&{reading}; echo late >&2) & exit 0",
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(reading,))
         self.assertEqual(process.wait(DEADLINE_S), 0)
         self.assertEqual(self.run_of("r1")["status"], "completed")
         os.write(writing, b"\n")

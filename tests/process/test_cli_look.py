@@ -1,0 +1,335 @@
+"""run-recorder's commands that look and act over the control socket: list, show, events, chain, explain, reconcile, dead-letters,
+spool, status, stats, watch; tables, --json, exit codes."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import time
+import unittest
+
+from harness import DEADLINE_S, TOOL, OnSqlite, ProcessTest, temporary_folder, wait_until
+
+ALL_COMMANDS = ("list", "show r1", "events r1", "chain r1", "explain r1", "reconcile", "reconcile --undo p", "reconciliations",
+                "dead-letters list", "dead-letters show 1", "dead-letters retry 1", "dead-letters delete 1", "status", "stats",
+                "watch", "list --follow")
+
+
+def clean_environment(**more):
+    return {**{key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}, **more}
+
+
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class Looking(OnSqlite, ProcessTest):
+    def setUp(self):
+        super().setUp()
+        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start()
+        wait_until(lambda: self.server.status()["database"]["state"] == "up", "the database to be up")
+
+    def tool(self, *arguments, status=0, **options):
+        done = self.server.tool(*arguments, **options)
+        self.assertEqual(done.returncode, status, (arguments, done.stdout, done.stderr))
+        return done
+
+    def json(self, *arguments, **options):
+        return json_lines(self.tool(*arguments, "--json", **options).stdout)
+
+    def send_some(self):
+        self.server.send(
+            {"type": "run_started", "run_id": "a", "council": "backup", "input": {"n": 1}, "at": "2026-01-02T03:04:05Z"},
+            {"type": "run_completed", "run_id": "a", "result": {"files": 42}, "at": "2026-01-02T03:04:07Z"},
+            {"type": "run_started", "run_id": "b/1 ü", "council": "import", "oban_job_id": 7},
+            {"type": "run_failed", "run_id": "b/1 ü", "errors": [{"kind": "exit", "message": "exited with status 3"}]},
+            {"type": "run_started", "run_id": "b2", "council": "import", "oban_job_id": 7, "attempt": 2,
+             "parent_attempt_run_id": "b/1 ü"},
+            {"type": "progress", "run_id": "b2", "payload": {"big": 1e300}},
+            {"type": "run_queued", "run_id": "c", "council": "later"})
+
+    def test_list_shows_a_table_and_with_json_the_daemons_objects(self):
+        self.send_some()
+        lines = self.tool("list").stdout.splitlines()
+        self.assertEqual(lines[0].split(), ["RUN", "COUNCIL", "STATUS", "ATTEMPT", "JOB", "STARTED", "TOOK", "NOTE"])
+        self.assertRegex(lines[-1], r"^a +backup +completed +1 .* ago +2\.0 s$")
+        self.assertIn("exited with status 3", "\n".join(lines))
+        served = self.server.control.ok("GET", "/v1/runs")["runs"]
+        self.assertEqual(self.json("list"), served)
+
+    def test_list_filters_and_pages(self):
+        self.send_some()
+
+        def ids(*flags):
+            return [run["run_id"] for run in self.json("list", *flags)]
+        self.assertEqual(ids("--status", "failed,queued"), ["c", "b/1 ü"])
+        self.assertEqual(ids("--status", "failed", "--status", "completed"), ["b/1 ü", "a"])
+        self.assertEqual(ids("--council", "import"), ["b2", "b/1 ü"])
+        self.assertEqual(ids("--oban-job-id", 7), ["b2", "b/1 ü"])
+        self.assertEqual(ids("--limit", 2), ["c", "b2"])
+        self.assertEqual(ids("--all"), ["c", "b2", "b/1 ü", "a"])
+        self.assertEqual(ids("--since", "1h"), ["c", "b2", "b/1 ü", "a"])
+        self.assertEqual(ids("--since", "2999-01-01T00:00:00Z"), [])
+        self.assertIn("there are more", self.tool("list", "--limit", 2).stderr)
+        self.assertIn("no such runs", self.tool("list", "--council", "none").stderr)
+        self.assertIn("status", self.tool("list", "--status", "dead", status=1).stderr)
+        self.tool("list", "--since", "yesterday", status=2)
+
+    def test_more_runs_than_a_page_come_in_order_and_once(self):
+        self.server.send(*({"type": "run_queued", "run_id": f"r{n:04}"} for n in range(950)))
+        self.assertEqual([run["run_id"] for run in self.json("list", "--all")], [f"r{n:04}" for n in reversed(range(950))])
+        self.assertEqual(len(self.json("list", "--limit", 450)), 450)
+        self.assertEqual(len(self.tool("list", "--all").stdout.splitlines()), 951)
+
+    def test_show_events_and_chain_of_a_run_with_any_id(self):
+        self.send_some()
+        shown = self.tool("show", "b/1 ü").stdout
+        self.assertRegex(shown, r"(?m)^status +failed$")
+        self.assertRegex(shown, r"(?m)^because +exited with status 3$")
+        self.assertEqual(self.json("show", "b/1 ü")[0]["run_id"], "b/1 ü")
+        self.assertIn('"files": 42', self.tool("show", "a").stdout)
+        self.assertRegex(self.tool("events", "a").stdout, r"2 +2026-01-02 03:04:07\.000Z +\+2\.0 s +run_completed +applied")
+        self.assertEqual([event["type"] for event in self.json("events", "b2")], ["run_started", "progress"])
+        self.assertEqual([run["run_id"] for run in self.json("chain", "b2")], ["b/1 ü", "b2"])
+        self.assertRegex(self.tool("chain", "b/1 ü").stdout, r"(?s)b/1 ü.*failed.*b2.*running")
+
+    def test_what_is_not_there_ends_with_1_and_says_so(self):
+        for command in ("show", "events", "chain", "explain"):
+            done = self.tool(command, "nobody", status=1)
+            self.assertIn("nobody", done.stderr)
+            self.assertEqual(done.stdout, "")
+        self.tool("reconcile", "--undo", "nobody", status=1)
+        for action in ("show", "retry", "delete"):
+            self.tool("dead-letters", action, "17", status=1)
+
+    def test_stored_text_does_not_reach_the_terminal_as_commands(self):
+        self.server.send({"type": "run_started", "run_id": "evil\x1b[2J", "council": "a\nb\x07\u202e"})
+        for arguments in (("list",), ("show", "evil\x1b[2J"), ("events", "evil\x1b[2J"), ("stats",)):
+            text = self.tool(*arguments).stdout
+            self.assertNotRegex(text, "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+            self.assertRegex(text, r"\\x1b\[2J|a\\nb\\(x07|u0007)")
+
+    def stuck_run(self):
+        with subprocess.Popen(["true"]) as worker:
+            worker.wait()
+            self.server.send({"type": "run_started", "run_id": "gone", "council": "lost", "worker_pid": worker.pid})
+        wait_until(lambda: self.server.control.ok("GET", "/v1/runs/gone/explain")["verdict"] == "stuck", "the grace to pass")
+
+    def test_explain_names_each_rule_and_the_verdict(self):
+        self.stuck_run()
+        text = self.tool("explain", "gone").stdout
+        self.assertRegex(text, r"(?m)^verdict +stuck, process_gone$")
+        self.assertRegex(text, r"(?m)^ +2 +worker_process +stuck +process_gone ")
+        self.assertEqual(self.json("explain", "gone")[0]["verdict"], "stuck")
+
+    def test_reconcile_reports_marks_and_is_undone(self):
+        self.stuck_run()
+        dry = self.tool("reconcile", "--dry-run").stdout
+        self.assertRegex(dry, r"(?m)^marked stuck +none \(a dry run\)$")
+        self.assertEqual(self.server.control.run("gone")["status"], "running")
+        text = self.tool("reconcile").stdout
+        self.assertRegex(text, r"(?m)^marked stuck +1$")
+        self.assertRegex(text, r"(?m)^gone +lost .* stuck +process_gone$")
+        self.assertEqual(self.server.control.run("gone")["status"], "stuck")
+        passes = self.json("reconciliations")
+        marking = [one["pass_id"] for one in passes if one["report"]["marked"] == 1]
+        self.assertEqual(len(marking), 1)
+        self.assertEqual([run["run_id"] for run in self.json("list", "--pass", marking[0])], ["gone"])
+        self.assertIn(marking[0], self.tool("reconciliations").stdout)
+        self.assertEqual(self.json("reconcile", "--undo", marking[0]), [{"pass_id": marking[0], "undone": 1, "moved": 0}])
+        self.assertEqual(self.server.control.run("gone")["status"], "running")
+        report = self.json("reconcile")[0]
+        self.assertEqual((report["trigger"], report["marked"], report["reasons"]), ("request", 1, {"process_gone": 1}))
+        self.tool("reconcile", "--undo", "x", "--dry-run", status=2)
+
+    def test_the_breaker_is_said_and_force_overrides_it(self):
+        self.stuck_run()
+        self.server.send({"type": "run_started", "run_id": "gone2", "worker_pid": 2 ** 22 - 1})
+        wait_until(lambda: self.server.control.ok("GET", "/v1/runs/gone2/explain")["verdict"] == "stuck", "the grace to pass")
+        self.server.config["reconcile"]["max_stuck"] = 1
+        self.server.restart()
+        wait_until(lambda: self.server.status()["reconciliation"]["boot_done"], "the boot pass")
+        self.assertIn("--force", self.tool("reconcile", status=1).stderr)
+        self.assertEqual(self.server.control.run("gone")["status"], "running")
+        self.assertEqual(self.json("reconcile", "--force")[0]["marked"], 2)
+
+    def test_status_adds_up_for_people_and_programs(self):
+        self.send_some()
+        self.server.wait_applied()
+        text = self.tool("status").stdout
+        self.assertIn("7 accepted = 7 applied + 0 duplicate + 0 waiting + 0 dead + 0 removed", text)
+        self.assertRegex(text, r"(?m)^database +up since ")
+        self.assertEqual(self.json("status")[0]["accepted"], 7)
+
+    def test_stats_count_by_council(self):
+        self.send_some()
+        stats = {row["council"]: row for row in self.json("stats")}
+        self.assertEqual(set(stats), {"backup", "import", "later"})
+        self.assertEqual((stats["import"]["runs"], stats["import"]["failed"], stats["import"]["running"]), (2, 1, 1))
+        self.assertEqual((stats["backup"]["p50_ms"], stats["backup"]["max_ms"]), (2000, 2000))
+        self.assertRegex(self.tool("stats").stdout, r"(?m)^backup +1 +1 +- .* 2\.0 s ")
+
+    def test_spool_is_read_beside_the_daemon_and_without_it(self):
+        self.send_some()
+        self.server.wait_applied()
+        flags = ("--spool-path", self.server.spool_path)
+        for _ in range(2):
+            report = self.json("spool", "verify", *flags)[0]
+            self.assertEqual((report["records"], report["sound"], report["lost_records"]), (7, True, 0))
+            self.assertEqual(report["holder_pid"] is not None, self.server.alive())
+            self.assertIn("every record is whole", self.tool("spool", "verify", *flags).stdout)
+            self.assertEqual(self.json("spool", "status", *flags)[0]["id"], report["id"])
+            self.assertIn("recorder", self.tool("spool", "status", *flags).stdout)
+            self.assertEqual(len(self.json("spool", "list", *flags)), len(report["segments"]))
+            self.assertIn("SEGMENT", self.tool("spool", "list", *flags).stdout)
+            records = self.json("spool", "records", *flags)
+            self.assertEqual([record["seq"] for record in records], list(range(1, 8)))
+            self.assertEqual(records[0]["event"]["run_id"], "a")
+            self.assertEqual(len(self.json("spool", "records", "--from", 6, *flags)), 2)
+            self.server.stop()
+        self.tool("spool", "status", "--spool-path", self.server.folder / "nothing", status=69)
+        segment = max(self.server.spool_path.glob("*"), key=lambda path: path.stat().st_size)
+        with open(segment, "r+b") as file:
+            file.seek(segment.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 0xFF]))
+        self.assertIn("damaged", self.tool("spool", "verify", *flags, status=1).stdout)
+
+    def test_list_follow_prints_each_change_as_it_comes(self):
+        self.server.send({"type": "run_started", "run_id": "old"})
+        with subprocess.Popen([str(TOOL), "list", "--follow", "--json", "--interval", "20ms", "--control",
+                               str(self.server.control_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=clean_environment()) as follow:
+            def next_change():
+                run = json.loads(follow.stdout.readline())
+                return run["run_id"], run["status"]
+            self.assertEqual(next_change(), ("old", "running"))
+            self.server.send({"type": "run_started", "run_id": "new"})
+            self.assertEqual(next_change(), ("new", "running"))
+            self.server.restart()
+            self.server.send({"type": "run_completed", "run_id": "old"})
+            self.assertEqual(next_change(), ("old", "completed"))
+            follow.send_signal(signal.SIGINT)
+            self.assertEqual(follow.wait(DEADLINE_S), -signal.SIGINT)
+
+    def test_a_closed_pipe_ends_it_quietly(self):
+        self.server.send(*({"type": "run_queued", "run_id": f"r{n}"} for n in range(2_000)))
+        with subprocess.Popen([str(TOOL), "list", "--all", "--json", "--control", str(self.server.control_path)],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()) as process:
+            process.stdout.readline()
+            process.stdout.close()
+            self.assertEqual((process.wait(DEADLINE_S), process.stderr.read()), (-signal.SIGPIPE, b""))
+
+    def test_a_full_disk_is_an_error(self):
+        self.send_some()
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([str(TOOL), "list", "--control", str(self.server.control_path)], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, env=clean_environment(), timeout=DEADLINE_S, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("standard output", done.stderr)
+
+
+class Terminal(OnSqlite, ProcessTest):
+    """What is different on a terminal."""
+
+    def on_terminal(self, server, *arguments, columns=100, wait_for=None, **environment):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            os.execve(str(TOOL), [str(TOOL), *arguments, "--control", str(server.control_path)],
+                      clean_environment(TERM="xterm", **environment))
+        output, end = b"", time.monotonic() + DEADLINE_S
+        while wait_for is None or wait_for not in output:
+            self.assertLess(time.monotonic(), end, output)
+            if not select.select([terminal], [], [], 0.1)[0]:
+                continue
+            try:
+                output += os.read(terminal, 65536)
+            except OSError:
+                break
+        if wait_for is not None:
+            os.kill(pid, signal.SIGTERM)
+        os.close(terminal)
+        os.waitpid(pid, 0)
+        return output.decode()
+
+    def test_tables_fit_and_have_colours_unless_no_color(self):
+        server = self.daemon_with_database().start()
+        server.send({"type": "run_started", "run_id": "r1", "council": "a-council-with-a-long-name-" * 5},
+                    {"type": "run_failed", "run_id": "r1", "errors": ["a long story about what went wrong " * 5]})
+        coloured = self.on_terminal(server, "list")
+        self.assertIn("\x1b[31mfailed", coloured)
+        plain = self.on_terminal(server, "list", NO_COLOR="1")
+        self.assertNotIn("\x1b", plain)
+        for columns in (60, 80, 100, 200):
+            text = self.on_terminal(server, "list", columns=columns, NO_COLOR="1")
+            self.assertLessEqual(max(len(line) for line in text.splitlines()), columns)
+            self.assertIn("failed", text)
+        self.assertEqual(re.sub(r"\x1b\[\d+m", "", coloured), plain)
+        self.assertNotIn("\x1b", server.tool("list").stdout)
+
+    def test_watch_draws_the_newest_runs_again_and_again(self):
+        server = self.daemon_with_database().start()
+        server.send({"type": "run_started", "run_id": "r1", "council": "demo"})
+        text = self.on_terminal(server, "watch", "--interval", "10ms", wait_for=b"\x1b[J\x1b[H")
+        self.assertIn("r1", text)
+        self.assertIn("1 accepted", text)
+
+
+class Away(ProcessTest):
+    def run_tool(self, *arguments, **options):
+        return subprocess.run([str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+                              stdin=subprocess.DEVNULL, env=clean_environment(**options.pop("env", {})), **options)
+
+    def test_without_a_daemon_every_command_ends_with_69_and_names_the_socket(self):
+        folder = temporary_folder()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(folder / "stale.sock"))
+        for path in (folder / "none.sock", folder / "stale.sock"):
+            for command in ALL_COMMANDS:
+                done = self.run_tool(*command.split(), "--control", path)
+                self.assertEqual(done.returncode, 69, (command, done.stderr))
+                self.assertIn(str(path), done.stderr)
+                self.assertEqual(done.stdout, "")
+
+    @unittest.skipIf(os.getuid() != 0, "needs root, to become somebody else")
+    def test_a_control_socket_closed_to_this_user_names_the_group(self):
+        folder = temporary_folder()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(folder / "control.sock"))
+            listener.listen()
+            os.chmod(folder / "control.sock", 0o660)
+            done = self.run_tool("list", "--control", folder / "control.sock", user="nobody", group="nogroup",
+                                 extra_groups=[])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the group root", done.stderr)
+
+    def test_mistakes_in_flags_end_with_2_and_in_the_configuration_with_78(self):
+        for arguments in ((), ("nonsense",), ("show",), ("list", "--limit", "0"), ("list", "extra"), ("dead-letters",),
+                          ("list", "--limit", "5", "--all"), ("spool", "nonsense"), ("list", "--control")):
+            done = self.run_tool(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), arguments)
+            self.assertTrue(done.stderr, arguments)
+        self.assertEqual(self.run_tool("list", env={"RUN_RECORDER_NONSENSE": "1"}).returncode, 78)
+        self.assertEqual(self.run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode, 78)
+
+    def test_every_command_explains_itself(self):
+        names = ["", "emit", "exec", "list", "show", "events", "chain", "explain", "watch", "stats", "status", "reconcile",
+                 "reconciliations", "dead-letters", "dead-letters list", "dead-letters retry", "spool", "spool verify"]
+        for name in names:
+            done = self.run_tool(*name.split(), "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, ""), name)
+            self.assertIn("Usage: ", done.stdout)
+        self.assertRegex(self.run_tool("--version").stdout, r"^run-recorder \d+\.\d+")
+
+
+if __name__ == "__main__":
+    unittest.main()
