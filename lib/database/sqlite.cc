@@ -20,11 +20,16 @@ namespace {
 
 // A long statement looks at the clock this often, in SQLite's own instructions: every few hundred microseconds.
 constexpr int kProgressInstructions = 20'000;
-// Pages (4 KiB each) the WAL may hold before they are copied into the database: larger means that a page that many
-// batches change is copied and synced once, smaller means a smaller file.
+// Of a new file. Batches change many neighbours: twice SQLite's own size costs a tenth less time, and a single
+// event's commit, which writes some ten pages, still far less than its sync.
+constexpr int kPageBytes = 8'192;
+// Pages the WAL may hold before they are copied into the database: larger means that a page that many batches change
+// is copied and synced once, smaller means a smaller file.
 constexpr int kWalPages = 4'000;
 constexpr int kWalFileBytes = 64 << 20;
-constexpr int kCacheKiB = 4'096;
+// Every connection has a cache of its own, and the daemon has several.
+constexpr int kCacheKiB = 1'024;
+constexpr int kLargeCacheKiB = 8'192;
 // The daemon's own tables hold what jobs were given and returned: the owner writes, the group may read.
 constexpr mode_t kFileMode = 0640;
 constexpr mode_t kFolderMode = 0700;
@@ -257,6 +262,7 @@ Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
     return failed;
   }
   if (options.read_only) return {};
+  if (auto sized = execute(fmt::format("PRAGMA page_size={}", kPageBytes)); !sized) return sized.error();
   if (auto wal = use_wal(); !wal) return wal.error();
   return execute(
       fmt::format("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; "
@@ -314,6 +320,12 @@ Result<SqliteStatement> SqliteConnection::prepare(std::string_view sql) {
 Result<void> SqliteConnection::execute(const std::string& sql) {
   if (sqlite3_exec(handle_.get(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return error("SQLite");
   return {};
+}
+
+void SqliteConnection::use_large_cache() {
+  if (large_cache_) return;
+  // Without it everything works, only slower.
+  large_cache_ = static_cast<bool>(execute(fmt::format("PRAGMA cache_size=-{}", kLargeCacheKiB)));
 }
 
 Result<void> SqliteConnection::check_file() {

@@ -163,6 +163,9 @@ class SqliteConnection {
   // Several statements separated by semicolons, without parameters and without rows.
   Result<void> execute(const std::string& sql);
 
+  // For the one connection that writes batches: keeps more of the indexes' pages in memory. Any number of times.
+  void use_large_cache();
+
   // kUnavailable where the file is no longer the one that was opened: what is written to it would be lost.
   Result<void> check_file();
 
@@ -186,6 +189,7 @@ class SqliteConnection {
   std::string path_;
   std::chrono::milliseconds deadline_ms_;
   std::chrono::steady_clock::time_point ends_at_{};
+  bool large_cache_ = false;
   std::unique_ptr<sqlite3, Close> handle_;
 };
 

@@ -176,6 +176,7 @@ Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_even
 
 Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch) {
   connection_->begin_call();
+  connection_->use_large_cache();
   if (auto there = connection_->check_file(); !there) return there.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();

@@ -54,6 +54,7 @@ TEST_F(Sqlite, IsDurableAndLetsReadersRead) {
   const auto connection = open();
   EXPECT_EQ(text(*connection, "PRAGMA journal_mode"), "wal");
   EXPECT_EQ(text(*connection, "PRAGMA synchronous"), "2");
+  EXPECT_EQ(text(*connection, "PRAGMA page_size"), "8192");
 }
 
 TEST_F(Sqlite, AFileOfAnotherJournalModeIsTakenIntoWal) {

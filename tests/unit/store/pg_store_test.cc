@@ -1,0 +1,336 @@
+// What is PostgreSQL's own: sessions with other settings, servers that freeze and backends that go, poolers. What
+// both databases promise is in the conformance suite.
+#include "store/pg_store.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "store/store.h"
+#include "support/private_postgres.h"
+
+namespace run_recorder::testing {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+StoreOptions options_for(const std::string& url) {
+  StoreOptions options;
+  options.url = url;
+  return options;
+}
+
+const RecorderSelf kSelf{"recorder-1", "incarnation-1", "host-1", "0.1.0"};
+
+Timestamp at(const char* text) {
+  return parse_rfc3339(text).value();
+}
+
+run_recorder::Run started(const std::string& run_id) {
+  run_recorder::Run run;
+  run.run_id = run_id;
+  run.council = "backup";
+  run.council_given = true;
+  run.status = Status::kRunning;
+  run.input = R"({"path":"/home","size":12345678901234567890.0100})";
+  run.started_at = at("2026-03-29T01:30:00.123456Z");
+  run.recorder = kSelf.id;
+  run.last_seq = 1;
+  return run;
+}
+
+HistoryEntry entry(const std::string& run_id, std::int64_t seq) {
+  HistoryEntry entry;
+  entry.run_id = run_id;
+  entry.seq = seq;
+  entry.type = seq == 1 ? "run_started" : "note";
+  entry.payload = R"({"a":1})";
+  entry.at = at("0001-01-01T00:00:00Z");
+  entry.received_at = at("9999-12-31T23:59:59.999999Z");
+  return entry;
+}
+
+BatchWrite first_batch(const std::vector<std::string>& run_ids) {
+  BatchWrite batch;
+  batch.incarnation = kSelf.incarnation;
+  batch.to = run_ids.size();
+  for (const std::string& run_id : run_ids) {
+    RunChange change;
+    change.after = started(run_id);
+    change.insert = true;
+    batch.runs.push_back(change);
+    batch.history.push_back(entry(run_id, 1));
+  }
+  return batch;
+}
+
+class PgStoreTest : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    if (!url_.empty()) server().drop_database(url_);
+  }
+  static PrivatePostgres& server() { return PrivatePostgres::shared(); }
+  const std::string& url() {
+    if (url_.empty()) url_ = server().create_database();
+    return url_;
+  }
+  std::unique_ptr<Store> migrated() {
+    EXPECT_TRUE(migrate(options_for(url()), false));
+    return open_store(options_for(url())).value();
+  }
+  std::string query(const std::string& sql) { return server().query(url(), sql); }
+
+ private:
+  std::string url_;
+};
+
+TEST_F(PgStoreTest, NothingDependsOnWhatSessionsAreSetTo) {
+  const std::string database = PrivatePostgres::database_of(url());
+  for (const char* setting :
+       {"timezone = 'Asia/Kathmandu'", "datestyle = 'German, DMY'", "intervalstyle = 'sql_standard'",
+        "bytea_output = 'escape'", "extra_float_digits = 0", "standard_conforming_strings = off",
+        "default_transaction_isolation = 'serializable'", "lc_messages = 'C'", "array_nulls = off"}) {
+    query("ALTER DATABASE " + database + " SET " + setting);
+  }
+  const auto store = migrated();
+  ASSERT_TRUE(store->standing(kSelf));
+  BatchWrite batch = first_batch({"r"});
+  DeadLetter letter;
+  letter.run_id = "r";
+  letter.record = std::string("\0\xff\\x", 4);
+  letter.received_at = at("2026-07-01T12:00:00.000001Z");
+  batch.dead_letters.push_back(letter);
+  const Timestamp before = store->database_now().value();
+  ASSERT_EQ(store->commit(kSelf, batch).value(), Committed::kYes);
+  const auto run = store->find_run("r").value();
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->started_at, started("r").started_at);
+  EXPECT_LE(before, *run->inserted_at);
+  EXPECT_LT(*run->inserted_at - before, std::chrono::minutes(5));
+  const auto events = store->list_events("r", 10, {}).value().events;
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(events[0].entry.at, entry("r", 1).at);
+  EXPECT_EQ(events[0].entry.received_at, entry("r", 1).received_at);
+  const auto letters = store->list_dead_letters(10, {}).value().dead_letters;
+  ASSERT_EQ(letters.size(), 1U);
+  EXPECT_EQ(letters[0].record, letter.record);
+  EXPECT_EQ(letters[0].received_at, letter.received_at);
+  RunFilter filter;
+  filter.since = before;
+  EXPECT_EQ(store->list_runs(filter).value().runs.size(), 1U);
+  filter.since = before + std::chrono::minutes(5);
+  EXPECT_EQ(store->list_runs(filter).value().runs.size(), 0U);
+  EXPECT_EQ(store->running_rows("", 10, before, before + std::chrono::minutes(5)).value().size(), 1U);
+  EXPECT_TRUE(store->server_age().value());
+}
+
+TEST_F(PgStoreTest, NumbersKeepTheirExactValue) {
+  const auto store = migrated();
+  ASSERT_EQ(store->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
+  EXPECT_EQ(query("SELECT input->>'size' FROM council_ex_runs"), "12345678901234567890.0100");
+}
+
+TEST_F(PgStoreTest, ATableThatIsDroppedUnderUsIsAwayNotData) {
+  const auto store = migrated();
+  query("DROP TABLE council_ex_run_events");
+  const auto committed = store->commit(kSelf, first_batch({"r"}));
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(committed.error().sqlstate, "42P01");
+}
+
+TEST_F(PgStoreTest, APermissionThatIsTakenAwayIsAwayNotData) {
+  migrated();
+  query("CREATE ROLE writer LOGIN");
+  query("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer");
+  const std::string as_writer = server().url(PrivatePostgres::database_of(url()), "writer");
+  auto store = open_store(options_for(as_writer)).value();
+  ASSERT_EQ(store->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
+  query("REVOKE INSERT ON council_ex_run_events FROM writer");
+  BatchWrite batch = first_batch({"s"});
+  batch.from = 1;
+  batch.to = 2;
+  EXPECT_EQ(store->commit(kSelf, batch).error().kind, ErrorKind::kUnavailable);
+  const auto reopened = open_store(options_for(as_writer));
+  ASSERT_FALSE(reopened);
+  EXPECT_EQ(reopened.error().kind, ErrorKind::kRefused);
+  EXPECT_NE(reopened.error().message.find("INSERT on council_ex_run_events"), std::string::npos)
+      << reopened.error().message;
+  query("DROP OWNED BY writer");
+  query("DROP ROLE writer");
+}
+
+TEST_F(PgStoreTest, AReadOnlyDatabaseIsAwayNotData) {
+  migrated();
+  query("ALTER DATABASE " + PrivatePostgres::database_of(url()) + " SET default_transaction_read_only = on");
+  const auto store = open_store(options_for(url())).value();
+  const auto committed = store->commit(kSelf, first_batch({"r"}));
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(committed.error().sqlstate, "25006");
+}
+
+TEST_F(PgStoreTest, HistoryBeyondItsRowIsDataNotARaceForEver) {
+  const auto store = migrated();
+  ASSERT_EQ(store->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
+  query("DELETE FROM council_ex_runs");
+  BatchWrite again = first_batch({"r"});
+  again.from = 1;
+  again.to = 2;
+  const auto committed = store->commit(kSelf, again);
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kData);
+  EXPECT_EQ(committed.error().sqlstate, "23505");
+}
+
+TEST_F(PgStoreTest, ALockHeldByAnotherEndsTheCallAtItsDeadline) {
+  migrated();
+  StoreOptions options = options_for(url());
+  options.deadline = milliseconds(300);
+  const auto store = open_store(options).value();
+  PgOptions other;
+  other.url = url();
+  const auto holder = PgConnection::connect(other).value();
+  ASSERT_TRUE(holder->begin());
+  ASSERT_TRUE(holder->exec("LOCK TABLE council_ex_runs IN ACCESS EXCLUSIVE MODE"));
+  const auto begin = steady_clock::now();
+  const auto committed = store->commit(kSelf, first_batch({"r"}));
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(20));
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kUnavailable);
+  holder->rollback();
+  const auto fresh = open_store(options_for(url())).value();
+  EXPECT_EQ(fresh->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
+}
+
+TEST_F(PgStoreTest, AFrozenServerEndsEveryCallAtItsDeadline) {
+  PrivatePostgres own;
+  const std::string database = own.create_database();
+  StoreOptions options = options_for(database);
+  ASSERT_TRUE(migrate(options, false));
+  options.deadline = milliseconds(300);
+  const auto writer = open_store(options).value();
+  const auto reader = open_store(options).value();
+  own.freeze();
+  const auto begin = steady_clock::now();
+  EXPECT_EQ(writer->commit(kSelf, first_batch({"r"})).error().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(reader->find_run("r").error().kind, ErrorKind::kUnavailable);
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(20));
+  own.thaw();
+  const auto fresh = open_store(options_for(database)).value();
+  EXPECT_FALSE(fresh->find_run("r").value());
+}
+
+// A trigger of the history ends its own backend, at the statement or at COMMIT.
+class PgLostBackend : public PgStoreTest, public ::testing::WithParamInterface<bool> {};
+
+TEST_P(PgLostBackend, NeverLooksCommittedAndLeavesNothing) {
+  auto store = migrated();
+  const bool at_commit = GetParam();
+  query(
+      "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+      "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$");
+  query(std::string("CREATE CONSTRAINT TRIGGER die AFTER INSERT ON council_ex_run_events ") +
+        (at_commit ? "DEFERRABLE INITIALLY DEFERRED " : "") + "FOR EACH ROW EXECUTE FUNCTION die()");
+  const auto committed = store->commit(kSelf, first_batch({"r"}));
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, at_commit ? ErrorKind::kInDoubt : ErrorKind::kUnavailable);
+  query("DROP FUNCTION die CASCADE");
+  store = open_store(options_for(url())).value();
+  EXPECT_TRUE(store->standing(kSelf).value().applied.empty());
+  EXPECT_EQ(store->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
+}
+INSTANTIATE_TEST_SUITE_P(When, PgLostBackend, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "AtCommit" : "AtTheStatement"; });
+
+TEST_F(PgStoreTest, AKilledServerIsAwayAndWhatWasCommittedIsThereAfterwards) {
+  PrivatePostgres::Options safe;
+  safe.fsync = true;
+  PrivatePostgres own(safe);
+  const std::string database = own.create_database();
+  ASSERT_TRUE(migrate(options_for(database), false));
+  auto store = open_store(options_for(database)).value();
+  ASSERT_EQ(store->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
+  own.kill();
+  EXPECT_EQ(store->find_run("r").error().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(open_store(options_for(database)).error().kind, ErrorKind::kUnavailable);
+  own.start();
+  store = open_store(options_for(database)).value();
+  EXPECT_EQ(store->standing(kSelf).value().applied.at(kSelf.incarnation), 1U);
+  EXPECT_TRUE(store->find_run("r").value());
+}
+
+TEST_F(PgStoreTest, DaemonsThatRecordTheSameRunsRaceAndNeverLose) {
+  migrated();
+  std::vector<std::string> run_ids;
+  for (int i = 0; i < 50; ++i) run_ids.push_back("run-" + std::to_string(i));
+  constexpr int kDaemons = 4;
+  constexpr int kBatches = 10;
+  std::vector<std::thread> daemons;
+  for (int daemon = 0; daemon < kDaemons; ++daemon) {
+    daemons.emplace_back([&, daemon] {
+      const auto store = open_store(options_for(url())).value();
+      const RecorderSelf self{"recorder-" + std::to_string(daemon), "incarnation", "host", "0.1.0"};
+      for (int batch = 0; batch < kBatches;) {
+        std::map<std::string, run_recorder::Run> rows;
+        for (run_recorder::Run& run : store->load(run_ids).value()) rows.emplace(run.run_id, run);
+        BatchWrite write;
+        write.incarnation = self.incarnation;
+        write.from = static_cast<std::uint64_t>(batch);
+        write.to = write.from + 1;
+        for (const std::string& run_id : run_ids) {
+          RunChange change;
+          const auto row = rows.find(run_id);
+          change.insert = row == rows.end();
+          change.after = change.insert ? started(run_id) : row->second;
+          change.expected_last_seq = change.insert ? 0 : row->second.last_seq;
+          change.after.last_seq = change.expected_last_seq + 1;
+          change.after.recorder = self.id;
+          write.runs.push_back(change);
+          write.history.push_back(entry(run_id, change.after.last_seq));
+        }
+        const auto committed = store->commit(self, write);
+        ASSERT_TRUE(committed) << committed.error().message;
+        if (*committed == Committed::kYes) ++batch;
+      }
+    });
+  }
+  for (std::thread& daemon : daemons) daemon.join();
+  EXPECT_EQ(query("SELECT DISTINCT last_seq FROM council_ex_runs"), "40");
+  EXPECT_EQ(query("SELECT count(*) FROM (SELECT run_id FROM council_ex_run_events GROUP BY run_id "
+                  "HAVING count(*) = 40 AND min(seq) = 1 AND max(seq) = 40) x"),
+            "50");
+}
+
+TEST_F(PgStoreTest, WorksThroughAPoolerInTransactionMode) {
+  if (!PrivatePgbouncer::installed()) GTEST_SKIP() << "pgbouncer is not installed";
+  const PrivatePgbouncer pooler(server());
+  const StoreOptions options = options_for(pooler.url(PrivatePostgres::database_of(url())));
+  std::vector<std::thread> migrating;
+  for (int i = 0; i < 4; ++i) {
+    migrating.emplace_back([&] {
+      const auto done = migrate(options, false);
+      EXPECT_TRUE(done) << done.error().message;
+    });
+  }
+  for (std::thread& thread : migrating) thread.join();
+  // More stores than the pooler has connections, so that each statement may meet another backend.
+  std::vector<std::unique_ptr<Store>> stores;
+  for (int i = 0; i < 6; ++i) stores.push_back(open_store(options).value());
+  for (std::size_t i = 0; i < stores.size(); ++i) {
+    RecorderSelf self = kSelf;
+    self.id += std::to_string(i);
+    ASSERT_TRUE(stores[i]->standing(self));
+    ASSERT_EQ(stores[i]->commit(self, first_batch({"r" + std::to_string(i)})).value(), Committed::kYes);
+  }
+  for (const auto& store : stores) EXPECT_EQ(store->list_runs({}).value().runs.size(), 6U);
+  EXPECT_TRUE(stores[0]->acquire_pass("a", milliseconds(60'000)).value());
+  EXPECT_FALSE(stores[1]->acquire_pass("b", milliseconds(60'000)).value());
+}
+
+}  // namespace
+}  // namespace run_recorder::testing
