@@ -44,8 +44,7 @@ constexpr std::array<std::string_view, 6> kFieldColumns{"council",     "attempt"
                                                         "oban_job_id", "input",   "started_at"};
 constexpr std::array<std::string_view, 4> kOutcomeColumns{"result", "error", "finalized_at",
                                                           "oban_job_state_at_finalize"};
-constexpr std::array<std::string_view, 4> kTextsOfOurs{"worker_process", "sender_process", "connection",
-                                                       "stuck_pass"};
+constexpr std::array<std::string_view, 3> kTextsOfOurs{"worker_process", "connection", "stuck_pass"};
 
 constexpr std::array kHistoryFields{
     Field{"i", "run_id"},   Field{"q", "seq"},    Field{"t", "type"},        Field{"p", "payload"},
@@ -71,6 +70,7 @@ std::string record_of(const PgSchema& schema, std::string_view table, const std:
 // What a JSON object leaves out where it is the usual value.
 std::string value_of(const Field& field) {
   if (field.column == "recorder") return "coalesce(c.r, $1::text)";
+  if (field.column == "sender_process") return "coalesce(c.v, c.w, '')";  // mostly the worker itself
   if (among(kTextsOfOurs, field.column)) return fmt::format("coalesce(c.{}, '')", field.key);
   if (field.column == "effect") return fmt::format("coalesce(c.{}, 'applied')", field.key);
   return fmt::format("c.{}", field.key);
@@ -146,7 +146,7 @@ void put_run(JsonRecords& rows, const RunChange& change, const std::string& self
   if (change.insert || change.outcome_changed) put_outcome(rows, run);
   if (run.recorder != self) rows.text("r", run.recorder);
   if (!run.worker_process.empty()) rows.text("w", run.worker_process);
-  if (!run.sender_process.empty()) rows.text("v", run.sender_process);
+  if (run.sender_process != run.worker_process) rows.text("v", run.sender_process);
   if (!run.connection.empty()) rows.text("o", run.connection);
   if (!run.stuck_pass.empty() && change.insert) rows.text("m", run.stuck_pass);
   rows.number("q", run.last_seq);

@@ -123,7 +123,9 @@ struct WantedTable {
   std::string_view rights;  // as an array of PostgreSQL
 };
 
+// The one that says what was applied is read first: what it promises is there when the others are read.
 constexpr std::array kTables{
+    WantedTable{"recorder_schema", {}, kRecorderSchema, "{SELECT}"},
     WantedTable{"runs", kRunsContract, kRunsOwn, "{SELECT,INSERT,UPDATE}"},
     WantedTable{"run_events", kEventsContract, kEventsOwn, "{SELECT,INSERT}"},
     WantedTable{"reconciliations", {}, kReconciliations, "{SELECT,INSERT,UPDATE}"},
@@ -131,7 +133,6 @@ constexpr std::array kTables{
     WantedTable{"positions", {}, kPositions, "{SELECT,INSERT,UPDATE}"},
     WantedTable{"dead_letters", {}, kDeadLetters, "{SELECT,INSERT,DELETE}"},
     WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
-    WantedTable{"recorder_schema", {}, kRecorderSchema, "{SELECT}"},
 };
 
 constexpr const char* kReadTable =
@@ -349,6 +350,8 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
     auto table = read_table(connection, schema.table(wanted.name), wanted.rights);
     if (!table) return at_opening(table.error());
     schema.tables.emplace(wanted.name, std::move(*table));
+    if (&wanted != &kTables.front()) continue;
+    if (auto age = read_age(connection, schema); !age) return at_opening(age.error());
   }
   const auto unique = connection.exec(kRunIdUnique, {schema.table("runs")});
   if (!unique) return at_opening(unique.error());
@@ -356,7 +359,6 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
   const auto create = connection.exec(kMayCreate);
   if (!create) return at_opening(create.error());
   schema.may_create = (*create)[0][0].c_str()[0] == 't';
-  if (auto age = read_age(connection, schema); !age) return at_opening(age.error());
   return schema;
 }
 
