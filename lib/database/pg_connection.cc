@@ -105,7 +105,7 @@ ErrorKind kind_of_sqlstate(std::string_view sqlstate) {
 // Everything that libpqxx sees of a connection; its order is also the order of construction.
 class PgConnection::Session {
  public:
-  explicit Session(const std::string& options) : connection(options), quiet(connection) {
+  explicit Session(const std::string& options) : connection(options) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     connection.inhibit_reactivation(true);
@@ -121,7 +121,6 @@ class PgConnection::Session {
   }
 
   pqxx::connection connection;
-  pqxx::quiet_errorhandler quiet;  // notices would go to stderr
   // Transactions are begun and ended by statements of our own, so that no round trip is hidden.
   std::optional<pqxx::nontransaction> work;
   int watched_socket = -1;

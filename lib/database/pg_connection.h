@@ -32,7 +32,7 @@ class PgParam {
   PgParam(std::nullopt_t) {}
   PgParam(const char* text) : text_(text) {}
   PgParam(std::string_view text) : text_(text) {}
-  PgParam(const std::string& text) : text_(text) {}
+  PgParam(std::string text) : text_(std::move(text)) {}
   template <std::integral Number>
   PgParam(Number number) : text_(std::to_string(number)) {}
   PgParam(bool value) : text_(value ? "true" : "false") {}

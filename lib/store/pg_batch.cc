@@ -323,22 +323,26 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch) cons
   const auto count = [&](std::string_view name, bool there) {
     counts += there ? fmt::format("(SELECT count(*) FROM {}), ", name) : "0, ";
   };
-  const std::string inserts = runs_json(batch, true, self.id);
-  const std::string updates = runs_json(batch, false, self.id);
-  const std::string history = history_json(batch);
-  if (!batch.incarnation.empty()) add("moved", position_sql(command, me, batch) + " RETURNING 1");
-  if (!inserts.empty()) add("inserted", insert_ + command.param(inserts, "jsonb") + insert_record_ + " RETURNING 1");
-  if (!updates.empty()) {
-    add("updated", fmt::format("{}{}{} WHERE {} RETURNING 1", update_, command.param(updates, "jsonb"),
-                               update_record_, update_guard_));
+  const Counts wanted = expected(batch);
+  if (wanted.moved > 0) add("moved", position_sql(command, me, batch) + " RETURNING 1");
+  if (wanted.inserted > 0) {
+    const std::string rows = command.param(runs_json(batch, true, self.id), "jsonb");
+    add("inserted", insert_ + rows + insert_record_ + " RETURNING 1");
   }
-  if (!history.empty()) add("history", history_ + command.param(history, "jsonb") + history_record_);
+  if (wanted.updated > 0) {
+    const std::string rows = command.param(runs_json(batch, false, self.id), "jsonb");
+    add("updated", fmt::format("{}{}{} WHERE {} RETURNING 1", update_, rows, update_record_, update_guard_));
+  }
+  if (!batch.history.empty()) {
+    const std::string rows = command.param(history_json(batch), "jsonb");
+    add("history", history_ + rows + history_record_);
+  }
   if (!batch.dead_letters.empty()) add("letters", letters_sql(command, me, batch));
-  if (!batch.retried.empty()) add("retried", retried_sql(command, me, batch));
-  count("moved", !batch.incarnation.empty());
-  count("inserted", !inserts.empty());
-  count("updated", !updates.empty());
-  count("retried", !batch.retried.empty());
+  if (wanted.retried > 0) add("retried", retried_sql(command, me, batch));
+  count("moved", wanted.moved > 0);
+  count("inserted", wanted.inserted > 0);
+  count("updated", wanted.updated > 0);
+  count("retried", wanted.retried > 0);
   counts.resize(counts.size() - 2);
   command.sql = fmt::format("WITH {}ledger AS ({}) SELECT {}", parts, ledger_sql(command, self, batch), counts);
   return command;

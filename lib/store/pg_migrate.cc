@@ -22,8 +22,9 @@ using std::chrono::steady_clock;
 constexpr milliseconds kLockPause{20};
 // A table that somebody uses for long is not waited for: everybody else would queue behind us.
 constexpr std::string_view kLockTimeout = "SET LOCAL lock_timeout = '3s'";
-// Of one index. The lease lives a little longer.
-constexpr std::chrono::hours kIndexDeadline{1};
+// Of all indexes together; the lease lives a little longer. What takes longer, or waits for somebody's long
+// transaction, goes on in the server and is looked at again at the next start: nothing but speed depends on it.
+constexpr std::chrono::minutes kIndexDeadline{10};
 constexpr std::chrono::minutes kLeaseSlack{1};
 constexpr std::string_view kIndexLease = "migrate";
 
@@ -149,16 +150,20 @@ class Migrator {
     return {};
   }
 
-  // False: another daemon is at it.
+  // False: not now, because another daemon is at it or because it takes too long.
   Result<bool> build_indexes(const Migration& migration) {
     auto patient = PgConnection::connect(connection_options(options_, kIndexDeadline));
     if (!patient) return patient.error();
     const std::string holder = random_hex(32);
+    const Result<bool> leased = lease(holder);
+    if (!leased || !*leased) return leased;
+    const PgConnection::Deadline deadline(**patient);
     for (const std::string& statement : statements_of(with_prefix(migration.sql, options_.table_prefix))) {
-      const Result<bool> leased = lease(holder);
-      if (!leased) return leased.error();
-      if (!*leased) return false;
-      if (auto built = build_index(**patient, statement); !built) return built.error();
+      const Result<void> built = build_index(**patient, statement);
+      if (built) continue;
+      // Entries that contradict each other are for somebody to look at; everything else passes.
+      if (at_opening(built.error()).kind == ErrorKind::kRefused) return built.error();
+      return false;
     }
     if (auto recorded = record(migration); !recorded) return recorded.error();
     const auto released = connection_.exec(

@@ -276,6 +276,13 @@ TEST_F(PgMigrateTest, RefusesWhatCannotHoldTheValues) {
   }
 }
 
+TEST_F(PgMigrateTest, RefusesAHistoryThatHasOneSeqTwice) {
+  query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
+  query("UPDATE council_ex_run_events SET seq = 1");
+  EXPECT_THAT(refusal(), HasSubstr("(run_id, seq)=(old, 1)"));
+  EXPECT_EQ(query("SELECT count(*) FROM pg_index WHERE NOT indisvalid"), "0") << "nothing is left behind";
+}
+
 TEST_F(PgMigrateTest, RefusesAView) {
   query("CREATE VIEW council_ex_runs AS SELECT 1 AS run_id");
   EXPECT_THAT(refusal(), HasSubstr("not a table"));
