@@ -42,8 +42,18 @@ fail() {
 }
 # run COMMAND...: shows the command, then runs it.
 run() {
-  printf '$ %s\n' "$(printf '%q ' "$@" | sed 's/ $//')"
+  local word line=''
+  for word in "$@"; do
+    [[ $word =~ ^[[:alnum:]_./:=-]+$ ]] || word=${word@Q}
+    line+=" $word"
+  done
+  printf '$%s\n' "$line"
   "$@"
+}
+# job NAME: the script ./NAME, from standard input.
+job() {
+  { printf '#!/bin/sh\n' && cat; } >"$1"
+  chmod +x "$1"
 }
 # wait_until SECONDS WHAT COMMAND...: until the command succeeds.
 wait_until() {
@@ -74,23 +84,29 @@ start_daemon() {
   wait_until 20 "the daemon" run-recorder status
 }
 
+cd "$folder"
+job backup <<<'echo "42 files saved"'
+job import-orders <<<'echo "orders.csv: no such file" >&2; exit 3'
+job send-invoices <<<'[ -e sent-before ] || { touch sent-before; echo "mail server away" >&2; exit 1; }'
+# shellcheck disable=SC2016  # the job's own shell expands it
+job resize-images <<<'echo $$ >command.pid; exec sleep 1000'
+
 step "A daemon starts, with embedded SQLite in $folder."
 start_daemon
 run run-recorder status
 
 step "A job that succeeds. Any command can be recorded, from cron or a timer too."
-run run-recorder exec --council nightly-backup -- sh -c 'echo "42 files saved"'
+run run-recorder exec --council nightly-backup -- ./backup
 expect nightly-backup completed
 
 step "A job that fails: its exit status passes through, its last words are kept."
 status=0
-run run-recorder exec --council import-orders -- sh -c 'echo "orders.csv: no such file" >&2; exit 3' || status=$?
+run run-recorder exec --council import-orders -- ./import-orders || status=$?
 [ "$status" = 3 ] || fail "the command's exit status should be 3, not $status"
 expect import-orders failed
 
 step "A job that is retried: each attempt is a row, and the rows are a chain."
-run run-recorder exec --council send-invoices --retries 2 -- \
-  sh -c "[ -e '$folder/second-time' ] || { touch '$folder/second-time'; echo 'mail server away' >&2; exit 1; }"
+run run-recorder exec --council send-invoices --retries 2 -- ./send-invoices
 expect send-invoices "failed completed"
 run run-recorder chain "$(runs_of send-invoices run_id | cut -d' ' -f1)"
 
@@ -101,19 +117,18 @@ expect monthly-report cancelled
 
 step "A job that dies unseen: it runs, the daemon is stopped, and both the job and its wrapper are killed with -9."
 printf '$ run-recorder exec --council resize-images -- ./resize-images &\n'
-# shellcheck disable=SC2016  # the command's own shell expands it
-run-recorder exec --council resize-images -- sh -c 'echo $$ >"$1"; exec sleep 1000' sh "$folder/command.pid" &
+run-recorder exec --council resize-images -- ./resize-images &
 worker=$!
-wait_until 20 "the job to run" test -s "$folder/command.pid"
+wait_until 20 "the job to run" test -s command.pid
 running() { [ "$(runs_of resize-images status)" = running ]; }
 wait_until 20 "the job to be recorded as running" running
 run kill "$daemon"
 wait "$daemon" || fail "the daemon should exit with 0"
 daemon=''
-run kill -9 "$worker" "$(cat "$folder/command.pid")"
+run kill -9 "$worker" "$(cat command.pid)"
 wait "$worker" 2>/dev/null || true
 worker=''
-rm -f "$folder/command.pid"
+rm -f command.pid
 
 step "The daemon comes back, and looks who is still alive."
 seen=$(wc -l <"$folder/log")
