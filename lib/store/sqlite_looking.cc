@@ -148,7 +148,7 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
   const std::string sql = fmt::format(
       "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r{} ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}",
       run_columns(kColumns), condition.sql, filter.limit + 1);
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
   if (!prepared) return prepared.error();
   RunPage page;
@@ -178,7 +178,7 @@ Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
 Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
   const auto after_seq = decode_number_cursor(cursor);
   if (!after_seq) return no_cursor(cursor);
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   EventPage page;
   std::size_t bytes = 0;
   const auto on_row = [&](const SqliteRows& row) {
@@ -196,7 +196,7 @@ Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t 
 Result<std::vector<Run>> SqliteStore::chain(std::string_view run_id) {
   static const std::string row_sql = fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1",
                                                  run_columns(RunColumns::kWithoutData));
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
   std::vector<std::string> ids;
@@ -223,7 +223,7 @@ Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, 
     after = decode_cursor(cursor);
     if (!after) return no_cursor(cursor);
   }
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   ReconciliationPage page;
   PagePlace last;
   std::size_t bytes = 0;
@@ -250,7 +250,7 @@ Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, 
 }
 
 Result<std::map<Status, std::uint64_t>> SqliteStore::count_by_status() {
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   std::map<Status, std::uint64_t> counts;
   const auto on_row = [&counts](const SqliteRows& row) {
     const auto status = parse_status(row.text(0));
@@ -266,7 +266,7 @@ Result<std::map<Status, std::uint64_t>> SqliteStore::count_by_status() {
 Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::string_view cursor) {
   const auto after = decode_number_cursor(cursor);
   if (!after) return no_cursor(cursor);
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   DeadLetterPage page;
   std::size_t bytes = 0;
   const auto on_row = [&](const SqliteRows& row) {
@@ -283,7 +283,7 @@ Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::st
 }
 
 Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id) {
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   std::optional<DeadLetter> letter;
   const auto on_row = [&letter](const SqliteRows& row) {
     letter = read_dead_letter(row);
@@ -294,8 +294,7 @@ Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id)
 }
 
 Result<bool> SqliteStore::remove_dead_letter(std::int64_t id) {
-  connection_->begin_call();
-  if (auto there = connection_->check_file(); !there) return there.error();
+  if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   std::optional<std::string> recorder;

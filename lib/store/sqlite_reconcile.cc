@@ -58,8 +58,7 @@ std::chrono::milliseconds since(Timestamp then, Timestamp now) {
 }  // namespace
 
 Result<bool> SqliteStore::acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) {
-  connection_->begin_call();
-  if (auto there = connection_->check_file(); !there) return there.error();
+  if (auto begun = begin_call(); !begun) return begun.error();
   const Timestamp now = clock_();
   const auto taken = write(kAcquire, kPassLease, holder, now + expiry, now);
   if (!taken) return taken.error();
@@ -67,7 +66,7 @@ Result<bool> SqliteStore::acquire_pass(std::string_view holder, std::chrono::mil
 }
 
 Result<void> SqliteStore::release_pass(std::string_view holder) {
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   const auto released = write(kRelease, kPassLease, holder);
   if (!released) return released.error();
   return {};
@@ -87,7 +86,8 @@ Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after
                                                           std::optional<Timestamp> not_before, Timestamp before) {
   static const std::string sql = running_row_sql(fmt::format(
       "r.status = 'running' AND r.run_id > ?1 AND {0} <= ?2 AND {0} >= ?3 ORDER BY r.run_id LIMIT ?4", kLastEventAt));
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
+  connection_->use_large_cache();
   std::vector<RunningRow> rows;
   const Timestamp now = clock_();
   const auto on_row = [&](const SqliteRows& row) {
@@ -102,7 +102,7 @@ Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after
 Result<std::uint64_t> SqliteStore::count_running_since(Timestamp after) {
   static const std::string sql = fmt::format(
       "SELECT count(*) FROM \"{{{{prefix}}}}runs\" r WHERE r.status = 'running' AND {} > ?1", kLastEventAt);
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   std::uint64_t count = 0;
   const auto on_row = [&count](const SqliteRows& row) {
     count = static_cast<std::uint64_t>(row.integer(0));
@@ -114,7 +114,7 @@ Result<std::uint64_t> SqliteStore::count_running_since(Timestamp after) {
 
 Result<std::optional<RunningRow>> SqliteStore::running_row(std::string_view run_id) {
   static const std::string sql = running_row_sql("r.run_id = ?1");
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   std::optional<RunningRow> found;
   const auto on_row = [&](const SqliteRows& row) {
     found = read_running_row(row, clock_());
@@ -126,8 +126,8 @@ Result<std::optional<RunningRow>> SqliteStore::running_row(std::string_view run_
 
 Result<std::vector<std::string>> SqliteStore::mark_stuck(const RecorderSelf& self, std::string_view pass_id,
                                                          std::span<const StuckMark> marks) {
-  connection_->begin_call();
-  if (auto there = connection_->check_file(); !there) return there.error();
+  if (auto begun = begin_call(); !begun) return begun.error();
+  connection_->use_large_cache();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   const Timestamp now = clock_();
@@ -179,15 +179,15 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
     std::string run_id;
     std::int64_t seq;
   };
-  connection_->begin_call();
-  if (auto there = connection_->check_file(); !there) return there.error();
+  if (auto begun = begin_call(); !begun) return begun.error();
+  connection_->use_large_cache();
   const auto exists = pass_exists(pass_id);
   if (!exists) return exists.error();
   if (!*exists) return Error{ErrorKind::kNotFound, fmt::format("there is no pass {}", pass_id)};
   Undone undone;
   std::int64_t last_id = 0;
   while (true) {
-    connection_->begin_call();
+    if (auto begun = begin_call(); !begun) return begun.error();
     auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
     if (!transaction) return transaction.error();
     std::vector<Marked> batch;
@@ -232,8 +232,7 @@ Result<bool> SqliteStore::undo_one(const RecorderSelf& self, std::string_view pa
 }
 
 Result<void> SqliteStore::save_reconciliation(const ReconciliationRow& row) {
-  connection_->begin_call();
-  if (auto there = connection_->check_file(); !there) return there.error();
+  if (auto begun = begin_call(); !begun) return begun.error();
   const auto saved =
       write(kSavePass, row.pass_id, row.recorder, row.trigger, row.started_at, row.finished_at, row.report);
   if (!saved) return saved.error();

@@ -91,6 +91,11 @@ SqliteStore::SqliteStore(std::unique_ptr<SqliteConnection> connection, std::stri
   }
 }
 
+Result<void> SqliteStore::begin_call() {
+  connection_->begin_call();
+  return connection_->check_file();
+}
+
 Result<SqliteStatement*> SqliteStore::statement(std::string_view sql) {
   if (const auto found = statements_.find(sql); found != statements_.end()) return &found->second;
   auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
@@ -107,7 +112,7 @@ Result<void> SqliteStore::touch_recorder(const RecorderSelf& self, Timestamp now
 }
 
 Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   Standing standing;
@@ -133,15 +138,14 @@ Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
 }
 
 Result<void> SqliteStore::heartbeat(const RecorderSelf& self) {
-  connection_->begin_call();
-  if (auto there = connection_->check_file(); !there) return there.error();
+  if (auto begun = begin_call(); !begun) return begun.error();
   return touch_recorder(self, clock_());
 }
 
 Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids) {
   static const std::string sql =
       fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kAll));
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
   std::vector<Run> runs;
@@ -158,7 +162,7 @@ Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids)
 
 Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_events(
     std::span<const std::pair<std::string, std::string>> ids) {
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
   std::vector<std::pair<std::string, std::string>> known;
@@ -175,9 +179,8 @@ Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_even
 // ---- a batch
 
 Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch) {
-  connection_->begin_call();
+  if (auto begun = begin_call(); !begun) return begun.error();
   connection_->use_large_cache();
-  if (auto there = connection_->check_file(); !there) return there.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   auto written = write_batch(self, batch, clock_());

@@ -57,6 +57,8 @@ class SqliteStore final : public Store {
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
 
  private:
+  // Begins every call: its deadline, and a look whether the file is still the one that was opened.
+  Result<void> begin_call();
   // The statement for a text with {{prefix}} in it, prepared at its first use. The text must live as long as the
   // store.
   Result<SqliteStatement*> statement(std::string_view sql);

@@ -282,6 +282,16 @@ TEST_F(SqliteMigrate, RunIdBecomesUniqueOrTheTableIsRefused) {
   EXPECT_TRUE(open_store(options()));
 }
 
+TEST_F(SqliteMigrate, AStoreWhoseFileWasReplacedIsUnavailable) {
+  ASSERT_TRUE(migrate(options(), false));
+  const auto store = open_store(options()).value();
+  EXPECT_TRUE(store->find_run("r"));
+  std::filesystem::rename(path(), folder_.file("old.db"));
+  EXPECT_EQ(store->find_run("r").error().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(store->commit({"recorder-1", "incarnation-1", "host", "0.1.0"}, {}).error().kind,
+            ErrorKind::kUnavailable);
+}
+
 TEST_F(SqliteMigrate, TheHostsClockIsAParameter) {
   ASSERT_TRUE(migrate(options(), false));
   Timestamp now = parse_rfc3339("2026-01-02T03:04:05Z").value();
