@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/utf8.h"
 #include "control/row_json.h"
 
 namespace run_recorder {
@@ -72,7 +73,17 @@ int hex_digit(char c) {
   return -1;
 }
 
-// RFC 3986 percent-encoding; in a query also + for a space.
+// No name in the database holds a NUL, and PostgreSQL would read one as the end: another name than was asked for.
+bool is_text(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_length(text);
+    if (length == 0 || text.front() == '\0') return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+// RFC 3986 percent-encoding of UTF-8; in a query also + for a space.
 std::optional<std::string> percent_decoded(std::string_view text, bool in_query) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -89,6 +100,7 @@ std::optional<std::string> percent_decoded(std::string_view text, bool in_query)
       i += 2;
     }
   }
+  if (!is_text(out)) return std::nullopt;
   return out;
 }
 
