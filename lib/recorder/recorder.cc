@@ -94,7 +94,8 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       probe_(std::move(queue)),
       cache_(options_.cache_bytes),
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
-      refused_(LogLevel::kError, "the database refuses this daemon, events are spooled", "the database is usable again") {
+      refused_(LogLevel::kError, "the database refuses this daemon, events are spooled", "the database is usable again"),
+      unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again") {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   begin_stretches();
   load_hint();
@@ -286,7 +287,7 @@ bool Recorder::turn() {
   Batch batch = next_batch();
   if (batch.to == batch.from) {
     finish_commit();
-    return was_committing;
+    return was_committing && presses_on();
   }
   if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0) {
     overlap(std::move(batch));
@@ -309,8 +310,9 @@ bool Recorder::presses_on() const { return store_ || failures_ < 2; }
 void Recorder::wait_for_work() {
   std::unique_lock lock(mutex_);
   if (store_) {
-    const milliseconds idle = stopping_ ? milliseconds{10} : kIdleTurn;
-    work_.wait_for(lock, idle, [this] { return signalled_ || !tasks_.empty() || stopping_; });
+    const bool was_stopping = stopping_;
+    const milliseconds idle = was_stopping ? milliseconds{10} : kIdleTurn;
+    work_.wait_for(lock, idle, [&] { return signalled_ || !tasks_.empty() || stopping_ != was_stopping; });
     return;
   }
   // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either. Stopping does: there is
@@ -486,9 +488,10 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
   if (!damage_told_.empty()) why += ": " + damage_told_;
   std::vector<SpooledEvent> events;
   if (!records) {
-    away_.report(records.error().message);
+    unreadable_.report(records.error().message);
     return events;
   }
+  unreadable_.clear();
   const std::uint64_t last = [&] {
     const std::lock_guard lock(mutex_);
     return last_of(batch.stretch);

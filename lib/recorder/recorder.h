@@ -197,6 +197,7 @@ class Recorder {
   std::uint64_t conflicts_unlogged_ = 0;
   RepeatGuard away_;
   RepeatGuard refused_;
+  RepeatGuard unreadable_;
   std::string damage_told_;
 
   mutable std::mutex mutex_;
