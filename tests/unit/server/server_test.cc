@@ -558,9 +558,11 @@ TEST_F(ServerTest, WhoMaySendChangesWithTheConfiguration) {
   ServerLimits limits = options.limits;
   limits.allow_groups = {"54321"};
   ASSERT_TRUE(server->reconfigure(limits));
+  ASSERT_TRUE(server->responds(kPatience));  // so it has taken effect
   EXPECT_TRUE(connect().answer().starts_with(error_start(0, "forbidden")));
   limits.allow_users = {std::to_string(::geteuid())};
   ASSERT_TRUE(server->reconfigure(limits));
+  ASSERT_TRUE(server->responds(kPatience));  // so it has taken effect
   Client client = connect();
   client.send(note("a"));
   EXPECT_EQ(client.answer(), "{\"acked\":1}");
@@ -578,6 +580,7 @@ TEST_F(ServerTest, LimitsThatChangeHoldForOpenConnections) {
   const std::vector<std::string> include{"kept"};
   limits.filter = TypeFilter({}, include);
   ASSERT_TRUE(server->reconfigure(limits));
+  ASSERT_TRUE(server->responds(kPatience));  // so it has taken effect
   client.send(long_note("a", 101) + note("a"));
   const Answers answers = client.answers_until(3);
   EXPECT_TRUE(answers[0].starts_with(error_start(2, "too_large")));
