@@ -480,7 +480,7 @@ class Killed(OnSqlite, ProcessTest):
         self.addCleanup(tool.wait)
         self.addCleanup(tool.kill)
         pid = int(wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the command to run"))
-        wait_until(lambda: len(server.database.runs()) == 1, "the run to be recorded")
+        wait_until(lambda: server.control.get("/v1/runs").text.count("run_id") >= 1, "the run to be recorded")
         server.wait_applied()
         server.stop()
         tool.kill()
