@@ -162,15 +162,21 @@ class Migrator {
       const Result<void> built = build_index(**patient, statement);
       if (built) continue;
       // Entries that contradict each other are for somebody to look at; everything else passes.
-      if (at_opening(built.error()).kind == ErrorKind::kRefused) return built.error();
-      return false;
+      // The lease stays there, because the server may still be at it.
+      if (at_opening(built.error()).kind != ErrorKind::kRefused) return false;
+      release(holder);
+      return built.error();
     }
     if (auto recorded = record(migration); !recorded) return recorded.error();
-    const auto released = connection_.exec(
-        fmt::format("DELETE FROM \"{}leases\" WHERE name = $1 AND holder = $2", options_.table_prefix),
-        {kIndexLease, holder});
-    if (!released) return released.error();
+    release(holder);
     return true;
+  }
+
+  // Where this fails the lease expires.
+  void release(const std::string& holder) {
+    static_cast<void>(connection_.exec(
+        fmt::format("DELETE FROM \"{}leases\" WHERE name = $1 AND holder = $2", options_.table_prefix),
+        {kIndexLease, holder}));
   }
 
   Result<bool> lease(const std::string& holder) {
