@@ -55,7 +55,7 @@ Result<Look> look(const fs::path& folder) {
 Result<Opened> open_at(const Look& look, std::size_t index) {
   const std::uint64_t first_seq = look.listing.segments[index];
   const std::string name = segment_name(first_seq);
-  Result<UniqueFd> file = open_file(look.folder / name, O_RDONLY | O_NOFOLLOW);
+  Result<UniqueFd> file = open_file(look.folder / name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) return file.error();
   Opened opened;
   struct stat status {};

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <system_error>
 
 #include "spool/folder.h"
 
@@ -112,6 +113,11 @@ Result<std::optional<Segment>> recover_header(const fs::path& folder, std::uint6
 Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorder, std::uint64_t first_seq,
                                        std::uint64_t& acknowledged, SpoolOpening& opening) {
   const std::string name = segment_name(first_seq);
+  std::error_code ignored;
+  if (!fs::is_regular_file(fs::symlink_status(folder / name, ignored))) {
+    set_aside(folder, name, "foreign", "is not a regular file", opening);
+    return std::optional<Segment>();
+  }
   Result<OpenSegment> open = open_segment(folder, first_seq, O_RDONLY);
   if (!open) return open.error();
   if (open->header && open->header->version > kVersion) {

@@ -315,6 +315,8 @@ TEST(SpoolDamage, ForeignFilesAreNamedAndNeverRead) {
   write_bytes(options.path / "notes.txt", "mine");
   write_bytes(options.path / spool_format::segment_name(9), std::string(500, 'x'));
   write_bytes(options.path / spool_format::segment_name(11), "short");
+  fs::create_directory(options.path / spool_format::segment_name(13));
+  fs::create_symlink(files[0], options.path / spool_format::segment_name(15));
   const Outcome outcome = recover(options);
   EXPECT_EQ(outcome.reading.seqs, range(1, outcome.next_seq - 1));
   EXPECT_THAT(outcome.reading.damage, IsEmpty());
@@ -324,6 +326,8 @@ TEST(SpoolDamage, ForeignFilesAreNamedAndNeverRead) {
   EXPECT_THAT(said, HasSubstr("7.seg.misnamed"));
   EXPECT_THAT(said, HasSubstr("9.seg.damaged"));
   EXPECT_THAT(said, HasSubstr("11.seg.short"));
+  EXPECT_THAT(said, HasSubstr("13.seg.foreign"));
+  EXPECT_THAT(said, HasSubstr("15.seg.foreign"));
   EXPECT_EQ(bytes_of(options.path / "notes.txt"), "mine");
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "spool/format.h"
 #include "spool_fixture.h"
 
 namespace run_recorder {
@@ -30,7 +31,7 @@ TEST(Spool, CreatesItsFolderForItsOwnerOnly) {
 }
 
 TEST(Spool, NumbersRecordsFromOneAcrossReopening) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   std::string id;
   for (int round = 0; round < 5; ++round) {
@@ -47,7 +48,7 @@ TEST(Spool, NumbersRecordsFromOneAcrossReopening) {
 }
 
 TEST(Spool, ReadsFromAnyNumberForwardAndBackward) {
-  TempFolder folder;
+  const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.max_bytes = 1 << 20;  // segments of 64 KiB
   const Opened opened = open_spool(options);
@@ -62,7 +63,7 @@ TEST(Spool, ReadsFromAnyNumberForwardAndBackward) {
 }
 
 TEST(Spool, ReadIsBoundedByCountAndByBytesBeyondTheFirst) {
-  TempFolder folder;
+  const QuickFolder folder;
   const Opened opened = open_spool(options_for(folder.path()));
   const std::string large(1000, 'x');
   const std::vector<Spool::Entry> entries(5, Spool::Entry{large, true});
@@ -76,7 +77,7 @@ TEST(Spool, ReadIsBoundedByCountAndByBytesBeyondTheFirst) {
 }
 
 TEST(Spool, ReaderThatIsAtTheEndFindsWhatIsAppendedLater) {
-  TempFolder folder;
+  const QuickFolder folder;
   const Opened opened = open_spool(options_for(folder.path()));
   std::uint64_t next = 1;
   for (int group = 0; group < 300; ++group) {
@@ -88,7 +89,7 @@ TEST(Spool, ReaderThatIsAtTheEndFindsWhatIsAppendedLater) {
 }
 
 TEST(Spool, KeepsBodiesOfAnySizeExactly) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   std::vector<std::string> bodies = {"", std::string(1, '\0'), std::string(3 << 20, 'b'), std::string(70'000, '\xff'),
                                      "e"};
@@ -108,7 +109,7 @@ TEST(Spool, KeepsBodiesOfAnySizeExactly) {
 }
 
 TEST(Spool, EachOpeningIsAnIncarnation) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   std::vector<Incarnation> before;
   for (int round = 0; round < 3; ++round) {
@@ -132,7 +133,7 @@ TEST(Spool, EachOpeningIsAnIncarnation) {
 }
 
 TEST(Spool, RestoredOlderCopyContinuesAsANewIncarnation) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path() / "spool");
   std::string newer;
   {
@@ -155,7 +156,7 @@ TEST(Spool, RestoredOlderCopyContinuesAsANewIncarnation) {
 }
 
 TEST(Spool, IsHeldByOneProcessAtATime) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   Opened opened = open_spool(options);
   SpoolOpening ignored;
@@ -168,7 +169,7 @@ TEST(Spool, IsHeldByOneProcessAtATime) {
 }
 
 TEST(Spool, RefusesAFolderOfSomethingElseAndLeavesItAlone) {
-  TempFolder folder;
+  const QuickFolder folder;
   write_bytes(folder.path() / "letter.txt", "dear");
   SpoolOpening ignored;
   const auto spool = Spool::open(options_for(folder.path()), ignored);
@@ -179,7 +180,7 @@ TEST(Spool, RefusesAFolderOfSomethingElseAndLeavesItAlone) {
 }
 
 TEST(Spool, RefusesANewerFormatNamingBothVersions) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   append_group(*open_spool(options).spool, 1);
   std::string identity = bytes_of(folder.path() / "identity");
@@ -193,8 +194,23 @@ TEST(Spool, RefusesANewerFormatNamingBothVersions) {
   EXPECT_THAT(spool.error().message, HasSubstr("up to 1"));
 }
 
+TEST(Spool, RefusesASegmentOfANewerFormat) {
+  const QuickFolder folder;
+  const SpoolOptions options = options_for(folder.path());
+  const std::string id = open_spool(options).spool->id();
+  std::string header;
+  spool_format::append_segment_header(header, {2, *spool_format::id_from_hex(id), spool_format::random_id(), 1});
+  write_bytes(folder.path() / spool_format::segment_name(1), header);
+  SpoolOpening ignored;
+  const auto spool = Spool::open(options, ignored);
+  ASSERT_FALSE(spool);
+  EXPECT_EQ(spool.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(spool.error().message, HasSubstr("version 2"));
+  EXPECT_EQ(bytes_of(folder.path() / spool_format::segment_name(1)), header);
+}
+
 TEST(Spool, HintSurvivesReopeningAndFallsBackToTheOneBefore) {
-  TempFolder folder;
+  const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   {
     const Opened opened = open_spool(options);
@@ -217,7 +233,7 @@ TEST(Spool, HintSurvivesReopeningAndFallsBackToTheOneBefore) {
 }
 
 TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
-  TempFolder folder;
+  const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.max_bytes = 4 << 20;
   options.segment_bytes = 1;  // the smallest there is
@@ -243,7 +259,7 @@ TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
 }
 
 TEST(Spool, ForgettingAllKeepsTheNumberAcrossReopening) {
-  TempFolder folder;
+  const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.keep = milliseconds(0);
   {
@@ -260,7 +276,7 @@ TEST(Spool, ForgettingAllKeepsTheNumberAcrossReopening) {
 }
 
 TEST(Spool, UnreleasedRecordsAreNeverForgotten) {
-  TempFolder folder;
+  const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.max_bytes = 4 << 20;
   options.segment_bytes = 1;
@@ -276,7 +292,7 @@ TEST(Spool, UnreleasedRecordsAreNeverForgotten) {
 }
 
 TEST(Spool, ReleaseGoesBackAndStartsTheTimeAnew) {
-  TempFolder folder;
+  const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.keep = hours(1);
   const Opened opened = open_spool(options);
@@ -299,7 +315,7 @@ TEST(Spool, ReleaseGoesBackAndStartsTheTimeAnew) {
 }
 
 TEST(Spool, AClockThatIsSetBackOnlyKeepsLonger) {
-  TempFolder folder;
+  const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.keep = hours(1);
   const Opened opened = open_spool(options);
