@@ -23,7 +23,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
         self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start()
-        wait_until(lambda: self.server.status()["database"]["state"] == "up", "the database to be up")
+        wait_until(lambda: self.server.status()["reconciliation"]["boot_done"], "the boot pass")
 
     def exec(self, *arguments, **options):
         return self.server.tool("exec", *arguments, **options)

@@ -34,7 +34,7 @@ class Looking(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
         self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start()
-        wait_until(lambda: self.server.status()["database"]["state"] == "up", "the database to be up")
+        wait_until(lambda: self.server.status()["reconciliation"]["boot_done"], "the boot pass")
 
     def tool(self, *arguments, status=0, **options):
         done = self.server.tool(*arguments, **options)
