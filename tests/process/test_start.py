@@ -78,6 +78,19 @@ class Configuration(OnSqlite, ProcessTest):
         done = server.run("--check")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_check_may_look_while_the_daemon_runs(self):
+        server = self.daemon_with_database().start()
+        server.send({"type": "run_started", "run_id": "a"})
+        done = server.run("--check")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        server.send({"type": "run_completed", "run_id": "a"})
+
+    def test_check_says_that_the_database_is_away_with_69(self):
+        server = self.daemon(f"postgresql://postgres@/x?host={temporary_folder()}")
+        done = server.run("--check")
+        self.assertEqual(done.returncode, 69, done.stdout + done.stderr)
+        self.assertIn("database", done.stdout + done.stderr)
+
     def test_print_shows_the_migrations_and_touches_nothing(self):
         server = self.daemon_with_database()
         done = server.run("--migrate", "--print")
