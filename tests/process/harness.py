@@ -443,8 +443,12 @@ class Daemon:
                  "RUN_RECORDER_CONTROL_PATH": str(self.control_path), **(env or {})})
 
     def close(self):
+        """Ends it and removes its folder; fails where a sanitizer found something."""
         self.kill()
+        log = self.log()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if found := re.search(r"(WARNING: ThreadSanitizer|ERROR: \w+Sanitizer|runtime error:)", log):
+            raise AssertionError(f"a sanitizer has found something:\n{log[found.start():][:8000]}")
 
 
 def _children(pid):

@@ -331,6 +331,7 @@ class DurabilityOnPostgres(OnPostgres, Durability, ProcessTest):
 
     def test_one_bad_row_becomes_a_dead_letter_and_costs_its_neighbours_nothing(self):
         server = self.daemon_with_database().start()
+        wait_until(lambda: server.control.get("/v1/runs").status == 200, "the tables")
         server.database.execute("ALTER TABLE council_ex_run_events ADD CONSTRAINT poison CHECK (payload->>'poison' IS NULL)")
         events = stream(6, 2_000, "p")
         poison = [{"type": "note", "run_id": events[0]["run_id"], "id": f"poison-{n}", "poison": "yes"} for n in range(3)]
