@@ -29,6 +29,7 @@ Result<Pipe> make_pipe() {
                          int error_fd, const SignalRelay& signals) {
   for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   if (stderr_fd >= 0) ::dup2(stderr_fd, STDERR_FILENO);

@@ -20,10 +20,10 @@ namespace {
 using Clock = EventClient::Clock;
 
 // The daemon shares as much among all long lines.
-constexpr std::size_t kMaxLineBytes = 16 * 1024 * 1024;
+constexpr std::size_t kMaxLineBytes = std::size_t{16} << 20;
 // What may be on its way at once.
 constexpr std::size_t kWindowLines = 4'096;
-constexpr std::size_t kWindowBytes = 4 * 1024 * 1024;
+constexpr std::size_t kWindowBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxDepth = 1'000;
 constexpr std::chrono::milliseconds kLeastPatience{10'000};
 constexpr std::chrono::milliseconds kProgressAfter{1'000};

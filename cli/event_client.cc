@@ -14,8 +14,8 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kOutputBytes = 256 * 1024;
-constexpr std::size_t kAnswerBytes = 1024 * 1024;
+constexpr std::size_t kOutputBytes = std::size_t{256} * 1024;
+constexpr std::size_t kAnswerBytes = std::size_t{1} << 20;
 constexpr std::size_t kAnswerDepth = 16;
 constexpr std::chrono::milliseconds kFirstPause{50};
 

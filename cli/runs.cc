@@ -41,8 +41,8 @@ Facts facts_of(const JsonObject& run, const Terminal& terminal) {
   const Timestamp now = now_utc();
   const std::string status = run.text("status");
   Facts facts(terminal);
-  const auto add = [&](const char* name, std::string value) {
-    if (!value.empty()) facts.add(name, std::move(value));
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) facts.add(name, value);
   };
   facts.add("run", run.text("run_id"), Colour::kBold);
   facts.add("council", run.text("council"));

@@ -11,9 +11,9 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kWaitingBytes = 64 * 1024;
+constexpr std::size_t kWaitingBytes = std::size_t{64} * 1024;
 // What a pipe can hold at most by default; leftovers of the command may write for ever.
-constexpr std::size_t kLastWordsBytes = 1024 * 1024;
+constexpr std::size_t kLastWordsBytes = std::size_t{1} << 20;
 // After poll(2) a pipe takes as much without blocking.
 constexpr std::size_t kPieceBytes = 4'096;
 

@@ -20,7 +20,7 @@ class StderrTail {
   std::vector<std::string> lines() const;
 
   static constexpr std::size_t kMaxLineBytes = 1'000;
-  static constexpr std::size_t kMaxBytes = 32 * 1024;  // of all lines; the oldest give way
+  static constexpr std::size_t kMaxBytes = std::size_t{32} * 1024;  // of all lines; the oldest give way
 
  private:
   void finish_line();

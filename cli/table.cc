@@ -91,7 +91,7 @@ std::string Table::render() {
   return out;
 }
 
-void Facts::add(std::string name, std::string value, Colour colour) {
+void Facts::add(std::string name, std::string_view value, Colour colour) {
   facts_.push_back({std::move(name), printable(value), colour});
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/terminal.h"
@@ -49,7 +50,7 @@ class Table {
 class Facts {
  public:
   explicit Facts(const Terminal& terminal) : terminal_(terminal) {}
-  void add(std::string name, std::string value, Colour colour = Colour::kNone);
+  void add(std::string name, std::string_view value, Colour colour = Colour::kNone);
   std::string render() const;
 
  private:

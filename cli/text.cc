@@ -152,7 +152,7 @@ std::string age_in_words(Timestamp time, Timestamp now) {
     words = fmt::format("{} s", seconds);
   } else if (seconds < 3'600) {
     words = fmt::format("{} min", seconds / 60);
-  } else if (seconds < 2 * 86'400) {
+  } else if (seconds < 172'800) {
     words = fmt::format("{} h", seconds / 3'600);
   } else {
     words = fmt::format("{} d", seconds / 86'400);
