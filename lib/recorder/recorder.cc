@@ -445,6 +445,11 @@ void Recorder::lose_connection(const Error& error) {
   counters_.database_error = error.message;
 }
 
+Error Recorder::lost(const Error& error) {
+  lose_connection(error);
+  return error;
+}
+
 void Recorder::count_error(const Error& error) {
   const std::lock_guard lock(mutex_);
   ++counters_.errors[error.sqlstate.empty() ? std::string(error_name(error.kind)) : error.sqlstate];
@@ -878,7 +883,7 @@ Error foreign_letter(const DeadLetter& letter) {
 Result<Recorder::Retried> Recorder::retry_now(std::int64_t id) {
   for (int attempt = 0; attempt < kRetriesOfOneLetter; ++attempt) {
     const auto found = store_->find_dead_letter(id);
-    if (!found) return found.error();
+    if (!found) return lost(found.error());
     if (!found.value()) return no_such_letter(id);
     if (found.value()->recorder != self_.id) return foreign_letter(*found.value());
     auto retried = retry_once(*found.value());
@@ -894,7 +899,7 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   if (!event) return std::optional(Retried::kDead);
   const SpooledEvent spooled{0, std::move(event.value()), letter.record.size()};
   auto decision = decide_on({&spooled, 1}, true);
-  if (!decision) return decision.error();
+  if (!decision) return lost(decision.error());
   add_job_states(decision.value());
   BatchWrite write;
   {
@@ -912,10 +917,10 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   cache_.erase(spooled.event.run_id);
   if (!committed) {
     if (committed.error().kind == ErrorKind::kData) return std::optional(Retried::kDead);
-    lose_connection(committed.error());
-    return committed.error();
+    return lost(committed.error());
   }
   if (committed.value() != Committed::kYes) return std::optional<Retried>();
+  log_conflicts(decision.value().conflicts);
   const std::lock_guard lock(mutex_);
   ledger_ = write.ledger;
   return std::optional(decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
@@ -923,14 +928,11 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
 
 Result<void> Recorder::remove_now(std::int64_t id) {
   const auto found = store_->find_dead_letter(id);
-  if (!found) return found.error();
+  if (!found) return lost(found.error());
   if (!found.value()) return no_such_letter(id);
   if (found.value()->recorder != self_.id) return foreign_letter(*found.value());
   const auto removed = store_->remove_dead_letter(id);
-  if (!removed) {
-    lose_connection(removed.error());
-    return removed.error();
-  }
+  if (!removed) return lost(removed.error());
   if (!removed.value()) return no_such_letter(id);
   const std::lock_guard lock(mutex_);
   --ledger_.dead_letters;

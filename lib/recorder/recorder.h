@@ -138,6 +138,7 @@ class Recorder {
   void adopt(const Standing& standing);
   void forgive_forgotten(const Standing& standing);
   void lose_connection(const Error& error);
+  Error lost(const Error& error);  // the same, for a caller who has to be told
   void begin_stretches();
   void load_hint();
   void save_hint(bool now);

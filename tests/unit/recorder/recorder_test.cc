@@ -300,6 +300,20 @@ TEST_P(BothDatabases, RetriesADeadLetterWhoseEventWasResentMeanwhile) {
   EXPECT_EQ(status().ledger.dead_letters, 0U);
 }
 
+TEST_P(BothDatabases, CountsARetriedConflict) {
+  start();
+  settle();
+  refuse_rows("run_events", "NEW.type = 'run_started'");
+  append({line_of("run_started", "r"), line_of("run_completed", "r")});
+  settle();
+  accept_rows("run_events");
+  const std::int64_t id = open_store()->list_dead_letters(1, {}).value().dead_letters.front().id;
+  EXPECT_EQ(recorder_->retry_dead_letter(id).value(), Recorder::Retried::kApplied);
+  EXPECT_EQ(status().ledger.conflicts, 1U);
+  EXPECT_THAT(history("r"), ElementsAre("1 run_completed applied", "2 run_started conflict"));
+  EXPECT_TRUE(row("r").started_at.has_value()) << "a late start still fills what no event gave";
+}
+
 TEST_P(BothDatabases, RemovesADeadLetter) {
   start();
   settle();
