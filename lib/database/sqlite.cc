@@ -161,7 +161,7 @@ Result<std::int64_t> SqliteStatement::finish() {
   } else if (*stepped) {
     changed = Error{ErrorKind::kInternal, "SQLite: a statement that should only write returned a row"};
   } else {
-    changed = sqlite3_changes64(connection_->handle_.get());
+    changed = std::int64_t{sqlite3_changes(connection_->handle_.get())};  // changes64 is younger than 3.35
   }
   reset();
   return changed;
@@ -227,8 +227,7 @@ Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open_in_memory() {
 Result<void> SqliteConnection::open_handle(const std::string& name, int flags) {
   sqlite3* handle = nullptr;
   // The name is a path, never a URI; one thread at a time uses a connection.
-  const int code =
-      sqlite3_open_v2(name.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  const int code = sqlite3_open_v2(name.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   handle_.reset(handle);
   if (!handle) return file_error(ErrorKind::kUnavailable, path_, "out of memory");
   if (code != SQLITE_OK) {
