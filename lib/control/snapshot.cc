@@ -169,9 +169,9 @@ void store_metrics(Metrics& out, const Snapshot& snapshot) {
   out.suffixed("_bucket", recorder.batch_sizes.back(), "le=\"+Inf\"");
   out.suffixed("_sum", recorder.batch_events);
   out.suffixed("_count", recorder.batches);
-  if (!snapshot.runs_by_status) return;
+  if (!snapshot.reconciler.runs_by_status) return;
   out.family("runs", "gauge", "Rows by status, as last counted.");
-  for (const auto& [status, count] : *snapshot.runs_by_status) out.value(count, label("status", to_string(status)));
+  for (const auto& [status, count] : *snapshot.reconciler.runs_by_status) out.value(count, label("status", to_string(status)));
 }
 
 void reconciliation_metrics(Metrics& out, const Snapshot& snapshot) {

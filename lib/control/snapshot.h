@@ -26,7 +26,6 @@ struct Snapshot {
   ServerCounters server;
   SpoolUsage spool;
   std::uint64_t spool_max_bytes = 0;
-  std::optional<std::map<Status, std::uint64_t>> runs_by_status;  // as last counted
 };
 
 JsonText status_json(const Snapshot& snapshot);

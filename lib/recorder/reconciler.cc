@@ -251,6 +251,11 @@ Result<PassReport> Reconciler::run_pass(const Plan& plan, Pass& pass) {
   if (const auto saved = save(pass); !saved) return saved.error();
   if (const auto released = pass.store->release_pass(recorder_.self().id); !released) return released.error();
   log_summary(pass);
+  // For the metrics; a pass is rare enough to count all rows, and what cannot be counted is left out.
+  if (const auto counted = pass.store->count_by_status(); counted) {
+    const std::lock_guard lock(mutex_);
+    status_.runs_by_status = counted.value();
+  }
   return report;
 }
 

@@ -50,6 +50,7 @@ struct ReconcilerStatus {
   std::map<std::string, std::uint64_t> findings;  // by reason, of all passes of this process that marked
   std::optional<PassReport> last;   // without its runs
   std::optional<Timestamp> last_good_at;
+  std::optional<std::map<Status, std::uint64_t>> runs_by_status;  // as the last pass left them
   bool boot_done = false;           // the first boot pass has ended
   bool running = false;
 };

@@ -112,7 +112,7 @@ TEST(MetricsText, HasAHelpAndATypeBeforeEveryFamilyAndEachOnce) {
   made.reconciler.findings = {{"process_gone", 2}};
   made.recorder.errors = {{"23505", 1}};
   made.server.types = {{"run_started", 3}, {"odd\"\\\nname", 1}};
-  made.runs_by_status = {{Status::kRunning, 4}};
+  made.reconciler.runs_by_status = {{Status::kRunning, 4}};
   std::istringstream text(metrics_text(made));
   const std::regex sample(
       R"(^(run_recorder_[a-z_]+?)(_bucket|_sum|_count)?(\{[a-z]+="([^"\\\n]|\\["\\n])*"\})? [-+.e0-9]+$)");
