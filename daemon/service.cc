@@ -99,7 +99,8 @@ std::optional<SqliteFileLock> claim_database(const Config& config) {
   if (database_kind(config.database.url) != DatabaseKind::kSqlite) return std::nullopt;
   auto lock = SqliteFileLock::acquire(sqlite_path(config.database.url));
   if (lock) return std::move(lock.value());
-  throw StartError(kExitNotThere, "database: " + lock.error().message);
+  const bool held = lock.error().kind == ErrorKind::kConflict;
+  throw StartError(held ? kExitNotThere : kExitOther, "database: " + lock.error().message);
 }
 
 std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queue) {

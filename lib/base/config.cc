@@ -191,7 +191,10 @@ class Loader {
 
   void settle_control() {
     if (!given("control.group")) {
-      config_.control.group = find_group(std::string(kAdminGroup)) ? kAdminGroup : std::string_view();
+      // Only root and a group's own members may give a file to it.
+      const auto group = find_group(std::string(kAdminGroup));
+      const bool may_give = group && (sources_.uid == 0 || std::ranges::count(groups_of(sources_.uid), *group) > 0);
+      config_.control.group = may_give ? kAdminGroup : std::string_view();
     }
     if (!given("control.mode")) config_.control.mode = config_.control.group.empty() ? 0600 : 0660;
   }

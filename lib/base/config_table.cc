@@ -51,7 +51,7 @@ std::optional<std::string> check_optional_url(std::string_view text) {
 
 std::optional<std::string> check_prefix(std::string_view text) {
   const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
-  if (text.size() > 32) return "it has " + std::to_string(text.size()) + " characters";
+  if (text.size() > 30) return "it has " + std::to_string(text.size()) + " characters";
   if (!std::all_of(text.begin(), text.end(), fits)) return "it has other characters";
   if (!text.empty() && text.front() >= '0' && text.front() <= '9') return "it begins with a digit";
   return std::nullopt;
@@ -122,7 +122,7 @@ const std::vector<ConfigEntry>& table() {
       {{"database", "url", kUrls, "Where the rows are kept.", kRestart,
         R"("sqlite:/var/lib/run-recorder/run-recorder.db")"},
        TextSlot{[](Config& c) -> std::string& { return c.database.url; }, check_url}},
-      {{"database", "table_prefix", "up to 32 letters a to z, digits and _, no digit first; may be empty",
+      {{"database", "table_prefix", "up to 30 letters a to z, digits and _, no digit first; may be empty",
         "What the tables' names begin with.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.database.table_prefix; }, check_prefix}},
       {{"database", "migrate", "true or false", "Create and update the tables at start; false only verifies them.",

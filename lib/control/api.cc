@@ -441,7 +441,7 @@ ApiAnswer Api::read(const Read& work) {
   if (away) return fail(503, "unavailable", "the database is away: " + recorder_.status().database_error);
   const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
   auto store = take_store();
-  if (!store) return fail(store.error());
+  if (!store) return fail(503, "unavailable", store.error().message);
   const auto body = work(*store.value());
   const bool broken = !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
   if (!broken) give_back(std::move(store.value()));
