@@ -195,7 +195,7 @@ class Looking(OnSqlite, ProcessTest):
             self.assertEqual(len(self.json("spool", "records", "--from", 6, *flags)), 2)
             self.server.stop()
         self.tool("spool", "status", "--spool-path", self.server.folder / "nothing", status=69)
-        segment = max(self.server.spool_path.glob("*"), key=lambda path: path.stat().st_size)
+        segment = max(self.server.spool_path.glob("*.seg"), key=lambda path: path.stat().st_size)
         with open(segment, "r+b") as file:
             file.seek(segment.stat().st_size // 2)
             byte = file.read(1)
