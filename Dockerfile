@@ -9,7 +9,7 @@ RUN cmake -S /source -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRR_T
 
 FROM debian:bookworm-slim
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-      libpqxx-6.4 libspdlog1.10 libfmt9 libsqlite3-0 libsystemd0 ca-certificates && \
+      libpqxx-6.4 libspdlog1.10 libfmt9 libtomlplusplus3 libsqlite3-0 libsystemd0 ca-certificates && \
     rm -rf /var/lib/apt/lists/* && \
     useradd --system --no-create-home --home-dir /var/lib/run-recorder run-recorder && \
     install -d -o run-recorder -g run-recorder /run/run-recorder /var/lib/run-recorder
