@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 
 from harness import OnPostgres, OnSqlite, ProcessTest, as_root, merged, wait_until
 from oracle import Oracle
@@ -74,6 +75,7 @@ def verdicts(report):
     return {run["run_id"]: (run["verdict"], run["reason"]) for run in report["runs"]}
 
 
+MACHINE_ID = Path("/etc/machine-id")
 NOW = {"reconcile": {"grace": "1ms"}}
 
 
@@ -224,8 +226,10 @@ class Reconcile:
         server.start()
         wait_until(lambda: server.database.runs()["rebooted"]["status"] == "stuck", "the boot pass")
         rows = server.database.runs()
+        # Without a machine id another boot cannot be told from another machine.
+        rebooted = "process_gone" if MACHINE_ID.exists() else "no_live_worker"
         self.assertEqual((rows["rebooted"]["error"]["reason"], rows["elsewhere"]["error"]["reason"]),
-                         ("process_gone", "no_live_worker"))
+                         (rebooted, "no_live_worker"))
 
     def test_a_pid_that_never_was_and_one_that_is_reused_are_gone(self):
         server = self.start()
@@ -243,7 +247,7 @@ class Reconcile:
     @unittest.skipUnless(as_root(), "needs to make a PID namespace")
     def test_a_worker_in_another_pid_namespace(self):
         server = self.start()
-        inside = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c",
+        inside = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c",
                                    NAMESPACE_WORKER, str(server.socket_path)], stdout=subprocess.PIPE, text=True)
         self.addCleanup(inside.stdout.close)
         self.addCleanup(inside.wait)
