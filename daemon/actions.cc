@@ -19,7 +19,9 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kProgressEvery{1'000};
 
-void say(std::string_view what, std::string_view how) { fmt::print("{:<14} {}\n", what, how); }
+void say(std::string_view what, std::string_view how) {
+  fmt::print("{:<14} {}\n", what, how);
+}
 
 int status_of(const Error& error) {
   switch (error.kind) {
@@ -40,8 +42,8 @@ int check_database(const Config& config) {
     say("database", verified.error().message);
     return status_of(verified.error());
   }
-  const std::string schema =
-      verified ? fmt::format("schema version {}", verified.value().schema_version) : "the schema will be made at the start";
+  const std::string schema = verified ? fmt::format("schema version {}", verified.value().schema_version)
+                                      : "the schema will be made at the start";
   say("database", fmt::format("fine: {}, {}", redact_url(config.database.url), schema));
   return kExitDone;
 }

@@ -1,5 +1,5 @@
-// What the daemon does instead of serving: --check, --migrate, --print, --drain. Each returns the exit status and says on stdout
-// what it found; StartError is main's.
+// What the daemon does instead of serving: --check, --migrate, --print, --drain. Each returns the exit status and
+// says on stdout what it found; StartError is main's.
 #pragma once
 
 #include "base/config.h"

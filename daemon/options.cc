@@ -33,11 +33,12 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
   auto flags = take_config_flags(arguments);
   if (!flags) throw StartError(kExitUsage, flags.error().message);
   options.config_flags = std::move(flags.value());
-  static constexpr std::string_view kKnown[] = {"--help",  "-h",      "--version", "--check",
+  static constexpr std::string_view kKnown[] = {"--help",    "-h",      "--version", "--check",
                                                 "--migrate", "--print", "--drain"};
   for (const std::string& argument : arguments) {
     if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
-      throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what there is", argument));
+      throw StartError(kExitUsage,
+                       fmt::format("unknown argument {}; run-recorderd --help lists what there is", argument));
     }
   }
   options.action = action_of(arguments);

@@ -58,7 +58,8 @@ void log_opening(const SpoolOpening& opening, const Config& config) {
     log_warning("the spool's end was torn and has been cut: it had not been acknowledged",
                 {{"BYTES", opening.torn_bytes}, {"PATH", config.spool.path}});
   }
-  for (const std::string& what : opening.set_aside) log_error("something in the spool was set aside", {{"WHAT", what}});
+  for (const std::string& what : opening.set_aside)
+    log_error("something in the spool was set aside", {{"WHAT", what}});
   if (opening.damaged_records > 0) {
     log_error("events in the spool are damaged", {{"EVENTS", opening.damaged_records}, {"PATH", config.spool.path}});
   }
@@ -115,7 +116,9 @@ std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool
 }
 
 Service::Service(Config config, ConfigSources sources)
-    : config_(std::move(config)), sources_(std::move(sources)), started_at_(now_utc()),
+    : config_(std::move(config)),
+      sources_(std::move(sources)),
+      started_at_(now_utc()),
       spool_max_bytes_(config_.spool.max_bytes) {}
 
 Service::~Service() = default;
@@ -147,12 +150,13 @@ void Service::start() {
   server.group = config_.socket.group;
   server.listen_fd = inherited_socket();
   server.limits = limits_of(config_);
-  server_ = std::make_unique<EventServer>(std::move(server), *spool_, now_utc, [this](std::vector<Accepted>&& events) {
-    std::vector<SpooledEvent> spooled;
-    spooled.reserve(events.size());
-    for (Accepted& event : events) spooled.push_back({event.seq, std::move(event.event), event.bytes});
-    recorder_->accept(std::move(spooled));
-  });
+  server_ =
+      std::make_unique<EventServer>(std::move(server), *spool_, now_utc, [this](std::vector<Accepted>&& events) {
+        std::vector<SpooledEvent> spooled;
+        spooled.reserve(events.size());
+        for (Accepted& event : events) spooled.push_back({event.seq, std::move(event.event), event.bytes});
+        recorder_->accept(std::move(spooled));
+      });
 
   ReconcilerOptions reconciler;
   reconciler.policy = policy_of(config_);
@@ -229,7 +233,8 @@ void Service::reload() {
   spool_max_bytes_ = changed.spool.max_bytes;
   set_up_log(changed.log_options());
   config_ = changed;
-  log_info("reloaded", {{"CHANGED", difference.reloadable.empty() ? std::string("nothing") : joined(difference.reloadable)}});
+  log_info("reloaded",
+           {{"CHANGED", difference.reloadable.empty() ? std::string("nothing") : joined(difference.reloadable)}});
   if (!difference.need_restart.empty()) {
     log_warning("some changes need a restart", {{"KEYS", joined(difference.need_restart)}});
   }

@@ -1,5 +1,5 @@
-// The running daemon: makes the parts from the configuration, starts them in order, and stops them in the opposite one. For the
-// main thread.
+// The running daemon: makes the parts from the configuration, starts them in order, and stops them in the opposite
+// one. For the main thread.
 #pragma once
 
 #include <atomic>

@@ -9,7 +9,9 @@
 namespace run_recorder {
 namespace {
 
-void notify(const std::string& message) { sd_notify(0, message.c_str()); }
+void notify(const std::string& message) {
+  sd_notify(0, message.c_str());
+}
 
 std::string one_line(std::string text) {
   for (char& c : text) {
@@ -20,8 +22,12 @@ std::string one_line(std::string text) {
 
 }  // namespace
 
-void notify_ready(const std::string& status) { notify("READY=1\nSTATUS=" + one_line(status)); }
-void notify_status(const std::string& status) { notify("STATUS=" + one_line(status)); }
+void notify_ready(const std::string& status) {
+  notify("READY=1\nSTATUS=" + one_line(status));
+}
+void notify_status(const std::string& status) {
+  notify("STATUS=" + one_line(status));
+}
 
 void notify_reloading() {
   timespec now{};
@@ -30,11 +36,17 @@ void notify_reloading() {
   notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", monotonic_us));
 }
 
-void notify_stopping(const std::string& status) { notify("STOPPING=1\nSTATUS=" + one_line(status)); }
+void notify_stopping(const std::string& status) {
+  notify("STOPPING=1\nSTATUS=" + one_line(status));
+}
 
-void notify_extend_timeout(std::chrono::microseconds time) { notify(fmt::format("EXTEND_TIMEOUT_USEC={}", time.count())); }
+void notify_extend_timeout(std::chrono::microseconds time) {
+  notify(fmt::format("EXTEND_TIMEOUT_USEC={}", time.count()));
+}
 
-void notify_watchdog() { notify("WATCHDOG=1"); }
+void notify_watchdog() {
+  notify("WATCHDOG=1");
+}
 
 std::optional<std::chrono::microseconds> watchdog_period() {
   std::uint64_t period_us = 0;
@@ -45,7 +57,9 @@ std::optional<std::chrono::microseconds> watchdog_period() {
 int inherited_socket() {
   const int count = sd_listen_fds(0);
   if (count <= 0) return -1;
-  if (count > 1) throw StartError(kExitNotThere, "the service manager passed more than one socket; one is allowed: the event socket");
+  if (count > 1)
+    throw StartError(kExitNotThere,
+                     "the service manager passed more than one socket; one is allowed: the event socket");
   return SD_LISTEN_FDS_START;
 }
 

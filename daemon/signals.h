@@ -1,5 +1,5 @@
-// The daemon's signals, taken by a thread of their own: SIGTERM and SIGINT stop (a second one ends the process at once, for
-// everything acknowledged is on disk), SIGHUP reloads. SIGPIPE is ignored.
+// The daemon's signals, taken by a thread of their own: SIGTERM and SIGINT stop (a second one ends the process at
+// once, for everything acknowledged is on disk), SIGHUP reloads. SIGPIPE is ignored.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// Expected failures are values: Result<T> holds a T or an Error. Start-up failures are exceptions (base/errors below),
-// caught once in main. Thread-safe as far as T is.
+// Expected failures are values: Result<T> holds a T or an Error. Start-up failures are exceptions (base/errors
+// below), caught once in main. Thread-safe as far as T is.
 #pragma once
 
 #include <boost/system/result.hpp>
@@ -27,7 +27,7 @@ enum class ErrorKind {
 
 struct Error {
   ErrorKind kind = ErrorKind::kInternal;
-  std::string message;       // a sentence: what, where, and what instead
+  std::string message;        // a sentence: what, where, and what instead
   std::string sqlstate = {};  // five characters where a database said it, else empty
 };
 

@@ -21,7 +21,8 @@ constexpr std::size_t kLargestLimit = 1'000;
 ApiAnswer fail(unsigned status, std::string_view code, std::string_view message) {
   ApiAnswer answer;
   answer.status = status;
-  answer.body = fmt::format("{{\"error\":{{\"code\":{},\"message\":{}}}}}\n", json_string(code), json_string(message));
+  answer.body =
+      fmt::format("{{\"error\":{{\"code\":{},\"message\":{}}}}}\n", json_string(code), json_string(message));
   return answer;
 }
 
@@ -128,7 +129,9 @@ std::optional<bool> to_flag(std::string_view text) {
   return std::nullopt;
 }
 
-Error invalid(std::string message) { return Error{ErrorKind::kInvalid, std::move(message)}; }
+Error invalid(std::string message) {
+  return Error{ErrorKind::kInvalid, std::move(message)};
+}
 
 struct Paging {
   std::size_t limit = kDefaultLimit;
@@ -190,8 +193,8 @@ Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string
       filter.since = parse_rfc3339(value);
       if (!filter.since) return invalid("since: an RFC 3339 time with offset is allowed, as 2026-01-02T03:04:05Z");
     } else {
-      return invalid(fmt::format(
-          "{}: not known here; status, council, oban_job_id, pass, since, limit and cursor are", name));
+      return invalid(
+          fmt::format("{}: not known here; status, council, oban_job_id, pass, since, limit and cursor are", name));
     }
   }
   filter.limit = paging.limit;
@@ -334,7 +337,8 @@ Result<Api::Target> Api::parse_target(std::string_view target) {
     if (pair.empty()) continue;
     const std::size_t equals = pair.find('=');
     auto name = percent_decoded(pair.substr(0, equals), true);
-    auto value = percent_decoded(equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
+    auto value =
+        percent_decoded(equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
     if (!name || !value) return invalid("the request's query has a broken percent-encoding");
     parsed.query.emplace_back(std::move(*name), std::move(*value));
   }
@@ -436,14 +440,15 @@ ApiAnswer Api::route_dead_letters(const ApiRequest& request, const Target& targe
 // Waits a moment for what was acknowledged before, so that whoever emits and then looks sees it.
 ApiAnswer Api::read(const Read& work) {
   const std::uint64_t acknowledged = recorder_.accepted_seq();
-  const bool away = recorder_.status().database == DatabaseState::kAway ||
-                    recorder_.status().database == DatabaseState::kRefused;
+  const bool away =
+      recorder_.status().database == DatabaseState::kAway || recorder_.status().database == DatabaseState::kRefused;
   if (away) return fail(503, "unavailable", "the database is away: " + recorder_.status().database_error);
   const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
   auto store = take_store();
   if (!store) return fail(503, "unavailable", store.error().message);
   const auto body = work(*store.value());
-  const bool broken = !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
+  const bool broken =
+      !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
   if (!broken) give_back(std::move(store.value()));
   ApiAnswer answer = body ? ok(body.value()) : fail(body.error());
   if (!complete) {

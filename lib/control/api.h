@@ -1,5 +1,5 @@
-// The control API (SPEC section 8): a request in, an answer out. It knows no sockets; http_server.h carries it. Calls block
-// on the database, each with a Store of its own from a small pool; safe from several threads.
+// The control API (SPEC section 8): a request in, an answer out. It knows no sockets; http_server.h carries it. Calls
+// block on the database, each with a Store of its own from a small pool; safe from several threads.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "recorder/recorder.h"
 #include "recorder/reconciler.h"
+#include "recorder/recorder.h"
 
 namespace run_recorder {
 
@@ -30,8 +30,8 @@ struct ApiAnswer {
 
 struct ApiOptions {
   StoreOptions store;
-  std::function<JsonText()> status;      // the object of /v1/status
-  std::function<std::string()> metrics;  // Prometheus text
+  std::function<JsonText()> status;        // the object of /v1/status
+  std::function<std::string()> metrics;    // Prometheus text
   std::function<std::string()> not_ready;  // why no event would be accepted now; empty: it would
 };
 

@@ -98,7 +98,8 @@ struct HttpServer::Impl {
 };
 
 template <class Protocol>
-asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, bool metrics_only) {
+asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<Protocol>& acceptor,
+                                                   bool metrics_only) {
   while (acceptor.is_open()) {
     auto [problem, socket] = co_await acceptor.async_accept(kTuple);
     if (problem == asio::error::operation_aborted) co_return;
@@ -130,8 +131,11 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
     if (problem) {
       // Broken HTTP gets an answer; a peer that is gone or too slow does not.
       if (problem.category() != make_error_code(http::error::bad_method).category()) co_return;
-      const unsigned status = problem == http::error::body_limit ? 413U : problem == http::error::header_limit ? 431U : 400U;
-      response = to_response(plain_error(status, "invalid", "not a request this server reads: " + problem.message()), 11, false);
+      const unsigned status = problem == http::error::body_limit     ? 413U
+                              : problem == http::error::header_limit ? 431U
+                                                                     : 400U;
+      response = to_response(plain_error(status, "invalid", "not a request this server reads: " + problem.message()),
+                             11, false);
     } else {
       stream.expires_never();
       const auto& request = parser.get();
@@ -148,7 +152,8 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
   stream.socket().shutdown(asio::socket_base::shutdown_send, ignored);
 }
 
-asio::awaitable<ApiAnswer> HttpServer::Impl::answer(const http::request<http::string_body>& request, bool metrics_only) {
+asio::awaitable<ApiAnswer> HttpServer::Impl::answer(const http::request<http::string_body>& request,
+                                                    bool metrics_only) {
   ApiRequest asked;
   asked.method = std::string(request.method_string());
   asked.target = std::string(request.target());
@@ -165,9 +170,10 @@ asio::awaitable<ApiAnswer> HttpServer::Impl::answer(const http::request<http::st
 void HttpServer::Impl::listen_tcp() {
   const auto endpoint = parse_endpoint(options.metrics_listen);
   if (!endpoint) {
-    throw StartError(kExitConfiguration,
-                     fmt::format("metrics.listen: {} is no address; HOST:PORT with a numeric host is allowed, as 127.0.0.1:9464",
-                                 options.metrics_listen));
+    throw StartError(
+        kExitConfiguration,
+        fmt::format("metrics.listen: {} is no address; HOST:PORT with a numeric host is allowed, as 127.0.0.1:9464",
+                    options.metrics_listen));
   }
   boost::system::error_code problem;
   tcp.open(endpoint->protocol(), problem);
@@ -175,13 +181,16 @@ void HttpServer::Impl::listen_tcp() {
   if (!problem) tcp.bind(*endpoint, problem);
   if (!problem) tcp.listen(asio::socket_base::max_listen_connections, problem);
   if (problem) {
-    throw StartError(kExitNotThere, fmt::format("metrics.listen: cannot listen on {}: {}", options.metrics_listen, problem.message()));
+    throw StartError(kExitNotThere, fmt::format("metrics.listen: cannot listen on {}: {}", options.metrics_listen,
+                                                problem.message()));
   }
 }
 
 HttpServer::HttpServer(HttpOptions options, Api& api) : impl_(std::make_unique<Impl>(std::move(options), api)) {}
 
-HttpServer::~HttpServer() { stop(); }
+HttpServer::~HttpServer() {
+  stop();
+}
 
 void HttpServer::start() {
   Impl& impl = *impl_;

@@ -1,5 +1,6 @@
-// Carries the API over HTTP/1.1: on the control socket, and, where configured, the metrics alone on a TCP address. One I/O
-// thread and a few that wait for the database. start() and stop() belong to one thread; the rest is safe from any.
+// Carries the API over HTTP/1.1: on the control socket, and, where configured, the metrics alone on a TCP address.
+// One I/O thread and a few that wait for the database. start() and stop() belong to one thread; the rest is safe from
+// any.
 #pragma once
 
 #include <sys/types.h>

@@ -27,7 +27,8 @@ class JsonObject {
   }
   void flag(std::string_view name, bool value) { raw(name, value ? "true" : "false"); }
   template <class T>
-  requires std::is_integral_v<T> void number(std::string_view name, T value) { raw(name, std::to_string(value)); }
+  requires std::is_integral_v<T>
+  void number(std::string_view name, T value) { raw(name, std::to_string(value)); }
   template <class T>
   void number(std::string_view name, const std::optional<T>& value) {
     value ? number(name, *value) : null(name);

@@ -9,7 +9,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json time_or_null(const std::optional<Timestamp>& time) { return time ? Json(format_rfc3339(*time)) : Json(); }
+Json time_or_null(const std::optional<Timestamp>& time) {
+  return time ? Json(format_rfc3339(*time)) : Json();
+}
 
 std::string age_in_words(std::chrono::microseconds age) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(age).count();
@@ -38,13 +40,19 @@ Json reconciliation_json(const ReconcilerStatus& reconciler) {
     const PassReport& last = *reconciler.last;
     Json reasons = Json::object();
     for (const auto& [reason, count] : last.reasons) reasons[reason] = count;
-    out["last"] = {{"pass_id", last.pass_id},     {"trigger", last.trigger},
-                   {"dry_run", last.dry_run},     {"stopped", last.stopped},
+    out["last"] = {{"pass_id", last.pass_id},
+                   {"trigger", last.trigger},
+                   {"dry_run", last.dry_run},
+                   {"stopped", last.stopped},
                    {"finished_at", format_rfc3339(last.finished_at)},
-                   {"examined", last.examined},   {"alive", last.alive},
-                   {"stuck", last.stuck},         {"unknown", last.unknown},
-                   {"raced", last.raced},         {"foreign", last.foreign},
-                   {"marked", last.marked},       {"deferred", last.deferred},
+                   {"examined", last.examined},
+                   {"alive", last.alive},
+                   {"stuck", last.stuck},
+                   {"unknown", last.unknown},
+                   {"raced", last.raced},
+                   {"foreign", last.foreign},
+                   {"marked", last.marked},
+                   {"deferred", last.deferred},
                    {"reasons", reasons}};
   }
   return out;
@@ -59,7 +67,8 @@ class Metrics {
   }
   template <class T>
   void value(T number, std::string_view labels = {}) {
-    text_ += labels.empty() ? fmt::format("{} {}\n", name_, number) : fmt::format("{}{{{}}} {}\n", name_, labels, number);
+    text_ +=
+        labels.empty() ? fmt::format("{} {}\n", name_, number) : fmt::format("{}{{{}}} {}\n", name_, labels, number);
   }
   template <class T>
   void suffixed(std::string_view suffix, T number, std::string_view labels = {}) {
@@ -119,8 +128,10 @@ void ingest_metrics(Metrics& out, const Snapshot& snapshot) {
   out.suffixed("_count", below);
   out.single("connections", "gauge", "Open connections of workers.", server.connections_open);
   out.single("connections_limit", "gauge", "How many connections of workers are allowed.", server.connections_limit);
-  out.single("connections_opened_total", "counter", "Connections of workers that were opened.", server.connections_total);
-  out.family("connections_refused_total", "counter", "Connections of workers that were turned away or cut, by reason.");
+  out.single("connections_opened_total", "counter", "Connections of workers that were opened.",
+             server.connections_total);
+  out.family("connections_refused_total", "counter",
+             "Connections of workers that were turned away or cut, by reason.");
   out.value(server.connections_forbidden, label("reason", "forbidden"));
   out.value(server.connections_over_limit, label("reason", "limit"));
   out.value(server.closed_unread, label("reason", "unread_answers"));
@@ -159,7 +170,8 @@ void store_metrics(Metrics& out, const Snapshot& snapshot) {
   const RecorderStatus& recorder = snapshot.recorder;
   out.single("database_up", "gauge", "1 when the database is reachable and usable.",
              recorder.database == DatabaseState::kUp ? 1 : 0);
-  out.single("database_reconnects_total", "counter", "How often the database was reached again.", recorder.reconnects);
+  out.single("database_reconnects_total", "counter", "How often the database was reached again.",
+             recorder.reconnects);
   out.family("store_errors_total", "counter", "Errors of the database, by SQLSTATE or kind.");
   for (const auto& [kind, count] : recorder.errors) out.value(count, label("kind", kind));
   out.family("batch_events", "histogram", "Events per transaction.");
@@ -171,7 +183,8 @@ void store_metrics(Metrics& out, const Snapshot& snapshot) {
   out.suffixed("_count", recorder.batches);
   if (!snapshot.reconciler.runs_by_status) return;
   out.family("runs", "gauge", "Rows by status, as last counted.");
-  for (const auto& [status, count] : *snapshot.reconciler.runs_by_status) out.value(count, label("status", to_string(status)));
+  for (const auto& [status, count] : *snapshot.reconciler.runs_by_status)
+    out.value(count, label("status", to_string(status)));
 }
 
 void reconciliation_metrics(Metrics& out, const Snapshot& snapshot) {

@@ -163,7 +163,8 @@ class SqliteConnection {
   // Several statements separated by semicolons, without parameters and without rows.
   Result<void> execute(const std::string& sql);
 
-  // For connections that write batches or judge many rows: keeps more of the indexes' pages in memory. Any number of times.
+  // For connections that write batches or judge many rows: keeps more of the indexes' pages in memory. Any number of
+  // times.
   void use_large_cache();
 
   // kUnavailable where the file is no longer the one that was opened: what is written to it would be lost.

@@ -16,16 +16,16 @@ namespace run_recorder {
 class JobQueue {
  public:
   virtual ~JobQueue() = default;
-  // An answer for every id, in one look. Where the queue cannot be read, each is kUnavailable with the reason; the next call
-  // tries to connect again.
+  // An answer for every id, in one look. Where the queue cannot be read, each is kUnavailable with the reason; the
+  // next call tries to connect again.
   virtual std::unordered_map<std::int64_t, JobAnswer> look_up(std::span<const std::int64_t> job_ids) = 0;
   // Whether the table is there and readable now; the error says what to do.
   virtual Result<void> check() = 0;
 };
 
 struct QueueOptions {
-  std::string url;                    // sqlite:PATH or a libpq URI
-  std::string table = "oban_jobs";    // may be schema.table
+  std::string url;                  // sqlite:PATH or a libpq URI
+  std::string table = "oban_jobs";  // may be schema.table
   std::chrono::milliseconds connect_timeout{2'000};
   std::chrono::milliseconds deadline{5'000};
 };

@@ -1,5 +1,5 @@
-// From a batch of events and the rows they touch to one transaction's writes. Pure: no I/O; the database's answers are
-// parameters.
+// From a batch of events and the rows they touch to one transaction's writes. Pure: no I/O; the database's answers
+// are parameters.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ struct Decision {
   std::vector<std::string> finalized;  // run_ids that became completed, failed or cancelled
 };
 
-// Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids that are in the
-// history already.
+// Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids
+// that are in the history already.
 Decision decide(std::span<const SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
                 const EventIds& known, std::string_view recorder);
 

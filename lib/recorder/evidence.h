@@ -1,5 +1,5 @@
-// What can be found out about a running row: its processes, its connection, its job, its recorder. I/O (system calls, the
-// queue) happens here; the judgement is run/verdict.h's. For one thread.
+// What can be found out about a running row: its processes, its connection, its job, its recorder. I/O (system calls,
+// the queue) happens here; the judgement is run/verdict.h's. For one thread.
 #pragma once
 
 #include <chrono>
@@ -20,12 +20,14 @@ namespace run_recorder {
 struct EvidenceOptions {
   std::string recorder;  // this one
   std::chrono::milliseconds recorder_timeout{600'000};
-  // Since when other recorders could have been seen at all: the server's start, or the end of an outage. Empty: always.
+  // Since when other recorders could have been seen at all: the server's start, or the end of an outage. Empty:
+  // always.
   std::optional<std::chrono::milliseconds> could_be_seen_for;
   std::function<bool(std::string_view)> connection_open;
 };
 
-// Facts for a page of rows, in their order, with one look into the queue for all of them. queue may be null: none is configured.
+// Facts for a page of rows, in their order, with one look into the queue for all of them. queue may be null: none is
+// configured.
 class EvidenceGatherer {
  public:
   EvidenceGatherer(EvidenceOptions options, JobQueue* queue) : options_(std::move(options)), queue_(queue) {}

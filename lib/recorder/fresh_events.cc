@@ -7,7 +7,9 @@ namespace {
 
 // What an event holds in memory beside its record's bytes: the decoded copy and its bookkeeping.
 constexpr std::size_t kOverheadBytes = 700;
-std::size_t footprint(const SpooledEvent& event) { return 2 * event.bytes + kOverheadBytes; }
+std::size_t footprint(const SpooledEvent& event) {
+  return 2 * event.bytes + kOverheadBytes;
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Events that were just made durable, kept in memory so that the recorder does not read them back from the spool. Bounded
-// by bytes: what does not fit is simply read from the spool later. Thread-safe.
+// Events that were just made durable, kept in memory so that the recorder does not read them back from the spool.
+// Bounded by bytes: what does not fit is simply read from the spool later. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +25,8 @@ class FreshEvents {
 
   // In order of seq. Takes what there is room for.
   void add(std::vector<SpooledEvent>&& events);
-  // The events seq, seq + 1, … as far as they are here without a gap, at most max_events and (beyond the first) max_bytes.
-  // Forgets what lies before seq.
+  // The events seq, seq + 1, … as far as they are here without a gap, at most max_events and (beyond the first)
+  // max_bytes. Forgets what lies before seq.
   std::vector<SpooledEvent> take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes);
   // The lowest sequence number at or after seq that is here; 0 where there is none.
   std::uint64_t next_at(std::uint64_t seq) const;

@@ -1,5 +1,6 @@
-// Asks the queue for the state of jobs whose runs just ended (oban_job_state_at_finalize). Best effort: it has a thread of its
-// own, and a queue that does not answer in time is left alone for a while, so that no event waits for it.
+// Asks the queue for the state of jobs whose runs just ended (oban_job_state_at_finalize). Best effort: it has a
+// thread of its own, and a queue that does not answer in time is left alone for a while, so that no event waits for
+// it.
 #pragma once
 
 #include <chrono>
@@ -39,8 +40,8 @@ class JobProbe {
   // guarded by mutex_
   std::optional<std::vector<std::int64_t>> question_;
   std::optional<std::unordered_map<std::int64_t, JobAnswer>> answer_;
-  bool busy_ = false;      // a question is being worked on
-  bool abandoned_ = false; // its asker no longer waits
+  bool busy_ = false;       // a question is being worked on
+  bool abandoned_ = false;  // its asker no longer waits
   bool stopping_ = false;
   std::chrono::steady_clock::time_point not_before_{};
   std::thread thread_;

@@ -27,21 +27,21 @@ struct PassReport {
   std::string pass_id;
   std::string trigger;  // boot, interval, request
   bool dry_run = false;
-  bool stopped = false;             // the breaker held it back: nothing was marked
+  bool stopped = false;  // the breaker held it back: nothing was marked
   std::string stopped_because;
   Timestamp started_at{};
   Timestamp finished_at{};
-  std::uint64_t examined = 0;       // alive + stuck + unknown + raced + foreign
+  std::uint64_t examined = 0;  // alive + stuck + unknown + raced + foreign
   std::uint64_t alive = 0;
   std::uint64_t stuck = 0;
   std::uint64_t unknown = 0;
   std::uint64_t raced = 0;
   std::uint64_t foreign = 0;
-  std::uint64_t marked = 0;         // rows changed
-  std::uint64_t deferred = 0;       // not examined: within the grace
+  std::uint64_t marked = 0;                      // rows changed
+  std::uint64_t deferred = 0;                    // not examined: within the grace
   std::map<std::string, std::uint64_t> reasons;  // of every row not alive
-  std::vector<ReportedRun> runs;    // the rows not alive, at most kReportedRuns
-  bool truncated = false;           // there were more
+  std::vector<ReportedRun> runs;                 // the rows not alive, at most kReportedRuns
+  bool truncated = false;                        // there were more
 
   void count(const RunningRow& row, VerdictKind verdict, std::string_view reason);
   JsonText to_json() const;

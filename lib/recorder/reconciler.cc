@@ -22,9 +22,12 @@ constexpr milliseconds kLease{60'000};
 constexpr milliseconds kRequestPatience{10'000};
 constexpr milliseconds kRetryPause{1'000};
 
-Error stopping_error() { return Error{ErrorKind::kUnavailable, "the daemon is stopping"}; }
+Error stopping_error() {
+  return Error{ErrorKind::kUnavailable, "the daemon is stopping"};
+}
 
-JsonText error_object(const Verdict& verdict, std::string_view pass_id, const RowFacts& facts, const RunningRow& row) {
+JsonText error_object(const Verdict& verdict, std::string_view pass_id, const RowFacts& facts,
+                      const RunningRow& row) {
   return fmt::format("{{\"kind\":\"stuck\",\"reason\":{},\"message\":{},\"pass_id\":{},\"evidence\":{}}}",
                      json_string(verdict.reason), json_string(verdict.message), json_string(pass_id),
                      evidence_json(facts, row));
@@ -46,7 +49,9 @@ struct Reconciler::Pass {
 Reconciler::Reconciler(ReconcilerOptions options, Recorder& recorder)
     : options_(std::move(options)), recorder_(recorder), policy_(options_.policy) {}
 
-Reconciler::~Reconciler() { stop(); }
+Reconciler::~Reconciler() {
+  stop();
+}
 
 void Reconciler::start() {
   thread_ = std::thread([this] { run(); });
@@ -193,7 +198,8 @@ Result<PassReport> Reconciler::try_pass(const Plan& plan, Pass& pass) {
     }
   }
   StoreOptions store_options = options_.store;
-  if (plan.trigger == "request") store_options.connect_timeout = std::min(store_options.connect_timeout, kRequestPatience);
+  if (plan.trigger == "request")
+    store_options.connect_timeout = std::min(store_options.connect_timeout, kRequestPatience);
   auto store = open_store(store_options);
   if (!store) return Error{ErrorKind::kUnavailable, store.error().message};
   pass.store = std::move(store.value());
@@ -230,7 +236,8 @@ Result<PassReport> Reconciler::run_pass(const Plan& plan, Pass& pass) {
     report.stopped = report.stuck > pass.policy.max_stuck;
     if (report.stopped) {
       report.stopped_because = fmt::format(
-          "{} rows would be marked stuck, more than max_stuck allows ({}): nothing was marked; look at the runs, then "
+          "{} rows would be marked stuck, more than max_stuck allows ({}): nothing was marked; look at the runs, "
+          "then "
           "confirm with run-recorder reconcile --force{}",
           report.stuck, pass.policy.max_stuck, plan.vouching_required ? " --unvouched" : "");
     }
@@ -287,7 +294,8 @@ Result<void> Reconciler::look_through(const Plan& plan, Pass& pass, bool mark) {
   for (const std::string& run_id : plan.also) {
     const auto row = pass.store->running_row(run_id);
     if (!row) return row.error();
-    if (!row.value() || row.value()->run.status != Status::kRunning || row.value()->silence < pass.policy.grace) continue;
+    if (!row.value() || row.value()->run.status != Status::kRunning || row.value()->silence < pass.policy.grace)
+      continue;
     const RunningRow& running = *row.value();
     if (const auto judged = judge_page(plan, pass, {&running, 1}, mark); !judged) return judged.error();
   }
@@ -389,17 +397,16 @@ void Reconciler::log_row(Pass& pass, const RunningRow& row, const Verdict& verdi
 void Reconciler::log_summary(const Pass& pass) {
   const PassReport& report = pass.report;
   for (const auto& [group, count] : pass.unlogged) {
-    log_warning("more runs are stuck", {{"COUNCIL", group.first},
-                                        {"REASON", group.second},
-                                        {"COUNT", count},
-                                        {"PASS_ID", report.pass_id}});
+    log_warning("more runs are stuck",
+                {{"COUNCIL", group.first}, {"REASON", group.second}, {"COUNT", count}, {"PASS_ID", report.pass_id}});
   }
   std::string reasons;
   for (const auto& [reason, count] : report.reasons) {
     reasons += fmt::format("{}{} {}", reasons.empty() ? "" : ", ", count, reason);
   }
   const std::string message = fmt::format(
-      "reconciliation{} {}: {} examined, {} alive, {} stuck, {} unknown, {} raced, {} foreign; {} marked, {} deferred",
+      "reconciliation{} {}: {} examined, {} alive, {} stuck, {} unknown, {} raced, {} foreign; {} marked, {} "
+      "deferred",
       report.dry_run ? " (dry run)" : "", report.stopped ? "stopped" : "finished", report.examined, report.alive,
       report.stuck, report.unknown, report.raced, report.foreign, report.marked, report.deferred);
   if (report.stopped) {
@@ -439,7 +446,8 @@ Result<JsonText> Reconciler::explain(Store& store, std::string_view run_id) {
   } else if (row.silence <= now.grace) {
     out["verdict"] = to_string(VerdictKind::kDeferred);
     out["reason"] = nullptr;
-    out["message"] = fmt::format("its last event was applied less than the grace of {} ago", format_duration(now.grace));
+    out["message"] =
+        fmt::format("its last event was applied less than the grace of {} ago", format_duration(now.grace));
   } else {
     out["verdict"] = to_string(verdict.kind);
     out["reason"] = verdict.reason.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(verdict.reason);

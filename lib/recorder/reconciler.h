@@ -1,6 +1,6 @@
-// Compares the rows that say running with what is really alive, marks the orphaned ones stuck, and reports why (SPEC section 6).
-// One thread of its own for the boot and interval passes; reconcile() and explain() run on their caller's thread. All
-// public functions are safe together; one pass at a time in this process, and by a lease across daemons.
+// Compares the rows that say running with what is really alive, marks the orphaned ones stuck, and reports why (SPEC
+// section 6). One thread of its own for the boot and interval passes; reconcile() and explain() run on their caller's
+// thread. All public functions are safe together; one pass at a time in this process, and by a lease across daemons.
 #pragma once
 
 #include <chrono>
@@ -45,13 +45,13 @@ struct PassRequest {
 };
 
 struct ReconcilerStatus {
-  std::uint64_t passes = 0;         // finished
+  std::uint64_t passes = 0;  // finished
   std::uint64_t failures = 0;
   std::map<std::string, std::uint64_t> findings;  // by reason, of all passes of this process that marked
-  std::optional<PassReport> last;   // without its runs
+  std::optional<PassReport> last;                 // without its runs
   std::optional<Timestamp> last_good_at;
   std::optional<std::map<Status, std::uint64_t>> runs_by_status;  // as the last pass left them
-  bool boot_done = false;           // the first boot pass has ended
+  bool boot_done = false;                                         // the first boot pass has ended
   bool running = false;
 };
 
@@ -66,8 +66,8 @@ class Reconciler {
   void stop();
   void reconfigure(const ReconcilePolicy& policy);
 
-  // A pass on request, done when it returns. kConflict: another runs; kUnavailable: the database is away, or what was received
-  // could not be applied within 10 s.
+  // A pass on request, done when it returns. kConflict: another runs; kUnavailable: the database is away, or what was
+  // received could not be applied within 10 s.
   Result<PassReport> reconcile(const PassRequest& request);
   // Each rule's answer for one row now, as JSON. kNotFound.
   Result<JsonText> explain(Store& store, std::string_view run_id);

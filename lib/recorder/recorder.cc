@@ -94,7 +94,8 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       probe_(std::move(queue)),
       cache_(options_.cache_bytes),
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
-      refused_(LogLevel::kError, "the database refuses this daemon, events are spooled", "the database is usable again"),
+      refused_(LogLevel::kError, "the database refuses this daemon, events are spooled",
+               "the database is usable again"),
       unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again") {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   begin_stretches();
@@ -136,7 +137,9 @@ bool Recorder::wait_applied(std::uint64_t seq, milliseconds timeout) {
   return applied_.wait_for(lock, timeout, [&] { return next_seq_locked() > seq; });
 }
 
-std::uint64_t Recorder::accepted_seq() const { return spool_.usage().last_seq; }
+std::uint64_t Recorder::accepted_seq() const {
+  return spool_.usage().last_seq;
+}
 
 std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
   const std::lock_guard lock(mutex_);
@@ -144,7 +147,9 @@ std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
   return next > seq ? 0 : seq - next + 1;
 }
 
-RecorderSelf Recorder::self() const { return self_; }
+RecorderSelf Recorder::self() const {
+  return self_;
+}
 
 std::optional<steady_clock::time_point> Recorder::back_since() const {
   const std::lock_guard lock(mutex_);
@@ -303,9 +308,11 @@ bool Recorder::turn() {
   return presses_on();
 }
 
-// A connection that is lost is made again at once, but not over and over: a database that lets itself be connected to and
-// then fails every commit is away like one that does not answer.
-bool Recorder::presses_on() const { return store_ || failures_ < 2; }
+// A connection that is lost is made again at once, but not over and over: a database that lets itself be connected to
+// and then fails every commit is away like one that does not answer.
+bool Recorder::presses_on() const {
+  return store_ || failures_ < 2;
+}
 
 void Recorder::wait_for_work() {
   std::unique_lock lock(mutex_);
@@ -315,8 +322,8 @@ void Recorder::wait_for_work() {
     work_.wait_for(lock, idle, [&] { return signalled_ || !tasks_.empty() || stopping_ != was_stopping; });
     return;
   }
-  // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either. Stopping does: there is
-  // time for one more try.
+  // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either. Stopping does:
+  // there is time for one more try.
   work_.wait_until(lock, steady_clock::now() + pause_after(failures_ - 1), [this] { return stopping_; });
 }
 
@@ -404,7 +411,8 @@ void Recorder::adopt(const Standing& standing) {
   spool_.release(after - 1);
 }
 
-// What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it was.
+// What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it
+// was.
 void Recorder::forgive_forgotten(const Standing& standing) {
   std::uint64_t forgotten = 0;
   BatchWrite write;
@@ -555,7 +563,8 @@ void Recorder::overlap(Batch batch) {
     const std::lock_guard lock(mutex_);
     const Stretch& stretch = stretches_[batch.stretch];
     next.write.incarnation = stretch.incarnation;
-    next.write.from = committing_ && committing_->batch.stretch == batch.stretch ? committing_->batch.to : stretch.stored;
+    next.write.from =
+        committing_ && committing_->batch.stretch == batch.stretch ? committing_->batch.to : stretch.stored;
     next.write.ledger = committing_ ? committing_->write.ledger : ledger_;
   }
   fill_write(next.write, decision.value(), batch.to);
@@ -678,8 +687,9 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
     return false;
   }
   for (const DeadLetter& letter : write.dead_letters) {
-    log_error("an event became a dead letter",
-              {{"RUN_ID", letter.run_id}, {"TYPE", letter.type}, {"SQLSTATE", letter.sqlstate}, {"REASON", letter.reason}});
+    log_error(
+        "an event became a dead letter",
+        {{"RUN_ID", letter.run_id}, {"TYPE", letter.type}, {"SQLSTATE", letter.sqlstate}, {"REASON", letter.reason}});
   }
   advance(stretch, to, write.ledger);
   const std::lock_guard lock(mutex_);
@@ -747,7 +757,8 @@ void Recorder::add_job_states(Decision& decision) {
   const std::set<std::string_view> finalized(decision.finalized.begin(), decision.finalized.end());
   std::vector<std::int64_t> job_ids;
   for (const RunChange& change : decision.runs) {
-    if (change.after.oban_job_id && finalized.contains(change.after.run_id)) job_ids.push_back(*change.after.oban_job_id);
+    if (change.after.oban_job_id && finalized.contains(change.after.run_id))
+      job_ids.push_back(*change.after.oban_job_id);
   }
   const auto states = probe_.states(job_ids, kJobPatience);
   for (RunChange& change : decision.runs) {
@@ -874,8 +885,9 @@ Error no_such_letter(std::int64_t id) {
 }
 
 Error foreign_letter(const DeadLetter& letter) {
-  return Error{ErrorKind::kConflict, fmt::format("dead letter {} belongs to recorder {}: ask the daemon that has its spool",
-                                                 letter.id, letter.recorder)};
+  return Error{ErrorKind::kConflict,
+               fmt::format("dead letter {} belongs to recorder {}: ask the daemon that has its spool", letter.id,
+                           letter.recorder)};
 }
 
 }  // namespace

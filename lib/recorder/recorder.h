@@ -1,5 +1,6 @@
-// From the spool to the rows: reads batches, decides, commits rows, history, ledger and position in one transaction each, and
-// keeps trying while the database is away. One thread of its own; every public function may be called from any thread.
+// From the spool to the rows: reads batches, decides, commits rows, history, ledger and position in one transaction
+// each, and keeps trying while the database is away. One thread of its own; every public function may be called from
+// any thread.
 #pragma once
 
 #include <array>
@@ -30,7 +31,7 @@ namespace run_recorder {
 
 struct RecorderOptions {
   StoreOptions store;
-  bool migrate = true;             // bring the schema up to date on connecting; false: only verify it
+  bool migrate = true;  // bring the schema up to date on connecting; false: only verify it
   std::string host;
   std::string version;
   std::size_t batch_events = 2'000;
@@ -44,19 +45,19 @@ struct RecorderOptions {
 enum class DatabaseState {
   kConnecting,  // not reached yet since the start
   kUp,
-  kAway,        // unreachable, slow or failing; events are spooled
-  kRefused,     // reached, but it refuses this daemon; counts as away
+  kAway,     // unreachable, slow or failing; events are spooled
+  kRefused,  // reached, but it refuses this daemon; counts as away
 };
 std::string_view to_string(DatabaseState state);
 
 struct RecorderStatus {
   Ledger ledger;
   std::uint64_t waiting = 0;
-  std::uint64_t accepted = 0;          // ledger.consumed() + waiting
-  std::uint64_t forgotten = 0;         // applied once, then forgotten by the database, and no longer kept
-  std::uint64_t damaged = 0;           // records lost to damage in the spool, now dead letters
+  std::uint64_t accepted = 0;   // ledger.consumed() + waiting
+  std::uint64_t forgotten = 0;  // applied once, then forgotten by the database, and no longer kept
+  std::uint64_t damaged = 0;    // records lost to damage in the spool, now dead letters
   DatabaseState database = DatabaseState::kConnecting;
-  std::string database_error;          // why it is away or refusing; empty when up
+  std::string database_error;               // why it is away or refusing; empty when up
   std::optional<Timestamp> database_since;  // since when the state holds
   std::uint64_t reconnects = 0;
   std::uint64_t batches = 0;
@@ -112,10 +113,10 @@ class Recorder {
   };
   struct Batch {
     std::size_t stretch = 0;
-    std::vector<SpooledEvent> events;   // contiguous
-    std::vector<DeadLetter> unreadable; // instead of events: records that no longer can be read
-    std::uint64_t from = 0;             // done before
-    std::uint64_t to = 0;               // done after
+    std::vector<SpooledEvent> events;    // contiguous
+    std::vector<DeadLetter> unreadable;  // instead of events: records that no longer can be read
+    std::uint64_t from = 0;              // done before
+    std::uint64_t to = 0;                // done after
   };
   // A batch that is being committed while the next one is decided.
   struct Committing {
@@ -157,7 +158,8 @@ class Recorder {
   bool needs_row(const Event& event) const;
   bool needs_rows(std::span<const SpooledEvent> events) const;
   Result<Decision> decide_on(std::span<const SpooledEvent> events, bool careful);
-  Result<void> load_rows(std::span<const SpooledEvent> events, bool all, std::map<std::string, Run, std::less<>>& rows);
+  Result<void> load_rows(std::span<const SpooledEvent> events, bool all,
+                         std::map<std::string, Run, std::less<>>& rows);
   void add_job_states(Decision& decision);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
   void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);

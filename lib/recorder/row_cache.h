@@ -1,6 +1,6 @@
-// The rows the recorder wrote last, so that a run's next event needs no look into the database first. A guess, not a truth:
-// every write is guarded by last_seq, and a write that meets another row than expected loads and decides again.
-// For one thread.
+// The rows the recorder wrote last, so that a run's next event needs no look into the database first. A guess, not a
+// truth: every write is guarded by last_seq, and a write that meets another row than expected loads and decides
+// again. For one thread.
 #pragma once
 
 #include <cstddef>

@@ -17,11 +17,11 @@ struct Event {
   EventKind kind = EventKind::kOther;
   std::string type;
   std::string run_id;
-  std::optional<std::string> id;   // the sender's own id of this event
-  std::optional<Timestamp> at;     // when it happened, by the sender
+  std::optional<std::string> id;  // the sender's own id of this event
+  std::optional<Timestamp> at;    // when it happened, by the sender
   // run_queued, run_started
   std::optional<std::string> council;
-  std::optional<JsonText> input;   // as sent; wrapped into {"value": …} only in the row
+  std::optional<JsonText> input;  // as sent; wrapped into {"value": …} only in the row
   std::optional<std::int32_t> attempt;
   std::optional<std::string> parent_attempt_run_id;
   std::optional<std::int64_t> oban_job_id;
@@ -31,7 +31,7 @@ struct Event {
   bool cancelled = false;          // run_failed: an element of errors is "cancelled" or has kind "cancelled"
   // any
   std::optional<std::int32_t> worker_pid;  // as the sender sees it
-  JsonText payload = "{}";         // the history's payload, an object
+  JsonText payload = "{}";                 // the history's payload, an object
 
   // What the daemon knows of the event, not the sender.
   Timestamp received_at{};

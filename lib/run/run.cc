@@ -9,11 +9,17 @@ namespace {
 
 constexpr std::size_t kMaxNameBytes = 255;
 
-Error invalid(std::string message) { return Error{ErrorKind::kInvalid, std::move(message)}; }
+Error invalid(std::string message) {
+  return Error{ErrorKind::kInvalid, std::move(message)};
+}
 
-bool is_name(std::string_view text) { return !text.empty() && text.size() <= kMaxNameBytes; }
+bool is_name(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxNameBytes;
+}
 
-bool is_terminal_event(EventKind kind) { return kind == EventKind::kCompleted || kind == EventKind::kFailed; }
+bool is_terminal_event(EventKind kind) {
+  return kind == EventKind::kCompleted || kind == EventKind::kFailed;
+}
 
 // The status an event asks for, whatever the row says; nothing where it asks for none (run_queued on a row).
 Status status_by(const Event& event) {
@@ -72,7 +78,8 @@ std::string conflict_with(const Run& row, const Event& event) {
     }
     if (is_terminal_event(event.kind)) {
       const Status status = status_by(event);
-      if (status != row.status) return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
+      if (status != row.status)
+        return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
       if (!same_json(result_of(event), row.result)) return "another result than the one recorded";
       if (event.kind == EventKind::kFailed && !same_json(error_of(event), row.error)) {
         return "other errors than the ones recorded";
@@ -85,7 +92,9 @@ std::string conflict_with(const Run& row, const Event& event) {
   return {};
 }
 
-bool council_known(const Run& row) { return row.council_given || row.council != "unknown"; }
+bool council_known(const Run& row) {
+  return row.council_given || row.council != "unknown";
+}
 
 // Fields of run_queued and run_started that no event gave yet.
 RunAttributes missing_fields(const Run& row, const Event& event) {
@@ -134,7 +143,8 @@ HistoryEntry revived_entry(const Run& row, const Event& event, Status after, std
   return entry;
 }
 
-// Of a row that is there already only the change is judged: another program may have written what no event could hold.
+// Of a row that is there already only the change is judged: another program may have written what no event could
+// hold.
 Result<void> validate(const Run& after, const RunAttributes& change) {
   if (after.run_id.empty() || (change.run_id && !is_name(*change.run_id))) {
     return invalid("run_id: 1 to 255 bytes are allowed");

@@ -30,15 +30,15 @@ struct Run {
   std::optional<Timestamp> updated_at;
 
   // The recorder's own columns.
-  bool council_given = false;       // an event named the council
-  bool attempt_given = false;       // an event stated the attempt
-  std::string recorder;             // the recorder that wrote it last; empty: none did
-  std::string worker_process;       // identity text of the latest worker_pid
-  std::string sender_process;       // identity text of the latest sender
-  std::string connection;           // the connection of the latest event
-  std::int64_t last_seq = 0;        // seq of its last history entry; the row's version
+  bool council_given = false;              // an event named the council
+  bool attempt_given = false;              // an event stated the attempt
+  std::string recorder;                    // the recorder that wrote it last; empty: none did
+  std::string worker_process;              // identity text of the latest worker_pid
+  std::string sender_process;              // identity text of the latest sender
+  std::string connection;                  // the connection of the latest event
+  std::int64_t last_seq = 0;               // seq of its last history entry; the row's version
   std::optional<Timestamp> last_event_at;  // when its last event was applied, by the database's clock
-  std::string stuck_pass;           // the pass that marked it last; kept when it is revived
+  std::string stuck_pass;                  // the pass that marked it last; kept when it is revived
 };
 
 // What an entry of the history did (column effect).
@@ -76,8 +76,9 @@ struct RunAttributes {
   std::optional<Timestamp> finalized_at;
 };
 
-// The row after casting and validating attributes, as the Ecto schema's changeset does: run_id and council present and
-// within 1…255 bytes, attempt 1…2³¹−1, oban_job_id 1…2⁶³−1, a finished status is never left. kInvalid names the field.
+// The row after casting and validating attributes, as the Ecto schema's changeset does: run_id and council present
+// and within 1…255 bytes, attempt 1…2³¹−1, oban_job_id 1…2⁶³−1, a finished status is never left. kInvalid names the
+// field.
 Result<Run> changeset(const Run& row, const RunAttributes& attributes);
 
 struct Transition {
@@ -91,8 +92,8 @@ struct Transition {
   std::vector<HistoryEntry> history;
 };
 
-// Decides what event does to row (nullptr: none). Never fails: whatever contradicts the row is a conflict, kept in the
-// history. The caller has already sorted out resends (same run and id).
+// Decides what event does to row (nullptr: none). Never fails: whatever contradicts the row is a conflict, kept in
+// the history. The caller has already sorted out resends (same run and id).
 Transition apply(const Run* row, const Event& event, std::string_view recorder);
 
 // {"value": …} around what is no object (Ecto's :map loads only objects).

@@ -35,8 +35,12 @@ std::optional<Status> parse_status(std::string_view text) {
   return std::nullopt;
 }
 
-std::span<const Status> active_statuses() { return kActive; }
-std::span<const Status> terminal_statuses() { return kTerminal; }
+std::span<const Status> active_statuses() {
+  return kActive;
+}
+std::span<const Status> terminal_statuses() {
+  return kTerminal;
+}
 
 bool is_finished(Status status) {
   return status == Status::kCompleted || status == Status::kFailed || status == Status::kCancelled;

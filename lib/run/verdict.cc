@@ -50,8 +50,9 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
     return says(kRule, kName, VerdictKind::kAlive, {}, fmt::format("job {} is executing", job_id));
   }
   if (job.changed_ago && *job.changed_ago < policy.grace) {
-    return says(kRule, kName, VerdictKind::kDeferred, {},
-                fmt::format("job {} is {} since {}, less than the grace", job_id, job.state, seconds(*job.changed_ago)));
+    return says(
+        kRule, kName, VerdictKind::kDeferred, {},
+        fmt::format("job {} is {} since {}, less than the grace", job_id, job.state, seconds(*job.changed_ago)));
   }
   if (job.state == "completed") {
     return says(kRule, kName, VerdictKind::kStuck, "terminal_event_lost",
@@ -70,7 +71,8 @@ RuleAnswer ask_recorder(const RowFacts& facts) {
     return says(1, kName, VerdictKind::kForeign, "foreign",
                 fmt::format("recorder {} wrote it and is alive", facts.recorder));
   }
-  const std::string gone = fmt::format("recorder {} wrote it and has not been seen for recorder_timeout", facts.recorder);
+  const std::string gone =
+      fmt::format("recorder {} wrote it and has not been seen for recorder_timeout", facts.recorder);
   if (!facts.oban_job_id) return says(1, kName, VerdictKind::kStuck, "recorder_gone", gone);
   if (!facts.queue_configured) {
     return says(1, kName, VerdictKind::kUnknown, "no_queue",
@@ -90,7 +92,8 @@ RuleAnswer ask_worker(const RowFacts& facts) {
   if (facts.other_recorder) return silent(2, kName, "another recorder's: not asked");
   switch (facts.worker) {
     case ProcessEvidence::kGone:
-      return says(2, kName, VerdictKind::kStuck, "process_gone", or_else(facts.worker_text, "the worker process is gone"));
+      return says(2, kName, VerdictKind::kStuck, "process_gone",
+                  or_else(facts.worker_text, "the worker process is gone"));
     case ProcessEvidence::kAlive:
       return silent(2, kName, or_else(facts.worker_text, "the worker process is alive"));
     case ProcessEvidence::kNone:
@@ -108,7 +111,8 @@ RuleAnswer ask_sender(const RowFacts& facts) {
   if (facts.sender == ProcessEvidence::kAlive) {
     return says(4, kName, VerdictKind::kAlive, {}, or_else(facts.sender_text, "its latest sender is alive"));
   }
-  if (facts.connection_open) return says(4, kName, VerdictKind::kAlive, {}, "the connection of its latest event is open");
+  if (facts.connection_open)
+    return says(4, kName, VerdictKind::kAlive, {}, "the connection of its latest event is open");
   return silent(4, kName, or_else(facts.sender_text, "neither worker, sender nor connection is known to live"));
 }
 
@@ -116,7 +120,8 @@ RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
   constexpr std::string_view kName = "nobody";
   if (facts.other_recorder) return silent(5, kName, "another recorder's: not asked");
   if (policy.vouching_required) {
-    return says(5, kName, VerdictKind::kStuck, "no_live_worker", "nobody vouches for it: no live worker, sender or job");
+    return says(5, kName, VerdictKind::kStuck, "no_live_worker",
+                "nobody vouches for it: no live worker, sender or job");
   }
   if (facts.silence > policy.silent_after) {
     return says(5, kName, VerdictKind::kStuck, "silent",
@@ -148,8 +153,8 @@ std::string_view to_string(VerdictKind kind) {
 
 Verdict judge(const RowFacts& facts, const Policy& policy) {
   Verdict verdict;
-  verdict.rules = {ask_recorder(facts), ask_dead_letters(facts),    ask_worker(facts), ask_queue(facts, policy),
-                   ask_sender(facts),   ask_nobody(facts, policy)};
+  verdict.rules = {ask_recorder(facts),      ask_dead_letters(facts), ask_worker(facts),
+                   ask_queue(facts, policy), ask_sender(facts),       ask_nobody(facts, policy)};
   // What is silent about everything cannot happen: rule 1 or 3 decides rows of other recorders, rule 5 all others.
   const RuleAnswer* decisive = nullptr;
   for (const RuleAnswer& rule : verdict.rules) {

@@ -17,7 +17,7 @@ std::string_view to_string(VerdictKind kind);
 
 // What a look at a process brought.
 enum class ProcessEvidence {
-  kNone,   // no process named, or it cannot be seen: no evidence at all
+  kNone,  // no process named, or it cannot be seen: no evidence at all
   kAlive,
   kGone,
 };
@@ -25,22 +25,22 @@ enum class ProcessEvidence {
 // What the queue said of a job; the port's answer (queue/queue.h).
 struct JobAnswer {
   enum class Kind { kUnavailable, kAbsent, kFound } kind = Kind::kUnavailable;
-  std::string state;                        // kFound: the queue's word, as "executing"
-  std::int64_t attempt = 0;                 // kFound
+  std::string state;                                     // kFound: the queue's word, as "executing"
+  std::int64_t attempt = 0;                              // kFound
   std::optional<std::chrono::milliseconds> changed_ago;  // kFound: since its row changed last, by the queue's clock
-  std::string detail;                       // kUnavailable: why
+  std::string detail;                                    // kUnavailable: why
 };
 
 struct RowFacts {
-  bool other_recorder = false;         // a recorder other than this one wrote it last
-  bool other_recorder_seen = false;    // and it was seen within recorder_timeout
-  bool dead_letter = false;            // an event of this run is a dead letter
+  bool other_recorder = false;       // a recorder other than this one wrote it last
+  bool other_recorder_seen = false;  // and it was seen within recorder_timeout
+  bool dead_letter = false;          // an event of this run is a dead letter
   ProcessEvidence worker = ProcessEvidence::kNone;
   ProcessEvidence sender = ProcessEvidence::kNone;
   bool connection_open = false;
-  std::string worker_text;             // the look at the worker in words; may be empty
+  std::string worker_text;  // the look at the worker in words; may be empty
   std::string sender_text;
-  std::string recorder;                // the recorder that wrote it last, for the message
+  std::string recorder;  // the recorder that wrote it last, for the message
   bool queue_configured = false;
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::int32_t> attempt;  // only where events stated it
@@ -56,17 +56,17 @@ struct Policy {
 
 // One rule's answer, for explain.
 struct RuleAnswer {
-  int rule = 0;               // 1 … 5 as in SPEC section 6; 0: the dead-letter rule
-  std::string_view name;      // recorder, dead_letter, worker_process, queue, sender, nobody
+  int rule = 0;                        // 1 … 5 as in SPEC section 6; 0: the dead-letter rule
+  std::string_view name;               // recorder, dead_letter, worker_process, queue, sender, nobody
   std::optional<VerdictKind> verdict;  // empty: it does not decide
-  std::string_view reason;    // as process_gone; empty for alive
-  std::string detail;         // the evidence in words
+  std::string_view reason;             // as process_gone; empty for alive
+  std::string detail;                  // the evidence in words
 };
 
 struct Verdict {
   VerdictKind kind = VerdictKind::kUnknown;
-  std::string_view reason;   // process_gone, queue_unavailable, …; "foreign"; empty for alive
-  std::string message;       // a sentence with the evidence
+  std::string_view reason;        // process_gone, queue_unavailable, …; "foreign"; empty for alive
+  std::string message;            // a sentence with the evidence
   std::vector<RuleAnswer> rules;  // what each rule says; the first that decides is the verdict
 };
 

@@ -47,6 +47,8 @@ std::string migration_sql(const StoreOptions& options) {
   return printed_migrations(sqlite ? sqlite_migrations() : postgresql_migrations(), options.table_prefix);
 }
 
-std::string redacted_url(std::string_view url) { return redact_url(url); }
+std::string redacted_url(std::string_view url) {
+  return redact_url(url);
+}
 
 }  // namespace run_recorder

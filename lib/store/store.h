@@ -1,9 +1,11 @@
 // The port to the database: loads and saves rows, decides nothing. Two adapters, PostgreSQL and SQLite, held to one
-// conformance suite (tests/unit/store). A Store is one connection with plain blocking calls, for one thread at a time; each thread that
-// needs one opens its own. Every call ends within the deadline it was opened with, also against a frozen server.
+// conformance suite (tests/unit/store). A Store is one connection with plain blocking calls, for one thread at a
+// time; each thread that needs one opens its own. Every call ends within the deadline it was opened with, also
+// against a frozen server.
 //
-// Errors of every call: kUnavailable (away, slow, refusing; reconnect and try later), kRefused (this database refuses this
-// daemon), and where named kData, kInDoubt, kNotFound. After kUnavailable or kInDoubt the Store must be thrown away.
+// Errors of every call: kUnavailable (away, slow, refusing; reconnect and try later), kRefused (this database refuses
+// this daemon), and where named kData, kInDoubt, kNotFound. After kUnavailable or kInDoubt the Store must be thrown
+// away.
 #pragma once
 
 #include <chrono>
@@ -25,9 +27,9 @@ namespace run_recorder {
 struct Ledger {
   std::uint64_t applied = 0;
   std::uint64_t duplicate = 0;
-  std::uint64_t dead_letters = 0;          // present now
+  std::uint64_t dead_letters = 0;  // present now
   std::uint64_t dead_letters_removed = 0;
-  std::uint64_t conflicts = 0;             // among applied
+  std::uint64_t conflicts = 0;  // among applied
   std::uint64_t consumed() const { return applied + duplicate + dead_letters + dead_letters_removed; }
   bool operator==(const Ledger&) const = default;
 };
@@ -47,23 +49,23 @@ struct Standing {
 };
 
 struct RunChange {
-  Run after;                       // the whole row
+  Run after;  // the whole row
   std::int64_t expected_last_seq = 0;
-  bool insert = false;             // there must be no such row yet
-  bool fields_changed = false;     // see Transition
+  bool insert = false;          // there must be no such row yet
+  bool fields_changed = false;  // see Transition
   bool outcome_changed = false;
 };
 
 struct DeadLetter {
-  std::int64_t id = 0;             // the database's
+  std::int64_t id = 0;  // the database's
   std::string recorder;
-  std::string run_id;              // may be empty where not even that could be read
+  std::string run_id;  // may be empty where not even that could be read
   std::string type;
   std::optional<std::string> event_id;
-  std::string record;              // the spool record's body (binary; kept as base64 or bytea)
-  std::string line;                // what the sender sent, for people
+  std::string record;  // the spool record's body (binary; kept as base64 or bytea)
+  std::string line;    // what the sender sent, for people
   std::string sqlstate;
-  std::string reason;              // the database's own words
+  std::string reason;  // the database's own words
   std::int64_t tries = 1;
   std::optional<Timestamp> received_at;
   std::optional<Timestamp> inserted_at;
@@ -71,34 +73,34 @@ struct DeadLetter {
 
 // One transaction of the recorder: rows, history, dead letters, ledger and position together.
 struct BatchWrite {
-  std::vector<RunChange> runs;           // at most one per run
+  std::vector<RunChange> runs;  // at most one per run
   std::vector<HistoryEntry> history;
   std::vector<DeadLetter> dead_letters;
-  std::vector<std::int64_t> retried;     // dead letters that this batch takes out again
-  std::string incarnation;               // whose position moves; empty: none does (a retry)
-  std::uint64_t from = 0;                // the position must be this (0 also where there is none)
+  std::vector<std::int64_t> retried;  // dead letters that this batch takes out again
+  std::string incarnation;            // whose position moves; empty: none does (a retry)
+  std::uint64_t from = 0;             // the position must be this (0 also where there is none)
   std::uint64_t to = 0;
-  Ledger ledger;                         // the recorder's ledger after this batch
+  Ledger ledger;  // the recorder's ledger after this batch
 };
 
 enum class Committed {
   kYes,
-  kRaced,     // a row or a history entry was not as expected, nothing was written: load again and decide again
-  kMisplaced, // the position was not `from`, nothing was written: read standing() again
+  kRaced,      // a row or a history entry was not as expected, nothing was written: load again and decide again
+  kMisplaced,  // the position was not `from`, nothing was written: read standing() again
 };
 
 struct RunFilter {
   std::vector<Status> statuses;
   std::optional<std::string> council;
   std::optional<std::int64_t> oban_job_id;
-  std::optional<std::string> pass;      // rows that this pass marked, whatever became of them
-  std::optional<Timestamp> since;       // inserted at or after
+  std::optional<std::string> pass;  // rows that this pass marked, whatever became of them
+  std::optional<Timestamp> since;   // inserted at or after
   std::size_t limit = 100;
-  std::string cursor;                   // from RunPage::next; empty: the first page
+  std::string cursor;  // from RunPage::next; empty: the first page
 };
 struct RunPage {
-  std::vector<Run> runs;   // newest first (inserted_at, run_id descending); without input and result
-  std::string next;        // empty: no more
+  std::vector<Run> runs;  // newest first (inserted_at, run_id descending); without input and result
+  std::string next;       // empty: no more
 };
 
 struct StoredEvent {
@@ -113,10 +115,11 @@ struct EventPage {
 };
 
 struct RunningRow {
-  Run run;                               // without input, result, error
-  std::chrono::milliseconds silence{};   // since last_event_at (or updated_at), by the database's clock
-  std::optional<std::chrono::milliseconds> recorder_seen_ago;  // of run.recorder; empty: this database does not know it
-  bool dead_letter = false;              // an event of this run is a dead letter
+  Run run;                              // without input, result, error
+  std::chrono::milliseconds silence{};  // since last_event_at (or updated_at), by the database's clock
+  std::optional<std::chrono::milliseconds>
+      recorder_seen_ago;     // of run.recorder; empty: this database does not know it
+  bool dead_letter = false;  // an event of this run is a dead letter
 };
 
 struct StuckMark {
@@ -139,7 +142,7 @@ struct ReconciliationPage {
   std::string next;
 };
 struct DeadLetterPage {
-  std::vector<DeadLetter> dead_letters;   // oldest first
+  std::vector<DeadLetter> dead_letters;  // oldest first
   std::string next;
 };
 
@@ -165,8 +168,8 @@ class Store {
   virtual Result<std::optional<Run>> find_run(std::string_view run_id) = 0;
   // kInvalid for a cursor that is none. after_seq: only later entries.
   virtual Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) = 0;
-  // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at); bounded to 1,000;
-  // loops in the data end. Empty: no such run. Without input and result.
+  // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at); bounded
+  // to 1,000; loops in the data end. Empty: no such run. Without input and result.
   virtual Result<std::vector<Run>> chain(std::string_view run_id) = 0;
   virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) = 0;
   virtual Result<std::map<Status, std::uint64_t>> count_by_status() = 0;
@@ -184,15 +187,16 @@ class Store {
   // Takes or renews the one lease of all passes on this database, with an expiry; false: another holds it.
   virtual Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) = 0;
   virtual Result<void> release_pass(std::string_view holder) = 0;
-  // `running` rows with run_id > after, by run_id, and only those whose last event was applied within [not_before, before].
+  // `running` rows with run_id > after, by run_id, and only those whose last event was applied within [not_before,
+  // before].
   virtual Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
                                                        std::optional<Timestamp> not_before, Timestamp before) = 0;
   // How many running rows have a last event later than `after` (the pass's deferred ones).
   virtual Result<std::uint64_t> count_running_since(Timestamp after) = 0;
   // One row whatever its status; empty: no such run.
   virtual Result<std::optional<RunningRow>> running_row(std::string_view run_id) = 0;
-  // Marks each row that is still running with the expected last_seq: status, finalized_at, error, history. Returns the
-  // run_ids that were marked; the others moved meanwhile.
+  // Marks each row that is still running with the expected last_seq: status, finalized_at, error, history. Returns
+  // the run_ids that were marked; the others moved meanwhile.
   virtual Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
                                                       std::span<const StuckMark> marks) = 0;
   struct Undone {
@@ -205,7 +209,7 @@ class Store {
 };
 
 struct StoreOptions {
-  std::string url;            // sqlite:PATH or a libpq URI
+  std::string url;  // sqlite:PATH or a libpq URI
   std::string table_prefix = "council_ex_";
   std::chrono::milliseconds connect_timeout{5'000};  // per host
   std::chrono::milliseconds deadline{30'000};        // of one call
@@ -215,11 +219,12 @@ struct StoreOptions {
 Result<std::unique_ptr<Store>> open_store(const StoreOptions& options);
 
 struct MigrationReport {
-  int schema_version = 0;             // after
-  std::vector<std::string> applied;   // names of the migrations applied now
+  int schema_version = 0;            // after
+  std::vector<std::string> applied;  // names of the migrations applied now
 };
-// Brings the schema up to date under a lock (many daemons may start at once). With verify_only it changes nothing: kNotFound
-// says that migrations are missing which migrate() would apply, kRefused that the database refuses this daemon.
+// Brings the schema up to date under a lock (many daemons may start at once). With verify_only it changes nothing:
+// kNotFound says that migrations are missing which migrate() would apply, kRefused that the database refuses this
+// daemon.
 Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only);
 // The SQL of all migrations for this url's database, with the prefix put in.
 std::string migration_sql(const StoreOptions& options);

@@ -1,5 +1,5 @@
-// What the figures stand against: a sync of 4 KiB on the same disk, one transaction per event on PostgreSQL over several connections,
-// and the same rows by one plain SQLite connection in batches. Each prints one JSON object.
+// What the figures stand against: a sync of 4 KiB on the same disk, one transaction per event on PostgreSQL over
+// several connections, and the same rows by one plain SQLite connection in batches. Each prints one JSON object.
 //
 //   bench_baselines sync FOLDER [COUNT]
 //   bench_baselines transactions URI PREFIX CONNECTIONS RUNS
@@ -25,18 +25,26 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begun) { return std::chrono::duration<double>(Clock::now() - begun).count(); }
+double seconds_since(Clock::time_point begun) {
+  return std::chrono::duration<double>(Clock::now() - begun).count();
+}
 
-std::string run_id(std::size_t run) { return "base-" + std::to_string(run); }
+std::string run_id(std::size_t run) {
+  return "base-" + std::to_string(run);
+}
 std::string started_payload(std::size_t run) {
-  return "{\"council\":\"bench\",\"attempt\":1,\"input\":{\"prompt\":\"" + std::string(280, 'x') + "\",\"n\":" +
-         std::to_string(run) + "}}";
+  return "{\"council\":\"bench\",\"attempt\":1,\"input\":{\"prompt\":\"" + std::string(280, 'x') +
+         "\",\"n\":" + std::to_string(run) + "}}";
 }
 std::string input_of(std::size_t run) {
   return "{\"prompt\":\"" + std::string(280, 'x') + "\",\"n\":" + std::to_string(run) + "}";
 }
-std::string result_text() { return "{\"answer\":\"" + std::string(280, 'x') + "\",\"score\":0.75}"; }
-std::string completed_payload() { return "{\"result\":" + result_text() + "}"; }
+std::string result_text() {
+  return "{\"answer\":\"" + std::string(280, 'x') + "\",\"score\":0.75}";
+}
+std::string completed_payload() {
+  return "{\"result\":" + result_text() + "}";
+}
 
 int sync_probe(const std::string& folder, std::size_t count) {
   const std::string path = folder + "/bench-sync";
@@ -50,25 +58,33 @@ int sync_probe(const std::string& folder, std::size_t count) {
   std::vector<double> times_us;
   for (std::size_t i = 0; i < count; ++i) {
     const auto begun = Clock::now();
-    if (pwrite(fd, block.data(), block.size(), static_cast<off_t>(i % 256) * 4096) < 0) throw std::runtime_error("write");
+    if (pwrite(fd, block.data(), block.size(), static_cast<off_t>(i % 256) * 4096) < 0)
+      throw std::runtime_error("write");
     fdatasync(fd);
     times_us.push_back(seconds_since(begun) * 1e6);
   }
   close(fd);
   unlink(path.c_str());
   std::sort(times_us.begin(), times_us.end());
-  std::printf("{\"p50_us\":%.1f,\"p99_us\":%.1f}\n", times_us[times_us.size() / 2], times_us[times_us.size() * 99 / 100]);
+  std::printf("{\"p50_us\":%.1f,\"p99_us\":%.1f}\n", times_us[times_us.size() / 2],
+              times_us[times_us.size() * 99 / 100]);
   return 0;
 }
 
-void one_connection(const std::string& uri, const std::string& prefix, std::atomic<std::size_t>& next, std::size_t runs) {
+void one_connection(const std::string& uri, const std::string& prefix, std::atomic<std::size_t>& next,
+                    std::size_t runs) {
   pqxx::connection connection(uri);
-  connection.prepare("start", "INSERT INTO " + prefix + "runs (run_id, council, status, attempt, input, started_at, "
-                              "inserted_at, updated_at, last_seq) VALUES ($1, 'bench', 'running', 1, $2::jsonb, now(), now(), now(), 1)");
-  connection.prepare("end", "UPDATE " + prefix + "runs SET status = 'completed', result = $2::jsonb, finalized_at = now(), "
-                            "updated_at = now(), last_seq = 2 WHERE run_id = $1 AND status = 'running'");
-  connection.prepare("event", "INSERT INTO " + prefix + "run_events (run_id, seq, type, payload, inserted_at) "
-                              "VALUES ($1, $2, $3, $4::jsonb, now())");
+  connection.prepare(
+      "start",
+      "INSERT INTO " + prefix +
+          "runs (run_id, council, status, attempt, input, started_at, "
+          "inserted_at, updated_at, last_seq) VALUES ($1, 'bench', 'running', 1, $2::jsonb, now(), now(), now(), 1)");
+  connection.prepare("end", "UPDATE " + prefix +
+                                "runs SET status = 'completed', result = $2::jsonb, finalized_at = now(), "
+                                "updated_at = now(), last_seq = 2 WHERE run_id = $1 AND status = 'running'");
+  connection.prepare("event", "INSERT INTO " + prefix +
+                                  "run_events (run_id, seq, type, payload, inserted_at) "
+                                  "VALUES ($1, $2, $3, $4::jsonb, now())");
   while (true) {
     const std::size_t run = next.fetch_add(1);
     if (run >= runs) return;
@@ -94,7 +110,8 @@ int transactions(const std::string& uri, const std::string& prefix, std::size_t 
   }
   for (std::thread& thread : threads) thread.join();
   const double seconds = seconds_since(begun);
-  std::printf("{\"events\":%zu,\"seconds\":%.6f,\"events_per_s\":%.1f}\n", 2 * runs, seconds, static_cast<double>(2 * runs) / seconds);
+  std::printf("{\"events\":%zu,\"seconds\":%.6f,\"events_per_s\":%.1f}\n", 2 * runs, seconds,
+              static_cast<double>(2 * runs) / seconds);
   return 0;
 }
 
@@ -110,7 +127,8 @@ class Sqlite {
   Sqlite& operator=(const Sqlite&) = delete;
 
   void run(const std::string& sql) {
-    if (sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) throw std::runtime_error(sqlite3_errmsg(db_));
+    if (sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK)
+      throw std::runtime_error(sqlite3_errmsg(db_));
   }
   sqlite3_stmt* prepare(const std::string& sql) {
     sqlite3_stmt* statement = nullptr;
@@ -121,7 +139,8 @@ class Sqlite {
   }
   void step(sqlite3_stmt* statement, const std::vector<std::string>& values) {
     for (std::size_t i = 0; i < values.size(); ++i) {
-      sqlite3_bind_text(statement, static_cast<int>(i + 1), values[i].data(), static_cast<int>(values[i].size()), SQLITE_TRANSIENT);
+      sqlite3_bind_text(statement, static_cast<int>(i + 1), values[i].data(), static_cast<int>(values[i].size()),
+                        SQLITE_TRANSIENT);
     }
     if (sqlite3_step(statement) != SQLITE_DONE) throw std::runtime_error(sqlite3_errmsg(db_));
     sqlite3_reset(statement);
@@ -134,11 +153,15 @@ class Sqlite {
 int sqlite_batches(const std::string& file, const std::string& prefix, std::size_t runs, std::size_t batch) {
   Sqlite db(file);
   const std::string now = "2026-01-02T02:04:05.678000Z";
-  sqlite3_stmt* start = db.prepare("INSERT INTO " + prefix + "runs (run_id, council, status, attempt, input, started_at, "
-                                   "inserted_at, updated_at, last_seq) VALUES (?1, 'bench', 'running', 1, ?2, ?3, ?3, ?3, 1)");
-  sqlite3_stmt* end = db.prepare("UPDATE " + prefix + "runs SET status = 'completed', result = ?2, finalized_at = ?3, "
+  sqlite3_stmt* start =
+      db.prepare("INSERT INTO " + prefix +
+                 "runs (run_id, council, status, attempt, input, started_at, "
+                 "inserted_at, updated_at, last_seq) VALUES (?1, 'bench', 'running', 1, ?2, ?3, ?3, ?3, 1)");
+  sqlite3_stmt* end = db.prepare("UPDATE " + prefix +
+                                 "runs SET status = 'completed', result = ?2, finalized_at = ?3, "
                                  "updated_at = ?3, last_seq = 2 WHERE run_id = ?1 AND status = 'running'");
-  sqlite3_stmt* event = db.prepare("INSERT INTO " + prefix + "run_events (run_id, seq, type, payload, inserted_at) "
+  sqlite3_stmt* event = db.prepare("INSERT INTO " + prefix +
+                                   "run_events (run_id, seq, type, payload, inserted_at) "
                                    "VALUES (?1, ?2, ?3, ?4, ?5)");
   // The same order as the load's: starts run ahead of the ends by some hundred runs.
   constexpr std::size_t kAhead = 800;
@@ -168,11 +191,14 @@ int sqlite_batches(const std::string& file, const std::string& prefix, std::size
   db.run("COMMIT");
   const double seconds = seconds_since(begun);
   for (sqlite3_stmt* statement : {start, end, event}) sqlite3_finalize(statement);
-  std::printf("{\"events\":%zu,\"seconds\":%.6f,\"events_per_s\":%.1f}\n", 2 * runs, seconds, static_cast<double>(2 * runs) / seconds);
+  std::printf("{\"events\":%zu,\"seconds\":%.6f,\"events_per_s\":%.1f}\n", 2 * runs, seconds,
+              static_cast<double>(2 * runs) / seconds);
   return 0;
 }
 
-std::size_t number(const char* text) { return static_cast<std::size_t>(std::strtoull(text, nullptr, 10)); }
+std::size_t number(const char* text) {
+  return static_cast<std::size_t>(std::strtoull(text, nullptr, 10));
+}
 
 }  // namespace
 

@@ -1,8 +1,9 @@
-// A load for the event socket: many connections from one process, each with a window of lines not acknowledged yet, all answers
-// read. Prints one JSON object: how many events were acknowledged, how long it took, and the time from handing a line to
-// the kernel to reading its acknowledgement.
+// A load for the event socket: many connections from one process, each with a window of lines not acknowledged yet,
+// all answers read. Prints one JSON object: how many events were acknowledged, how long it took, and the time from
+// handing a line to the kernel to reading its acknowledgement.
 //
-//   bench_load SOCKET --connections N --runs N [--first N] [--in-flight N] [--window N] [--payload BYTES] [--rate EVENTS_PER_S]
+//   bench_load SOCKET --connections N --runs N [--first N] [--in-flight N] [--window N] [--payload BYTES] [--rate
+//   EVENTS_PER_S]
 //              [--seconds S] [--starts-only] [--ids]
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -32,10 +33,10 @@ struct Options {
   std::size_t connections = 16;
   std::size_t runs = 50'000;
   std::size_t first = 0;
-  std::size_t in_flight = 50;   // runs of one connection between their start and their end
-  std::size_t window = 256;     // lines of one connection not acknowledged yet
+  std::size_t in_flight = 50;  // runs of one connection between their start and their end
+  std::size_t window = 256;    // lines of one connection not acknowledged yet
   std::size_t payload = 280;
-  double rate = 0;              // events per second of all connections; 0: as fast as they are taken
+  double rate = 0;  // events per second of all connections; 0: as fast as they are taken
   bool starts_only = false;
   bool ids = false;
 };
@@ -44,9 +45,9 @@ Options parse(int argc, char** argv) {
   Options options;
   if (argc < 2) throw std::invalid_argument("usage: bench_load SOCKET [options]");
   options.socket = argv[1];
-  std::map<std::string, std::size_t*> numbers{{"--connections", &options.connections}, {"--runs", &options.runs},
-                                              {"--first", &options.first},             {"--in-flight", &options.in_flight},
-                                              {"--window", &options.window},           {"--payload", &options.payload}};
+  std::map<std::string, std::size_t*> numbers{
+      {"--connections", &options.connections}, {"--runs", &options.runs},     {"--first", &options.first},
+      {"--in-flight", &options.in_flight},     {"--window", &options.window}, {"--payload", &options.payload}};
   for (int i = 2; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--starts-only") {
@@ -82,8 +83,8 @@ class Script {
   }
   std::string started(std::size_t run) const {
     return "{\"type\":\"run_started\",\"run_id\":\"bench-" + std::to_string(run) + "\"" + id('s', run) +
-           ",\"council\":\"bench\",\"attempt\":1,\"input\":{\"prompt\":\"" + text_ + "\",\"n\":" + std::to_string(run) +
-           "}}\n";
+           ",\"council\":\"bench\",\"attempt\":1,\"input\":{\"prompt\":\"" + text_ +
+           "\",\"n\":" + std::to_string(run) + "}}\n";
   }
   std::string completed(std::size_t run) const {
     return "{\"type\":\"run_completed\",\"run_id\":\"bench-" + std::to_string(run) + "\"" + id('c', run) +
@@ -98,12 +99,12 @@ class Script {
 struct Connection {
   int fd = -1;
   Script script;
-  std::string out;                   // handed to the kernel up to `written`
+  std::string out;  // handed to the kernel up to `written`
   std::size_t written = 0;
   std::string in;
   std::uint64_t sent = 0, acked = 0;
   std::deque<std::pair<std::uint64_t, Clock::time_point>> stamps;  // line, when it was sent
-  std::size_t allowed = 0;           // lines it may have sent by now, at a given rate
+  std::size_t allowed = 0;                                         // lines it may have sent by now, at a given rate
 };
 
 int connect_to(const std::string& path) {
@@ -126,7 +127,8 @@ class Load {
     for (std::size_t i = 0; i < options.connections; ++i) {
       const std::size_t from = options.first + i * share;
       const std::size_t to = i + 1 == options.connections ? options.first + options.runs : from + share;
-      connections_.push_back(Connection{connect_to(options.socket), Script(options, from, to), {}, 0, {}, 0, 0, {}, 0});
+      connections_.push_back(
+          Connection{connect_to(options.socket), Script(options, from, to), {}, 0, {}, 0, 0, {}, 0});
     }
     for (std::size_t i = 0; i < connections_.size(); ++i) {
       epoll_event event{};
@@ -151,7 +153,8 @@ class Load {
       const int timeout_ms = options_.rate > 0 ? 1 : 1'000;
       const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms);
       for (int i = 0; i < count; ++i) {
-        if (events[static_cast<std::size_t>(i)].events & EPOLLIN) receive(connections_[events[static_cast<std::size_t>(i)].data.u64]);
+        if (events[static_cast<std::size_t>(i)].events & EPOLLIN)
+          receive(connections_[events[static_cast<std::size_t>(i)].data.u64]);
       }
     }
     ended_ = Clock::now();
@@ -166,9 +169,11 @@ class Load {
     std::uint64_t acked = 0;
     for (const Connection& connection : connections_) acked += connection.acked;
     const double seconds = std::chrono::duration<double>(ended_ - begun_).count();
-    std::printf("{\"acked\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
-                static_cast<unsigned long long>(acked), static_cast<unsigned long long>(errors_), seconds, percentile(0.5),
-                percentile(0.9), percentile(0.99), percentile(1.0));
+    std::printf(
+        "{\"acked\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":"
+        "%.1f}\n",
+        static_cast<unsigned long long>(acked), static_cast<unsigned long long>(errors_), seconds, percentile(0.5),
+        percentile(0.9), percentile(0.99), percentile(1.0));
   }
 
  private:
@@ -233,7 +238,8 @@ class Load {
     connection.acked = std::strtoull(line.c_str() + kAcked.size(), nullptr, 10);
     const auto now = Clock::now();
     while (!connection.stamps.empty() && connection.stamps.front().first <= connection.acked) {
-      latencies_us_.push_back(std::chrono::duration<double, std::micro>(now - connection.stamps.front().second).count());
+      latencies_us_.push_back(
+          std::chrono::duration<double, std::micro>(now - connection.stamps.front().second).count());
       connection.stamps.pop_front();
     }
   }

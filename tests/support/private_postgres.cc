@@ -191,4 +191,6 @@ std::string PrivatePgbouncer::url(const std::string& database) const {
 
 // Read by LeakSanitizer. libpqxx 6.4 forgets the result of a statement whose connection broke under it.
 extern "C" const char* __lsan_default_suppressions();
-extern "C" const char* __lsan_default_suppressions() { return "leak:pqxx::connection_base::exec_params\n"; }
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:pqxx::connection_base::exec_params\n";
+}
