@@ -206,9 +206,14 @@ TEST(NamespaceIdentity, AWorkerInADeeperNamespaceIsFoundByItsPidInTheSenders) {
 
 TEST(NamespaceIdentity, SamePidInAnotherNamespaceIsNotTaken) {
   const Namespace one;
-  const Namespace two;
-  if (!one.permitted() || !two.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
+  if (!one.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
   const pid_t pid = one.inner(Namespace::kThird);
+  // Threads of a sanitizer take numbers too, now before and now after: try until the same one comes up.
+  auto other = std::make_unique<const Namespace>();
+  for (int tries = 0; tries < 100 && other->inner(Namespace::kThird) != pid; ++tries) {
+    other = std::make_unique<const Namespace>();
+  }
+  const Namespace& two = *other;
   ASSERT_EQ(two.inner(Namespace::kThird), pid);
   EXPECT_EQ(identify_in_namespace_of(one.outer(Namespace::kSecond), pid), identify(one.outer(Namespace::kThird)));
   EXPECT_EQ(identify_in_namespace_of(two.outer(Namespace::kSecond), pid), identify(two.outer(Namespace::kThird)));
