@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include <future>
+#include <memory>
 #include <mutex>
 #include <thread>
 
