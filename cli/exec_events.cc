@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "base/json_text.h"
 #include "base/utf8.h"
 #include "cli/event_line.h"
 #include "cli/text.h"
@@ -11,15 +10,6 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kMaxNameBytes = 255;
-
-std::string json_list(const std::vector<std::string>& texts) {
-  std::string list;
-  for (const std::string& text : texts) {
-    list += list.empty() ? "[" : ",";
-    append_json_string(list, text);
-  }
-  return list.empty() ? "[]" : list + "]";
-}
 
 std::string error_of(const AttemptEnd& end) {
   EventLine error;

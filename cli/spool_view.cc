@@ -16,15 +16,6 @@ namespace {
 
 constexpr std::size_t kPageRows = 500;
 
-std::string json_list(const std::vector<std::string>& texts) {
-  std::string list;
-  for (const std::string& text : texts) {
-    list += list.empty() ? "[" : ",";
-    append_json_string(list, text);
-  }
-  return list.empty() ? "[]" : list + "]";
-}
-
 EventLine& add_count(EventLine& line, std::string_view key, std::uint64_t value) {
   return line.json(key, std::to_string(value));
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cwchar>
 
+#include "base/json_text.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
@@ -139,6 +140,15 @@ std::string duration_in_words(std::chrono::milliseconds duration) {
   if (seconds < 3'600) return two(seconds / 60, "min", seconds % 60, "s");
   if (seconds < 86'400) return two(seconds / 3'600, "h", seconds % 3'600 / 60, "min");
   return two(seconds / 86'400, "d", seconds % 86'400 / 3'600, "h");
+}
+
+std::string json_list(const std::vector<std::string>& texts) {
+  std::string list;
+  for (const std::string& text : texts) {
+    list += list.empty() ? "[" : ",";
+    append_json_string(list, text);
+  }
+  return list.empty() ? "[]" : list + "]";
 }
 
 std::string age_in_words(Timestamp time, Timestamp now) {
