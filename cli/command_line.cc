@@ -11,15 +11,20 @@
 
 #include "base/config.h"
 #include "cli/dead_letters.h"
+#include "cli/doctor.h"
 #include "cli/emit.h"
 #include "cli/exec.h"
 #include "cli/follow.h"
 #include "cli/looking.h"
+#include "cli/move.h"
+#include "cli/prune.h"
 #include "cli/reconcile.h"
 #include "cli/runs.h"
 #include "cli/spool_view.h"
 #include "cli/stats.h"
 #include "cli/status.h"
+#include "cli/text.h"
+#include "run/status.h"
 
 namespace run_recorder {
 namespace {
@@ -28,6 +33,7 @@ constexpr std::uint64_t kNoLimit = UINT64_MAX;
 constexpr std::uint64_t kMaxRetries = 1'000;
 constexpr std::uint64_t kMaxTail = 1'000;
 constexpr std::uint64_t kFollowedRuns = 200;
+constexpr std::chrono::milliseconds kShortestAge{1};
 
 // What is common to all commands; and which one was asked for.
 struct Request {
@@ -88,6 +94,18 @@ CLI::Validator since_value() {
       "");
 }
 
+CLI::Validator status_value(bool only_terminal) {
+  return CLI::Validator(
+      [only_terminal](std::string& text) {
+        const std::optional<Status> status = parse_status(text);
+        const auto finished = terminal_statuses();
+        if (status && (!only_terminal || std::ranges::count(finished, *status) > 0)) return std::string();
+        return text + " is none of " + (only_terminal ? "" : "queued, running, ") +
+               "completed, failed, cancelled and stuck";
+      },
+      "");
+}
+
 template <class T>
 CLI::Validator between(T lowest, T highest) {
   CLI::Range range(lowest, highest);
@@ -135,6 +153,7 @@ struct Commands {
   std::uint64_t event_limit = 1'000, pass_limit = 20, letter_limit = 100;
   bool events_all = false, letters_all = false;
   ReconcileOptions reconcile;
+  PruneOptions prune;
   std::vector<std::string> letter_ids;
   std::uint64_t from_seq = 1, record_limit = 100;
   bool records_all = false;
@@ -225,6 +244,7 @@ void add_filters(CLI::App* command, RunQuery& query) {
       ->add_option("--status", query.statuses,
                    "queued, running, completed, failed, cancelled, stuck; several by comma")
       ->delimiter(',')
+      ->check(status_value(false))
       ->type_name("STATUS");
   add_optional(command, "--council", query.council, "Only runs of this", "NAME");
   add_optional(command, "--oban-job-id", query.oban_job_id, "Only attempts of this job", "N");
@@ -233,6 +253,12 @@ void add_filters(CLI::App* command, RunQuery& query) {
       ->add_option_function<std::string>(
           "--since", [&query](const std::string& text) { query.since = parse_since(text, now_utc()); },
           "Only runs recorded since then: 2026-01-02T03:04:05Z, or a duration before now such as 1h")
+      ->check(since_value())
+      ->type_name("TIME");
+  command
+      ->add_option_function<std::string>(
+          "--until", [&query](const std::string& text) { query.until = parse_since(text, now_utc()); },
+          "Only runs recorded before then, given like --since")
       ->check(since_value())
       ->type_name("TIME");
 }
@@ -253,13 +279,15 @@ void declare_list(CLI::App& app, Request& request, Commands& all) {
   add_duration(list, "--interval", all.interval, "How often --follow looks");
   list->footer(
       "  run-recorder list --status stuck,failed --since 24h\n  run-recorder list --json --all | jq .council");
-  list->callback([&] {
-    request.run = [&] {
+  list->callback([&, list] {
+    request.run = [&, list] {
       if (all.list_follow) {
         all.list.limit = std::min(all.list_all ? kFollowedRuns : all.list.limit, kFollowedRuns);
         return follow_runs(looking(request), all.list, all.interval);
       }
-      if (all.list_all) all.list.limit = kNoLimit;
+      // What a pass has marked is wanted whole.
+      const bool whole_pass = all.list.pass && list->count("--limit") == 0;
+      if (all.list_all || whole_pass) all.list.limit = kNoLimit;
       return list_runs(looking(request), all.list);
     };
   });
@@ -341,6 +369,30 @@ void declare_reconcile(CLI::App& app, Request& request, Commands& all) {
   passes->callback([&] { request.run = [&] { return list_reconciliations(looking(request), all.pass_limit); }; });
 }
 
+void declare_prune(CLI::App& app, Request& request, PruneOptions& options) {
+  CLI::App* command = app.add_subcommand("prune", "Remove finished runs whose time, as [retention] says, is over");
+  command->add_flag("--dry-run", options.dry_run, "Count only, change nothing");
+  command->add_option("--status", options.statuses, "Only completed, failed, cancelled, stuck; several by comma")
+      ->delimiter(',')
+      ->check(status_value(true))
+      ->type_name("STATUS");
+  add_optional(command, "--council", options.council, "Only runs of this", "NAME");
+  add_optional(command, "--older-than", options.older_than,
+               "Whose last event was applied longer ago than this, instead of what [retention] says", "DURATION");
+  command->get_option("--older-than")
+      ->check(duration_value())
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            return parse_duration(text).value_or(kShortestAge) >= kShortestAge ? std::string()
+                                                                               : "an age above 0s is needed";
+          },
+          ""));
+  command->footer(
+      "The attempts of a chain go together: none of them where one is still active, too young or not asked for.\n"
+      "\n  run-recorder prune --dry-run\n  run-recorder prune --older-than 90d --status completed");
+  command->callback([&] { request.run = [&] { return prune(looking(request), options); }; });
+}
+
 void declare_dead_letters(CLI::App& app, Request& request, Commands& all) {
   CLI::App* group = app.add_subcommand("dead-letters", "Events that the database refuses for what they hold");
   group->require_subcommand(1);
@@ -389,6 +441,43 @@ void declare_spool(CLI::App& app, Request& request, Commands& all) {
   group->footer("--spool-path names another folder.");
 }
 
+// Goes on with a broken configuration, which it reports, and with the usual places then.
+int examine_installation(const Request& request) {
+  ConfigSources sources;
+  sources.flags = request.config_flags;
+  sources.environment = request.environment;
+  sources.uid = ::geteuid();
+  DoctorOptions options{load_config(sources), request.config_flags, {}};
+  const LoadedConfig paths = configuration(request);
+  const Config config = paths ? *paths : Config();
+  options.socket_path = request.socket.empty() ? client_socket_path(config, request.environment) : request.socket;
+  const std::string control =
+      request.control.empty() ? client_control_path(config, request.environment) : request.control;
+  return examine({ControlClient(control), request.json}, options);
+}
+
+void declare_moving(CLI::App& app, Request& request) {
+  app.add_subcommand("export", "All runs with their history to standard output, one JSON object a line")
+      ->callback([&] { request.run = [&] { return export_runs(looking(request)); }; });
+  CLI::App* import = app.add_subcommand("import", "Take in what export wrote, from standard input");
+  import->footer(
+      "What is there already is never changed, so that it is safe to repeat; where it differs the run is named, and "
+      "the exit status is 1.\n"
+      "\n  run-recorder --control /run/old/control.sock export | run-recorder import");
+  import->callback([&] { request.run = [&] { return import_runs_from_input(looking(request));
+};
+}  // namespace
+);
+}  // namespace run_recorder
+
+void declare_doctor(CLI::App& app, Request& request) {
+  CLI::App* doctor = app.add_subcommand("doctor", "Check this installation, and say what to do about each finding");
+  doctor->footer(
+      "Looks at configuration, sockets, permissions, daemon, database, queue, spool, disk and clock; also without a "
+      "running daemon. Best as root or as the daemon's user. Ends with 0 when all is fine, 1 when something is not.");
+  doctor->callback([&] { request.run = [&] { return examine_installation(request); }; });
+}
+
 // Everything behind the first "--" of `exec` is the command, whatever it looks like.
 std::vector<std::string> take_command(std::vector<std::string>& arguments) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
@@ -399,12 +488,21 @@ std::vector<std::string> take_command(std::vector<std::string>& arguments) {
 }
 
 int parse_and_run(CLI::App& app, Request& request, std::vector<std::string> arguments) {
+  const std::vector<std::string> given = arguments;
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::Success& success) {
     app.exit(success);
     return kExitDone;
+  } catch (const CLI::RequiredError& error) {
+    const auto word = std::ranges::find_if(given, [](const std::string& one) { return !one.starts_with('-'); });
+    const bool no_command = app.get_subcommands().empty();
+    const std::string what = !no_command           ? error.what()
+                             : word == given.end() ? "a command is needed"
+                                                   : "there is no command " + printable(*word);
+    complain(what + "\nRun with --help for what there is.");
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     complain(std::string(error.what()) + "\nRun with --help for what is allowed.");
     return kExitUsage;
@@ -444,8 +542,11 @@ int run_command_line(int argc, const char* const* argv) {
   declare_about_runs(app, request, all);
   declare_watching(app, request, all);
   declare_reconcile(app, request, all);
+  declare_prune(app, request, all.prune);
   declare_dead_letters(app, request, all);
   declare_spool(app, request, all);
+  declare_moving(app, request);
+  declare_doctor(app, request);
   return parse_and_run(app, request, std::move(arguments));
 }
 

@@ -32,8 +32,8 @@ int list_dead_letters(const Looking& looking, std::uint64_t limit) {
                {.title = "RUN"},
                {.title = "TYPE", .shrinks_to = 14},
                {.title = "RECEIVED"},
-               {.title = "SQLSTATE", .optional = true},
-               {.title = "TRIES", .right = true, .optional = true},
+               {.title = "SQLSTATE", .optional = 1},
+               {.title = "TRIES", .right = true, .optional = 1},
                {.title = "REASON", .shrinks_to = 24}},
               terminal_of(1));
   const Timestamp now = now_utc();

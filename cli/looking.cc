@@ -18,6 +18,7 @@ Target RunQuery::target() const {
   if (oban_job_id) target.add("oban_job_id", *oban_job_id);
   if (pass) target.add("pass", *pass);
   if (since) target.add("since", format_rfc3339(*since));
+  if (until) target.add("until", format_rfc3339(*until));
   return target;
 }
 
@@ -57,14 +58,15 @@ std::string time_and_age(const std::optional<Timestamp>& time, Timestamp now) {
 }
 
 std::vector<Column> run_columns() {
-  return {{.title = "RUN"},
-          {.title = "COUNCIL", .shrinks_to = 12},
+  // 36: a UUID is never cut.
+  return {{.title = "RUN", .shrinks_to = 36},
+          {.title = "COUNCIL", .shrinks_to = 7},
           {.title = "STATUS"},
-          {.title = "ATTEMPT", .right = true},
-          {.title = "JOB", .right = true, .optional = true},
-          {.title = "STARTED"},
-          {.title = "TOOK", .right = true},
-          {.title = "NOTE", .shrinks_to = 16, .optional = true}};
+          {.title = "ATTEMPT", .right = true, .optional = 5},
+          {.title = "JOB", .right = true, .optional = 6},
+          {.title = "STARTED", .optional = 2},
+          {.title = "TOOK", .right = true, .optional = 3},
+          {.title = "NOTE", .shrinks_to = 16, .optional = 4}};
 }
 
 std::vector<Cell> run_cells(const JsonObject& run, Timestamp now) {

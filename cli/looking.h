@@ -23,7 +23,7 @@ struct Looking {
 struct RunQuery {
   std::vector<std::string> statuses;
   std::optional<std::string> council, oban_job_id, pass;
-  std::optional<Timestamp> since;
+  std::optional<Timestamp> since, until;
   std::uint64_t limit = 50;
 
   Target target() const;

@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <future>
+
+#include "cli/progress.h"
 #include "cli/text.h"
 
 namespace run_recorder {
 namespace {
+
+constexpr std::chrono::milliseconds kProgressEvery{250};
 
 std::string reasons_in_words(const JsonObject& report) {
   std::string words;
@@ -35,11 +40,11 @@ std::string report_for_people(const JsonObject& report, const Terminal& terminal
             marked == "0" || marked.empty() ? Colour::kNone : Colour::kMagenta);
   std::string out = facts.render();
 
-  Table table({{.title = "RUN"},
-               {.title = "COUNCIL", .shrinks_to = 12},
-               {.title = "ATTEMPT", .right = true},
-               {.title = "JOB", .right = true, .optional = true},
-               {.title = "SILENT FOR", .right = true},
+  Table table({{.title = "RUN", .shrinks_to = 36},
+               {.title = "COUNCIL", .shrinks_to = 7},
+               {.title = "ATTEMPT", .right = true, .optional = 3},
+               {.title = "JOB", .right = true, .optional = 2},
+               {.title = "SILENT FOR", .right = true, .optional = 1},
                {.title = "VERDICT"},
                {.title = "REASON"}},
               terminal);
@@ -59,12 +64,34 @@ std::string report_for_people(const JsonObject& report, const Terminal& terminal
   return out;
 }
 
+// The pass's answer; until it is there, how far the pass has come.
+Result<ControlAnswer> make_pass(const Looking& looking, JsonText request) {
+  auto outcome = std::async(std::launch::async, [&looking, request = std::move(request)]() mutable {
+    return looking.client.post("/v1/reconcile", std::move(request));
+  });
+  Progress progress;
+  while (outcome.wait_for(kProgressEvery) != std::future_status::ready) {
+    if (!progress.wanted()) continue;
+    const Result<ControlAnswer> status = looking.client.get("/v1/status");
+    if (!status) continue;
+    const JsonObject pass = JsonObject(status->body).object("reconciliation").object("under_way");
+    const auto count = [&](const char* key) { return static_cast<std::uint64_t>(pass.integer(key).value_or(0)); };
+    if (pass.members().empty()) {
+      progress.show("waiting until what was received is applied");
+    } else {
+      progress.show(fmt::format("{} examined, {} marked", count_of(count("examined"), "run"),
+                                with_separators(count("marked"))));
+    }
+  }
+  return outcome.get();
+}
+
 }  // namespace
 
 int reconcile(const Looking& looking, const ReconcileOptions& options) {
   const Result<ControlAnswer> answer =
-      looking.client.post("/v1/reconcile", fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})",
-                                                       options.dry_run, options.unvouched, options.force));
+      make_pass(looking, fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})", options.dry_run,
+                                     options.unvouched, options.force));
   if (!answer) return fail(answer.error());
   const JsonObject report(answer->body);
   if (looking.json) {
@@ -104,7 +131,7 @@ int list_reconciliations(const Looking& looking, std::uint64_t limit) {
                {.title = "TRIGGER"},
                {.title = "TOOK", .right = true},
                {.title = "MARKED", .right = true},
-               {.title = "FOUND", .shrinks_to = 20, .optional = true}},
+               {.title = "FOUND", .shrinks_to = 20, .optional = 1}},
               terminal_of(1));
   const Timestamp now = now_utc();
   const auto add = [&](const JsonObject& pass) {

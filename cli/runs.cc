@@ -9,7 +9,12 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kBarColumns = 24;
+constexpr std::size_t kBarColumns = 24, kShortBarColumns = 12;
+constexpr std::size_t kWideTerminal = 110;
+
+bool is_narrow(const Terminal& terminal) {
+  return terminal.columns > 0 && terminal.columns < kWideTerminal;
+}
 
 std::string path_of(const std::string& run_id, std::string_view what = "") {
   return "/v1/runs/" + percent_encoded(run_id) + std::string(what);
@@ -79,6 +84,7 @@ std::optional<Timestamp> moment_of(const JsonObject& event) {
 // The stretch of time that a timeline shows.
 class Span {
  public:
+  explicit Span(const Terminal& terminal) : columns_(is_narrow(terminal) ? kShortBarColumns : kBarColumns) {}
   void include(const std::optional<Timestamp>& time) {
     if (!time) return;
     first_ = first_ ? std::min(*first_, *time) : *time;
@@ -89,10 +95,11 @@ class Span {
     const auto part = [&](Timestamp time) {
       return static_cast<double>((time - *first_).count()) / static_cast<double>((*last_ - *first_).count());
     };
-    return bar(part(from), part(to), kBarColumns);
+    return bar(part(from), part(to), columns_);
   }
 
  private:
+  const std::size_t columns_;
   std::optional<Timestamp> first_, last_;
 };
 
@@ -152,16 +159,17 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
                {.title = "AFTER", .right = true},
                {.title = "TYPE", .shrinks_to = 16},
                {.title = "EFFECT"},
-               {.title = "TIMELINE", .optional = true},
-               {.title = "PAYLOAD", .shrinks_to = 16, .optional = true}},
+               {.title = "TIMELINE", .optional = 1},
+               {.title = "PAYLOAD", .shrinks_to = 16, .optional = 2}},
               terminal);
   std::optional<Timestamp> first;
-  Span span;
+  Span span(terminal);
   const auto add = [&](const JsonObject& event) {
     const std::optional<Timestamp> moment = moment_of(event);
     if (!first) first = moment;
     std::string at = moment ? format_rfc3339(*moment).substr(0, 23) + "Z" : "";
     if (!at.empty()) at[10] = ' ';
+    if (is_narrow(terminal) && !at.empty()) at.erase(0, 11);  // AFTER says how many days later
     const std::string effect = event.text("effect");
     const auto after = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(*moment - *first); };
     table.add({{event.text("seq")},
@@ -198,15 +206,16 @@ int show_chain(const Looking& looking, const std::string& run_id) {
     return kExitDone;
   }
   const Timestamp now = now_utc();
-  Span span;
+  const Terminal terminal = terminal_of(1);
+  Span span(terminal);
   for (const std::string_view item : items) {
     const JsonObject run(item);
     span.include(run.time("started_at"));
     if (run.time("started_at")) span.include(run.time("finalized_at").value_or(now));
   }
   std::vector<Column> columns = run_columns();
-  columns.insert(columns.end() - 1, {.title = "TIMELINE", .optional = true});
-  Table table(columns, terminal_of(1));
+  columns.insert(columns.end() - 1, {.title = "TIMELINE", .optional = 1});
+  Table table(columns, terminal);
   for (const std::string_view item : items) {
     const JsonObject run(item);
     std::vector<Cell> cells = run_cells(run, now);

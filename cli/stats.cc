@@ -111,16 +111,16 @@ int show_stats(const Looking& looking, const RunQuery& query) {
 
   Table table({{.title = "COUNCIL", .shrinks_to = 12},
                {.title = "RUNS", .right = true},
-               {.title = "COMPLETED", .right = true},
+               {.title = "DONE", .right = true},
                {.title = "FAILED", .right = true},
-               {.title = "CANCELLED", .right = true, .optional = true},
+               {.title = "CANCELLED", .right = true, .optional = 3},
                {.title = "STUCK", .right = true},
-               {.title = "RUNNING", .right = true, .optional = true},
-               {.title = "QUEUED", .right = true, .optional = true},
+               {.title = "RUNNING", .right = true, .optional = 2},
+               {.title = "QUEUED", .right = true, .optional = 4},
                {.title = "MEDIAN", .right = true},
                {.title = "95%", .right = true},
-               {.title = "LONGEST", .right = true, .optional = true},
-               {.title = "10ms…1d", .optional = true}},
+               {.title = "LONGEST", .right = true, .optional = 5},
+               {.title = "10ms…1d"}},
               terminal_of(1));
   std::string lines;
   for (auto& [council, stats] : councils) {

@@ -41,10 +41,12 @@ std::string connections_in_words(const JsonObject& connections) {
   return words;
 }
 
-std::string spool_in_words(const JsonObject& spool) {
-  return fmt::format("{} waiting of {}, {} kept, {}", size_in_words(number_of(spool, "pending_bytes")),
-                     size_in_words(number_of(spool, "max_bytes")), size_in_words(number_of(spool, "kept_bytes")),
-                     count_of(number_of(spool, "segments"), "segment"));
+std::string spool_in_words(const JsonObject& spool, Timestamp now) {
+  const auto oldest = spool.time("oldest_at");
+  return fmt::format(
+      "{} waiting of {}{}, {} kept, {}", size_in_words(number_of(spool, "pending_bytes")),
+      size_in_words(number_of(spool, "max_bytes")), oldest ? ", the oldest from " + age_in_words(*oldest, now) : "",
+      size_in_words(number_of(spool, "kept_bytes")), count_of(number_of(spool, "segments"), "segment"));
 }
 
 void add_database(Facts& facts, const JsonObject& database, Timestamp now) {
@@ -91,7 +93,7 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
   }
   facts.add("connections", connections_in_words(status.object("connections")));
   const JsonObject spool = status.object("spool");
-  facts.add("spool", spool_in_words(spool));
+  facts.add("spool", spool_in_words(spool, now));
   if (spool.is_true("failed")) facts.add("spool failure", spool.text("failure"), Colour::kRed);
   add_database(facts, status.object("database"), now);
   add_reconciliation(facts, status.object("reconciliation"), now);
@@ -112,7 +114,13 @@ int show_status(const Looking& looking) {
 }
 
 std::string status_line(const JsonObject& status, const Terminal& terminal) {
-  const std::string line = printable(status.text("status")) + " · " + ledger_in_words(status);
+  std::string line = printable(status.text("status")) + " · " + count(status, "accepted") + " accepted";
+  for (const auto& [key, word] : {std::pair{"applied", "applied"},
+                                  {"duplicate", "duplicate"},
+                                  {"waiting", "waiting"},
+                                  {"dead_letters", "dead"}}) {
+    if (number_of(status, key) > 0) line += fmt::format(", {} {}", count(status, key), word);
+  }
   return coloured(fit(line, terminal.columns), Colour::kBold, terminal);
 }
 

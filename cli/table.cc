@@ -1,6 +1,7 @@
 #include "cli/table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cli/text.h"
 
@@ -8,6 +9,24 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kGap = 2;
+constexpr std::size_t kLeastRoom = 20;  // for the values of facts; with less they are not wrapped
+
+// Cut at spaces into lines of at most so many columns; a word that is longer stays whole. 0: one line.
+std::vector<std::string_view> wrapped(std::string_view text, std::size_t columns) {
+  std::vector<std::string_view> lines;
+  while (columns > 0 && display_width(text) > columns) {
+    std::size_t cut = std::string_view::npos;
+    for (std::size_t space = text.find(' '); space != std::string_view::npos; space = text.find(' ', space + 1)) {
+      if (cut != std::string_view::npos && display_width(text.substr(0, space)) > columns) break;
+      cut = space;
+    }
+    if (cut == std::string_view::npos) break;
+    lines.push_back(text.substr(0, cut));
+    text.remove_prefix(cut + 1);
+  }
+  lines.push_back(text);
+  return lines;
+}
 
 }  // namespace
 
@@ -50,10 +69,15 @@ void Table::settle_widths() {
     return;
   }
   while (!shrink_to_fit()) {
-    std::size_t last = columns_.size();
-    while (last > 0 && !(shown_[last - 1] && columns_[last - 1].optional)) --last;
-    if (last == 0) return;
-    shown_[last - 1] = false;
+    std::size_t least = columns_.size();
+    int highest = 0;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      if (!shown_[i] || columns_[i].optional == 0 || columns_[i].optional < highest) continue;
+      highest = columns_[i].optional;
+      least = i;
+    }
+    if (least == columns_.size()) return;
+    shown_[least] = false;
   }
 }
 
@@ -102,7 +126,13 @@ std::string Facts::render() const {
   for (const Fact& fact : facts_) {
     out += coloured(fact.name, Colour::kDim, terminal_);
     out.append(widest - display_width(fact.name) + kGap, ' ');
-    out += coloured(fact.value, fact.colour, terminal_) + "\n";
+    const std::size_t indent = widest + kGap;
+    const std::size_t room = terminal_.columns > indent + kLeastRoom ? terminal_.columns - indent : 0;
+    bool first = true;
+    for (const std::string_view line : wrapped(fact.value, room)) {
+      if (!std::exchange(first, false)) out.append(indent, ' ');
+      out += coloured(line, fact.colour, terminal_) + "\n";
+    }
   }
   return out;
 }

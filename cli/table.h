@@ -14,7 +14,7 @@ struct Column {
   std::string title;
   bool right = false;          // numbers stand at the right
   std::size_t shrinks_to = 0;  // may be cut to this many columns where the terminal is narrow; 0: never cut
-  bool optional = false;       // left out where it still does not fit, the last such column first
+  int optional = 0;            // above 0: left out where it still does not fit, the highest and then the last first
 };
 
 struct Cell {

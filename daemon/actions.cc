@@ -5,10 +5,12 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <future>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/url.h"
+#include "database/last_moment.h"
 #include "queue/queue.h"
 #include "service.h"
 
@@ -99,7 +101,13 @@ int check(const Config& config) {
 
 int migrate_database(const Config& config) {
   const auto lock = claim_database(config);
-  const auto report = migrate(store_options_of(config), false);
+  auto outcome = std::async(std::launch::async, [&] { return migrate(store_options_of(config), false); });
+  const auto began = std::chrono::steady_clock::now();
+  while (outcome.wait_for(kProgressEvery) != std::future_status::ready) {
+    const auto taken = std::chrono::steady_clock::now() - began;
+    fmt::print(stderr, "migrating for {} s\n", std::chrono::duration_cast<std::chrono::seconds>(taken).count());
+  }
+  const auto report = outcome.get();
   if (!report) {
     fmt::print(stderr, "run-recorderd: database: {}\n", report.error().message);
     return status_of(report.error());
@@ -135,6 +143,7 @@ int drain(const Config& config, Signals& signals) {
     }
   }
   const bool up = recorder->status().database == DatabaseState::kUp;
+  end_database_calls_at(std::chrono::steady_clock::now() + config.daemon.shutdown_timeout);
   recorder->stop(milliseconds{0});
   const RecorderStatus status = recorder->status();
   if (up && status.waiting == 0) {
@@ -142,8 +151,8 @@ int drain(const Config& config, Signals& signals) {
                status.ledger.duplicate, status.ledger.dead_letters);
     return kExitDone;
   }
-  fmt::print(stderr, "run-recorderd: {} events are left in the spool{}{}\n", status.waiting,
-             status.database_error.empty() ? "" : ": ", status.database_error);
+  fmt::print(stderr, "run-recorderd: {} event{} left in the spool{}{}\n", status.waiting,
+             status.waiting == 1 ? " is" : "s are", status.database_error.empty() ? "" : ": ", status.database_error);
   return up ? kExitOther : kExitNotThere;
 }
 

@@ -28,6 +28,18 @@ int serve(Config config, ConfigSources sources, Signals& signals) {
   }
 }
 
+// Of the configuration, each on a line of its own; in the journal as errors.
+void tell(const ConfigProblems& problems) {
+  set_up_log({});
+  for (const ConfigProblem& problem : problems.all) {
+    if (log_is_journal()) {
+      log_error(problem.text());
+    } else {
+      fmt::print(stderr, "{}\n", problem.text());
+    }
+  }
+}
+
 int run(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   hide_passwords_in_arguments(argc, argv);
@@ -41,7 +53,7 @@ int run(int argc, char** argv) {
   sources.uid = geteuid();
   auto config = load_config(sources);
   if (!config) {
-    fmt::print(stderr, "{}\n", config.error().text());
+    tell(config.error());
     return kExitConfiguration;
   }
   if (options.action == Action::kCheck) return check(config.value());

@@ -5,16 +5,22 @@
 
 #include "base/log.h"
 #include "base/url.h"
+#include "database/last_moment.h"
+#include "protocol/protocol.h"
 #include "service_manager.h"
+#include "spool/inspect.h"
 
 namespace run_recorder {
 namespace {
 
 using std::chrono::milliseconds;
 
+constexpr std::chrono::seconds kAnswerWithin{10};  // of a call to the database for a request: somebody waits
 constexpr milliseconds kTick{1'000};
-// Longer than any call to the database may take: then the recorder's thread is stuck, not slow.
-constexpr std::chrono::seconds kStuckThread{60};
+// The age of the oldest waiting event is read from the spool at most so often: for that a segment is read.
+constexpr std::chrono::seconds kReadOldestEvery{10};
+// For opening the spool: its newest segment is read, from a disk that may be slow.
+constexpr std::chrono::minutes kOpeningTime{5};
 
 std::string host_name() {
   char name[256] = {};
@@ -29,6 +35,21 @@ ReconcilePolicy policy_of(const Config& config) {
   policy.recorder_timeout = config.reconcile.recorder_timeout;
   policy.max_stuck = config.reconcile.max_stuck;
   policy.log_rows = config.reconcile.log_rows;
+  return policy;
+}
+
+PrunePolicy prune_policy_of(const Config& config) {
+  PrunePolicy policy;
+  policy.interval = config.retention.interval;
+  policy.retention.keep = config.retention.keep;
+  const auto set = [&policy](Status status, const std::optional<milliseconds>& time) {
+    if (time) policy.retention.statuses[status] = *time;
+  };
+  set(Status::kCompleted, config.retention.completed);
+  set(Status::kFailed, config.retention.failed);
+  set(Status::kCancelled, config.retention.cancelled);
+  set(Status::kStuck, config.retention.stuck);
+  policy.retention.councils.insert(config.retention.councils.begin(), config.retention.councils.end());
   return policy;
 }
 
@@ -109,6 +130,11 @@ std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool
   options.store = store_options_of(config);
   options.migrate = config.database.migrate;
   options.host = host_name();
+  if (database_kind(config.database.url) == DatabaseKind::kSqlite) {
+    // Several events of a run in one batch save SQLite less than PostgreSQL, and a large one costs as much memory.
+    options.batch_events /= 2;
+    options.batch_bytes /= 2;
+  }
   options.version = RR_VERSION;
   options.heartbeat = std::min(options.heartbeat, std::max(config.reconcile.recorder_timeout / 4, milliseconds{100}));
   return std::make_unique<Recorder>(std::move(options), spool,
@@ -118,7 +144,10 @@ std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool
 Service::Service(Config config, ConfigSources sources)
     : config_(std::move(config)),
       sources_(std::move(sources)),
+      shown_database_url_(redact_url(config_.database.url)),
       started_at_(now_utc()),
+      stuck_(LogLevel::kError, "a thread does not get on, the service manager is not told that all is well",
+             "all threads get on again"),
       spool_max_bytes_(config_.spool.max_bytes) {}
 
 Service::~Service() = default;
@@ -135,11 +164,13 @@ int Service::run(Signals& signals) {
       case Signals::Wake::kTimeout:
         break;
     }
-    tell_service_manager();
+    tell_service_manager(signals);
   }
 }
 
 void Service::start() {
+  notify_extend_timeout(kOpeningTime);
+  notify_status("opening the spool");
   spool_ = open_spool(config_);
   if (auto lock = claim_database(config_)) database_lock_.emplace(std::move(*lock));
   recorder_ = make_recorder(config_, *spool_, true);
@@ -167,24 +198,32 @@ void Service::start() {
   reconciler.connection_open = [this](std::string_view connection) { return server_->connection_open(connection); };
   reconciler_ = std::make_unique<Reconciler>(std::move(reconciler), *recorder_);
 
+  PrunerOptions pruner;
+  pruner.policy = prune_policy_of(config_);
+  pruner.store = store_options_of(config_);
+  pruner_ = std::make_unique<Pruner>(std::move(pruner), *recorder_);
+
   ApiOptions api;
   api.store = store_options_of(config_);
+  api.store.deadline = kAnswerWithin;
   api.status = [this] { return status_json(snapshot()); };
   api.metrics = [this] { return metrics_text(snapshot()); };
   api.not_ready = [this] { return not_ready(snapshot()); };
-  api_ = std::make_unique<Api>(std::move(api), *recorder_, *reconciler_);
+  api_ = std::make_unique<Api>(std::move(api), *recorder_, *reconciler_, *pruner_);
   http_ = std::make_unique<HttpServer>(
-      HttpOptions{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen}, *api_);
+      HttpOptions{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen},
+      [this](const ApiRequest& request) { return api_->answer(request); });
 
   // The sockets first: a path that is taken ends the start before anything is touched.
   http_->start();
   server_->start();
   recorder_->start();
   reconciler_->start();
+  pruner_->start();
   log_info("run-recorderd accepts events", {{"VERSION", RR_VERSION},
                                             {"SOCKET", config_.socket.path},
                                             {"CONTROL", config_.control.path},
-                                            {"DATABASE", redact_url(config_.database.url)},
+                                            {"DATABASE", shown_database_url_},
                                             {"SPOOL", config_.spool.path},
                                             {"WAITING", recorder_->status().waiting}});
   notify_ready(status_sentence(snapshot()));
@@ -200,7 +239,9 @@ int Service::stop() {
   log_info("stopping", {{"WAITING", recorder_->status().waiting}});
   notify_stopping("stopping");
   notify_extend_timeout(timeout + std::chrono::seconds{30});
+  end_database_calls_at(deadline);  // a database that hangs holds up nobody's stop for longer
   server_->stop(left());
+  pruner_->stop();
   reconciler_->stop();
   const bool empty = recorder_->stop(left());
   http_->stop();
@@ -229,6 +270,7 @@ void Service::reload() {
     return;
   }
   reconciler_->reconfigure(policy_of(changed));
+  pruner_->reconfigure(prune_policy_of(changed));
   spool_->set_limits(changed.spool.max_bytes, changed.spool.min_free, changed.spool.keep);
   spool_max_bytes_ = changed.spool.max_bytes;
   set_up_log(changed.log_options());
@@ -241,24 +283,35 @@ void Service::reload() {
   notify_ready(status_sentence(snapshot()));
 }
 
-void Service::tell_service_manager() {
+void Service::tell_service_manager(const Signals& signals) {
+  look_for_oldest();
   const std::string sentence = status_sentence(snapshot());
   if (sentence != told_) {
     notify_status(sentence);
     told_ = sentence;
   }
-  if (watchdog_period() && healthy()) notify_watchdog();
+  if (watchdog_period() && healthy(signals)) notify_watchdog();
 }
 
-// Whether every thread still turns. A heartbeat that stops lets systemd restart the daemon.
-bool Service::healthy() {
-  const auto now = std::chrono::steady_clock::now();
-  const std::uint64_t turns = recorder_->turns();
-  if (turns != turns_seen_ || turned_at_ == std::chrono::steady_clock::time_point{}) {
-    turns_seen_ = turns;
-    turned_at_ = now;
+// Whether every thread gets on. A heartbeat that stops lets systemd restart the daemon.
+bool Service::healthy(const Signals& signals) {
+  std::string stuck;
+  const auto require = [&stuck](bool gets_on, std::string_view thread) {
+    if (!gets_on) stuck += (stuck.empty() ? "" : ", ") + std::string(thread);
+  };
+  require(server_->responds(kTick), "sessions");
+  require(!server_->writer_stuck(), "spool-writer");
+  require(!recorder_->stuck(), "recorder");
+  require(!reconciler_->stuck(), "reconciler");
+  require(!pruner_->stuck(), "pruner");
+  require(http_->responds(kTick), "control");
+  require(!signals.stuck(), "signals");
+  if (stuck.empty()) {
+    stuck_.clear();
+  } else {
+    stuck_.report(stuck);
   }
-  return now - turned_at_ < kStuckThread && server_->appending_for() < kStuckThread && server_->responds(kTick);
+  return stuck.empty();
 }
 
 Snapshot Service::snapshot() const {
@@ -269,13 +322,58 @@ Snapshot Service::snapshot() const {
   snapshot.pid = getpid();
   snapshot.started_at = started_at_;
   snapshot.now = now_utc();
-  snapshot.database_url = redact_url(config_.database.url);
+  snapshot.database_url = shown_database_url_;
   snapshot.recorder = recorder_->status();
   snapshot.reconciler = reconciler_->status();
+  snapshot.pruner = pruner_->status();
   snapshot.server = server_->counters();
   snapshot.spool = spool_->usage();
   snapshot.spool_max_bytes = spool_max_bytes_;
+  snapshot.disk_full = spool_->disk_is_full();
+  const std::lock_guard lock(oldest_mutex_);
+  if (oldest_.seq > snapshot.spool.released_seq && oldest_.seq <= snapshot.spool.last_seq) {
+    snapshot.oldest_waiting = oldest_.received_at;
+  } else if (snapshot.spool.released_seq < snapshot.spool.last_seq) {
+    snapshot.oldest_waiting = snapshot.now;  // it came since the last look, or will be looked at next
+  }
   return snapshot;
+}
+
+void Service::read_oldest(std::uint64_t seq, Oldest& found) const {
+  found.seq = 0;
+  const auto read = visit_spool(config_.spool.path, seq, [&](std::uint64_t, std::string_view body) {
+    const auto envelope = decode_envelope(body);
+    if (!envelope) return true;  // damaged: the next one says it as well
+    found.received_at = envelope->received_at;
+    found.seq = seq;
+    return false;
+  });
+  if (!read) found.seq = 0;
+}
+
+// Once a second: since when does the oldest event wait? Only one that was there at the last look too is read again.
+void Service::look_for_oldest() {
+  const SpoolUsage usage = spool_->usage();
+  const std::uint64_t seq = usage.released_seq + 1;
+  Oldest found;
+  {
+    const std::lock_guard lock(oldest_mutex_);
+    found = oldest_;
+  }
+  const bool there_before = seq <= found.last_seq;
+  found.last_seq = usage.last_seq;
+  if (seq <= usage.last_seq && there_before && (seq != found.seq || !found.is_exact)) {
+    const auto now = std::chrono::steady_clock::now();
+    found.is_exact = found.seq == 0 || !found.read_at || now - *found.read_at >= kReadOldestEvery;
+    if (found.is_exact) {
+      found.read_at = now;
+      read_oldest(seq, found);
+    } else {
+      found.seq = seq;  // a backlog shrinks: it came later than the one that was read
+    }
+  }
+  const std::lock_guard lock(oldest_mutex_);
+  oldest_ = found;
 }
 
 }  // namespace run_recorder

@@ -3,14 +3,19 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "base/config.h"
+#include "base/log.h"
 #include "control/api.h"
 #include "control/http_server.h"
 #include "control/snapshot.h"
 #include "database/sqlite.h"
+#include "recorder/pruner.h"
 #include "recorder/reconciler.h"
 #include "recorder/recorder.h"
 #include "server/server.h"
@@ -38,24 +43,38 @@ class Service {
   void start();
   int stop();
   void reload();
-  void tell_service_manager();
-  bool healthy();
+  void tell_service_manager(const Signals& signals);
+  bool healthy(const Signals& signals);
   Snapshot snapshot() const;
+  // The oldest event that waits, as of the last look.
+  struct Oldest {
+    std::uint64_t seq = 0;
+    Timestamp received_at{};
+    bool is_exact = false;       // received_at is this one's, not that of one before it
+    std::uint64_t last_seq = 0;  // the newest one then
+    std::optional<std::chrono::steady_clock::time_point> read_at;
+  };
+
+  void look_for_oldest();
+  void read_oldest(std::uint64_t seq, Oldest& found) const;
 
   Config config_;
   const ConfigSources sources_;
+  const std::string shown_database_url_;  // without its password; for any thread: a reload changes config_
   const Timestamp started_at_;
+  RepeatGuard stuck_;
   std::optional<SqliteFileLock> database_lock_;
   std::unique_ptr<Spool> spool_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<EventServer> server_;
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<std::uint64_t> spool_max_bytes_;  // for snapshots while a reload changes it
   std::string told_;                            // the last sentence for the service manager
-  std::uint64_t turns_seen_ = 0;
-  std::chrono::steady_clock::time_point turned_at_{};
+  mutable std::mutex oldest_mutex_;
+  Oldest oldest_;  // guarded by oldest_mutex_
 };
 
 }  // namespace run_recorder

@@ -36,10 +36,13 @@ Signals::~Signals() {
 }
 
 void Signals::watch() {
+  name_this_thread("signals");
   const sigset_t set = watched();
+  constexpr timespec kIdleTurn{5, 0};
   while (true) {
-    int signal = 0;
-    if (sigwait(&set, &signal) != 0) continue;
+    pulse_.beat();
+    const int signal = sigtimedwait(&set, nullptr, &kIdleTurn);
+    if (signal < 0) continue;
     const std::lock_guard lock(mutex_);
     if (ending_) return;
     if (signal == SIGHUP) {

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <thread>
 
+#include "base/pulse.h"
+
 namespace run_recorder {
 
 class Signals {
@@ -21,10 +23,13 @@ class Signals {
   // Waits for the next one.
   Wake wait(std::chrono::milliseconds timeout);
   bool stop_requested() const;
+  // For the watchdog: the thread that takes them does not get on.
+  bool stuck() const { return pulse_.missed(); }
 
  private:
   void watch();
 
+  Pulse pulse_{std::chrono::seconds{60}};
   std::thread thread_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -1,6 +1,7 @@
 #include "base/config.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "base/account.h"
@@ -20,6 +21,7 @@ constexpr std::string_view kFileVariable = "RUN_RECORDER_CONFIG";
 constexpr std::string_view kRunVariable = "RUN_RECORDER_RUN_ID";
 constexpr std::string_view kFileFlag = "--config";
 constexpr std::string_view kAdminGroup = "run-recorder-admin";
+constexpr std::string_view kPasswordCredential = "database-password";
 
 // Gathers the settings of all sources, weakest first, and every mistake in them.
 class Loader {
@@ -208,10 +210,23 @@ class Loader {
            "found together with events.exclude (" + where("events.exclude") + "); allowed is one of them");
   }
 
+  // The file that systemd's LoadCredential= made for us, if it did (systemd.exec(5)); empty: it did not.
+  std::string credential_file() const {
+    const auto folder = sources_.environment.find("CREDENTIALS_DIRECTORY");
+    if (folder == sources_.environment.end() || !folder->second.starts_with('/')) return {};
+    const std::string path = folder->second + "/" + std::string(kPasswordCredential);
+    std::error_code ignored;
+    return std::filesystem::exists(path, ignored) ? path : std::string();
+  }
+
   void read_password() {
     Config::Database& database = config_.database;
-    if (database.password_file.empty() || database_kind(database.url) != DatabaseKind::kPostgres) return;
-    const std::string place = where("database.password_file");
+    if (database_kind(database.url) != DatabaseKind::kPostgres) return;
+    const bool by_itself = !given("database.password_file") && !has_password(database.url);
+    if (by_itself) database.password_file = credential_file();
+    if (database.password_file.empty()) return;
+    const std::string place =
+        by_itself ? "credential " + std::string(kPasswordCredential) : where("database.password_file");
     if (has_password(database.url)) {
       report(place, "database.password_file", "database.url holds a password too; allowed is one of them");
       return;

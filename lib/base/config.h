@@ -89,6 +89,14 @@ struct Config {
   // The queue's url as the driver gets it; never log it.
   std::string queue_connection_url() const;
 
+  // 0 is for ever. The special ones win over the general: a council's time over a status's over keep.
+  struct Retention {
+    std::chrono::milliseconds keep{0};
+    std::optional<std::chrono::milliseconds> completed, failed, cancelled, stuck;  // empty: as keep
+    std::map<std::string, std::chrono::milliseconds> councils;
+    std::chrono::milliseconds interval{3'600'000};  // 0: only when asked
+  } retention;
+
   struct Log {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kText;

@@ -54,6 +54,10 @@ class Walker {
  private:
   void visit(const std::string& name, std::size_t line, const toml::node& node) {
     if (const ConfigEntry* entry = find_entry(name)) {
+      if (std::holds_alternative<DurationsSlot>(entry->slot) && node.is_table()) {
+        take_names(*entry, *node.as_table(), line);
+        return;
+      }
       content_.settings.push_back({entry, raw_value(node), line});
       return;
     }
@@ -66,6 +70,17 @@ class Walker {
       report(line, name, "no such section" + suggestion(name, sections_));
     } else {
       report(line, name, "no such key" + suggestion(name, keys_));
+    }
+  }
+
+  // A section whose keys are names of one's own: each is a setting by itself, with its own line.
+  void take_names(const ConfigEntry& entry, const toml::table& table, std::size_t line) {
+    content_.settings.push_back({&entry, RawValue{RawValue::Kind::kTable}, line});
+    for (const auto& [key, node] : table) {
+      RawValue value{RawValue::Kind::kTable};
+      value.names.emplace_back(key.str());
+      value.items.push_back(raw_value(node));
+      content_.settings.push_back({&entry, std::move(value), key.source().begin.line});
     }
   }
 

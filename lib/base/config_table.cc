@@ -1,5 +1,7 @@
 #include "base/config_table.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -96,8 +98,10 @@ std::optional<std::string> check_listen(std::string_view text) {
   if (!whole || number < 1 || number > 65'535) return "its port is not a number from 1 to 65535";
   const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
   if (!bracketed && host.find_first_of(":[]") != std::string_view::npos) return "an IPv6 address needs brackets";
-  if (has_control_character(host) || host.find(' ') != std::string_view::npos)
-    return "its host is no name or address";
+  const std::string address(bracketed ? host.substr(1, host.size() - 2) : host);
+  unsigned char bytes[sizeof(in6_addr)];
+  const bool numeric = inet_pton(bracketed ? AF_INET6 : AF_INET, address.c_str(), bytes) == 1;
+  if (!numeric && host != "localhost") return "its host is no address; names are not looked up";
   return std::nullopt;
 }
 
@@ -115,6 +119,9 @@ constexpr std::string_view kDuration =
     "a duration from \"0s\" on, such as \"500ms\", \"30s\", \"5m\", \"24h\" or \"7d\"";
 constexpr std::string_view kPositiveDuration =
     "a duration above \"0s\", such as \"500ms\", \"30s\", \"5m\", \"24h\" or \"7d\"";
+
+constexpr std::string_view kKept = "a duration such as \"90d\", or \"0s\" for ever";
+constexpr std::string_view kKeptOrNone = "a duration such as \"90d\", \"0s\" for ever, or empty for that of keep";
 
 // In the order of SPEC section 7. Every key is here and nowhere else.
 const std::vector<ConfigEntry>& table() {
@@ -211,6 +218,26 @@ const std::vector<ConfigEntry>& table() {
       {{"reconcile.queue", "table", "TABLE or SCHEMA.TABLE, each of 1 to 63 bytes", "The queue's table.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.queue.table; }, check_table}},
 
+      {{"retention", "keep", kKept, "How long a finished run is kept with its history; 0s: for ever.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.retention.keep; }, kNone, kLongest}},
+      {{"retention", "completed", kKeptOrNone, "How long a completed run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.completed; },
+                            kLongest}},
+      {{"retention", "failed", kKeptOrNone, "How long a failed run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.failed; }, kLongest}},
+      {{"retention", "cancelled", kKeptOrNone, "How long a cancelled run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.cancelled; },
+                            kLongest}},
+      {{"retention", "stuck", kKeptOrNone, "How long a stuck run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.stuck; }, kLongest}},
+      {{"retention", "councils", "NAME=DURATION, several by comma; in the file a section of them",
+        "How long the finished runs of these councils are kept, however they ended.", kReloadable},
+       DurationsSlot{[](Config& c) -> std::map<std::string, milliseconds>& { return c.retention.councils; },
+                     kLongest}},
+      {{"retention", "interval", kDuration, "The time between looks for runs to remove; 0s: only when asked.",
+        kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.retention.interval; }, kNone, kLongest}},
+
       {{"log", "level", "\"debug\", \"info\", \"warning\" or \"error\"", "The least important messages to log.",
         kReloadable},
        LevelSlot{[](Config& c) -> LogLevel& { return c.log.level; }}},
@@ -222,7 +249,7 @@ const std::vector<ConfigEntry>& table() {
         kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.daemon.shutdown_timeout; }, kNone, kLongest}},
 
-      {{"metrics", "listen", "HOST:PORT or [IPV6]:PORT, or empty for none",
+      {{"metrics", "listen", "IPV4:PORT, [IPV6]:PORT or localhost:PORT, or empty for none",
         "Serve the metrics over TCP too; they are always on the control socket.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.metrics.listen; }, check_listen}},
   };

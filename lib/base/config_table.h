@@ -40,6 +40,17 @@ struct DurationSlot {
   std::chrono::milliseconds& (*member)(Config&);
   std::chrono::milliseconds lowest, highest;
 };
+// A duration, or "" for none of its own.
+struct OptionalDurationSlot {
+  std::optional<std::chrono::milliseconds>& (*member)(Config&);
+  std::chrono::milliseconds highest;
+};
+// A section of names with durations. What the file gives name by name is gathered; a flag or a variable gives all of
+// them, as NAME=DURATION by comma.
+struct DurationsSlot {
+  std::map<std::string, std::chrono::milliseconds>& (*member)(Config&);
+  std::chrono::milliseconds highest;
+};
 struct ModeSlot {
   mode_t& (*member)(Config&);
 };
@@ -52,8 +63,8 @@ struct FormatSlot {
 struct QueueKindSlot {
   QueueKind& (*member)(Config&);
 };
-using ConfigSlot = std::variant<TextSlot, ListSlot, BoolSlot, CountSlot, SizeSlot, DurationSlot, ModeSlot, LevelSlot,
-                                FormatSlot, QueueKindSlot>;
+using ConfigSlot = std::variant<TextSlot, ListSlot, BoolSlot, CountSlot, SizeSlot, DurationSlot, OptionalDurationSlot,
+                                DurationsSlot, ModeSlot, LevelSlot, FormatSlot, QueueKindSlot>;
 
 struct ConfigEntry {
   ConfigKey key;
@@ -73,12 +84,14 @@ struct RawValue {
     kInteger,
     kBoolean,
     kList,
+    kTable,  // names with items
     kOther,  // nothing a key may be; text says what
   } kind = Kind::kPlain;
   std::string text = {};
   std::int64_t number = 0;  // also 1 for true
   bool octal = false;       // the integer was written as 0o…
   std::vector<RawValue> items = {};
+  std::vector<std::string> names = {};  // of a table's items
 };
 
 // Puts the value into config, or says what was found and what is allowed.

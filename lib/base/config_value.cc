@@ -13,6 +13,7 @@ namespace {
 using Kind = RawValue::Kind;
 
 constexpr std::size_t kShownBytes = 60;
+constexpr std::size_t kLongestName = 255;  // of a council
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
@@ -35,6 +36,14 @@ std::string list_text(const std::vector<std::string>& items) {
   return text + "]";
 }
 
+std::string durations_text(const std::map<std::string, std::chrono::milliseconds>& times) {
+  std::string text = "{";
+  for (const auto& [name, time] : times) {
+    text += (text.size() > 1 ? ", " : " ") + json_string(name) + " = " + json_string(format_duration(time));
+  }
+  return text.size() > 1 ? text + " }" : "{}";
+}
+
 std::string found(const RawValue& value) {
   switch (value.kind) {
     case Kind::kPlain:
@@ -46,6 +55,9 @@ std::string found(const RawValue& value) {
       return value.number == 1 ? "true" : "false";
     case Kind::kList:
       return "a list";
+    case Kind::kTable:
+      return value.names.empty() ? "a section"
+                                 : json_string(value.names.front()) + " = " + found(value.items.front());
     case Kind::kOther:
       return value.text;
   }
@@ -166,6 +178,59 @@ struct Assigner {
     return std::nullopt;
   }
 
+  Problem operator()(const OptionalDurationSlot& slot) const {
+    const std::string* text = text_of(value);
+    if (text != nullptr && text->empty()) {
+      slot.member(config).reset();
+      return std::nullopt;
+    }
+    std::chrono::milliseconds time{0};
+    if (Problem problem = time_of(value, slot.highest, time)) return problem;
+    slot.member(config) = time;
+    return std::nullopt;
+  }
+
+  Problem operator()(const DurationsSlot& slot) const {
+    auto& times = slot.member(config);
+    if (value.kind == Kind::kTable) {
+      for (std::size_t i = 0; i < value.names.size(); ++i) {
+        const std::string& name = value.names[i];
+        if (value.items[i].kind == Kind::kTable || value.items[i].kind == Kind::kOther) {
+          return "a name with dots or spaces needs quotes, as \"A.B\" = \"30d\"";
+        }
+        if (name.empty() || name.size() > kLongestName) return "a name has 1 to 255 bytes";
+        std::chrono::milliseconds time{0};
+        if (Problem problem = time_of(value.items[i], slot.highest, time)) return problem;
+        times[name] = time;
+      }
+      return std::nullopt;
+    }
+    if (value.kind != Kind::kPlain) return "";
+    std::map<std::string, std::chrono::milliseconds> all;
+    for (const std::string& item : list_of(value).value_or(std::vector<std::string>())) {
+      const std::size_t equals = item.rfind('=');
+      const std::string name(trimmed(std::string_view(item).substr(0, equals)));
+      if (equals == std::string::npos || name.empty()) return shown(item) + ": no NAME=DURATION";
+      if (name.size() > kLongestName) return "a name has 1 to 255 bytes";
+      std::chrono::milliseconds time{0};
+      const RawValue text{Kind::kPlain, std::string(trimmed(std::string_view(item).substr(equals + 1)))};
+      if (Problem problem = time_of(text, slot.highest, time)) return shown(item) + ": " + *problem;
+      all[name] = time;
+    }
+    times = std::move(all);
+    return std::nullopt;
+  }
+
+  static Problem time_of(const RawValue& text_value, std::chrono::milliseconds highest,
+                         std::chrono::milliseconds& time) {
+    const std::string* text = text_of(text_value);
+    const std::optional<std::chrono::milliseconds> read = text == nullptr ? std::nullopt : parse_duration(*text);
+    if (!read) return "no time with a unit";
+    if (*read > highest) return "more than ten years";
+    time = *read;
+    return std::nullopt;
+  }
+
   Problem operator()(const ModeSlot& slot) const {
     const std::optional<mode_t> mode = mode_of(value);
     if (!mode) return value.kind == Kind::kInteger && !value.octal ? "a decimal number" : "";
@@ -199,6 +264,11 @@ struct Formatter {
   std::string operator()(const CountSlot& slot) const { return std::to_string(slot.member(config)); }
   std::string operator()(const SizeSlot& slot) const { return json_string(format_size(slot.member(config))); }
   std::string operator()(const DurationSlot& slot) const { return json_string(format_duration(slot.member(config))); }
+  std::string operator()(const OptionalDurationSlot& slot) const {
+    const auto& time = slot.member(config);
+    return json_string(time ? format_duration(*time) : "");
+  }
+  std::string operator()(const DurationsSlot& slot) const { return durations_text(slot.member(config)); }
   std::string operator()(const ModeSlot& slot) const { return json_string(octal(slot.member(config))); }
   std::string operator()(const LevelSlot& slot) const { return json_string(to_string(slot.member(config))); }
   std::string operator()(const FormatSlot& slot) const { return json_string(to_string(slot.member(config))); }

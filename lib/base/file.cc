@@ -145,8 +145,19 @@ Result<void> sync_directory(const std::filesystem::path& path) {
   return {};
 }
 
+Result<void> sync_name_of(const std::filesystem::path& path) {
+  // "a/b/" is named "b" in "a".
+  Result<void> synced = sync_directory(folder_of(path.has_filename() ? path : path.parent_path()));
+  if (synced || synced.error().kind != ErrorKind::kDenied) return synced;
+  // A folder that one may pass through and not read cannot be synced; its whole file system can.
+  Result<UniqueFd> itself = open_file(path, O_RDONLY);
+  if (!itself) return itself.error();
+  if (syncfs(itself->get()) != 0) return system_error_of("syncfs " + path.string());
+  return {};
+}
+
 Result<void> make_directories(const std::filesystem::path& path, mode_t mode) {
-  if (mkdir(path.c_str(), mode) == 0) return {};
+  if (mkdir(path.c_str(), mode) == 0) return sync_name_of(path);
   const int error_number = errno;
   struct stat found {};
   if (error_number == EEXIST && stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode)) return {};
@@ -154,7 +165,7 @@ Result<void> make_directories(const std::filesystem::path& path, mode_t mode) {
     return system_error_of("mkdir " + path.string(), error_number);
   }
   if (Result<void> parent = make_directories(path.parent_path(), mode); !parent) return parent;
-  if (mkdir(path.c_str(), mode) == 0 || errno == EEXIST) return {};
+  if (mkdir(path.c_str(), mode) == 0 || errno == EEXIST) return sync_name_of(path);
   return system_error_of("mkdir " + path.string());
 }
 

@@ -68,7 +68,11 @@ Result<void> replace_file_atomically(const std::filesystem::path& path, std::str
 // Makes the names in a folder durable: after creating, renaming or deleting a file in it.
 Result<void> sync_directory(const std::filesystem::path& path);
 
-// Creates the folder and its missing parents, each with mode. Success where it is there already (its mode is left).
+// Makes the name of a folder or file in the folder it is in durable.
+Result<void> sync_name_of(const std::filesystem::path& path);
+
+// Creates the folder and its missing parents, each with mode, and makes their names durable. Success where it is
+// there already (its mode is left).
 Result<void> make_directories(const std::filesystem::path& path, mode_t mode);
 
 }  // namespace run_recorder

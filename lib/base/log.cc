@@ -198,6 +198,10 @@ void set_log_level(LogLevel level) {
   log_state().level = level;
 }
 
+bool log_is_journal() {
+  return log_state().journal.load(std::memory_order_relaxed);
+}
+
 bool log_enabled(LogLevel level) {
   return level >= log_state().level.load(std::memory_order_relaxed);
 }
@@ -253,6 +257,30 @@ std::vector<std::string> journal_entry(LogLevel level, std::string_view message,
   entry.push_back("MESSAGE=" + message_with_fields(message, fields));
   for (const LogField& field : fields) entry.push_back(std::string(field.name) + "=" + field.value);
   return entry;
+}
+
+LineLimit::LineLimit(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock)
+    : level_(level),
+      lines_a_minute_(lines_a_minute),
+      others_(std::move(others)),
+      clock_(clock ? std::move(clock) : SteadyClock(std::chrono::steady_clock::now)) {}
+
+bool LineLimit::admit() {
+  tick();
+  if (logged_ == 0) minute_ = clock_();
+  if (logged_ < lines_a_minute_) {
+    ++logged_;
+    return true;
+  }
+  ++counted_;
+  return false;
+}
+
+void LineLimit::tick() {
+  if (logged_ == 0 || clock_() - minute_ < std::chrono::minutes{1}) return;
+  if (counted_ > 0) log_list(level_, others_, {{"COUNT", counted_}});
+  logged_ = 0;
+  counted_ = 0;
 }
 
 RepeatGuard::RepeatGuard(LogLevel level, std::string begins, std::string ends, SteadyClock clock)

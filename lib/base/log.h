@@ -46,6 +46,8 @@ struct LogOptions {
 // May be called again: at reload, after a fork.
 void set_up_log(const LogOptions& options);
 void set_log_level(LogLevel level);
+// Whether messages go to the journal with their fields; as the last set_up_log() found it.
+bool log_is_journal();
 bool log_enabled(LogLevel level);
 
 // log_info("run is stuck", {{"RUN_ID", run.run_id}, {"ATTEMPT", run.attempt}});
@@ -64,6 +66,29 @@ std::string format_json_line(Timestamp time, LogLevel level, std::string_view me
                              std::span<const LogField> fields);
 // "NAME=value" for sd_journal_sendv(3), PRIORITY and MESSAGE first.
 std::vector<std::string> journal_entry(LogLevel level, std::string_view message, std::span<const LogField> fields);
+
+// For lines that can come by the thousand: so many a minute are logged, of the others one line says how many there
+// were. For one thread.
+class LineLimit {
+ public:
+  using SteadyClock = std::function<std::chrono::steady_clock::time_point()>;
+  // others is that line's message, as "more events contradicted their runs"; it gets the field COUNT.
+  LineLimit(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock = {});
+
+  // Whether the next line may be logged; otherwise it is counted.
+  bool admit();
+  // Once the minute is over, says what was only counted. To be called now and then.
+  void tick();
+
+ private:
+  const LogLevel level_;
+  const int lines_a_minute_;
+  const std::string others_;
+  const SteadyClock clock_;
+  std::chrono::steady_clock::time_point minute_{};
+  int logged_ = 0;
+  std::uint64_t counted_ = 0;
+};
 
 // A condition that lasts, like a database that is away: said once when it begins and once when it ends, with how
 // often it was met and how long it lasted, however often it is reported in between. Thread-safe.

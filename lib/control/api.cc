@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "base/utf8.h"
+#include "control/move.h"
 #include "control/row_json.h"
 
 namespace run_recorder {
@@ -67,54 +67,6 @@ ApiAnswer wrong_method(std::string_view allowed) {
   return answer;
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// No name in the database holds a NUL, and PostgreSQL would read one as the end: another name than was asked for.
-bool is_text(std::string_view text) {
-  while (!text.empty()) {
-    const std::size_t length = utf8_sequence_length(text);
-    if (length == 0 || text.front() == '\0') return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
-
-// RFC 3986 percent-encoding of UTF-8; in a query also + for a space.
-std::optional<std::string> percent_decoded(std::string_view text, bool in_query) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '+' && in_query) {
-      out += ' ';
-    } else if (text[i] != '%') {
-      out += text[i];
-    } else {
-      if (i + 2 >= text.size()) return std::nullopt;
-      const int high = hex_digit(text[i + 1]);
-      const int low = hex_digit(text[i + 2]);
-      if (high < 0 || low < 0) return std::nullopt;
-      out += static_cast<char>(high * 16 + low);
-      i += 2;
-    }
-  }
-  if (!is_text(out)) return std::nullopt;
-  return out;
-}
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  while (true) {
-    const std::size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
 template <class T>
 std::optional<T> to_number(std::string_view text) {
   T value{};
@@ -161,12 +113,16 @@ Result<Paging> paging_of(const std::vector<std::pair<std::string, std::string>>&
   return paging;
 }
 
+Error no_parameters(const std::vector<std::pair<std::string, std::string>>& query) {
+  return invalid(fmt::format("{}: not known here; no parameter is", query.front().first));
+}
+
 Result<void> take_statuses(std::string_view value, RunFilter& filter) {
   for (const std::string_view word : split(value, ',')) {
     const auto status = parse_status(word);
     if (!status) {
       return invalid(
-          fmt::format("status: {} is none; queued, running, completed, failed, cancelled and stuck are", word));
+          fmt::format("status: \"{}\" is none; queued, running, completed, failed, cancelled and stuck are", word));
     }
     filter.statuses.push_back(*status);
   }
@@ -189,12 +145,15 @@ Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string
       if (!filter.oban_job_id) return invalid("oban_job_id: a whole number is allowed");
     } else if (name == "pass") {
       filter.pass = value;
-    } else if (name == "since") {
-      filter.since = parse_rfc3339(value);
-      if (!filter.since) return invalid("since: an RFC 3339 time with offset is allowed, as 2026-01-02T03:04:05Z");
+    } else if (name == "since" || name == "until") {
+      const auto time = parse_rfc3339(value);
+      if (!time) {
+        return invalid(fmt::format("{}: an RFC 3339 time with offset is allowed, as 2026-01-02T03:04:05Z", name));
+      }
+      (name == "since" ? filter.since : filter.until) = time;
     } else {
-      return invalid(
-          fmt::format("{}: not known here; status, council, oban_job_id, pass, since, limit and cursor are", name));
+      return invalid(fmt::format(
+          "{}: not known here; status, council, oban_job_id, pass, since, until, limit and cursor are", name));
     }
   }
   filter.limit = paging.limit;
@@ -212,6 +171,17 @@ Result<JsonText> list_runs(Store& store, const RunFilter& filter) {
   JsonList list("runs");
   for (const Run& run : page.value().runs) list.add(run_json(run, false));
   return list.close(page.value().next);
+}
+
+// The middle of the question stands for the host's time.
+Result<JsonText> compare_clocks(Store& store) {
+  const Timestamp before = now_utc();
+  const auto database = store.database_now();
+  if (!database) return database.error();
+  const Timestamp host = before + (now_utc() - before) / 2;
+  const auto difference = std::chrono::duration_cast<std::chrono::milliseconds>(host - database.value());
+  return fmt::format("{{\"host\":{},\"database\":{},\"difference_ms\":{}}}", json_string(format_rfc3339(host)),
+                     json_string(format_rfc3339(database.value())), difference.count());
 }
 
 Result<JsonText> show_run(Store& store, const std::string& run_id) {
@@ -293,6 +263,72 @@ Result<PassRequest> pass_request(const ApiRequest& request,
   return pass;
 }
 
+// A member of a body as the text it has in a query; a list of strings is joined by commas. Empty: nothing of that
+// kind.
+std::optional<std::string> as_query_text(const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean() || value.is_number_integer()) return value.dump();
+  if (!value.is_array()) return std::nullopt;
+  std::string joined;
+  for (const nlohmann::json& element : value) {
+    if (!element.is_string()) return std::nullopt;
+    joined += (joined.empty() ? "" : ",") + element.get<std::string>();
+  }
+  return joined;
+}
+
+Result<void> take_prune(const std::string& name, const std::string& value, PruneRequest& prune) {
+  if (name == "dry_run") {
+    const auto flag = to_flag(value);
+    if (!flag) return invalid("dry_run: true or false is allowed");
+    prune.dry_run = *flag;
+  } else if (name == "status") {
+    for (const std::string_view word : split(value, ',')) {
+      const auto status = parse_status(word);
+      if (!status || std::ranges::count(terminal_statuses(), *status) == 0) {
+        return invalid(
+            fmt::format("status: \"{}\" is not allowed; completed, failed, cancelled and stuck are", word));
+      }
+      prune.statuses.push_back(*status);
+    }
+  } else if (name == "council") {
+    prune.council = value;
+  } else if (name == "older_than") {
+    prune.older_than = parse_duration(value);
+    if (!prune.older_than || prune.older_than->count() == 0) {
+      return invalid("older_than: a duration above 0s is allowed, as 30d");
+    }
+  } else if (name == "limit") {
+    const auto limit = to_number<std::size_t>(value);
+    if (!limit || *limit < 1) return invalid("limit: a number from 1 on is allowed");
+    prune.limit = *limit;
+  } else if (name == "cursor") {
+    prune.cursor = value;
+  } else {
+    return invalid(
+        fmt::format("{}: not known here; dry_run, status, council, older_than, limit and cursor are", name));
+  }
+  return {};
+}
+
+Result<PruneRequest> prune_request(const ApiRequest& request,
+                                   const std::vector<std::pair<std::string, std::string>>& query) {
+  PruneRequest prune;
+  for (const auto& [name, value] : query) {
+    if (const auto taken = take_prune(name, value, prune); !taken) return taken.error();
+  }
+  if (request.body.find_first_not_of(" \t\r\n") == std::string::npos) return prune;
+  const auto body = nlohmann::json::parse(request.body, nullptr, false);
+  if (!body.is_object()) return invalid("the body: a JSON object or nothing is allowed");
+  for (const auto& [name, value] : body.items()) {
+    const auto text = as_query_text(value);
+    if (!text)
+      return invalid(fmt::format("{}: a string, a whole number, true, false or a list of strings is allowed", name));
+    if (const auto taken = take_prune(name, *text, prune); !taken) return taken.error();
+  }
+  return prune;
+}
+
 std::string_view to_string(Recorder::Retried outcome) {
   switch (outcome) {
     case Recorder::Retried::kApplied:
@@ -307,13 +343,8 @@ std::string_view to_string(Recorder::Retried outcome) {
 
 }  // namespace
 
-Api::Api(ApiOptions options, Recorder& recorder, Reconciler& reconciler)
-    : options_(std::move(options)), recorder_(recorder), reconciler_(reconciler) {}
-
-bool Api::is_immediate(std::string_view target) {
-  const std::string_view path = target.substr(0, target.find('?'));
-  return path == "/healthz" || path == "/readyz" || path == "/metrics" || path == "/v1/status";
-}
+Api::Api(ApiOptions options, Recorder& recorder, Reconciler& reconciler, Pruner& pruner)
+    : options_(std::move(options)), recorder_(recorder), reconciler_(reconciler), pruner_(pruner) {}
 
 ApiAnswer Api::answer(const ApiRequest& request) {
   const auto target = parse_target(request.target);
@@ -321,31 +352,7 @@ ApiAnswer Api::answer(const ApiRequest& request) {
   return route(request, target.value());
 }
 
-Result<Api::Target> Api::parse_target(std::string_view target) {
-  Target parsed;
-  const std::size_t question = target.find('?');
-  std::string_view path = target.substr(0, question);
-  if (path.empty() || path.front() != '/') return invalid("the request's path begins with /");
-  path.remove_prefix(1);
-  for (const std::string_view part : split(path, '/')) {
-    auto decoded = percent_decoded(part, false);
-    if (!decoded) return invalid("the request's path has a broken percent-encoding");
-    parsed.path.push_back(std::move(*decoded));
-  }
-  if (question == std::string_view::npos) return parsed;
-  for (const std::string_view pair : split(target.substr(question + 1), '&')) {
-    if (pair.empty()) continue;
-    const std::size_t equals = pair.find('=');
-    auto name = percent_decoded(pair.substr(0, equals), true);
-    auto value =
-        percent_decoded(equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
-    if (!name || !value) return invalid("the request's query has a broken percent-encoding");
-    parsed.query.emplace_back(std::move(*name), std::move(*value));
-  }
-  return parsed;
-}
-
-ApiAnswer Api::route(const ApiRequest& request, const Target& target) {
+ApiAnswer Api::route(const ApiRequest& request, const RequestTarget& target) {
   const std::string& first = target.path.front();
   const bool get = request.method == "GET";
   if (target.path.size() == 1) {
@@ -370,12 +377,32 @@ ApiAnswer Api::route(const ApiRequest& request, const Target& target) {
   if (noun == "reconcile" && target.path.size() == 2) {
     return request.method == "POST" ? reconcile(request, target) : wrong_method("POST");
   }
+  if (noun == "clock" && target.path.size() == 2) {
+    return get ? read([](Store& store) { return compare_clocks(store); }) : wrong_method("GET");
+  }
+  if (noun == "export" && target.path.size() == 2) {
+    if (!get) return wrong_method("GET");
+    const auto paging = paging_of(target.query);
+    if (!paging) return fail(paging.error());
+    return read([&](Store& store) { return export_page(store, paging.value().limit, paging.value().cursor); });
+  }
+  if (noun == "import" && target.path.size() == 2) {
+    if (request.method != "POST") return wrong_method("POST");
+    return read([&](Store& store) -> Result<JsonText> {
+      const auto report = import_runs(store, request.body);
+      if (!report) return report.error();
+      return report.value().to_json();
+    });
+  }
+  if (noun == "prune" && target.path.size() == 2) {
+    return request.method == "POST" ? prune(request, target) : wrong_method("POST");
+  }
   if (noun == "reconciliations") return route_reconciliations(request, target);
   if (noun == "dead-letters") return route_dead_letters(request, target);
   return not_found(request.target);
 }
 
-ApiAnswer Api::route_runs(const ApiRequest& request, const Target& target) {
+ApiAnswer Api::route_runs(const ApiRequest& request, const RequestTarget& target) {
   if (target.path.size() > 4) return not_found(request.target);
   if (request.method != "GET") return wrong_method("GET");
   if (target.path.size() == 2) {
@@ -384,6 +411,8 @@ ApiAnswer Api::route_runs(const ApiRequest& request, const Target& target) {
     return read([&](Store& store) { return list_runs(store, filter.value()); });
   }
   const std::string& run_id = target.path[2];
+  const bool takes_parameters = target.path.size() == 4 && target.path[3] == "events";
+  if (!takes_parameters && !target.query.empty()) return fail(no_parameters(target.query));
   if (target.path.size() == 3) return read([&](Store& store) { return show_run(store, run_id); });
   const std::string& what = target.path[3];
   if (what == "events") {
@@ -396,7 +425,7 @@ ApiAnswer Api::route_runs(const ApiRequest& request, const Target& target) {
   return not_found(request.target);
 }
 
-ApiAnswer Api::route_reconciliations(const ApiRequest& request, const Target& target) {
+ApiAnswer Api::route_reconciliations(const ApiRequest& request, const RequestTarget& target) {
   if (target.path.size() == 2) {
     if (request.method != "GET") return wrong_method("GET");
     const auto paging = paging_of(target.query);
@@ -407,7 +436,7 @@ ApiAnswer Api::route_reconciliations(const ApiRequest& request, const Target& ta
   return request.method == "POST" ? undo(target.path[2]) : wrong_method("POST");
 }
 
-ApiAnswer Api::route_dead_letters(const ApiRequest& request, const Target& target) {
+ApiAnswer Api::route_dead_letters(const ApiRequest& request, const RequestTarget& target) {
   const std::size_t depth = target.path.size();
   if (depth == 2) {
     if (request.method != "GET") return wrong_method("GET");
@@ -440,13 +469,23 @@ ApiAnswer Api::route_dead_letters(const ApiRequest& request, const Target& targe
 // Waits a moment for what was acknowledged before, so that whoever emits and then looks sees it.
 ApiAnswer Api::read(const Read& work) {
   const std::uint64_t acknowledged = recorder_.accepted_seq();
-  const bool away =
-      recorder_.status().database == DatabaseState::kAway || recorder_.status().database == DatabaseState::kRefused;
-  if (away) return fail(503, "unavailable", "the database is away: " + recorder_.status().database_error);
+  const RecorderStatus status = recorder_.status();
+  const bool away = status.database == DatabaseState::kAway || status.database == DatabaseState::kRefused;
+  if (away) return fail(503, "unavailable", "the database is away: " + status.database_error);
   const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
-  auto store = take_store();
+  bool reused = false;
+  auto store = take_store(reused);
   if (!store) return fail(503, "unavailable", store.error().message);
-  const auto body = work(*store.value());
+  const auto begun = std::chrono::steady_clock::now();
+  auto body = work(*store.value());
+  const bool at_once = std::chrono::steady_clock::now() - begun < kReadPatience;
+  if (!body && reused && at_once && body.error().kind == ErrorKind::kUnavailable) {
+    // The connection was kept since an earlier request; the server may have been restarted since. One that hangs
+    // would only hang again.
+    store = open_store(options_.store);
+    if (!store) return fail(503, "unavailable", store.error().message);
+    body = work(*store.value());
+  }
   const bool broken =
       !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
   if (!broken) give_back(std::move(store.value()));
@@ -458,11 +497,21 @@ ApiAnswer Api::read(const Read& work) {
   return answer;
 }
 
-ApiAnswer Api::reconcile(const ApiRequest& request, const Target& target) {
+ApiAnswer Api::reconcile(const ApiRequest& request, const RequestTarget& target) {
   const auto pass = pass_request(request, target.query);
   if (!pass) return fail(pass.error());
   const auto report = reconciler_.reconcile(pass.value());
   return report ? ok(report.value().to_json()) : fail(report.error());
+}
+
+ApiAnswer Api::prune(const ApiRequest& request, const RequestTarget& target) {
+  const auto wanted = prune_request(request, target.query);
+  if (!wanted) return fail(wanted.error());
+  return read([&](Store& store) -> Result<JsonText> {
+    const auto report = pruner_.prune(store, wanted.value());
+    if (!report) return report.error();
+    return report.value().to_json();
+  });
 }
 
 ApiAnswer Api::undo(const std::string& pass_id) {
@@ -474,12 +523,13 @@ ApiAnswer Api::undo(const std::string& pass_id) {
   });
 }
 
-Result<std::unique_ptr<Store>> Api::take_store() {
+Result<std::unique_ptr<Store>> Api::take_store(bool& reused) {
   {
     const std::lock_guard lock(mutex_);
     if (!idle_.empty()) {
       auto store = std::move(idle_.back());
       idle_.pop_back();
+      reused = true;
       return store;
     }
   }

@@ -3,30 +3,18 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "control/request.h"
+#include "recorder/pruner.h"
 #include "recorder/reconciler.h"
 #include "recorder/recorder.h"
 
 namespace run_recorder {
-
-struct ApiRequest {
-  std::string method;  // GET, POST, DELETE
-  std::string target;  // "/v1/runs?limit=5"
-  std::string body;
-};
-
-struct ApiAnswer {
-  unsigned status = 200;
-  std::string content_type = "application/json";
-  std::string body;
-  std::map<std::string, std::string> headers;  // beside the usual ones
-};
 
 struct ApiOptions {
   StoreOptions store;
@@ -37,33 +25,27 @@ struct ApiOptions {
 
 class Api {
  public:
-  Api(ApiOptions options, Recorder& recorder, Reconciler& reconciler);
-  // Whether a request is answered from memory, at once; all others may block.
-  static bool is_immediate(std::string_view target);
+  Api(ApiOptions options, Recorder& recorder, Reconciler& reconciler, Pruner& pruner);
   ApiAnswer answer(const ApiRequest& request);
 
  private:
-  using Query = std::vector<std::pair<std::string, std::string>>;
-  struct Target {
-    std::vector<std::string> path;  // decoded
-    Query query;
-  };
   using Read = std::function<Result<JsonText>(Store&)>;
 
-  static Result<Target> parse_target(std::string_view target);
-  ApiAnswer route(const ApiRequest& request, const Target& target);
-  ApiAnswer route_runs(const ApiRequest& request, const Target& target);
-  ApiAnswer route_reconciliations(const ApiRequest& request, const Target& target);
-  ApiAnswer route_dead_letters(const ApiRequest& request, const Target& target);
+  ApiAnswer route(const ApiRequest& request, const RequestTarget& target);
+  ApiAnswer route_runs(const ApiRequest& request, const RequestTarget& target);
+  ApiAnswer route_reconciliations(const ApiRequest& request, const RequestTarget& target);
+  ApiAnswer route_dead_letters(const ApiRequest& request, const RequestTarget& target);
   ApiAnswer read(const Read& work);
-  ApiAnswer reconcile(const ApiRequest& request, const Target& target);
+  ApiAnswer reconcile(const ApiRequest& request, const RequestTarget& target);
   ApiAnswer undo(const std::string& pass_id);
-  Result<std::unique_ptr<Store>> take_store();
+  ApiAnswer prune(const ApiRequest& request, const RequestTarget& target);
+  Result<std::unique_ptr<Store>> take_store(bool& reused);  // reused: it was kept since an earlier request
   void give_back(std::unique_ptr<Store> store);
 
   const ApiOptions options_;
   Recorder& recorder_;
   Reconciler& reconciler_;
+  Pruner& pruner_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Store>> idle_;  // guarded by mutex_
 };

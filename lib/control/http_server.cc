@@ -14,10 +14,16 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <future>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
+#include <tuple>
 
+#include "base/json_text.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "server/listener.h"
 
 namespace run_recorder {
@@ -31,8 +37,10 @@ constexpr std::size_t kHandlerThreads = 3;
 constexpr int kConnections = 128;
 constexpr std::uint32_t kHeaderBytes = 16 << 10;
 constexpr std::uint64_t kBodyBytes = 64 << 10;
+constexpr std::uint64_t kImportBytes = 256 << 20;  // a run with its whole history comes in one request
 constexpr std::chrono::seconds kReadTimeout{30};
 constexpr std::chrono::seconds kAcceptPause{1};
+constexpr std::chrono::minutes kReadTime{3};  // several calls to the database, each to its deadline
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
 using Response = http::response<http::string_body>;
@@ -76,8 +84,39 @@ std::optional<asio::ip::tcp::endpoint> parse_endpoint(std::string_view text) {
 
 }  // namespace
 
+// When the reads under way began. Thread-safe.
+class ReadsUnderWay {
+ public:
+  using Clock = std::chrono::steady_clock;
+  class Read {
+   public:
+    explicit Read(ReadsUnderWay& all) : all_(all), began_(Clock::now()) {
+      const std::lock_guard lock(all_.mutex_);
+      all_.began_.insert(began_);
+    }
+    Read(const Read&) = delete;
+    Read& operator=(const Read&) = delete;
+    ~Read() {
+      const std::lock_guard lock(all_.mutex_);
+      all_.began_.erase(all_.began_.find(began_));
+    }
+
+   private:
+    ReadsUnderWay& all_;
+    const Clock::time_point began_;
+  };
+  bool one_is_stuck() const {
+    const std::lock_guard lock(mutex_);
+    return !began_.empty() && Clock::now() - *began_.begin() > kReadTime;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::multiset<Clock::time_point> began_;  // guarded by mutex_
+};
+
 struct HttpServer::Impl {
-  Impl(HttpOptions http_options, Api& http_api) : options(std::move(http_options)), api(http_api) {}
+  Impl(HttpOptions http_options, Answer answer) : options(std::move(http_options)), api(std::move(answer)) {}
 
   template <class Protocol>
   asio::awaitable<void> accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, bool metrics_only);
@@ -87,7 +126,8 @@ struct HttpServer::Impl {
   void listen_tcp();
 
   const HttpOptions options;
-  Api& api;
+  const Answer api;
+  ReadsUnderWay reads;
   int open = 0;  // the I/O thread's; outlives the sessions, which end with io
   asio::io_context io{1};
   asio::thread_pool handlers{kHandlerThreads};
@@ -123,9 +163,17 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
   while (true) {
     http::request_parser<http::string_body> parser;
     parser.header_limit(kHeaderBytes);
-    parser.body_limit(kBodyBytes);
+    parser.body_limit(kImportBytes);  // until the header says what it is for
     stream.expires_after(kReadTimeout);
-    const auto [problem, bytes] = co_await http::async_read(stream, buffer, parser, kTuple);
+    auto [problem, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
+    const bool large = !metrics_only && parser.get().target() == "/v1/import";
+    if (!problem && !large) {
+      parser.body_limit(kBodyBytes);
+      if (parser.content_length().value_or(0) > kBodyBytes) problem = http::error::body_limit;
+    }
+    if (!problem) {
+      std::tie(problem, bytes) = co_await http::async_read(stream, buffer, parser, kTuple);
+    }
     if (problem == http::error::end_of_stream) break;
     std::optional<Response> response;
     if (problem) {
@@ -155,15 +203,19 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
 asio::awaitable<ApiAnswer> HttpServer::Impl::answer(const http::request<http::string_body>& request,
                                                     bool metrics_only) {
   ApiRequest asked;
-  asked.method = std::string(request.method_string());
+  // HEAD is GET without the body; see serve().
+  asked.method = request.method() == http::verb::head ? "GET" : std::string(request.method_string());
   asked.target = std::string(request.target());
   asked.body = request.body();
-  const bool immediate = Api::is_immediate(asked.target);
+  const bool immediate = is_immediate(asked.target);
   if (metrics_only && (!immediate || asked.target.starts_with("/v1/"))) {
     co_return plain_error(404, "not_found", "only /metrics, /healthz and /readyz are served here");
   }
-  if (immediate) co_return api.answer(asked);
-  const auto work = [this, &asked]() -> asio::awaitable<ApiAnswer> { co_return api.answer(asked); };
+  if (immediate) co_return api(asked);
+  // What changes something may take its time: the reconciler watches its own passes.
+  std::optional<ReadsUnderWay::Read> read;
+  if (asked.method == "GET") read.emplace(reads);
+  const auto work = [this, &asked]() -> asio::awaitable<ApiAnswer> { co_return api(asked); };
   co_return co_await asio::co_spawn(handlers, work, asio::use_awaitable);
 }
 
@@ -186,7 +238,8 @@ void HttpServer::Impl::listen_tcp() {
   }
 }
 
-HttpServer::HttpServer(HttpOptions options, Api& api) : impl_(std::make_unique<Impl>(std::move(options), api)) {}
+HttpServer::HttpServer(HttpOptions options, Answer answer)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(answer))) {}
 
 HttpServer::~HttpServer() {
   stop();
@@ -201,7 +254,17 @@ void HttpServer::start() {
     impl.listen_tcp();
     asio::co_spawn(impl.io, impl.accept_all(impl.tcp, true), asio::detached);
   }
-  impl.thread = std::thread([&impl] { impl.io.run(); });
+  impl.thread = std::thread([&impl] {
+    name_this_thread("control");
+    impl.io.run();
+  });
+}
+
+bool HttpServer::responds(std::chrono::milliseconds within) const {
+  auto answered = std::make_shared<std::promise<void>>();
+  auto answer = answered->get_future();
+  asio::post(impl_->io, [answered] { answered->set_value(); });
+  return answer.wait_for(within) == std::future_status::ready && !impl_->reads.one_is_stuck();
 }
 
 void HttpServer::stop() {

@@ -5,12 +5,14 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "base/result.h"
-#include "control/api.h"
+#include "control/request.h"
 
 namespace run_recorder {
 
@@ -23,7 +25,9 @@ struct HttpOptions {
 
 class HttpServer {
  public:
-  HttpServer(HttpOptions options, Api& api);
+  // answer is called from several threads, for what is immediate from the I/O thread.
+  using Answer = std::function<ApiAnswer(const ApiRequest&)>;
+  HttpServer(HttpOptions options, Answer answer);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
@@ -32,6 +36,9 @@ class HttpServer {
   void start();
   // Closes all connections, those that wait for an answer too.
   void stop();
+
+  // For the watchdog: the I/O thread answers within that time, and no read has been under way for minutes.
+  bool responds(std::chrono::milliseconds within) const;
 
  private:
   struct Impl;

@@ -35,6 +35,12 @@ Json reconciliation_json(const ReconcilerStatus& reconciler) {
   out["boot_done"] = reconciler.boot_done;
   out["passes"] = reconciler.passes;
   out["failures"] = reconciler.failures;
+  out["under_way"] = nullptr;
+  if (reconciler.under_way) {
+    out["under_way"] = {{"pass_id", reconciler.under_way->pass_id},
+                        {"examined", reconciler.under_way->examined},
+                        {"marked", reconciler.under_way->marked}};
+  }
   out["last"] = nullptr;
   if (reconciler.last) {
     const PassReport& last = *reconciler.last;
@@ -107,8 +113,13 @@ void ingest_metrics(Metrics& out, const Snapshot& snapshot) {
   out.value(1, label("version", snapshot.version));
   out.single("start_time_seconds", "gauge", "When the daemon started, as seconds since 1970.",
              static_cast<double>(snapshot.started_at.time_since_epoch().count()) / 1e6);
-  out.family("received_events_total", "counter", "Events accepted since the start of the daemon, by type.");
-  for (const auto& [type, count] : server.types) out.value(count, label("type", type));
+  out.family("received_events_total", "counter",
+             "Valid events since the start of the daemon, by type and whether they were accepted or excluded.");
+  const auto by_type = [&out](const ServerCounters::ByType& types, std::string_view outcome) {
+    for (const auto& [type, count] : types) out.value(count, label("type", type) + "," + label("outcome", outcome));
+  };
+  by_type(server.types, "accepted");
+  by_type(server.excluded_types, "excluded");
   out.family("lines_total", "counter", "Lines read since the start of the daemon, by outcome.");
   out.value(server.accepted, label("outcome", "accepted"));
   out.value(server.excluded, label("outcome", "excluded"));
@@ -157,6 +168,10 @@ void ledger_metrics(Metrics& out, const Snapshot& snapshot) {
 
 void spool_metrics(Metrics& out, const Snapshot& snapshot) {
   out.single("spool_events", "gauge", "Events in the spool that are not applied yet.", snapshot.recorder.waiting);
+  const auto oldest_age = snapshot.oldest_waiting ? snapshot.now - *snapshot.oldest_waiting : Timestamp::duration{0};
+  out.single("spool_oldest_age_seconds", "gauge",
+             "How long ago the oldest event that is not applied yet was received; 0 where none waits.",
+             static_cast<double>(std::max(oldest_age, Timestamp::duration{0}).count()) / 1e6);
   out.family("spool_bytes", "gauge", "Bytes of events in the spool, not applied yet or kept after that.");
   out.value(snapshot.spool.pending_bytes, label("state", "pending"));
   out.value(snapshot.spool.kept_bytes, label("state", "kept"));
@@ -181,6 +196,10 @@ void store_metrics(Metrics& out, const Snapshot& snapshot) {
   out.suffixed("_bucket", recorder.batch_sizes.back(), "le=\"+Inf\"");
   out.suffixed("_sum", recorder.batch_events);
   out.suffixed("_count", recorder.batches);
+  out.single("pruned_runs_total", "counter", "Finished runs removed because their time was over.",
+             snapshot.pruner.runs);
+  out.single("pruned_events_total", "counter", "Entries of the history removed with their runs.",
+             snapshot.pruner.events);
   if (!snapshot.reconciler.runs_by_status) return;
   out.family("runs", "gauge", "Rows by status, as last counted.");
   for (const auto& [status, count] : *snapshot.reconciler.runs_by_status)
@@ -242,6 +261,7 @@ JsonText status_json(const Snapshot& snapshot) {
                   {"kept_bytes", snapshot.spool.kept_bytes},
                   {"max_bytes", snapshot.spool_max_bytes},
                   {"segments", snapshot.spool.segments},
+                  {"oldest_at", time_or_null(snapshot.oldest_waiting)},
                   {"failed", snapshot.spool.failed},
                   {"failure", snapshot.spool.failure.empty() ? Json() : Json(snapshot.spool.failure)}};
   out["reconciliation"] = reconciliation_json(snapshot.reconciler);
@@ -276,7 +296,8 @@ std::string status_sentence(const Snapshot& snapshot) {
       break;
   }
   if (snapshot.recorder.ledger.dead_letters > 0) {
-    sentence += fmt::format("; {} dead letters", snapshot.recorder.ledger.dead_letters);
+    const std::uint64_t letters = snapshot.recorder.ledger.dead_letters;
+    sentence += fmt::format("; {} dead letter{}", letters, letters == 1 ? "" : "s");
   }
   const ReconcilerStatus& reconciler = snapshot.reconciler;
   if (!reconciler.last || !reconciler.last_good_at) return sentence + "; no reconciliation yet";
@@ -288,6 +309,7 @@ std::string not_ready(const Snapshot& snapshot) {
   if (snapshot.spool.failed) return "the spool failed: " + snapshot.spool.failure;
   if (!snapshot.server.spool_failure.empty()) return snapshot.server.spool_failure;
   if (snapshot.spool.pending_bytes >= snapshot.spool_max_bytes) return "the spool is full";
+  if (snapshot.disk_full) return "the spool's file system is full: [spool] min_free is to be left free";
   return {};
 }
 

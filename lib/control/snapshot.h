@@ -3,9 +3,11 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "base/json_text.h"
+#include "recorder/pruner.h"
 #include "recorder/reconciler.h"
 #include "recorder/recorder.h"
 #include "server/server.h"
@@ -23,9 +25,13 @@ struct Snapshot {
   std::string database_url;  // redacted
   RecorderStatus recorder;
   ReconcilerStatus reconciler;
+  PrunerStatus pruner;
   ServerCounters server;
   SpoolUsage spool;
   std::uint64_t spool_max_bytes = 0;
+  bool disk_full = false;  // of the spool, see Spool::disk_is_full()
+  std::optional<Timestamp>
+      oldest_waiting;  // when the oldest event not applied yet was received, to ten seconds or so
 };
 
 JsonText status_json(const Snapshot& snapshot);

@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <pqxx/tablewriter>
 #include <vector>
 
 #include "base/time.h"
 #include "base/url.h"
+#include "database/last_moment.h"
 #include "database/pg_watchdog.h"
 
 namespace run_recorder {
@@ -17,6 +19,7 @@ namespace {
 
 constexpr std::size_t kMaxMessageBytes = 2'000;
 constexpr std::chrono::seconds kMinConnectTimeout{2};
+constexpr std::string_view kEnding = "this process is ending and waits for the database no longer";
 
 // The server's words on one line: several lines are joined, white space at the ends is cut, and the length is
 // bounded.
@@ -125,6 +128,7 @@ class PgConnection::Session {
   std::optional<pqxx::nontransaction> work;
   int watched_socket = -1;
   std::uint64_t ticket = 0;  // of the watchdog, while a deadline runs
+  bool in_transaction = false;
   bool transaction_failed = false;
 };
 
@@ -134,17 +138,21 @@ Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& opt
   const auto failed = [&](std::string_view why) {
     return unavailable("cannot connect to the database: " + without_password(one_line(why), options.url));
   };
+  if (std::chrono::steady_clock::now() >= last_moment_of_database_calls()) return failed(kEnding);
   try {
     auto session = std::make_unique<Session>(*text);
     if (session->watched_socket < 0) return failed("no file descriptor is left");
-    return std::unique_ptr<PgConnection>(new PgConnection(std::move(session), options.deadline));
+    return std::unique_ptr<PgConnection>(new PgConnection(std::move(session), options));
   } catch (const std::exception& error) {
     return failed(error.what());
   }
 }
 
-PgConnection::PgConnection(std::unique_ptr<Session> session, std::chrono::milliseconds deadline)
-    : session_(std::move(session)), deadline_ms_(deadline), server_version_(session_->connection.server_version()) {}
+PgConnection::PgConnection(std::unique_ptr<Session> session, const PgOptions& options)
+    : session_(std::move(session)),
+      deadline_ms_(options.deadline),
+      server_gives_up_(options.server_gives_up),
+      server_version_(session_->connection.server_version()) {}
 
 PgConnection::~PgConnection() {
   // Saying goodbye may block as any other call.
@@ -179,7 +187,9 @@ Error PgConnection::lost_or(ErrorKind kind, std::string_view sqlstate, std::stri
   if (broken()) {
     kind = ErrorKind::kUnavailable;
     if (session_->ticket && PgWatchdog::shared().fired(session_->ticket)) {
-      words = fmt::format("the database did not answer within {}", format_duration(deadline_ms_));
+      const bool ending = std::chrono::steady_clock::now() >= last_moment_of_database_calls();
+      words = ending ? std::string(kEnding)
+                     : fmt::format("the database did not answer within {}", format_duration(deadline_ms_));
     } else if (sqlstate.empty()) {
       words = "the connection to the database broke: " + words;
     }
@@ -210,6 +220,21 @@ auto PgConnection::guarded(Call&& call) -> Result<decltype(call())> {
 }
 
 Result<pqxx::result> PgConnection::exec(const std::string& statement, std::span<const PgParam> params) {
+  if (session_->in_transaction || !server_gives_up_) return run(statement, params);
+  const Deadline deadline(*this);
+  auto transaction = PgTransaction::begin(*this);
+  if (!transaction) return transaction.error();
+  Result<pqxx::result> done = run(statement, params);
+  if (!done) return done;
+  if (const Result<void> committed = transaction->commit(); !committed) {
+    Error error = committed.error();
+    if (error.kind == ErrorKind::kInDoubt) error.kind = ErrorKind::kUnavailable;
+    return error;
+  }
+  return done;
+}
+
+Result<pqxx::result> PgConnection::run(const std::string& statement, std::span<const PgParam> params) {
   std::vector<const char*> texts;
   texts.reserve(params.size());
   for (const PgParam& param : params) texts.push_back(param.c_str());
@@ -217,6 +242,24 @@ Result<pqxx::result> PgConnection::exec(const std::string& statement, std::span<
     return session_->work->exec_params(statement, pqxx::prepare::make_dynamic_params(texts.begin(), texts.end()));
   });
 }
+
+// libpqxx 6.4's newer class for it, stream_to, takes no ready text: it puts each row together from its fields, in
+// time that grows with the square of their number.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+Result<void> PgConnection::copy(const std::string& table, std::span<const std::string_view> columns,
+                                const NextRows& next) {
+  const std::vector<std::string> names(columns.begin(), columns.end());
+  const auto done = guarded([&] {
+    pqxx::tablewriter writer(*session_->work, table, names.begin(), names.end());
+    for (std::string rows; next(rows), !rows.empty(); rows.clear()) writer.write_raw_line(rows);
+    writer.complete();
+    return true;
+  });
+  if (!done) return done.error();
+  return {};
+}
+#pragma GCC diagnostic pop
 
 Result<void> PgConnection::exec_script(const std::string& statements) {
   const Result<pqxx::result> done = guarded([&] { return session_->work->exec(statements); });
@@ -226,8 +269,11 @@ Result<void> PgConnection::exec_script(const std::string& statements) {
 
 Result<void> PgConnection::begin() {
   session_->transaction_failed = false;
-  const Result<pqxx::result> begun = exec("BEGIN");
-  if (!begun) return begun.error();
+  // In one round trip. It never ends a COMMIT that waits for a standby: the server's timer is off by then.
+  const std::string limit =
+      server_gives_up_ ? fmt::format("; SET LOCAL statement_timeout = {}", deadline_ms_.count()) : "";
+  if (const Result<void> begun = exec_script("BEGIN" + limit); !begun) return begun.error();
+  session_->in_transaction = true;
   return {};
 }
 
@@ -236,7 +282,8 @@ Result<void> PgConnection::commit() {
     rollback();
     return Error{ErrorKind::kInternal, "a transaction with a failed statement cannot be committed"};
   }
-  const Result<pqxx::result> committed = exec("COMMIT");
+  const Result<pqxx::result> committed = run("COMMIT");
+  session_->in_transaction = false;
   if (committed) return {};
   Error error = committed.error();
   if (broken() || !surely_rolled_back(error.sqlstate)) {
@@ -247,9 +294,10 @@ Result<void> PgConnection::commit() {
 }
 
 void PgConnection::rollback() {
+  session_->in_transaction = false;
   if (broken()) return;
   // Where this fails the connection is broken, and the server rolls back by itself.
-  static_cast<void>(exec("ROLLBACK"));
+  static_cast<void>(run("ROLLBACK"));
 }
 
 Result<PgTransaction> PgTransaction::begin(PgConnection& connection) {

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -50,6 +51,11 @@ struct PgOptions {
   std::string url;                                   // a libpq URI or its key=value form
   std::chrono::milliseconds connect_timeout{5'000};  // per host; whole seconds, at least 2 (libpq's rule)
   std::chrono::milliseconds deadline{30'000};        // of one call, see Deadline
+  // Whether the server gives a statement up at the deadline too. A backend that waits for a lock does not notice that
+  // its client has gone: each try while somebody holds it would leave another one, until no connection is left for
+  // anybody. It takes a transaction around every statement. False: for what must go on in the server, or cannot be in
+  // a transaction.
+  bool server_gives_up = true;
 };
 
 class PgConnection {
@@ -60,12 +66,18 @@ class PgConnection {
   PgConnection& operator=(const PgConnection&) = delete;
   ~PgConnection();
 
-  // One statement. Outside of begin() … commit() it is a transaction of its own. Errors: kData, kUnavailable, with
-  // the SQLSTATE where the server said one. Inside of a transaction any error leaves it to be rolled back.
+  // One statement. Outside of begin() … commit() it is a transaction of its own; where that breaks off it is
+  // kUnavailable, and whether it was committed is not known. Errors: kData, kUnavailable, with the SQLSTATE where the
+  // server said one. Inside of a transaction any error leaves it to be rolled back.
   Result<pqxx::result> exec(const std::string& statement, std::span<const PgParam> params);
   Result<pqxx::result> exec(const std::string& statement, std::initializer_list<PgParam> params = {}) {
     return exec(statement, std::span<const PgParam>(params.begin(), params.size()));
   }
+  // Rows into a table by COPY, only inside of a transaction. `next` appends some rows to an empty text, in COPY's
+  // text format and each with its newline, and leaves it empty after the last. How many rows the table took is not
+  // known: a trigger may drop some. Errors as those of exec().
+  using NextRows = std::function<void(std::string& rows)>;
+  Result<void> copy(const std::string& table, std::span<const std::string_view> columns, const NextRows& next);
   // Several statements separated by semicolons, without parameters.
   Result<void> exec_script(const std::string& statements);
 
@@ -96,13 +108,15 @@ class PgConnection {
 
  private:
   class Session;
-  explicit PgConnection(std::unique_ptr<Session> session, std::chrono::milliseconds deadline);
+  PgConnection(std::unique_ptr<Session> session, const PgOptions& options);
   template <class Call>
   auto guarded(Call&& call) -> Result<decltype(call())>;
+  Result<pqxx::result> run(const std::string& statement, std::span<const PgParam> params = {});
   Error lost_or(ErrorKind kind, std::string_view sqlstate, std::string_view message) const;
 
   std::unique_ptr<Session> session_;
   std::chrono::milliseconds deadline_ms_;
+  bool server_gives_up_;
   int server_version_ = 0;
 };
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "database/last_moment.h"
+
 namespace run_recorder {
 
 PgWatchdog& PgWatchdog::shared() {
@@ -24,7 +26,7 @@ PgWatchdog::~PgWatchdog() {
 std::uint64_t PgWatchdog::arm(int socket, std::chrono::milliseconds after) {
   const std::lock_guard lock(mutex_);
   if (!thread_.joinable()) start();
-  const Clock::time_point deadline = Clock::now() + after;
+  const Clock::time_point deadline = std::min(Clock::now() + after, last_moment_of_database_calls());
   watched_.emplace(++last_ticket_, Watched{socket, deadline, false});
   if (deadline < sleeping_until_) wake_.notify_all();
   return last_ticket_;
@@ -39,6 +41,13 @@ bool PgWatchdog::fired(std::uint64_t ticket) {
   const std::lock_guard lock(mutex_);
   const auto found = watched_.find(ticket);
   return found != watched_.end() && found->second.fired;
+}
+
+void PgWatchdog::look_again() {
+  const std::lock_guard lock(mutex_);
+  const Clock::time_point last = last_moment_of_database_calls();
+  for (auto& [ticket, watched] : watched_) watched.deadline = std::min(watched.deadline, last);
+  wake_.notify_all();
 }
 
 void PgWatchdog::start() {

@@ -26,6 +26,8 @@ class PgWatchdog {
   void disarm(std::uint64_t ticket);
   // Whether it had to act.
   bool fired(std::uint64_t ticket);
+  // The last moment of all calls has changed (last_moment.h).
+  void look_again();
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "database/last_moment.h"
+
 namespace run_recorder {
 
 namespace {
@@ -296,6 +298,10 @@ Result<void> SqliteConnection::use_wal() {
 
 void SqliteConnection::begin_call() {
   ends_at_ = std::chrono::steady_clock::now() + deadline_ms_;
+}
+
+bool SqliteConnection::past_deadline() const {
+  return std::chrono::steady_clock::now() >= std::min(ends_at_, last_moment_of_database_calls());
 }
 
 int SqliteConnection::on_busy(void* connection, int tries) {

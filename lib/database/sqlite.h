@@ -183,7 +183,7 @@ class SqliteConnection {
   Result<void> set_up(const SqliteOptions& options);
   Result<void> open_handle(const std::string& name, int flags);
   Result<void> use_wal();
-  bool past_deadline() const { return std::chrono::steady_clock::now() >= ends_at_; }
+  bool past_deadline() const;
   static int on_busy(void* connection, int tries);
   static int on_progress(void* connection);
 

@@ -17,9 +17,12 @@ namespace {
 constexpr std::string_view kSelectJobs =
     "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now) "
     "SELECT j.id, j.state::text, j.attempt, "
-    "(SELECT (extract(epoch FROM clock.now - max(t.at)) * 1000)::bigint FROM unnest(ARRAY[j.inserted_at, "
-    "j.attempted_at, j.completed_at, j.cancelled_at, j.discarded_at, "
-    "CASE WHEN j.scheduled_at <= clock.now THEN j.scheduled_at END]) AS t(at) WHERE isfinite(t.at)), "
+    "(date_part('epoch', clock.now - greatest(CASE WHEN isfinite(j.inserted_at) THEN j.inserted_at END, "
+    "CASE WHEN isfinite(j.attempted_at) THEN j.attempted_at END, "
+    "CASE WHEN isfinite(j.completed_at) THEN j.completed_at END, "
+    "CASE WHEN isfinite(j.cancelled_at) THEN j.cancelled_at END, "
+    "CASE WHEN isfinite(j.discarded_at) THEN j.discarded_at END, "
+    "CASE WHEN j.scheduled_at <= clock.now AND isfinite(j.scheduled_at) THEN j.scheduled_at END)) * 1000)::bigint, "
     "left(j.errors[array_upper(j.errors, 1)] ->> 'at', 64), "
     "(extract(epoch FROM clock.now) * 1000000)::bigint "
     "FROM clock, {} j WHERE j.id = ANY ($1::bigint[])";

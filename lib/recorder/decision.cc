@@ -4,14 +4,18 @@
 
 namespace run_recorder {
 
-Decision decide(std::span<const SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
-                const EventIds& known, std::string_view recorder) {
+Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
+                const EventIds& known, std::string_view recorder, const std::set<std::string, std::less<>>& pruned) {
   Decision decision;
   EventIds in_batch;
-  std::unordered_map<std::string_view, std::size_t> change_of;  // run_id in events -> index in decision.runs
+  std::unordered_map<std::string, std::size_t> change_of;  // run_id -> index in decision.runs
   decision.history.reserve(events.size());
-  for (const SpooledEvent& spooled : events) {
-    const Event& event = spooled.event;
+  for (SpooledEvent& spooled : events) {
+    Event& event = spooled.event;
+    if (!pruned.empty() && pruned.contains(event.run_id)) {
+      ++decision.duplicate;
+      continue;
+    }
     if (event.id) {
       std::pair<std::string, std::string> id{event.run_id, *event.id};
       if (known.contains(id) || !in_batch.insert(std::move(id)).second) {
@@ -21,12 +25,13 @@ Decision decide(std::span<const SpooledEvent> events, const std::function<const 
     }
     const auto found = change_of.find(event.run_id);
     const Run* row = found != change_of.end() ? &decision.runs[found->second].after : row_of(event.run_id);
-    Transition transition = apply(row, event, recorder);
+    Transition transition = apply(row, std::move(event), recorder);
+    const HistoryEntry& own = transition.history.front();
     ++decision.applied;
     if (!transition.conflict.empty()) {
-      decision.conflicts.push_back({event.run_id, event.type, std::move(transition.conflict)});
+      decision.conflicts.push_back({own.run_id, own.type, std::move(transition.conflict)});
     }
-    if (transition.finalized) decision.finalized.push_back(event.run_id);
+    if (transition.finalized) decision.finalized.push_back(own.run_id);
     for (HistoryEntry& entry : transition.history) decision.history.push_back(std::move(entry));
     if (found == change_of.end()) {
       RunChange change;
@@ -35,7 +40,7 @@ Decision decide(std::span<const SpooledEvent> events, const std::function<const 
       change.fields_changed = transition.fields_changed;
       change.outcome_changed = transition.outcome_changed;
       change.after = std::move(transition.after);
-      change_of.emplace(event.run_id, decision.runs.size());
+      change_of.emplace(change.after.run_id, decision.runs.size());
       decision.runs.push_back(std::move(change));
     } else {
       RunChange& change = decision.runs[found->second];

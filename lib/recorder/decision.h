@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,8 +32,9 @@ struct Decision {
 };
 
 // Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids
-// that are in the history already.
-Decision decide(std::span<const SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
-                const EventIds& known, std::string_view recorder);
+// that are in the history already; an event of a run that was removed (pruned) changes nothing, as a resend.
+Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
+                const EventIds& known, std::string_view recorder,
+                const std::set<std::string, std::less<>>& pruned = {});
 
 }  // namespace run_recorder

@@ -1,6 +1,8 @@
 #include "recorder/evidence.h"
 
-#include <nlohmann/json.hpp>
+#include <fmt/compile.h>
+
+#include <iterator>
 
 #include "process/identity.h"
 
@@ -76,30 +78,36 @@ ProcessEvidence EvidenceGatherer::look(const std::string& identity) {
   return looks_.emplace(identity, look_at(identity)).first->second;
 }
 
+// Put together as text: a pass may make half a million of them.
 JsonText evidence_json(const RowFacts& facts, const RunningRow& row) {
-  nlohmann::ordered_json evidence;
-  evidence["silence_seconds"] = std::chrono::duration_cast<std::chrono::seconds>(facts.silence).count();
-  if (!row.run.recorder.empty()) evidence["recorder"] = row.run.recorder;
+  const auto seconds = [](std::chrono::milliseconds age) {
+    return std::chrono::duration_cast<std::chrono::seconds>(age).count();
+  };
+  std::string text;
+  const auto add = [&text](std::string_view name, const auto& value) {
+    fmt::format_to(std::back_inserter(text), FMT_COMPILE("{}\"{}\":{}"), text.empty() ? '{' : ',', name, value);
+  };
+  add("silence_seconds", seconds(facts.silence));
+  if (!row.run.recorder.empty()) add("recorder", json_string(row.run.recorder));
   if (row.recorder_seen_ago && facts.other_recorder) {
-    evidence["recorder_seen_seconds_ago"] =
-        std::chrono::duration_cast<std::chrono::seconds>(*row.recorder_seen_ago).count();
+    add("recorder_seen_seconds_ago", seconds(*row.recorder_seen_ago));
   }
   if (!row.run.worker_process.empty()) {
-    evidence["worker_process"] = row.run.worker_process;
-    evidence["worker"] = to_text(facts.worker);
+    add("worker_process", json_string(row.run.worker_process));
+    add("worker", json_string(to_text(facts.worker)));
   }
   if (!row.run.sender_process.empty()) {
-    evidence["sender_process"] = row.run.sender_process;
-    evidence["sender"] = to_text(facts.sender);
+    add("sender_process", json_string(row.run.sender_process));
+    add("sender", json_string(to_text(facts.sender)));
   }
-  evidence["connection_open"] = facts.connection_open;
-  if (facts.oban_job_id) evidence["oban_job_id"] = *facts.oban_job_id;
+  add("connection_open", facts.connection_open);
+  if (facts.oban_job_id) add("oban_job_id", *facts.oban_job_id);
   if (facts.job && facts.job->kind == JobAnswer::Kind::kFound) {
-    evidence["job_state"] = facts.job->state;
-    evidence["job_attempt"] = facts.job->attempt;
+    add("job_state", json_string(facts.job->state));
+    add("job_attempt", facts.job->attempt);
   }
-  if (facts.job && facts.job->kind == JobAnswer::Kind::kAbsent) evidence["job_state"] = nullptr;
-  return evidence.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  if (facts.job && facts.job->kind == JobAnswer::Kind::kAbsent) add("job_state", "null");
+  return text + '}';
 }
 
 }  // namespace run_recorder

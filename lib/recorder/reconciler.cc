@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
+#include "base/aside.h"
 #include "base/log.h"
+#include "base/url.h"
 #include "base/uuid.h"
 
 namespace run_recorder {
@@ -15,12 +18,15 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::size_t kPageRows = 2'000;
+constexpr std::size_t kPageRows = 4'000;
+constexpr std::size_t kMarksToShare = 500;
 constexpr std::size_t kDeferredJobsKept = 10'000;
 constexpr std::size_t kCountedGroups = 1'000;
 constexpr milliseconds kLease{60'000};
 constexpr milliseconds kRequestPatience{10'000};
 constexpr milliseconds kRetryPause{1'000};
+constexpr std::chrono::seconds kIdleTurn{5};
+constexpr std::chrono::minutes kPageTime{3};  // several calls to database and queue, each to its deadline
 
 Error stopping_error() {
   return Error{ErrorKind::kUnavailable, "the daemon is stopping"};
@@ -35,26 +41,48 @@ JsonText error_object(const Verdict& verdict, std::string_view pass_id, const Ro
 
 }  // namespace
 
+// Rows and what is known of each.
+struct Reconciler::Page {
+  std::vector<RunningRow> rows;
+  std::vector<RowFacts> facts;
+};
+
 struct Reconciler::Pass {
   PassReport report;
   ReconcilePolicy policy;
   std::unique_ptr<Store> store;
+  std::unique_ptr<Store> reader;  // the next page is read while this one is marked
+  std::unique_ptr<Store> second;  // where many rows are marked; empty: not needed so far
   std::unique_ptr<JobQueue> queue;
   std::unique_ptr<EvidenceGatherer> evidence;
+  bool has_turn = false;                   // status_.running is set for it
   std::vector<std::string> deferred_jobs;  // rows deferred because their job just changed
   std::uint64_t logged = 0;
   std::map<std::pair<std::string, std::string>, std::uint64_t> unlogged;  // (council, reason) -> rows
+  Pulse* pulse = nullptr;
+  bool leased = false;
 };
 
 Reconciler::Reconciler(ReconcilerOptions options, Recorder& recorder)
-    : options_(std::move(options)), recorder_(recorder), policy_(options_.policy) {}
+    : options_(std::move(options)),
+      recorder_(recorder),
+      own_pulse_(kPageTime),
+      request_pulse_(kPageTime),
+      left_(LogLevel::kInfo, "reconciliation left to the daemon that is at it", "reconciliation goes on here"),
+      failing_(LogLevel::kWarning, "reconciliation failed, nothing more is marked until it is tried again",
+               "reconciliation works again"),
+      policy_(options_.policy) {}
 
 Reconciler::~Reconciler() {
   stop();
 }
 
 void Reconciler::start() {
-  thread_ = std::thread([this] { run(); });
+  thread_ = std::thread([this] {
+    name_this_thread("reconciler");
+    run();
+    own_pulse_.rest();
+  });
 }
 
 void Reconciler::stop() {
@@ -84,7 +112,17 @@ ReconcilerStatus Reconciler::status() const {
 
 bool Reconciler::sleep_until(steady_clock::time_point until) {
   std::unique_lock lock(mutex_);
-  return !stop_.wait_until(lock, until, [this] { return stopping_; });
+  return !wait_until(lock, until, [this] { return stopping_; });
+}
+
+bool Reconciler::wait_until(std::unique_lock<std::mutex>& lock, steady_clock::time_point until,
+                            const std::function<bool()>& wake) {
+  while (true) {
+    own_pulse_.beat();
+    const auto turn_ends = steady_clock::now() + kIdleTurn;
+    if (stop_.wait_until(lock, std::min<steady_clock::time_point>(until, turn_ends), wake)) return true;
+    if (until <= turn_ends) return false;
+  }
 }
 
 // ---- when
@@ -95,12 +133,19 @@ void Reconciler::run() {
   while (true) {
     std::unique_lock lock(mutex_);
     const milliseconds interval = policy_.interval;
-    const auto due = interval.count() == 0 ? steady_clock::now() + std::chrono::hours{24} : last + interval;
-    if (stop_.wait_until(lock, due, [&] { return stopping_ || policy_.interval != interval; })) {
+    auto due = interval.count() == 0 ? steady_clock::now() + std::chrono::hours{24} : last + interval;
+    const bool second_boot_next = second_boot_ && second_boot_->due <= due;
+    if (second_boot_next) due = second_boot_->due;
+    if (wait_until(lock, due, [&] { return stopping_ || policy_.interval != interval; })) {
       if (stopping_) return;
       continue;
     }
     lock.unlock();
+    if (second_boot_next) {
+      if (!wait_for_database()) return;
+      second_boot();
+      continue;
+    }
     if (interval.count() == 0) continue;
     last = steady_clock::now();
     if (!wait_for_database()) return;
@@ -116,7 +161,7 @@ bool Reconciler::wait_for_database() {
   return true;
 }
 
-// The boot pass: tried until it ends. Then, once the grace has ended, a second one over the rows it deferred.
+// The boot pass: tried until it ends. A second one over the rows it deferred is due once the grace has ended.
 bool Reconciler::boot() {
   while (true) {
     if (!wait_for_database()) return false;
@@ -124,28 +169,28 @@ bool Reconciler::boot() {
     const auto outcome = try_pass(Plan{"boot", {}, true, {}, {}, {}}, pass);
     note(outcome);
     if (outcome) {
-      {
-        const std::lock_guard lock(mutex_);
-        status_.boot_done = true;
+      if (pass.report.deferred > 0) {
+        const Timestamp started = pass.report.started_at;
+        const milliseconds grace = policy().grace;
+        second_boot_ = SecondBoot{Plan{"boot", {}, true, started - grace, started, std::move(pass.deferred_jobs)},
+                                  steady_clock::now() + grace + milliseconds{50}};
       }
-      if (pass.report.deferred > 0) second_boot(pass.report.started_at, std::move(pass.deferred_jobs));
       const std::lock_guard lock(mutex_);
+      status_.boot_done = true;
       return !stopping_;
     }
     if (!sleep_until(steady_clock::now() + kRetryPause)) return false;
   }
 }
 
-void Reconciler::second_boot(Timestamp first_started, std::vector<std::string> deferred_jobs) {
-  const milliseconds grace = policy().grace;
-  Plan plan{"boot", {}, true, first_started - grace, first_started, std::move(deferred_jobs)};
-  auto due = steady_clock::now() + grace + milliseconds{50};
-  while (sleep_until(due) && wait_for_database()) {
-    Pass pass;
-    const auto outcome = try_pass(plan, pass);
-    note(outcome);
-    if (outcome) return;
-    due = steady_clock::now() + kRetryPause;
+void Reconciler::second_boot() {
+  Pass pass;
+  const auto outcome = try_pass(second_boot_->plan, pass);
+  note(outcome);
+  if (outcome) {
+    second_boot_.reset();
+  } else {
+    second_boot_->due = steady_clock::now() + kRetryPause;
   }
 }
 
@@ -154,13 +199,14 @@ void Reconciler::note(const Result<PassReport>& outcome) {
   if (!outcome) {
     ++status_.failures;
     if (outcome.error().kind == ErrorKind::kConflict) {
-      log_info("reconciliation left to the daemon that is at it", {{"REASON", outcome.error().message}});
+      left_.report(outcome.error().message);
     } else if (!stopping_) {
-      log_warning("reconciliation failed, nothing more is marked until it is tried again",
-                  {{"REASON", outcome.error().message}});
+      failing_.report(outcome.error().message);
     }
     return;
   }
+  left_.clear();
+  failing_.clear();
   ++status_.passes;
   const PassReport& report = outcome.value();
   if (report.marked > 0) {
@@ -189,7 +235,10 @@ Result<PassReport> Reconciler::try_pass(const Plan& plan, Pass& pass) {
   }
   const auto give_up = steady_clock::now() + kRequestPatience;
   const std::uint64_t received = recorder_.accepted_seq();
+  const bool own = plan.trigger != "request";
+  pass.pulse = own ? &own_pulse_ : &request_pulse_;
   while (!recorder_.wait_applied(received, milliseconds{100})) {
+    if (own) own_pulse_.beat();
     const std::lock_guard lock(mutex_);
     if (stopping_) return stopping_error();
     if (plan.trigger == "request" && steady_clock::now() >= give_up) {
@@ -203,26 +252,46 @@ Result<PassReport> Reconciler::try_pass(const Plan& plan, Pass& pass) {
   auto store = open_store(store_options);
   if (!store) return Error{ErrorKind::kUnavailable, store.error().message};
   pass.store = std::move(store.value());
+  auto reader = open_store(store_options);
+  if (!reader) return Error{ErrorKind::kUnavailable, reader.error().message};
+  pass.reader = std::move(reader.value());
   {
     const std::lock_guard lock(mutex_);
     if (status_.running) return Error{ErrorKind::kConflict, "another reconciliation is running"};
     status_.running = true;
+    pass.has_turn = true;
   }
   auto outcome = run_pass(plan, pass);
-  const std::lock_guard lock(mutex_);
-  status_.running = false;
+  // A pass that failed half-way, or was stopped, does not keep others waiting. Where this fails too, the lease
+  // expires.
+  if (!outcome && pass.leased) static_cast<void>(pass.store->release_pass(recorder_.self().id));
+  if (own) {
+    own_pulse_.beat();
+  } else {
+    request_pulse_.rest();
+  }
+  end_turn(pass);
   return outcome;
+}
+
+void Reconciler::end_turn(Pass& pass) {
+  const std::lock_guard lock(mutex_);
+  if (!std::exchange(pass.has_turn, false)) return;
+  status_.running = false;
+  status_.under_way.reset();
 }
 
 Result<PassReport> Reconciler::run_pass(const Plan& plan, Pass& pass) {
   PassReport& report = pass.report;
   pass.policy = policy();
+  pass.pulse->beat();
   report.pass_id = time_ordered_uuid(now_utc());
   report.trigger = plan.trigger;
   report.dry_run = plan.request.dry_run;
   const auto lease = pass.store->acquire_pass(recorder_.self().id, kLease);
   if (!lease) return lease.error();
   if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon is reconciling this database"};
+  pass.leased = true;
   const auto started = pass.store->database_now();
   if (!started) return started.error();
   report.started_at = started.value();
@@ -252,11 +321,15 @@ Result<PassReport> Reconciler::run_pass(const Plan& plan, Pass& pass) {
     }
     if (const auto done = look_through(plan, pass, !plan.request.dry_run); !done) return done.error();
   }
+  pass.pulse->beat();
   const auto finished = pass.store->database_now();
   if (!finished) return finished.error();
   report.finished_at = finished.value();
-  if (const auto saved = save(pass); !saved) return saved.error();
+  // Whoever sees that it has finished may ask for another one.
   if (const auto released = pass.store->release_pass(recorder_.self().id); !released) return released.error();
+  pass.leased = false;
+  end_turn(pass);
+  if (const auto saved = save(pass); !saved) return saved.error();
   log_summary(pass);
   // For the metrics; a pass is rare enough to count all rows, and what cannot be counted is left out.
   if (const auto counted = pass.store->count_by_status(); counted) {
@@ -275,46 +348,62 @@ Result<void> Reconciler::look_through(const Plan& plan, Pass& pass, bool mark) {
     if (!deferred) return deferred.error();
     pass.report.deferred += deferred.value();
   }
-  std::string after;
+  const auto read_behind = [&](std::string after) { return read_page(plan, pass, std::move(after), before); };
+  auto page = read_behind({});
   while (true) {
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) return stopping_error();
+      status_.under_way = PassProgress{pass.report.pass_id, pass.report.examined, pass.report.marked};
     }
     const auto lease = pass.store->acquire_pass(recorder_.self().id, kLease);
     if (!lease) return lease.error();
     if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon took over the reconciliation"};
-    const auto rows = pass.store->running_rows(after, kPageRows, plan.not_before, before);
-    if (!rows) return rows.error();
-    if (rows.value().empty()) break;
-    after = rows.value().back().run.run_id;
-    if (const auto judged = judge_page(plan, pass, rows.value(), mark); !judged) return judged.error();
-    if (rows.value().size() < kPageRows) break;
+    if (!page) return page.error();
+    const std::vector<RunningRow>& rows = page.value().rows;
+    pass.pulse->beat();
+    if (rows.size() < kPageRows) break;
+    auto next = run_aside([&, after = rows.back().run.run_id] { return read_behind(after); });
+    if (const auto judged = judge_page(plan, pass, page.value(), mark); !judged) return judged.error();
+    page = next.get();
   }
+  if (const auto judged = judge_page(plan, pass, page.value(), mark); !judged) return judged.error();
   for (const std::string& run_id : plan.also) {
+    pass.pulse->beat();
     const auto row = pass.store->running_row(run_id);
     if (!row) return row.error();
     if (!row.value() || row.value()->run.status != Status::kRunning || row.value()->silence < pass.policy.grace)
       continue;
-    const RunningRow& running = *row.value();
-    if (const auto judged = judge_page(plan, pass, {&running, 1}, mark); !judged) return judged.error();
+    Page one;
+    one.rows.push_back(*row.value());
+    one.facts = pass.evidence->gather(one.rows);
+    if (const auto judged = judge_page(plan, pass, one, mark); !judged) return judged.error();
   }
   return {};
 }
 
-Result<void> Reconciler::judge_page(const Plan& plan, Pass& pass, std::span<const RunningRow> rows, bool mark) {
+Result<Reconciler::Page> Reconciler::read_page(const Plan& plan, Pass& pass, std::string after, Timestamp before) {
+  auto rows = pass.reader->running_rows(after, kPageRows, plan.not_before, before);
+  if (!rows) return rows.error();
+  Page page;
+  page.rows = std::move(rows.value());
+  page.facts = pass.evidence->gather(page.rows);
+  return page;
+}
+
+Result<void> Reconciler::judge_page(const Plan& plan, Pass& pass, const Page& page, bool mark) {
   const Policy policy{plan.vouching_required, pass.policy.grace, pass.policy.silent_after};
-  const std::vector<RowFacts> facts = pass.evidence->gather(rows);
+  const auto& [rows, facts] = page;
   std::vector<Verdict> verdicts;
   verdicts.reserve(rows.size());
   for (const RowFacts& row_facts : facts) verdicts.push_back(judge(row_facts, policy));
-  if (mark) return mark_page(pass, rows, facts, verdicts);
+  if (mark) return mark_page(pass, page, verdicts);
   for (std::size_t i = 0; i < rows.size(); ++i) pass.report.count(rows[i], verdicts[i].kind, verdicts[i].reason);
   return {};
 }
 
-Result<void> Reconciler::mark_page(Pass& pass, std::span<const RunningRow> rows, std::span<const RowFacts> facts,
-                                   std::span<const Verdict> verdicts) {
+Result<void> Reconciler::mark_page(Pass& pass, const Page& page, std::span<const Verdict> verdicts) {
+  const auto& [rows, facts] = page;
   std::vector<StuckMark> marks;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (verdicts[i].kind == VerdictKind::kDeferred && pass.deferred_jobs.size() < kDeferredJobsKept) {
@@ -329,14 +418,11 @@ Result<void> Reconciler::mark_page(Pass& pass, std::span<const RunningRow> rows,
     marks.push_back(std::move(mark));
   }
   std::set<std::string> marked;
-  if (!marks.empty()) {
-    auto done = pass.store->mark_stuck(recorder_.self(), pass.report.pass_id, marks);
-    if (!done) return done.error();
-    marked.insert(done.value().begin(), done.value().end());
-  }
+  const Result<void> done = marks.empty() ? Result<void>() : mark(pass, marks, marked);
   pass.report.marked += marked.size();
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const bool raced = verdicts[i].kind == VerdictKind::kStuck && !marked.contains(rows[i].run.run_id);
+    if (raced && !done) continue;  // nobody knows
     if (raced) {
       pass.report.count(rows[i], VerdictKind::kRaced, "raced");
       continue;
@@ -344,7 +430,30 @@ Result<void> Reconciler::mark_page(Pass& pass, std::span<const RunningRow> rows,
     pass.report.count(rows[i], verdicts[i].kind, verdicts[i].reason);
     if (verdicts[i].kind == VerdictKind::kStuck) log_row(pass, rows[i], verdicts[i]);
   }
-  return {};
+  return done;
+}
+
+// Many at once are shared between two connections, because one backend of PostgreSQL uses one processor. `marked`
+// gets what was marked, also where a part of it failed.
+Result<void> Reconciler::mark(Pass& pass, std::span<const StuckMark> marks, std::set<std::string>& marked) {
+  const auto mark_on = [&](Store& store, std::span<const StuckMark> some) {
+    return store.mark_stuck(recorder_.self(), pass.report.pass_id, some);
+  };
+  const auto note = [&](const Result<std::vector<std::string>>& done) -> Result<void> {
+    if (!done) return done.error();
+    marked.insert(done.value().begin(), done.value().end());
+    return {};
+  };
+  const bool many = marks.size() >= kMarksToShare && database_kind(options_.store.url) == DatabaseKind::kPostgres;
+  if (many && !pass.second) {
+    if (auto opened = open_store(options_.store); opened) pass.second = std::move(opened.value());
+  }
+  if (!many || !pass.second) return note(mark_on(*pass.store, marks));
+  const std::size_t half = marks.size() / 2;
+  auto others = run_aside([&] { return mark_on(*pass.second, marks.subspan(half)); });
+  const Result<void> first = note(mark_on(*pass.store, marks.first(half)));
+  const Result<void> second = note(others.get());
+  return first ? second : first;
 }
 
 Result<void> Reconciler::save(Pass& pass) {

@@ -10,10 +10,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
+#include "base/pulse.h"
 #include "queue/queue.h"
 #include "recorder/evidence.h"
 #include "recorder/pass_report.h"
@@ -44,6 +48,13 @@ struct PassRequest {
   bool force = false;
 };
 
+// How far a pass under way has come; with max_stuck on it looks through all rows twice.
+struct PassProgress {
+  std::string pass_id;
+  std::uint64_t examined = 0;
+  std::uint64_t marked = 0;
+};
+
 struct ReconcilerStatus {
   std::uint64_t passes = 0;  // finished
   std::uint64_t failures = 0;
@@ -53,6 +64,7 @@ struct ReconcilerStatus {
   std::optional<std::map<Status, std::uint64_t>> runs_by_status;  // as the last pass left them
   bool boot_done = false;                                         // the first boot pass has ended
   bool running = false;
+  std::optional<PassProgress> under_way;  // once it has begun to look through the rows
 };
 
 class Reconciler {
@@ -74,6 +86,9 @@ class Reconciler {
 
   ReconcilerStatus status() const;
 
+  // For the watchdog: the reconciler's own thread, or a pass on request, does not get on.
+  bool stuck() const { return own_pulse_.missed() || request_pulse_.missed(); }
+
  private:
   struct Plan {
     std::string trigger;
@@ -84,19 +99,29 @@ class Reconciler {
     std::optional<Timestamp> before;
     std::vector<std::string> also;
   };
+  struct SecondBoot {
+    Plan plan;
+    std::chrono::steady_clock::time_point due;
+  };
   struct Pass;  // one pass under way
+  struct Page;
 
   void run();
   bool sleep_until(std::chrono::steady_clock::time_point until);  // false: stopping
+  // Whether `wake` holds before that time. With lock: of mutex_. Beats meanwhile.
+  bool wait_until(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point until,
+                  const std::function<bool()>& wake);
   bool boot();
-  void second_boot(Timestamp first_started, std::vector<std::string> deferred_jobs);
+  void second_boot();
   bool wait_for_database();
   Result<PassReport> try_pass(const Plan& plan, Pass& pass);
   Result<PassReport> run_pass(const Plan& plan, Pass& pass);
+  void end_turn(Pass& pass);
   Result<void> look_through(const Plan& plan, Pass& pass, bool mark);
-  Result<void> judge_page(const Plan& plan, Pass& pass, std::span<const RunningRow> rows, bool mark);
-  Result<void> mark_page(Pass& pass, std::span<const RunningRow> rows, std::span<const RowFacts> facts,
-                         std::span<const Verdict> verdicts);
+  Result<Page> read_page(const Plan& plan, Pass& pass, std::string after, Timestamp before);
+  Result<void> judge_page(const Plan& plan, Pass& pass, const Page& page, bool mark);
+  Result<void> mark_page(Pass& pass, const Page& page, std::span<const Verdict> verdicts);
+  Result<void> mark(Pass& pass, std::span<const StuckMark> marks, std::set<std::string>& marked);
   void log_row(Pass& pass, const RunningRow& row, const Verdict& verdict);
   void log_summary(const Pass& pass);
   Result<void> save(Pass& pass);
@@ -107,6 +132,11 @@ class Reconciler {
   const ReconcilerOptions options_;
   Recorder& recorder_;
   std::thread thread_;
+  std::optional<SecondBoot> second_boot_;  // of the reconciler's own thread
+  Pulse own_pulse_;
+  Pulse request_pulse_;  // of the one pass that runs for a request
+  RepeatGuard left_;
+  RepeatGuard failing_;
 
   mutable std::mutex mutex_;
   std::condition_variable stop_;

@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/aside.h"
 #include "base/url.h"
+#include "base/utf8.h"
 #include "protocol/protocol.h"
 
 namespace run_recorder {
@@ -18,14 +20,21 @@ using std::chrono::steady_clock;
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{5'000};
 constexpr milliseconds kIdleTurn{2'000};
+// How long a trickle of events gathers behind a commit: fewer transactions, and fewer syncs beside the spool's own.
+// An event after a pause does not wait, nor do those that somebody waits for.
+constexpr milliseconds kGather{40};
+constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
+constexpr std::chrono::minutes kMigrationTime{15};  // longer than building indexes may take
 constexpr milliseconds kHintEvery{1'000};
 constexpr milliseconds kJobPatience{200};
 constexpr int kCarefulBatches = 16;
 constexpr int kConflictLinesPerMinute = 20;
+constexpr int kDeadLetterLinesPerMinute = 100;
 constexpr std::size_t kUnreadableAtOnce = 1'000;
 constexpr int kRetriesOfOneLetter = 10;
 constexpr int kRacesOfOneBatch = 10;
 constexpr std::size_t kDeadLineBytes = 1 << 16;
+constexpr std::chrono::seconds kPatience{10};  // of who asks for something to be done to a dead letter
 
 // Growing, and spread so that many daemons do not come back in the same moment.
 milliseconds pause_after(int failures) {
@@ -38,6 +47,17 @@ milliseconds pause_after(int failures) {
 // A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever.
 Error never_as_expected() {
   return Error{ErrorKind::kData, "the run's row and history were never as they had just been read"};
+}
+
+// Never an event's fault: it waits as in any other outage.
+Error keeps_colliding() {
+  return Error{ErrorKind::kUnavailable,
+               "the transaction collided with those of others each time (SQLSTATE 40001 or 40P01)", "40001"};
+}
+
+// The database can be reached, and does not let this daemon do its work: a right, a table or a column is missing.
+bool is_refusal(const Error& error) {
+  return error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound || error.sqlstate.starts_with("42");
 }
 
 std::string_view error_name(ErrorKind kind) {
@@ -92,7 +112,10 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version},
       fresh_(options_.fresh_bytes),
       probe_(std::move(queue)),
+      pulse_(kTurnTime),
       cache_(options_.cache_bytes),
+      conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
+      letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
       refused_(LogLevel::kError, "the database refuses this daemon, events are spooled",
                "the database is usable again"),
@@ -128,13 +151,19 @@ void Recorder::accept(std::vector<SpooledEvent>&& events) {
   {
     const std::lock_guard lock(mutex_);
     signalled_ = true;
+    if (gathering_ && gathers()) return;
   }
   work_.notify_one();
 }
 
 bool Recorder::wait_applied(std::uint64_t seq, milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  return applied_.wait_for(lock, timeout, [&] { return next_seq_locked() > seq; });
+  if (next_seq_locked() > seq) return true;
+  ++readers_;
+  work_.notify_all();
+  const bool applied = applied_.wait_for(lock, timeout, [&] { return next_seq_locked() > seq; });
+  --readers_;
+  return applied;
 }
 
 std::uint64_t Recorder::accepted_seq() const {
@@ -246,8 +275,9 @@ void Recorder::save_hint(bool now) {
 // ---- the thread
 
 void Recorder::run() {
+  name_this_thread("recorder");
   while (true) {
-    turns_.fetch_add(1, std::memory_order_relaxed);
+    pulse_.beat();
     {
       const std::lock_guard lock(mutex_);
       if (stopping_ && (waiting_locked() == 0 || steady_clock::now() >= stop_by_)) break;
@@ -256,6 +286,7 @@ void Recorder::run() {
     if (gives_up()) break;
     wait_for_work();
   }
+  pulse_.rest();
   finish_commit();
   save_hint(true);
   std::vector<Task> left;
@@ -288,6 +319,7 @@ bool Recorder::turn() {
   for (const Task& task : tasks) task();
   if (store_) housekeep();
   if (!store_) return presses_on();
+  if (gathers_still()) return false;
   const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
   if (batch.to == batch.from) {
@@ -314,10 +346,27 @@ bool Recorder::presses_on() const {
   return store_ || failures_ < 2;
 }
 
+// Whether what waits is too little to be committed at once. Requires mutex_.
+bool Recorder::gathers() const {
+  return readers_ == 0 && !stopping_ && tasks_.empty() && waiting_locked() < options_.overlap_events;
+}
+
+// Whether there is something to commit, but not yet.
+bool Recorder::gathers_still() {
+  const std::lock_guard lock(mutex_);
+  gathering_ = !committing_ && waiting_locked() > 0 && gathers() && steady_clock::now() < last_commit_ + kGather;
+  return gathering_;
+}
+
 void Recorder::wait_for_work() {
   std::unique_lock lock(mutex_);
+  const bool was_stopping = stopping_;
+  if (gathering_) {
+    work_.wait_until(lock, last_commit_ + kGather, [&] { return !gathers(); });
+    gathering_ = false;
+    return;
+  }
   if (store_) {
-    const bool was_stopping = stopping_;
     const milliseconds idle = was_stopping ? milliseconds{10} : kIdleTurn;
     work_.wait_for(lock, idle, [&] { return signalled_ || !tasks_.empty() || stopping_ != was_stopping; });
     return;
@@ -329,23 +378,34 @@ void Recorder::wait_for_work() {
 
 void Recorder::housekeep() {
   save_hint(false);
-  spool_.forget(now_utc());
+  conflicts_logged_.tick();
+  letters_logged_.tick();
   const auto now = steady_clock::now();
+  // A host's clock that is set forward ends no event's time in the spool.
+  spool_.forget(born_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - born_));
   if (committing_ || now - last_heartbeat_ < options_.heartbeat) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
-  if (const auto beat = store_->heartbeat(self_); !beat) return lose_connection(beat.error());
+  // The database may have been exchanged for one that forgot commits without a connection of ours that broke, as
+  // behind a pooler. Whoever commits notices; who is idle has to look, before the spool forgets too.
+  const auto standing = store_->standing(self_);
+  if (!standing) return lose_connection(standing.error());
   note_up();
+  if (stands_where_expected(standing.value())) return;
+  cache_.clear();
+  forgive_forgotten(standing.value(), adopt(standing.value()));
 }
 
 // ---- the connection
 
 bool Recorder::connect() {
+  pulse_.beat(kMigrationTime);
   if (const auto migrated = run_recorder::migrate(options_.store, !options_.migrate); !migrated) {
     lose_connection(migrated.error());
     return false;
   } else {
     for (const std::string& name : migrated.value().applied) log_info("migration applied", {{"MIGRATION", name}});
   }
+  pulse_.beat();
   auto store = open_store(options_.store);
   if (!store) {
     lose_connection(store.error());
@@ -383,24 +443,46 @@ bool Recorder::restand() {
     return false;
   }
   last_heartbeat_ = steady_clock::now();
-  adopt(standing.value());
-  forgive_forgotten(standing.value());
+  forgive_forgotten(standing.value(), adopt(standing.value()));
   return store_ != nullptr;
 }
 
-void Recorder::adopt(const Standing& standing) {
+bool Recorder::stands_where_expected(const Standing& standing) const {
+  const std::lock_guard lock(mutex_);
+  return standing.ledger == ledger_ && std::ranges::all_of(stretches_, [&](const Stretch& stretch) {
+           const auto found = standing.applied.find(stretch.incarnation);
+           return stretch.stored == (found == standing.applied.end() ? 0 : found->second);
+         });
+}
+
+// Returns the first record that the spool still has, as the stretches know it from now on.
+std::uint64_t Recorder::adopt(const Standing& standing) {
+  const auto stored_of = [&](const Stretch& stretch) {
+    const auto found = standing.applied.find(stretch.incarnation);
+    return found == standing.applied.end() ? 0 : found->second;
+  };
   std::uint64_t before = 0;
-  std::uint64_t after = 0;
+  std::uint64_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
     before = next_seq_locked();
-    for (std::size_t i = 0; i < stretches_.size(); ++i) {
-      Stretch& stretch = stretches_[i];
-      const auto found = standing.applied.find(stretch.incarnation);
-      stretch.stored = found == standing.applied.end() ? 0 : found->second;
+    for (Stretch& stretch : stretches_) {
+      stretch.stored = stored_of(stretch);
       stretch.done = std::max(stretch.stored, stretch.first - 1);
     }
     ledger_ = standing.ledger;
+    wanted = next_seq_locked();
+  }
+  spool_.release(std::max(wanted, spool_.usage().first_seq) - 1);  // from here on nothing of it gives way
+  const std::uint64_t kept = spool_.usage().first_seq;
+  std::uint64_t after = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < stretches_.size(); ++i) {
+      Stretch& stretch = stretches_[i];
+      stretch.first = std::max(stretch.first, std::min(kept, last_of(i) + 1));
+      stretch.done = std::max(stretch.stored, stretch.first - 1);
+    }
     after = next_seq_locked();
   }
   if (after < before) {
@@ -408,20 +490,19 @@ void Recorder::adopt(const Standing& standing) {
                 {{"EVENTS", before - after}, {"FROM", after}});
   }
   applied_.notify_all();
-  spool_.release(after - 1);
+  return kept;
 }
 
 // What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it
 // was.
-void Recorder::forgive_forgotten(const Standing& standing) {
+void Recorder::forgive_forgotten(const Standing& standing, std::uint64_t kept) {
   std::uint64_t forgotten = 0;
   BatchWrite write;
   {
     const std::lock_guard lock(mutex_);
     const Stretch& first = stretches_.front();
-    std::uint64_t known_on_disk = 0;
-    for (const Stretch& stretch : stretches_) known_on_disk += stretch.done - (stretch.first - 1);
-    const std::uint64_t expected = first.first - 1 + known_on_disk;
+    std::uint64_t expected = kept - 1;  // gone from the disk, and applied therefore
+    for (const Stretch& stretch : stretches_) expected += stretch.done - (stretch.first - 1);
     if (expected <= standing.ledger.consumed()) return;
     forgotten = expected - standing.ledger.consumed();
     write.incarnation = first.incarnation;
@@ -444,7 +525,7 @@ void Recorder::lose_connection(const Error& error) {
   store_.reset();
   ++failures_;
   count_error(error);
-  const bool refused = error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound;
+  const bool refused = is_refusal(error);
   (refused ? refused_ : away_).report(error.message, {{"URL", redact_url(options_.store.url)}});
   const std::lock_guard lock(mutex_);
   const DatabaseState state = refused ? DatabaseState::kRefused : DatabaseState::kAway;
@@ -547,7 +628,7 @@ Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t fro
 
 // How far a stretch is applied, counting the commit under way.
 std::uint64_t Recorder::planned_of(std::size_t stretch) const {
-  if (committing_ && committing_->batch.stretch == stretch) return committing_->batch.to;
+  if (committing_ && committing_->stretch == stretch) return committing_->write.to;
   return stretches_[stretch].done;
 }
 
@@ -555,38 +636,38 @@ std::uint64_t Recorder::planned_of(std::size_t stretch) const {
 // database and this process then work at the same time.
 void Recorder::overlap(Batch batch) {
   if (needs_rows(batch.events) && !finish_commit()) return;
-  auto decision = decide_on(batch.events, false);
+  Committing next;
+  next.stretch = batch.stretch;
+  next.events = batch.events.size();
+  auto decision = decide_on(std::move(batch.events), false);
   if (!decision) return lose_connection(decision.error());
   add_job_states(decision.value());
-  Committing next;
   {
     const std::lock_guard lock(mutex_);
     const Stretch& stretch = stretches_[batch.stretch];
     next.write.incarnation = stretch.incarnation;
-    next.write.from =
-        committing_ && committing_->batch.stretch == batch.stretch ? committing_->batch.to : stretch.stored;
+    next.write.from = committing_ && committing_->stretch == batch.stretch ? committing_->write.to : stretch.stored;
     next.write.ledger = committing_ ? committing_->write.ledger : ledger_;
   }
   fill_write(next.write, decision.value(), batch.to);
   remember(next.write);
   if (!finish_commit()) return;
   next.conflicts = std::move(decision.value().conflicts);
-  next.batch = std::move(batch);
   committing_.emplace(std::move(next));
-  committing_->outcome =
-      std::async(std::launch::async, [this, &write = committing_->write] { return store_->commit(self_, write); });
+  committing_->outcome = run_aside([this, &write = committing_->write] { return store_->commit(self_, write); });
 }
 
-// Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void.
+// Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where
+// the data is to blame, or rows were not as expected, the next turn takes it up again and looks everything up first.
 bool Recorder::finish_commit() {
   if (!committing_) return true;
   const auto committed = committing_->outcome.get();
   const Committing done = std::move(*committing_);
   committing_.reset();
   if (committed && committed.value() == Committed::kYes) {
-    note_commit(done.batch.events.size());
+    note_commit(done.events);
     log_conflicts(done.conflicts);
-    advance(done.batch.stretch, done.write.to, done.write.ledger);
+    advance(done.stretch, done.write.to, done.write.ledger);
     return true;
   }
   cache_.clear();  // it holds rows as they should have become
@@ -598,8 +679,7 @@ bool Recorder::finish_commit() {
     restand();
     return false;
   }
-  if (committed) careful_batches_ = kCarefulBatches;
-  apply_events(done.batch.events, done.batch.stretch, done.batch.to);
+  careful_batches_ = kCarefulBatches;
   return false;
 }
 
@@ -617,7 +697,7 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
   bool careful = careful_batches_ > 0;
   if (careful) --careful_batches_;
   while (true) {
-    auto decision = decide_on(events, careful);
+    auto decision = decide_on({events.begin(), events.end()}, careful);
     if (!decision) {
       lose_connection(decision.error());
       return false;
@@ -640,6 +720,7 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
           advance(stretch, to, write.ledger);
           return true;
         case Committed::kRaced:
+        case Committed::kCollided:
           break;
         case Committed::kMisplaced:
           restand();
@@ -652,7 +733,9 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
       careful_batches_ = kCarefulBatches;
       continue;
     }
-    const Error error = committed ? never_as_expected() : committed.error();
+    const Error error = !committed                                  ? committed.error()
+                        : committed.value() == Committed::kCollided ? keeps_colliding()
+                                                                    : never_as_expected();
     if (error.kind != ErrorKind::kData) {
       lose_connection(error);
       return false;
@@ -687,6 +770,7 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
     return false;
   }
   for (const DeadLetter& letter : write.dead_letters) {
+    if (!letters_logged_.admit()) continue;
     log_error(
         "an event became a dead letter",
         {{"RUN_ID", letter.run_id}, {"TYPE", letter.type}, {"SQLSTATE", letter.sqlstate}, {"REASON", letter.reason}});
@@ -697,9 +781,10 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
   return true;
 }
 
-Result<Decision> Recorder::decide_on(std::span<const SpooledEvent> events, bool careful) {
+Result<Decision> Recorder::decide_on(std::vector<SpooledEvent> events, bool careful) {
   std::map<std::string, Run, std::less<>> rows;
   EventIds known;
+  std::set<std::string, std::less<>> pruned;
   if (const auto loaded = load_rows(events, careful, rows); !loaded) return loaded.error();
   if (careful) {
     std::vector<std::pair<std::string, std::string>> ids;
@@ -711,12 +796,29 @@ Result<Decision> Recorder::decide_on(std::span<const SpooledEvent> events, bool 
       if (!found) return found.error();
       known.insert(found.value().begin(), found.value().end());
     }
+    if (const auto removed = find_pruned(events, rows, pruned); !removed) return removed.error();
   }
   const auto row_of = [&](std::string_view run_id) -> const Run* {
     if (const auto row = rows.find(run_id); row != rows.end()) return &row->second;
     return careful ? nullptr : cache_.find(run_id);
   };
-  return decide(events, row_of, known, self_.id);
+  return decide(std::move(events), row_of, known, self_.id, pruned);
+}
+
+// Runs without a row that once had one. Only a careful decision asks: the insertion of such a row is what a hasty one
+// is raced by.
+Result<void> Recorder::find_pruned(std::span<const SpooledEvent> events,
+                                   const std::map<std::string, Run, std::less<>>& rows,
+                                   std::set<std::string, std::less<>>& pruned) {
+  std::set<std::string> missing;
+  for (const SpooledEvent& spooled : events) {
+    if (!rows.contains(spooled.event.run_id)) missing.insert(spooled.event.run_id);
+  }
+  if (missing.empty()) return {};
+  auto found = store_->pruned(std::vector<std::string>(missing.begin(), missing.end()));
+  if (!found) return found.error();
+  pruned.insert(found.value().begin(), found.value().end());
+  return {};
 }
 
 // A run that none of these events begins and that is not cached: its row has to be loaded.
@@ -769,6 +871,7 @@ void Recorder::add_job_states(Decision& decision) {
 }
 
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
+  pulse_.beat();
   auto committed = store_->commit(self_, write);
   if (committed && committed.value() == Committed::kYes) note_commit(events);
   return committed;
@@ -776,7 +879,7 @@ Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) 
 
 void Recorder::note_commit(std::size_t events) {
   note_up();
-  last_heartbeat_ = steady_clock::now();
+  last_heartbeat_ = last_commit_ = steady_clock::now();
   const std::lock_guard lock(mutex_);
   ++counters_.batches;
   counters_.batch_events += events;
@@ -787,38 +890,23 @@ void Recorder::note_commit(std::size_t events) {
 }
 
 void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger) {
-  std::uint64_t next = 0;
   {
     const std::lock_guard lock(mutex_);
     stretches_[stretch].done = to;
     stretches_[stretch].stored = to;
     ledger_ = ledger;
-    next = next_seq_locked();
+    spool_.release(next_seq_locked() - 1);  // before anybody sees it applied
   }
   applied_.notify_all();
-  spool_.release(next - 1);
 }
 
 void Recorder::remember(const BatchWrite& write) {
   for (const RunChange& change : write.runs) cache_.put(change.after);
 }
 
-// Each conflict is a line, as long as they are few; of a flood the log says how many there were.
 void Recorder::log_conflicts(const std::vector<Decision::Conflict>& conflicts) {
-  const auto now = steady_clock::now();
-  if (now - conflict_minute_ > std::chrono::minutes{1}) {
-    if (conflicts_unlogged_ > 0) {
-      log_warning("more events contradicted their runs", {{"COUNT", conflicts_unlogged_}});
-    }
-    conflict_minute_ = now;
-    conflicts_logged_ = 0;
-    conflicts_unlogged_ = 0;
-  }
   for (const Decision::Conflict& conflict : conflicts) {
-    if (++conflicts_logged_ > kConflictLinesPerMinute) {
-      ++conflicts_unlogged_;
-      continue;
-    }
+    if (!conflicts_logged_.admit()) continue;
     log_warning("an event contradicts its run, the row keeps what came first",
                 {{"RUN_ID", conflict.run_id}, {"TYPE", conflict.type}, {"CONFLICT", conflict.what}});
   }
@@ -839,7 +927,7 @@ DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& er
   if (records && !records.value().empty() && records.value().front().seq == spooled.seq) {
     letter.record = records.value().front().body;
     if (const auto envelope = decode_envelope(letter.record); envelope) {
-      letter.line = std::string(envelope.value().line.substr(0, kDeadLineBytes));
+      letter.line = std::string(utf8_prefix(envelope.value().line, kDeadLineBytes));
     }
   }
   return letter;
@@ -847,24 +935,30 @@ DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& er
 
 // ---- dead letters
 
+// What has begun when the caller's patience ends is waited for: what was answered as not done is never done later.
 template <class T>
 Result<T> Recorder::on_thread(std::function<Result<T>()> work) {
-  auto answer = std::make_shared<std::promise<Result<T>>>();
-  auto future = answer->get_future();
+  struct Call {
+    std::promise<Result<T>> answer;
+    std::atomic<bool> taken = false;  // by the thread, or given up by the caller
+  };
+  const auto call = std::make_shared<Call>();
+  auto future = call->answer.get_future();
   {
     const std::lock_guard lock(mutex_);
     if (ended_) return Error{ErrorKind::kUnavailable, "the daemon is stopping"};
-    tasks_.push_back([this, answer, work] {
+    tasks_.push_back([this, call, work] {
+      if (call->taken.exchange(true)) return;
       if (!store_) {
-        answer->set_value(Error{ErrorKind::kUnavailable, "the database is away"});
+        call->answer.set_value(Error{ErrorKind::kUnavailable, "the database is away"});
       } else {
-        answer->set_value(work());
+        call->answer.set_value(work());
       }
     });
     signalled_ = true;
   }
   work_.notify_all();
-  if (future.wait_for(std::chrono::seconds{10}) != std::future_status::ready) {
+  if (future.wait_for(kPatience) != std::future_status::ready && !call->taken.exchange(true)) {
     return Error{ErrorKind::kUnavailable, "the database is away"};
   }
   return future.get();
@@ -909,13 +1003,21 @@ Result<Recorder::Retried> Recorder::retry_now(std::int64_t id) {
 Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& letter) {
   auto event = decode_record(letter.record);
   if (!event) return std::optional(Retried::kDead);
-  const SpooledEvent spooled{0, std::move(event.value()), letter.record.size()};
-  auto decision = decide_on({&spooled, 1}, true);
+  const std::string run_id = event.value().run_id;
+  std::vector<SpooledEvent> events;
+  events.push_back({0, std::move(event.value()), letter.record.size()});
+  auto decision = decide_on(std::move(events), true);
   if (!decision) return lost(decision.error());
   add_job_states(decision.value());
   BatchWrite write;
   {
     const std::lock_guard lock(mutex_);
+    // The ledger is only right where the position is: of the newest stretch that has one.
+    const auto placed = std::find_if(stretches_.rbegin(), stretches_.rend(),
+                                     [](const Stretch& stretch) { return stretch.stored > 0; });
+    const Stretch& stretch = placed == stretches_.rend() ? stretches_.back() : *placed;
+    write.incarnation = stretch.incarnation;
+    write.from = write.to = stretch.stored;
     write.ledger = ledger_;
   }
   --write.ledger.dead_letters;
@@ -926,10 +1028,17 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   write.history = std::move(decision.value().history);
   write.retried = {letter.id};
   const auto committed = store_->commit(self_, write);
-  cache_.erase(spooled.event.run_id);
+  cache_.erase(run_id);
   if (!committed) {
-    if (committed.error().kind == ErrorKind::kData) return std::optional(Retried::kDead);
-    return lost(committed.error());
+    const Error& error = committed.error();
+    if (error.kind != ErrorKind::kData) return lost(error);
+    count_error(error);
+    const auto noted = store_->note_refused_retry(letter.id, error.sqlstate, error.message);
+    if (!noted) return lost(noted.error());
+    return std::optional(Retried::kDead);
+  }
+  if (committed.value() == Committed::kMisplaced && !restand()) {
+    return Error{ErrorKind::kUnavailable, "the database is away"};
   }
   if (committed.value() != Committed::kYes) return std::optional<Retried>();
   log_conflicts(decision.value().conflicts);

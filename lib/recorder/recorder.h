@@ -14,11 +14,13 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/log.h"
+#include "base/pulse.h"
 #include "base/result.h"
 #include "recorder/decision.h"
 #include "recorder/fresh_events.h"
@@ -34,12 +36,12 @@ struct RecorderOptions {
   bool migrate = true;  // bring the schema up to date on connecting; false: only verify it
   std::string host;
   std::string version;
-  std::size_t batch_events = 2'000;
-  std::size_t batch_bytes = 1'500'000;
+  std::size_t batch_events = 4'000;
+  std::size_t batch_bytes = 2'200'000;
   std::size_t overlap_events = 200;  // batches from this size on are decided while the one before is committed
-  std::size_t fresh_bytes = 6'000'000;
-  std::size_t cache_bytes = 6'000'000;
-  std::chrono::milliseconds heartbeat{15'000};
+  std::size_t fresh_bytes = 3'000'000;
+  std::size_t cache_bytes = 4'000'000;
+  std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
 };
 
 enum class DatabaseState {
@@ -99,8 +101,8 @@ class Recorder {
   Result<Retried> retry_dead_letter(std::int64_t id);
   Result<void> remove_dead_letter(std::int64_t id);
 
-  // Counts every turn of the recorder's thread, for the watchdog; a call that hangs past its deadline stops it.
-  std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+  // For the watchdog: the recorder's thread does not get on, in a call that hangs past its deadline.
+  bool stuck() const { return pulse_.missed(); }
 
  private:
   // A stretch of the spool written by one incarnation, and how far it is applied.
@@ -118,9 +120,11 @@ class Recorder {
     std::uint64_t from = 0;              // done before
     std::uint64_t to = 0;                // done after
   };
-  // A batch that is being committed while the next one is decided.
+  // A batch that is being committed while the next one is decided. Its events are gone into what is written; should
+  // that fail, the spool has them.
   struct Committing {
-    Batch batch;
+    std::size_t stretch = 0;
+    std::size_t events = 0;
     BatchWrite write;
     std::vector<Decision::Conflict> conflicts;
     std::future<Result<Committed>> outcome;
@@ -131,13 +135,16 @@ class Recorder {
   bool turn();  // false: nothing to do now
   bool gives_up() const;
   bool presses_on() const;
+  bool gathers() const;
+  bool gathers_still();
   void wait_for_work();
   void housekeep();
 
   bool connect();
   void note_up();
-  void adopt(const Standing& standing);
-  void forgive_forgotten(const Standing& standing);
+  bool stands_where_expected(const Standing& standing) const;
+  std::uint64_t adopt(const Standing& standing);
+  void forgive_forgotten(const Standing& standing, std::uint64_t kept);
   void lose_connection(const Error& error);
   Error lost(const Error& error);  // the same, for a caller who has to be told
   void begin_stretches();
@@ -157,9 +164,11 @@ class Recorder {
   std::uint64_t planned_of(std::size_t stretch) const;  // requires mutex_
   bool needs_row(const Event& event) const;
   bool needs_rows(std::span<const SpooledEvent> events) const;
-  Result<Decision> decide_on(std::span<const SpooledEvent> events, bool careful);
+  Result<Decision> decide_on(std::vector<SpooledEvent> events, bool careful);
   Result<void> load_rows(std::span<const SpooledEvent> events, bool all,
                          std::map<std::string, Run, std::less<>>& rows);
+  Result<void> find_pruned(std::span<const SpooledEvent> events, const std::map<std::string, Run, std::less<>>& rows,
+                           std::set<std::string, std::less<>>& pruned);
   void add_job_states(Decision& decision);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
   void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);
@@ -185,7 +194,9 @@ class Recorder {
   FreshEvents fresh_;
   JobProbe probe_;
   std::thread thread_;
-  std::atomic<std::uint64_t> turns_{0};
+  Pulse pulse_;
+  const Timestamp born_utc_ = now_utc();
+  const std::chrono::steady_clock::time_point born_ = std::chrono::steady_clock::now();
 
   // The recorder's thread only.
   std::unique_ptr<Store> store_;  // the commit's while committing_
@@ -193,11 +204,11 @@ class Recorder {
   RowCache cache_;
   int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
   int failures_ = 0;         // connections in a row that failed or were lost before they were of use
+  std::chrono::steady_clock::time_point last_commit_{};
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
-  std::chrono::steady_clock::time_point conflict_minute_{};
-  int conflicts_logged_ = 0;
-  std::uint64_t conflicts_unlogged_ = 0;
+  LineLimit conflicts_logged_;
+  LineLimit letters_logged_;
   RepeatGuard away_;
   RepeatGuard refused_;
   RepeatGuard unreadable_;
@@ -213,6 +224,8 @@ class Recorder {
   std::vector<Task> tasks_;
   bool stopping_ = false;
   bool signalled_ = false;
+  bool gathering_ = false;  // the thread waits for more events, and a few do not wake it
+  int readers_ = 0;         // who waits for what is applied
   bool ended_ = false;
   std::chrono::steady_clock::time_point stop_by_{};
   std::optional<std::chrono::steady_clock::time_point> back_since_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <limits>
+#include <utility>
 
 namespace run_recorder {
 namespace {
@@ -96,15 +97,15 @@ bool council_known(const Run& row) {
   return row.council_given || row.council != "unknown";
 }
 
-// Fields of run_queued and run_started that no event gave yet.
-RunAttributes missing_fields(const Run& row, const Event& event) {
+// Fields of run_queued and run_started that no event gave yet, taken out of the event.
+RunAttributes missing_fields(const Run& row, Event& event) {
   RunAttributes attributes;
   if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return attributes;
-  if (!council_known(row)) attributes.council = event.council;
+  if (!council_known(row)) attributes.council = std::move(event.council);
   if (!row.attempt_given && event.attempt) attributes.attempt = *event.attempt;
-  if (!row.parent_attempt_run_id) attributes.parent_attempt_run_id = event.parent_attempt_run_id;
+  if (!row.parent_attempt_run_id) attributes.parent_attempt_run_id = std::move(event.parent_attempt_run_id);
   if (!row.oban_job_id) attributes.oban_job_id = event.oban_job_id;
-  if (!row.input) attributes.input = event.input;
+  if (!row.input) attributes.input = std::move(event.input);
   if (event.kind == EventKind::kStarted && !row.started_at) {
     attributes.started_at = event.at ? *event.at : event.received_at;
   }
@@ -116,13 +117,14 @@ bool any_field(const RunAttributes& attributes) {
          attributes.input || attributes.started_at;
 }
 
-HistoryEntry entry_of(const Event& event, std::int64_t seq, Effect effect) {
+// Takes the event's texts.
+HistoryEntry entry_of(Event& event, std::int64_t seq, Effect effect) {
   HistoryEntry entry;
-  entry.run_id = event.run_id;
+  entry.run_id = std::move(event.run_id);
   entry.seq = seq;
-  entry.type = event.type;
-  entry.payload = event.payload;
-  entry.event_id = event.id;
+  entry.type = std::move(event.type);
+  entry.payload = std::move(event.payload);
+  entry.event_id = std::move(event.id);
   entry.at = event.at;
   entry.received_at = event.received_at;
   entry.peer_uid = event.peer_uid;
@@ -145,8 +147,8 @@ HistoryEntry revived_entry(const Run& row, const Event& event, Status after, std
 
 // Of a row that is there already only the change is judged: another program may have written what no event could
 // hold.
-Result<void> validate(const Run& after, const RunAttributes& change) {
-  if (after.run_id.empty() || (change.run_id && !is_name(*change.run_id))) {
+Result<void> validate(const Run& row, const RunAttributes& change) {
+  if (change.run_id ? !is_name(*change.run_id) : row.run_id.empty()) {
     return invalid("run_id: 1 to 255 bytes are allowed");
   }
   if (change.council && !is_name(*change.council)) return invalid("council: 1 to 255 bytes are allowed");
@@ -173,12 +175,12 @@ std::string_view to_string(Effect effect) {
   return "";
 }
 
-JsonText as_map(const JsonText& value) {
+JsonText as_map(JsonText value) {
   if (json_type(value) == JsonType::kObject) return value;
   return "{\"value\":" + value + "}";
 }
 
-Result<Run> changeset(const Run& row, const RunAttributes& attributes) {
+Result<Run> changeset(Run row, RunAttributes attributes) {
   if (attributes.attempt &&
       (*attributes.attempt < 1 || *attributes.attempt > std::numeric_limits<std::int32_t>::max())) {
     return invalid("attempt: 1 to 2147483647 is allowed");
@@ -189,10 +191,11 @@ Result<Run> changeset(const Run& row, const RunAttributes& attributes) {
   if (attributes.error && json_type(*attributes.error) != JsonType::kObject) {
     return invalid("error: an object is allowed");
   }
-  Run after = row;
-  if (attributes.run_id) after.run_id = *attributes.run_id;
+  if (const auto valid = validate(row, attributes); !valid) return valid.error();
+  Run after = std::move(row);
+  if (attributes.run_id) after.run_id = std::move(*attributes.run_id);
   if (attributes.council) {
-    after.council = *attributes.council;
+    after.council = std::move(*attributes.council);
     after.council_given = true;
   }
   if (attributes.status) after.status = *attributes.status;
@@ -200,19 +203,20 @@ Result<Run> changeset(const Run& row, const RunAttributes& attributes) {
     after.attempt = static_cast<std::int32_t>(*attributes.attempt);
     after.attempt_given = true;
   }
-  if (attributes.parent_attempt_run_id) after.parent_attempt_run_id = attributes.parent_attempt_run_id;
+  if (attributes.parent_attempt_run_id) after.parent_attempt_run_id = std::move(attributes.parent_attempt_run_id);
   if (attributes.oban_job_id) after.oban_job_id = attributes.oban_job_id;
-  if (attributes.oban_job_state_at_finalize) after.oban_job_state_at_finalize = attributes.oban_job_state_at_finalize;
-  if (attributes.input) after.input = as_map(*attributes.input);
-  if (attributes.result) after.result = as_map(*attributes.result);
-  if (attributes.error) after.error = attributes.error;
+  if (attributes.oban_job_state_at_finalize) {
+    after.oban_job_state_at_finalize = std::move(attributes.oban_job_state_at_finalize);
+  }
+  if (attributes.input) after.input = as_map(std::move(*attributes.input));
+  if (attributes.result) after.result = as_map(std::move(*attributes.result));
+  if (attributes.error) after.error = std::move(attributes.error);
   if (attributes.started_at) after.started_at = attributes.started_at;
   if (attributes.finalized_at) after.finalized_at = attributes.finalized_at;
-  if (const auto valid = validate(after, attributes); !valid) return valid.error();
   return after;
 }
 
-Transition apply(const Run* row, const Event& event, std::string_view recorder) {
+Transition apply(const Run* row, Event event, std::string_view recorder) {
   Run before = row ? *row : Run{};
   if (!row) before.run_id = event.run_id;
   if (before.council.empty()) before.council = "unknown";
@@ -234,26 +238,29 @@ Transition apply(const Run* row, const Event& event, std::string_view recorder) 
   }
   attributes.status = status;
   if (status_changed && is_finished(status)) {
-    attributes.result = event.result;
+    attributes.result = std::move(event.result);
     attributes.error = error_of(event);
     attributes.finalized_at = event.at ? *event.at : event.received_at;
     transition.finalized = true;
   }
   transition.outcome_changed = revived || transition.finalized;
   // Events were validated when they were decoded, so the change is valid by construction.
-  transition.after = changeset(before, attributes).value();
+  transition.after = changeset(std::move(before), std::move(attributes)).value();
 
   Run& after = transition.after;
   after.recorder = std::string(recorder);
-  if (event.worker_pid) after.worker_process = event.worker_process;
-  after.sender_process = event.sender_process;
-  after.connection = event.connection;
+  if (event.worker_pid) after.worker_process = std::move(event.worker_process);
+  after.sender_process = std::move(event.sender_process);
+  after.connection = std::move(event.connection);
   Effect effect = Effect::kRecorded;
   if (status_changed || transition.fields_changed) effect = Effect::kApplied;
   if (!transition.conflict.empty()) effect = Effect::kConflict;
   if (revived) effect = Effect::kRevived;
-  transition.history.push_back(entry_of(event, ++after.last_seq, effect));
-  if (revived) transition.history.push_back(revived_entry(*row, event, status, ++after.last_seq));
+  const std::int64_t seq = after.last_seq + 1;
+  after.last_seq += revived ? 2 : 1;
+  transition.history.reserve(2);
+  if (revived) transition.history.push_back(revived_entry(*row, event, status, seq + 1));
+  transition.history.insert(transition.history.begin(), entry_of(event, seq, effect));
   return transition;
 }
 

@@ -79,7 +79,7 @@ struct RunAttributes {
 // The row after casting and validating attributes, as the Ecto schema's changeset does: run_id and council present
 // and within 1…255 bytes, attempt 1…2³¹−1, oban_job_id 1…2⁶³−1, a finished status is never left. kInvalid names the
 // field.
-Result<Run> changeset(const Run& row, const RunAttributes& attributes);
+Result<Run> changeset(Run row, RunAttributes attributes);
 
 struct Transition {
   Run after;
@@ -94,9 +94,9 @@ struct Transition {
 
 // Decides what event does to row (nullptr: none). Never fails: whatever contradicts the row is a conflict, kept in
 // the history. The caller has already sorted out resends (same run and id).
-Transition apply(const Run* row, const Event& event, std::string_view recorder);
+Transition apply(const Run* row, Event event, std::string_view recorder);
 
 // {"value": …} around what is no object (Ecto's :map loads only objects).
-JsonText as_map(const JsonText& value);
+JsonText as_map(JsonText value);
 
 }  // namespace run_recorder

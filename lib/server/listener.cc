@@ -8,12 +8,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "base/account.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/result.h"
 
 namespace run_recorder {
@@ -21,6 +24,8 @@ namespace {
 
 constexpr int kBacklog = 1024;  // the kernel takes net.core.somaxconn where that is less
 constexpr mode_t kFolderMode = 0755;
+constexpr std::chrono::seconds kLockPatience{2};
+constexpr std::chrono::milliseconds kLockPause{10};
 
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& why) {
   throw StartError(kExitNotThere, fmt::format("cannot listen at {}: {}", path.string(), why));
@@ -57,17 +62,25 @@ void make_folders(const std::filesystem::path& folder) {
   }
 }
 
-// Two daemons that start at the same moment look at the path one after the other.
+// Two daemons that start at the same moment look at the path one after the other. Everybody who may read the folder
+// can hold such a lock, so it is not waited for long, and nothing but that moment depends on it.
 UniqueFd lock_folder(const std::filesystem::path& path) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
   UniqueFd descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (descriptor.get() < 0) {
     refuse(path, fmt::format("its folder cannot be opened ({})", errno_words(errno)));
   }
-  while (::flock(descriptor.get(), LOCK_EX) != 0) {
-    if (errno != EINTR) {
+  const auto give_up = std::chrono::steady_clock::now() + kLockPatience;
+  while (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
       refuse(path, fmt::format("its folder cannot be locked ({})", errno_words(errno)));
     }
+    if (std::chrono::steady_clock::now() >= give_up) {
+      log_warning("somebody else holds a lock on the socket's folder, going on without it",
+                  {{"PATH", path.string()}});
+      return {};
+    }
+    std::this_thread::sleep_for(kLockPause);
   }
   return descriptor;
 }

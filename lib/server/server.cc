@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/pulse.h"
 #include "server/door.h"
 #include "server/listener.h"
 #include "server/session.h"
@@ -28,8 +29,9 @@ namespace {
 
 namespace asio = boost::asio;
 
-// Descriptors for everything but connections: databases, the spool, the control socket, refused peers that linger.
-constexpr std::size_t kOtherDescriptors = 192;
+// Descriptors for everything but connections: two for each of 64 remembered processes, 128 connections of the control
+// socket, 64 refused peers that linger, some for databases, the spool and the rest (21 of an idle daemon on SQLite).
+constexpr std::size_t kOtherDescriptors = 384;
 constexpr std::size_t kIncarnationDigits = 8;
 
 // As many of the wanted connections as the limit of open files allows, raised as far as the system lets us.
@@ -205,7 +207,11 @@ void EventServer::start() {
   impl_->work.emplace(impl_->context.io.get_executor());
   impl_->door->open();
   impl_->writer.start();
-  impl_->sessions_thread = std::thread([this] { impl_->context.io.run(); });
+  impl_->sessions_thread = std::thread([this] {
+    name_this_thread("sessions");
+    ask_for_short_slices();
+    impl_->context.io.run();
+  });
   impl_->running = true;
 }
 
@@ -249,8 +255,8 @@ bool EventServer::responds(std::chrono::milliseconds within) const {
   return answer.wait_for(within) == std::future_status::ready;
 }
 
-std::chrono::milliseconds EventServer::appending_for() const {
-  return impl_->writer.appending_for();
+bool EventServer::writer_stuck() const {
+  return impl_->writer.stuck();
 }
 
 }  // namespace run_recorder

@@ -70,7 +70,7 @@ struct ServerOptions {
 struct Accepted {
   std::uint64_t seq = 0;  // of its record in the spool
   Event event;
-  std::size_t bytes = 0;  // memory it takes, roughly
+  std::size_t bytes = 0;  // of its record's body
 };
 
 // A snapshot; all numbers count from start().
@@ -85,9 +85,10 @@ struct ServerCounters {
   std::uint64_t accepted = 0;
   std::uint64_t excluded = 0;
   std::array<std::uint64_t, 7> refused{};  // lines, by RefusalCode in its order
-  // Accepted events by type: the first kTypes types seen, all others under "other".
+  // Events by type, accepted ones and excluded ones: the first kTypes types seen, all others under "other".
   static constexpr std::size_t kTypes = 64;
-  std::map<std::string, std::uint64_t, std::less<>> types;
+  using ByType = std::map<std::string, std::uint64_t, std::less<>>;
+  ByType types, excluded_types;
 
   // From reading an accepted event to handing its acknowledgement to the kernel. Not cumulative; the last counts all
   // longer ones.
@@ -139,8 +140,8 @@ class EventServer {
 
   // For the watchdog: the sessions' thread answers within that time. False before start() and after stop().
   bool responds(std::chrono::milliseconds within) const;
-  // Since when the thread that appends has been busy with the same append; zero while it waits for work.
-  std::chrono::milliseconds appending_for() const;
+  // The thread that appends does not get on.
+  bool writer_stuck() const;
 
  private:
   struct Impl;

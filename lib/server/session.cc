@@ -22,7 +22,7 @@ using std::chrono::steady_clock;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 // When all sessions together hold this much that their peers do not read, each may hold only the second figure.
-constexpr std::size_t kUnreadOfAll = 8 << 20;
+constexpr std::size_t kUnreadOfAll = 4 << 20;
 constexpr std::size_t kUnreadWhenTight = 8 << 10;
 // Errors that wait for an earlier line to be settled; past it the session reads on when that has happened.
 constexpr std::size_t kHeld = 8 << 10;
@@ -310,7 +310,7 @@ void Session::refuse_stalled() {
 
 void Session::accept(Event event, std::string_view text) {
   if (!context_.limits.filter.keeps(event)) {
-    context_.tally.update([](ServerCounters& counters) { ++counters.excluded; });
+    context_.tally.update([&event](ServerCounters& counters) { count_excluded(counters, event.type); });
     return;
   }
   event.received_at = received_at_;

@@ -11,6 +11,8 @@ using std::chrono::steady_clock;
 // How long nothing must have been refused before the spool counts as having room again; else a spool at its limit
 // would say so with every event it applies.
 constexpr std::chrono::seconds kRoomProven{5};
+constexpr std::chrono::seconds kIdleTurn{5};
+constexpr std::chrono::seconds kAppendTime{60};  // a disk that takes longer for one sync is as good as gone
 
 constexpr std::string_view kFullMessage =
     "the spool is full: the database has to take some of it first; send this event again later";
@@ -26,6 +28,7 @@ SpoolWriter::SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_
       on_accepted_(std::move(on_accepted)),
       on_settled_(std::move(on_settled)),
       commit_bytes_(commit_bytes),
+      pulse_(kAppendTime),
       failed_(LogLevel::kError, "the spool cannot take events, all are refused", "the spool takes events again"),
       full_(LogLevel::kError, "the spool is full, events are refused", "the spool has room again") {}
 
@@ -60,29 +63,24 @@ void SpoolWriter::stop(std::chrono::milliseconds within) {
   thread_.join();
 }
 
-std::chrono::milliseconds SpoolWriter::appending_for() const {
-  const std::lock_guard lock(mutex_);
-  if (append_began_ == steady_clock::time_point{}) {
-    return std::chrono::milliseconds{0};
-  }
-  return std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - append_began_);
-}
-
 void SpoolWriter::run() {
+  name_this_thread("spool-writer");
+  ask_for_short_slices();
   while (true) {
     Submissions group;
     {
       std::unique_lock lock(mutex_);
-      append_began_ = {};
-      changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      do {
+        pulse_.beat();
+      } while (!changed_.wait_for(lock, kIdleTurn, [this] { return stopping_ || !queue_.empty(); }));
       if (queue_.empty() || hurry_) {
+        pulse_.rest();
         return;
       }
       group = take_group();
       if (queue_.empty()) {
         emptied_.notify_one();
       }
-      append_began_ = steady_clock::now();
     }
     commit(group);
     on_settled_(std::move(group));
@@ -148,7 +146,7 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
   for (const auto& submission : group) {
     for (Submission::Item& item : submission->items) {
       if (appended.admissions[entry++] == Spool::Admission::kAccepted) {
-        accepted.push_back({seq++, std::move(item.event), item.bytes});
+        accepted.push_back({seq++, std::move(item.event), item.body.size()});
         ++submission->accepted;
       } else {
         submission->refused.push_back({item.line, {RefusalCode::kSpoolFull, std::string(kFullMessage)}});

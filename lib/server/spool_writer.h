@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/pulse.h"
 #include "protocol/protocol.h"
 #include "server/tally.h"
 #include "spool/spool.h"
@@ -63,7 +64,8 @@ class SpoolWriter {
   // submitted any more.
   void stop(std::chrono::milliseconds within);
 
-  std::chrono::milliseconds appending_for() const;
+  // For the watchdog: the thread does not get on, as a rule because the disk does not answer.
+  bool stuck() const { return pulse_.missed(); }
 
  private:
   void run();
@@ -79,6 +81,7 @@ class SpoolWriter {
   const OnSettled on_settled_;
   const std::size_t commit_bytes_;
   std::thread thread_;
+  Pulse pulse_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -87,8 +90,7 @@ class SpoolWriter {
   Submissions queue_;
   std::size_t queued_bytes_ = 0;
   bool stopping_ = false;
-  bool hurry_ = false;                                    // leave the rest
-  std::chrono::steady_clock::time_point append_began_{};  // zero: not in an append
+  bool hurry_ = false;  // leave the rest
 
   // for the thread alone
   RepeatGuard failed_;

@@ -4,13 +4,26 @@
 
 namespace run_recorder {
 
-void count_type(ServerCounters& counters, std::string_view type) {
-  auto found = counters.types.find(type);
-  if (found == counters.types.end()) {
-    const bool another = counters.types.size() < ServerCounters::kTypes;
-    found = counters.types.try_emplace(another ? std::string(type) : "other").first;
+namespace {
+
+void count(ServerCounters::ByType& types, std::string_view type) {
+  auto found = types.find(type);
+  if (found == types.end()) {
+    const bool another = types.size() < ServerCounters::kTypes;
+    found = types.try_emplace(another ? std::string(type) : "other").first;
   }
   ++found->second;
+}
+
+}  // namespace
+
+void count_type(ServerCounters& counters, std::string_view type) {
+  count(counters.types, type);
+}
+
+void count_excluded(ServerCounters& counters, std::string_view type) {
+  ++counters.excluded;
+  count(counters.excluded_types, type);
 }
 
 void count_answer(ServerCounters& counters, std::chrono::steady_clock::duration taken, std::size_t events) {

@@ -31,6 +31,7 @@ class Tally {
 
 // For use within update().
 void count_type(ServerCounters& counters, std::string_view type);
+void count_excluded(ServerCounters& counters, std::string_view type);
 void count_answer(ServerCounters& counters, std::chrono::steady_clock::duration taken, std::size_t events);
 
 }  // namespace run_recorder

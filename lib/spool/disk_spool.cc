@@ -16,8 +16,8 @@ using namespace spool_format;
 
 constexpr std::uint64_t kMinSegmentBytes = 64 * 1024;
 constexpr std::uint64_t kSegmentsAtLeast = 16;  // within max_bytes, so that little is kept longer than it must
-constexpr std::uint64_t kZerosAheadBytes =
-    128 * 1024;  // 64 to 256 KiB measured alike; the more, the rarer and longer
+// The more, the rarer a group has to wait for new blocks, and the longer.
+constexpr std::uint64_t kZerosAheadBytes = 2 * 1024 * 1024;
 
 std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
   return std::max(std::min(wanted, max_bytes / kSegmentsAtLeast), kMinSegmentBytes);
@@ -118,7 +118,7 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
       if (!segment) break;
       given_way.push_back(*segment);
     }
-    const std::uint64_t ahead = std::min(kZerosAheadBytes, limits_.segment_bytes / 4);
+    const std::uint64_t ahead = std::min({kZerosAheadBytes, limits_.segment_bytes / 4, room / 8});
     zeros_ahead = room / 4 > used + ahead ? ahead : 0;
   }
   for (const Segment& segment : given_way) delete_segment(segment);
@@ -233,15 +233,17 @@ std::string DiskSpool::hint() const {
 
 void DiskSpool::set_hint(std::string_view text) {
   const std::lock_guard hint_lock(hint_mutex_);
+  if (hint_written_ && hint_.text == text) return;  // an idle daemon leaves the disk alone
   ++hint_.generation;
   hint_.text = text;
-  if (hint_file_) spool_folder::write_hint(hint_file_.get(), hint_);
+  hint_written_ = hint_file_ && spool_folder::write_hint(hint_file_.get(), hint_);
 }
 
 SpoolUsage DiskSpool::usage() const {
   const std::lock_guard state_lock(state_mutex_);
   SpoolUsage usage;
   usage.last_seq = table_.last_seq();
+  usage.released_seq = table_.released();
   const std::optional<Segment> first = table_.find(0);
   usage.first_seq = first ? first->first_seq : usage.last_seq + 1;
   usage.pending_bytes = table_.pending_bytes();
@@ -250,6 +252,14 @@ SpoolUsage DiskSpool::usage() const {
   usage.failed = failed_;
   usage.failure = failure_;
   return usage;
+}
+
+bool DiskSpool::disk_is_full() const {
+  struct statvfs status {};
+  if (fstatvfs(lock_.get(), &status) != 0) return false;  // writing will tell
+  const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+  const std::lock_guard state_lock(state_mutex_);
+  return free_bytes <= limits_.min_free && !table_.front_is_released();
 }
 
 void DiskSpool::set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) {
@@ -270,6 +280,9 @@ Result<std::unique_ptr<Spool>> Spool::open(const SpoolOptions& options, SpoolOpe
   if (!usable) return as_open_error(usable.error());
   Result<UniqueFd> lock = spool_folder::lock(options.path);
   if (!lock) return as_open_error(lock.error());
+  // Also where the folder was there: it may have been made by a daemon that died before this.
+  const Result<void> named = sync_name_of(options.path);
+  if (!named) return as_open_error(named.error());
   Result<Recovered> recovered = recover_spool(options.path, opening);
   if (!recovered) return as_open_error(recovered.error());
   return std::unique_ptr<Spool>(std::make_unique<DiskSpool>(options, std::move(*lock), std::move(*recovered)));

@@ -37,6 +37,7 @@ class DiskSpool final : public Spool {
   std::string hint() const override;
   void set_hint(std::string_view text) override;
   SpoolUsage usage() const override;
+  bool disk_is_full() const override;
   void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) override;
 
  private:
@@ -95,6 +96,7 @@ class DiskSpool final : public Spool {
 
   mutable std::mutex hint_mutex_;
   spool_format::Hint hint_;
+  bool hint_written_ = false;  // by this process, as it is now
   UniqueFd hint_file_;
 };
 

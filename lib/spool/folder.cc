@@ -168,11 +168,11 @@ spool_format::Hint read_hint(const fs::path& folder) {
   return newest.value_or(spool_format::Hint());
 }
 
-void write_hint(int fd, const spool_format::Hint& hint) {
+bool write_hint(int fd, const spool_format::Hint& hint) {
   const std::optional<std::string> bytes = spool_format::encode_hint(hint);
-  if (!bytes) return;
+  if (!bytes) return false;
   const std::uint64_t slot = hint.generation % 2 * spool_format::kHintSlotBytes;
-  if (pwrite(fd, bytes->data(), bytes->size(), static_cast<off_t>(slot)) < 0) return;  // it is only a hint
+  return pwrite(fd, bytes->data(), bytes->size(), static_cast<off_t>(slot)) == static_cast<ssize_t>(bytes->size());
 }
 
 Result<std::string> set_aside_file(const fs::path& folder, std::string_view name, std::string_view reason) {

@@ -45,12 +45,19 @@ Result<void> write_identity(const std::filesystem::path& folder, const spool_for
 // "has format version 2, this program reads up to 1".
 std::string newer_version_words(std::uint32_t version);
 
+// Whether a segment may begin with that number, where only its name says so and everything up to `acknowledged` is
+// known: more records than this in between would not have fit into the one before it.
+inline constexpr std::uint64_t kMostInOneSegment = 1U << 20;
+inline bool is_believable(std::uint64_t first_seq, std::uint64_t acknowledged) {
+  return first_seq <= acknowledged + kMostInOneSegment;
+}
+
 std::optional<spool_format::Mark> read_mark(const std::filesystem::path& folder);
 
 // The newer of the hint's slots that can be read; generation 0 and no text where neither can.
 spool_format::Hint read_hint(const std::filesystem::path& folder);
-// Into the other slot than the one before. Best effort, not synced.
-void write_hint(int fd, const spool_format::Hint& hint);
+// Into the other slot than the one before. Best effort, not synced. False: it is not there.
+bool write_hint(int fd, const spool_format::Hint& hint);
 
 // Moves a file into set-aside/ and says where to, as "set-aside/NAME.REASON"; an error where it stays.
 Result<std::string> set_aside_file(const std::filesystem::path& folder, std::string_view name,

@@ -40,6 +40,31 @@ struct Look {
   }
 };
 
+std::string first_bytes(const fs::path& path) {
+  std::string bytes(kSegmentHeaderBytes, '\0');
+  const Result<UniqueFd> file = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const Result<std::size_t> got = file ? read_at(file->get(), bytes.data(), bytes.size(), 0) : file.error();
+  bytes.resize(got ? *got : 0);
+  return bytes;
+}
+
+// Files with a segment's name and no header, whose number cannot be this spool's, as the daemon's start sees them.
+void leave_out_strays(Look& look) {
+  std::uint64_t known = look.acknowledged.value_or(0);
+  std::vector<std::uint64_t> segments;
+  for (const std::uint64_t first_seq : look.listing.segments) {
+    const bool believable = spool_folder::is_believable(first_seq, known) ||
+                            parse_segment_header(first_bytes(look.folder / segment_name(first_seq))).has_value();
+    if (believable) {
+      segments.push_back(first_seq);
+      known = std::max(known, first_seq - 1);
+    } else {
+      look.listing.unknown.push_back(segment_name(first_seq));
+    }
+  }
+  look.listing.segments = std::move(segments);
+}
+
 Result<Look> look(const fs::path& folder) {
   Look found;
   found.folder = folder;
@@ -49,6 +74,7 @@ Result<Look> look(const fs::path& folder) {
   Result<spool_folder::Listing> listing = spool_folder::list(folder);
   if (!listing) return listing.error();
   found.listing = std::move(*listing);
+  leave_out_strays(found);
   return found;
 }
 

@@ -128,9 +128,16 @@ Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorde
     set_aside(folder, name, reason, words, opening);
     return std::optional<Segment>();
   };
-  if (!open->header) acknowledged = std::max(acknowledged, first_seq - 1);
-  if (open->size == 0) return aside("empty", "is empty");
-  if (open->size < kSegmentHeaderBytes) return aside("short", fmt::format("has only {} bytes", open->size));
+  // A name alone is believed only where its number can be: else a stray file would turn all numbers up to its own
+  // into lost events.
+  const bool believable = spool_folder::is_believable(first_seq, acknowledged);
+  const std::string_view doubt = believable ? "" : ", and its number is too high to be this spool's";
+  if (!open->header && believable) acknowledged = std::max(acknowledged, first_seq - 1);
+  if (open->size == 0) return aside("empty", fmt::format("is empty{}", doubt));
+  if (open->size < kSegmentHeaderBytes) {
+    return aside("short", fmt::format("has only {} bytes{}", open->size, doubt));
+  }
+  if (!open->header && !believable) return aside("foreign", fmt::format("has no readable header{}", doubt));
   if (!open->header) {
     Result<std::optional<Segment>> recovered = recover_header(folder, first_seq, *open, opening);
     if (recovered && !*recovered) return aside("damaged", "has no readable header and no valid record");
@@ -143,6 +150,7 @@ Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorde
     return aside("misnamed",
                  fmt::format("begins with record {}, which its name does not say", open->header->first_seq));
   }
+  acknowledged = std::max(acknowledged, first_seq - 1);
   Segment segment;
   segment.first_seq = first_seq;
   segment.incarnation = open->header->incarnation;

@@ -93,8 +93,12 @@ std::optional<Segment> SegmentTable::take_forgettable(Timestamp now, std::chrono
 }
 
 std::optional<Segment> SegmentTable::take_released() {
-  if (released_count_ == 0 || segments_.size() < 2) return std::nullopt;
+  if (!front_is_released()) return std::nullopt;
   return take_front();
+}
+
+bool SegmentTable::front_is_released() const {
+  return released_count_ > 0 && segments_.size() >= 2;
 }
 
 bool SegmentTable::last_is_forgettable(Timestamp now, std::chrono::milliseconds keep) {

@@ -51,6 +51,8 @@ class SegmentTable {
   std::optional<Segment> take_forgettable(Timestamp now, std::chrono::milliseconds keep, std::uint64_t wanted_total);
   // Removes and returns the oldest segment if all of it is released and it is not the last.
   std::optional<Segment> take_released();
+  // Whether take_released() would find one.
+  bool front_is_released() const;
   // The last segment holds records, and all are released since `keep`.
   bool last_is_forgettable(Timestamp now, std::chrono::milliseconds keep);
 

@@ -18,7 +18,7 @@ constexpr std::size_t kChunkBytes = 1024 * 1024;
 // From here on a group carries the cost of new blocks by itself, and writing them twice would cost more.
 constexpr std::size_t kSmallGroupBytes = 64 * 1024;
 constexpr std::size_t kZeroBytes = 64 * 1024;
-constexpr std::size_t kMaxZeroParts = 16;
+constexpr std::size_t kMaxZeroParts = 32;
 const std::array<char, kZeroBytes> kZeros{};
 
 Result<void> write_new_segment(int fd, const SegmentHeader& header, SegmentWriter::Sync sync) {
@@ -39,13 +39,18 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(const std::filesyst
                                                              const SegmentHeader& header, Sync sync) {
   const std::filesystem::path temporary = folder / spool_folder::kNewSegment;
   const std::filesystem::path path = folder / segment_name(header.first_seq);
+  // Before the file has its name: where no descriptor were left to sync that with, it would stay behind.
+  const Result<UniqueFd> names = open_file(folder, O_RDONLY | O_DIRECTORY);
+  if (!names) return names.error();
   Result<UniqueFd> file = open_file(temporary, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW);
   if (!file) return file.error();
   Result<void> done = write_new_segment(file->get(), header, sync);
   if (done && rename(temporary.c_str(), path.c_str()) != 0) done = system_error_of("rename " + temporary.string());
-  if (done) done = sync_directory(folder);
+  const bool named = static_cast<bool>(done);
+  if (done && fsync(names->get()) != 0) done = system_error_of("fsync " + folder.string());
   if (!done) {
-    unlink(temporary.c_str());
+    // A segment that is not used must not be found: the one before it goes on with the numbers its name claims.
+    unlink((named ? path : temporary).c_str());
     return done.error();
   }
   return std::unique_ptr<SegmentWriter>(new SegmentWriter(std::move(*file), header, sync));

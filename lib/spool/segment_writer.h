@@ -19,7 +19,8 @@ class SegmentWriter {
  public:
   using Sync = int (*)(int fd);  // fdatasync(2), or a test's
 
-  // A new segment with nothing in it, durable under its name in the folder before this returns.
+  // A new segment with nothing in it, durable under its name in the folder before this returns; no file of that name
+  // where it fails.
   static Result<std::unique_ptr<SegmentWriter>> create(const std::filesystem::path& folder,
                                                        const spool_format::SegmentHeader& header, Sync sync);
 

@@ -56,6 +56,7 @@ struct SpoolOpening {
 struct SpoolUsage {
   std::uint64_t first_seq = 0;      // the oldest record still on disk; last_seq + 1 where there is none
   std::uint64_t last_seq = 0;       // the newest durable record; 0: none yet
+  std::uint64_t released_seq = 0;   // everything up to here is applied, as release() was told last
   std::uint64_t pending_bytes = 0;  // not yet released
   std::uint64_t kept_bytes = 0;     // released, still kept
   std::uint64_t segments = 0;
@@ -109,6 +110,8 @@ class Spool {
   virtual void set_hint(std::string_view text) = 0;
 
   virtual SpoolUsage usage() const = 0;
+  // The file system has nothing left above min_free, and nothing kept could give way. Asks the file system.
+  virtual bool disk_is_full() const = 0;
   virtual void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) = 0;
 };
 

@@ -200,6 +200,11 @@ std::string hex(std::string_view bytes) {
   return text;
 }
 
+// A name of ours, which has no quote but the double ones around it, as a text in SQL.
+std::string quoted_literal(const std::string& name) {
+  return "'" + name + "'";
+}
+
 // PostgreSQL's text holds no NUL, and a dead letter must not fail for what is in it.
 std::string without_nul(std::string text) {
   std::replace(text.begin(), text.end(), '\0', '?');
@@ -232,8 +237,12 @@ PgBatch::PgBatch(const PgSchema& schema)
       dead_letters_(schema.table("dead_letters")),
       runs_(schema.table("runs")),
       events_(schema.table("run_events")),
+      pruned_(schema.table("pruned")),
       insert_(insert_of(schema)),
       insert_record_(record_of(schema, "runs", kRunFields) + ")"),
+      // A removed run's late event makes no row: one fewer is inserted, and the decision is made again. A subquery
+      // that is no join looks each id up by the key, however many are remembered.
+      insert_guard_(fmt::format("(SELECT p.run_id FROM {} p WHERE p.run_id = c.i) IS NULL", schema.table("pruned"))),
       update_(update_of(schema)),
       update_record_(fmt::format("{}{})", record_of(schema, "runs", kRunFields), kGuardRecord)),
       // A row that was taken over has no version yet: its history's length is.
@@ -243,11 +252,13 @@ PgBatch::PgBatch(const PgSchema& schema)
       history_(history_of(schema)),
       history_record_(record_of(schema, "run_events", kHistoryFields) + ")") {}
 
-PgBatch::Counts PgBatch::expected(const BatchWrite& batch) {
+PgBatch::Counts PgBatch::expected(const BatchWrite& batch, Inserts inserts) {
   Counts counts;
   counts.moved = batch.incarnation.empty() ? 0 : 1;
-  for (const RunChange& change : batch.runs) ++(change.insert ? counts.inserted : counts.updated);
   counts.retried = batch.retried.size();
+  for (const RunChange& change : batch.runs) ++(change.insert ? counts.inserted : counts.updated);
+  counts.history = batch.history.size();
+  if (inserts == Inserts::kCopied) counts.inserted = counts.history = 0;
   return counts;
 }
 
@@ -292,7 +303,7 @@ std::string PgBatch::letters_sql(PgCommand& command, const std::string& self, co
 
 std::string PgBatch::retried_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const {
   const std::string ids = fmt::format("{{{}}}", fmt::join(batch.retried, ","));
-  return fmt::format("DELETE FROM {} WHERE id = ANY ({}) AND recorder = {} RETURNING 1", dead_letters_,
+  return fmt::format("DELETE FROM {} WHERE id = ANY ({}) AND recorder = {}", dead_letters_,
                      command.param(ids, "bigint[]"), self);
 }
 
@@ -312,38 +323,50 @@ std::string PgBatch::ledger_sql(PgCommand& command, const RecorderSelf& self, co
       command.param(letters, "bigint"));
 }
 
-PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch) const {
+// Seen by a statement behind the copy, so that a run which is removed meanwhile is found too.
+std::string PgBatch::pruned_sql(PgCommand& command, const BatchWrite& batch) const {
+  std::string ids = "[";
+  for (const RunChange& change : batch.runs) {
+    if (!change.insert) continue;
+    if (ids.size() > 1) ids += ',';
+    append_json_string(ids, change.after.run_id);
+  }
+  return fmt::format(
+      "CASE WHEN EXISTS (SELECT 1 FROM {0}) THEN (SELECT count(*) FROM {0} p WHERE p.run_id = ANY (ARRAY(SELECT "
+      "jsonb_array_elements_text({1})))) ELSE 0 END",
+      pruned_, command.param(ids + "]", "jsonb"));
+}
+
+PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts) const {
   PgCommand command;
   const std::string me = command.param(self.id, "text");  // $1
   std::string parts;
   std::string counts;
-  const auto add = [&](std::string_view name, std::string_view sql) {
-    parts += fmt::format("{} AS ({}), ", name, sql);
+  // A part that is there if `wanted` of its rows are, and the count of its rows.
+  const auto add = [&](std::string_view name, std::uint64_t wanted, const auto& sql) {
+    if (wanted > 0) parts += fmt::format("{} AS ({} RETURNING 1), ", name, sql());
+    counts += wanted > 0 ? fmt::format("(SELECT count(*) FROM {}), ", name) : "0, ";
   };
-  const auto count = [&](std::string_view name, bool there) {
-    counts += there ? fmt::format("(SELECT count(*) FROM {}), ", name) : "0, ";
-  };
-  const Counts wanted = expected(batch);
-  if (wanted.moved > 0) add("moved", position_sql(command, me, batch) + " RETURNING 1");
-  if (wanted.inserted > 0) {
-    const std::string rows = command.param(runs_json(batch, true, self.id), "jsonb");
-    add("inserted", insert_ + rows + insert_record_ + " RETURNING 1");
-  }
-  if (wanted.updated > 0) {
-    const std::string rows = command.param(runs_json(batch, false, self.id), "jsonb");
-    add("updated", fmt::format("{}{}{} WHERE {} RETURNING 1", update_, rows, update_record_, update_guard_));
-  }
-  if (!batch.history.empty()) {
-    const std::string rows = command.param(history_json(batch), "jsonb");
-    add("history", history_ + rows + history_record_);
-  }
-  if (!batch.dead_letters.empty()) add("letters", letters_sql(command, me, batch));
-  if (wanted.retried > 0) add("retried", retried_sql(command, me, batch));
-  count("moved", wanted.moved > 0);
-  count("inserted", wanted.inserted > 0);
-  count("updated", wanted.updated > 0);
-  count("retried", wanted.retried > 0);
-  counts.resize(counts.size() - 2);
+  const auto rows = [&](std::string json) { return command.param(std::move(json), "jsonb"); };
+  const Counts wanted = expected(batch, inserts);
+  add("moved", wanted.moved, [&] { return position_sql(command, me, batch); });
+  add("updated", wanted.updated, [&] {
+    return fmt::format("{}{}{} WHERE {}", update_, rows(runs_json(batch, false, self.id)), update_record_,
+                       update_guard_);
+  });
+  add("retried", wanted.retried, [&] { return retried_sql(command, me, batch); });
+  add("inserted", wanted.inserted, [&] {
+    return fmt::format("{}{}{} WHERE {}", insert_, rows(runs_json(batch, true, self.id)), insert_record_,
+                       insert_guard_);
+  });
+  add("history", wanted.history, [&] { return history_ + rows(history_json(batch)) + history_record_; });
+  if (!batch.dead_letters.empty()) parts += fmt::format("letters AS ({}), ", letters_sql(command, me, batch));
+  // Those that run before a row is inserted. Nobody can make one while this transaction has written into the tables.
+  const std::string triggers = fmt::format(
+      "(SELECT count(*) FROM pg_trigger WHERE tgrelid IN (to_regclass({}), to_regclass({})) AND NOT tgisinternal AND "
+      "tgtype & 7 = 7)",
+      quoted_literal(runs_), quoted_literal(events_));
+  counts += inserts == Inserts::kCopied ? fmt::format("{}, {}", pruned_sql(command, batch), triggers) : "0, 0";
   command.sql = fmt::format("WITH {}ledger AS ({}) SELECT {}", parts, ledger_sql(command, self, batch), counts);
   return command;
 }

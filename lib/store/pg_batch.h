@@ -1,6 +1,7 @@
 // One transaction of the recorder as one statement: rows, history, dead letters, ledger and position are parts of it,
-// each fed by jsonb_to_recordset from one JSON parameter, which measured as the fastest way into the tables. The
-// parts count what they did, and the caller compares. For the PostgreSQL adapter's files; for one thread.
+// each fed by jsonb_to_recordset from one JSON parameter, which measured as the fastest statement for it. The parts
+// count what they did, and the caller compares. In a large batch the new rows and the history have been copied before
+// (pg_copy.h). For the PostgreSQL adapter's files; for one thread.
 #pragma once
 
 #include <cstdint>
@@ -25,16 +26,24 @@ class PgBatch {
  public:
   explicit PgBatch(const PgSchema& schema);
 
-  // Its result is one row: how often the position moved, rows inserted, rows updated, dead letters taken out.
-  PgCommand write(const RecorderSelf& self, const BatchWrite& batch) const;
+  // How the new rows and the history get into the tables.
+  enum class Inserts {
+    kHere,    // by this statement
+    kCopied,  // before it, in its transaction
+  };
+  // Its result is one row, the counts in this order.
+  PgCommand write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts) const;
   struct Counts {
-    std::uint64_t moved = 0;
-    std::uint64_t inserted = 0;
+    std::uint64_t moved = 0;  // how often the position did
     std::uint64_t updated = 0;
-    std::uint64_t retried = 0;
+    std::uint64_t retried = 0;   // dead letters taken out
+    std::uint64_t inserted = 0;  // kHere; a trigger may drop rows and say nothing
+    std::uint64_t history = 0;   // kHere
+    std::uint64_t pruned = 0;    // kCopied: new rows of removed runs
+    std::uint64_t triggers = 0;  // kCopied: triggers that may have dropped rows
     bool operator==(const Counts&) const = default;
   };
-  static Counts expected(const BatchWrite& batch);
+  static Counts expected(const BatchWrite& batch, Inserts inserts);
 
   // After a unique violation: one row that says whether the position is where the batch begins, and whether rows or
   // history moved, so that a new look at them helps.
@@ -48,11 +57,13 @@ class PgBatch {
   std::string position_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
   std::string letters_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
   std::string retried_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
+  std::string pruned_sql(PgCommand& command, const BatchWrite& batch) const;
   std::string ledger_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
 
-  std::string positions_, recorders_, dead_letters_, runs_, events_;  // quoted names
+  std::string positions_, recorders_, dead_letters_, runs_, events_, pruned_;  // quoted names
   std::string insert_;         // INSERT INTO runs … FROM jsonb_to_recordset(, to be followed by the parameter
   std::string insert_record_;  // ) AS c (…)
+  std::string insert_guard_;
   std::string update_;
   std::string update_record_;
   std::string update_guard_;

@@ -128,6 +128,9 @@ Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
   if (filter.since) {
     conditions.push_back("r.inserted_at >= " + command.param(format_rfc3339(*filter.since), time_type));
   }
+  if (filter.until) {
+    conditions.push_back("r.inserted_at < " + command.param(format_rfc3339(*filter.until), time_type));
+  }
   if (!filter.cursor.empty()) {
     const auto after = decode_time_cursor(filter.cursor);
     if (!after) return no_cursor(filter.cursor);
@@ -276,6 +279,15 @@ Result<std::optional<DeadLetter>> PgStore::find_dead_letter(std::int64_t id) {
   if (!rows) return rows.error();
   if (rows->empty()) return std::optional<DeadLetter>();
   return std::optional(read_dead_letter((*rows)[0]));
+}
+
+Result<void> PgStore::note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) {
+  const auto noted = connection_->exec(
+      fmt::format("UPDATE {} SET tries = tries + 1, sqlstate = $2::text, reason = $3::text WHERE id = $1::bigint",
+                  table("dead_letters")),
+      {id, std::string(sqlstate), std::string(reason)});
+  if (!noted) return noted.error();
+  return {};
 }
 
 Result<bool> PgStore::remove_dead_letter(std::int64_t id) {

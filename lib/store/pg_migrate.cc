@@ -152,7 +152,9 @@ class Migrator {
 
   // False: not now, because another daemon is at it or because it takes too long.
   Result<bool> build_indexes(const Migration& migration) {
-    auto patient = PgConnection::connect(connection_options(options_, kIndexDeadline));
+    PgOptions by_itself = connection_options(options_, kIndexDeadline);
+    by_itself.server_gives_up = false;
+    auto patient = PgConnection::connect(by_itself);
     if (!patient) return patient.error();
     const std::string holder = random_hex(32);
     const Result<bool> leased = lease(holder);

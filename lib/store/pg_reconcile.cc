@@ -15,7 +15,7 @@ constexpr std::size_t kUndoBatch = 1'000;
 
 // Of the server, at the moment of its evaluation: a transaction may have waited.
 std::string milliseconds_since(std::string_view instant) {
-  return fmt::format("(extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint", instant);
+  return fmt::format("(date_part('epoch', clock_timestamp() - {}) * 1000)::bigint", instant);
 }
 
 RunningRow read_running_row(const pqxx::row& row) {

@@ -37,22 +37,17 @@ std::optional<Timestamp> PgFields::time() {
 }
 
 std::string run_list(const PgSchema& schema, PgRunParts parts) {
-  const auto time = [&](std::string_view column) { return schema.time_text("runs", column, "r"); };
-  std::string list = fmt::format(
+  const std::string bare = fmt::format(
       "r.run_id, r.council, r.status, r.attempt, r.parent_attempt_run_id, r.oban_job_id, "
-      "r.oban_job_state_at_finalize, {}, {}, {}, {}, r.council_given, r.attempt_given, r.recorder, r.worker_process, "
-      "r.sender_process, r.connection, {}, {}, r.stuck_pass",
-      time("started_at"), time("finalized_at"), time("inserted_at"), time("updated_at"), version_of_run(schema),
-      time("last_event_at"));
-  switch (parts) {
-    case PgRunParts::kAll:
-      return list + ", r.error, r.input, r.result";
-    case PgRunParts::kWithoutData:
-      return list + ", r.error";
-    case PgRunParts::kBare:
-      return list;
-  }
-  return list;
+      "r.oban_job_state_at_finalize, r.council_given, r.attempt_given, r.recorder, r.worker_process, "
+      "r.sender_process, r.connection, {}, r.stuck_pass",
+      version_of_run(schema));
+  if (parts == PgRunParts::kBare) return bare;
+  const auto time = [&](std::string_view column) { return schema.time_text("runs", column, "r"); };
+  const std::string list =
+      fmt::format("{}, {}, {}, {}, {}, {}, r.error", bare, time("started_at"), time("finalized_at"),
+                  time("inserted_at"), time("updated_at"), time("last_event_at"));
+  return parts == PgRunParts::kAll ? list + ", r.input, r.result" : list;
 }
 
 Run read_run(PgFields& fields, PgRunParts parts) {
@@ -65,10 +60,6 @@ Run read_run(PgFields& fields, PgRunParts parts) {
   run.parent_attempt_run_id = fields.optional_text();
   run.oban_job_id = fields.optional_integer();
   run.oban_job_state_at_finalize = fields.optional_text();
-  run.started_at = fields.time();
-  run.finalized_at = fields.time();
-  run.inserted_at = fields.time();
-  run.updated_at = fields.time();
   run.council_given = fields.boolean();
   run.attempt_given = fields.boolean();
   run.recorder = fields.text();
@@ -76,9 +67,14 @@ Run read_run(PgFields& fields, PgRunParts parts) {
   run.sender_process = fields.text();
   run.connection = fields.text();
   run.last_seq = fields.integer();
-  run.last_event_at = fields.time();
   run.stuck_pass = fields.text();
-  if (parts != PgRunParts::kBare) run.error = fields.optional_text();
+  if (parts == PgRunParts::kBare) return run;
+  run.started_at = fields.time();
+  run.finalized_at = fields.time();
+  run.inserted_at = fields.time();
+  run.updated_at = fields.time();
+  run.last_event_at = fields.time();
+  run.error = fields.optional_text();
   if (parts == PgRunParts::kAll) {
     run.input = fields.optional_text();
     run.result = fields.optional_text();

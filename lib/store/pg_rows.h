@@ -34,7 +34,7 @@ class PgFields {
 enum class PgRunParts {
   kAll,
   kWithoutData,  // without input and result
-  kBare,         // without input, result and error
+  kBare,         // without input, result, error and the times, whose forming costs
 };
 
 // The SELECT list that read_run() reads, of runs as r.

@@ -110,6 +110,10 @@ constexpr std::array kLeases{
     WantedColumn{"holder"},
     WantedColumn{"expires_at", Family::kTime},
 };
+constexpr std::array kPruned{
+    WantedColumn{"run_id"},
+    WantedColumn{"pruned_at", Family::kTime},
+};
 constexpr std::array kRecorderSchema{
     WantedColumn{"version", Family::kInteger},
     WantedColumn{"name"},
@@ -133,11 +137,12 @@ constexpr std::array kTables{
     WantedTable{"positions", {}, kPositions, "{SELECT,INSERT,UPDATE}"},
     WantedTable{"dead_letters", {}, kDeadLetters, "{SELECT,INSERT,DELETE}"},
     WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
+    WantedTable{"pruned", {}, kPruned, "{SELECT,INSERT,UPDATE,DELETE}"},
 };
 
 constexpr const char* kReadTable =
     "SELECT c.relkind, n.nspname, (SELECT string_agg(p, ', ') FROM unnest($2::text[]) p "
-    "WHERE NOT has_table_privilege(c.oid, p)) "
+    "WHERE NOT has_table_privilege(c.oid, p)), c.relrowsecurity "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
 
 // A domain counts as the type it stands for. A sequence of a serial column that this role may not use gives nothing.
@@ -214,6 +219,7 @@ Result<PgTable> read_table(PgConnection& connection, const std::string& name, st
   table.kind = (*found)[0][0].c_str()[0];
   table.schema = (*found)[0][1].c_str();
   table.missing_rights = (*found)[0][2].c_str();
+  table.row_security = (*found)[0][3].c_str()[0] == 't';
   if (table.kind != 'r' && table.kind != 'p') return table;
   const auto columns = connection.exec(kReadColumns, {name});
   if (!columns) return columns.error();

@@ -24,6 +24,7 @@ struct PgColumn {
 struct PgTable {
   bool exists = false;
   char kind = 'r';  // pg_class.relkind
+  bool row_security = false;
   std::string schema;
   std::string missing_rights;  // as "INSERT, UPDATE"; empty: none
   std::map<std::string, PgColumn, std::less<>> columns;

@@ -24,7 +24,7 @@ std::string json_array(const Texts& texts) {
   return json + "]";
 }
 
-// Somebody else moved rows in another order or at the same moment; nothing was written, and a new look helps.
+// Somebody else moved rows in another order or at the same moment, and nothing was written.
 bool is_collision(const Error& error) {
   return error.sqlstate == "40P01" || error.sqlstate == "40001";
 }
@@ -52,11 +52,17 @@ Result<std::unique_ptr<Store>> open_pg_store(const StoreOptions& options) {
   auto schema = read_pg_schema(**connection, options.table_prefix);
   if (!schema) return schema.error();
   if (auto fits = verify(*schema); !fits) return fits.error();
-  return std::unique_ptr<Store>(std::make_unique<PgStore>(std::move(*connection), std::move(*schema)));
+  return std::unique_ptr<Store>(
+      std::make_unique<PgStore>(std::move(*connection), std::move(*schema), options.copy_rows));
 }
 
-PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema)
-    : connection_(std::move(connection)), schema_(std::move(schema)), batch_(schema_) {}
+PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std::size_t copy_rows)
+    : connection_(std::move(connection)),
+      schema_(std::move(schema)),
+      batch_(schema_),
+      copy_(schema_),
+      copy_rows_(copy_rows),
+      may_copy_(PgCopy::possible(schema_)) {}
 
 Result<Standing> PgStore::standing(const RecorderSelf& self) {
   const PgConnection::Deadline deadline(*connection_);
@@ -86,17 +92,6 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
     standing.applied.emplace(std::move(incarnation), position.count());
   }
   return standing;
-}
-
-Result<void> PgStore::heartbeat(const RecorderSelf& self) {
-  const auto done = connection_->exec(
-      fmt::format("INSERT INTO {} (id, host, version, incarnation) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO "
-                  "UPDATE SET host = excluded.host, version = excluded.version, incarnation = excluded.incarnation, "
-                  "last_seen = now()",
-                  table("recorders")),
-      {self.id, self.host, self.version, self.incarnation});
-  if (!done) return done.error();
-  return {};
 }
 
 Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {
@@ -146,28 +141,48 @@ Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& ba
   const Result<Committed> written = write_batch(self, batch);
   if (written) return written;
   const Error& error = written.error();
-  if (is_collision(error) && !connection_->broken()) return Committed::kRaced;
+  if (is_collision(error) && !connection_->broken()) return Committed::kCollided;
   if (error.sqlstate == kUniqueViolation && !connection_->broken()) return raced_or(error, self, batch);
   return written;
 }
 
 Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch) {
-  const PgCommand command = batch_.write(self, batch);
+  if (may_copy_ && batch.history.size() >= copy_rows_) {
+    const auto copied = write_batch(self, batch, PgBatch::Inserts::kCopied);
+    if (!copied) return copied.error();
+    if (*copied) return **copied;
+    may_copy_ = false;  // until the next connection
+  }
+  const auto written = write_batch(self, batch, PgBatch::Inserts::kHere);
+  if (!written) return written.error();
+  return written->value();
+}
+
+Result<std::optional<Committed>> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch,
+                                                      PgBatch::Inserts inserts) {
+  const PgCommand command = batch_.write(self, batch, inserts);
   auto transaction = PgTransaction::begin(*connection_);
   if (!transaction) return transaction.error();
+  if (inserts == PgBatch::Inserts::kCopied) {
+    if (const auto copied = copy_.write(*connection_, self, batch); !copied) return copied.error();
+  }
   const auto written = connection_->exec(command.sql, command.params);
   if (!written) return written.error();
   PgFields fields((*written)[0]);
   PgBatch::Counts counts;
   counts.moved = fields.count();
-  counts.inserted = fields.count();
   counts.updated = fields.count();
   counts.retried = fields.count();
-  const PgBatch::Counts expected = PgBatch::expected(batch);
-  if (counts.moved != expected.moved) return Committed::kMisplaced;
-  if (counts != expected) return Committed::kRaced;
+  counts.inserted = fields.count();
+  counts.history = fields.count();
+  counts.pruned = fields.count();
+  counts.triggers = fields.count();
+  const PgBatch::Counts expected = PgBatch::expected(batch, inserts);
+  if (counts.triggers > 0) return std::optional<Committed>();
+  if (counts.moved != expected.moved) return std::optional(Committed::kMisplaced);
+  if (counts != expected) return std::optional(Committed::kRaced);
   if (auto done = transaction->commit(); !done) return done.error();
-  return Committed::kYes;
+  return std::optional(Committed::kYes);
 }
 
 // A key was taken. Where rows or history moved since they were read, deciding again helps; otherwise the database

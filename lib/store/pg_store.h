@@ -11,6 +11,7 @@
 #include "database/pg_connection.h"
 #include "store/paging.h"
 #include "store/pg_batch.h"
+#include "store/pg_copy.h"
 #include "store/pg_migrate.h"
 #include "store/pg_rows.h"
 #include "store/pg_schema.h"
@@ -23,14 +24,14 @@ Result<std::unique_ptr<Store>> open_pg_store(const StoreOptions& options);
 
 class PgStore final : public Store {
  public:
-  PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema);
+  // copy_rows: batches of so many rows go by COPY, where the tables allow it.
+  PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std::size_t copy_rows);
 
   Result<Standing> standing(const RecorderSelf& self) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
-  Result<void> heartbeat(const RecorderSelf& self) override;
 
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
@@ -41,6 +42,7 @@ class PgStore final : public Store {
 
   Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) override;
   Result<std::optional<DeadLetter>> find_dead_letter(std::int64_t id) override;
+  Result<void> note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) override;
   Result<bool> remove_dead_letter(std::int64_t id) override;
 
   Result<Timestamp> database_now() override;
@@ -56,11 +58,22 @@ class PgStore final : public Store {
   Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
 
+  Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) override;
+  Result<AgedPage> aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) override;
+  Result<std::vector<AgedRow>> aged_chain(std::string_view run_id, std::size_t limit) override;
+  Result<Pruned> prune(std::span<const std::vector<AgedRow>> chains) override;
+  Result<std::vector<std::string>> pruned(std::span<const std::string> run_ids) override;
+  Result<std::uint64_t> forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) override;
+
  private:
   std::string table(std::string_view name) const { return schema_.table(name); }
   std::string running_row_sql(std::string_view where) const;
+  std::string aged_row_list() const;
 
   Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch);
+  // Empty: the rows cannot be copied, because triggers may drop some. Nothing was written then.
+  Result<std::optional<Committed>> write_batch(const RecorderSelf& self, const BatchWrite& batch,
+                                               PgBatch::Inserts inserts);
   Result<Committed> raced_or(const Error& error, const RecorderSelf& self, const BatchWrite& batch);
   struct UndoStep {
     std::uint64_t seen = 0;
@@ -72,6 +85,9 @@ class PgStore final : public Store {
   std::unique_ptr<PgConnection> connection_;
   const PgSchema schema_;
   const PgBatch batch_;
+  const PgCopy copy_;
+  const std::size_t copy_rows_;
+  bool may_copy_;
 };
 
 }  // namespace run_recorder

@@ -41,6 +41,8 @@ constexpr std::string_view kListDeadLetters =
 constexpr std::string_view kFindDeadLetter =
     "SELECT id, recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at, inserted_at "
     "FROM \"{{prefix}}dead_letters\" WHERE id = ?1";
+constexpr std::string_view kNoteRefusedRetry =
+    "UPDATE \"{{prefix}}dead_letters\" SET tries = tries + 1, sqlstate = ?2, reason = ?3 WHERE id = ?1";
 constexpr std::string_view kRemoveDeadLetter =
     "DELETE FROM \"{{prefix}}dead_letters\" WHERE id = ?1 RETURNING recorder";
 constexpr std::string_view kCountRemoved =
@@ -126,6 +128,12 @@ Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& 
     // The day serves the index whatever form the time has; the function judges the form.
     condition.also("r.inserted_at >= ?", since.substr(0, 10));
     condition.also("run_recorder_time(r.inserted_at) >= ?", since);
+  }
+  if (filter.until) {
+    const std::string until = format_rfc3339(*filter.until);
+    // Every time of the day itself is below the day followed by a character above all digits, spaces and T.
+    condition.also("r.inserted_at < ?", until.substr(0, 10) + "~");
+    condition.also("run_recorder_time(r.inserted_at) < ?", until);
   }
   if (after) {
     condition.also("(r.inserted_at, r.run_id) < (?, ?)", after->time);
@@ -291,6 +299,13 @@ Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id)
   };
   if (auto done = read(kFindDeadLetter, on_row, id); !done) return done.error();
   return letter;
+}
+
+Result<void> SqliteStore::note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto noted = write(kNoteRefusedRetry, id, sqlstate, reason);
+  if (!noted) return noted.error();
+  return {};
 }
 
 Result<bool> SqliteStore::remove_dead_letter(std::int64_t id) {

@@ -47,8 +47,8 @@ const std::vector<SharedTable>& shared_tables() {
   };
   return tables;
 }
-constexpr std::array<std::string_view, 6> kOwnTables{"reconciliations", "recorders", "positions",
-                                                     "dead_letters",    "leases",    "recorder_schema"};
+constexpr std::array<std::string_view, 7> kOwnTables{"reconciliations", "recorders", "positions",      "dead_letters",
+                                                     "leases",          "pruned",    "recorder_schema"};
 
 Error refused(const SqliteConnection& connection, std::string_view what) {
   return Error{ErrorKind::kRefused, fmt::format("SQLite file {}: {}", connection.path(), what)};

@@ -20,10 +20,6 @@ constexpr std::string_view kAcquire =
     "?4";
 constexpr std::string_view kRelease = "DELETE FROM \"{{prefix}}leases\" WHERE name = ?1 AND holder = ?2";
 
-constexpr std::string_view kMark =
-    "UPDATE \"{{prefix}}runs\" SET status = 'stuck', finalized_at = ?4, updated_at = ?4, error = ?5, "
-    "oban_job_state_at_finalize = ?6, stuck_pass = ?3, last_seq = last_seq + 1 "
-    "WHERE run_id = ?1 AND status = 'running' AND last_seq = ?2";
 constexpr std::string_view kUnmark =
     "UPDATE \"{{prefix}}runs\" SET status = 'running', finalized_at = NULL, error = NULL, "
     "oban_job_state_at_finalize = NULL, updated_at = ?4, last_event_at = ?4, last_seq = last_seq + 1 "
@@ -143,7 +139,13 @@ Result<std::vector<std::string>> SqliteStore::mark_stuck(const RecorderSelf& sel
 
 Result<bool> SqliteStore::mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark,
                                    Timestamp now) {
-  const auto marked = write(kMark, mark.run_id, mark.expected_last_seq, pass_id, now, mark.error, mark.job_state);
+  static const std::string sql =
+      std::string(
+          "UPDATE \"{{prefix}}runs\" SET status = 'stuck', finalized_at = ?4, updated_at = ?4, error = ?5, "
+          "oban_job_state_at_finalize = ?6, stuck_pass = ?3, last_seq = ?2 + 1 WHERE run_id = ?1 AND status = "
+          "'running' AND ")
+          .append(kSameVersion);
+  const auto marked = write(sql, mark.run_id, mark.expected_last_seq, pass_id, now, mark.error, mark.job_state);
   if (!marked) return marked.error();
   if (*marked == 0) return false;
   HistoryEntry entry;

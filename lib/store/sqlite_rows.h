@@ -16,11 +16,18 @@ enum class RunColumns {
   kBare,         // without input, result and error
 };
 
-// The columns for read_run, in its order, of table alias r.
+// The columns for read_run, in its order, of table alias r. A row that an application wrote may have a history of
+// which its last_seq, which is ours, does not know: then that history counts.
 inline constexpr std::string_view kRunColumns =
     "r.run_id, r.council, r.status, r.attempt, r.parent_attempt_run_id, r.oban_job_id, r.oban_job_state_at_finalize, "
     "r.started_at, r.finalized_at, r.inserted_at, r.updated_at, r.council_given, r.attempt_given, r.recorder, "
-    "r.worker_process, r.sender_process, r.connection, r.last_seq, r.last_event_at, r.stuck_pass";
+    "r.worker_process, r.sender_process, r.connection, CASE WHEN r.last_seq > 0 THEN r.last_seq ELSE (SELECT "
+    "coalesce(max(h.seq), 0) FROM \"{{prefix}}run_events\" h WHERE h.run_id = r.run_id) END, r.last_event_at, "
+    "r.stuck_pass";
+// Whether the row of run ?1 still has the version ?2 that read_run said.
+inline constexpr std::string_view kSameVersion =
+    "CASE WHEN last_seq > 0 THEN last_seq ELSE (SELECT coalesce(max(h.seq), 0) FROM \"{{prefix}}run_events\" h "
+    "WHERE h.run_id = ?1) END = ?2";
 inline constexpr int kRunColumnCount = 20;
 std::string run_columns(RunColumns columns);
 constexpr int run_column_count(RunColumns columns) {

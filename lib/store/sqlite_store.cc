@@ -41,8 +41,9 @@ constexpr std::string_view kInsertRun =
     "INSERT INTO \"{{prefix}}runs\" (run_id, council, status, attempt, parent_attempt_run_id, oban_job_id, "
     "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
-    "?20, ?13, ?21) ON CONFLICT (run_id) DO NOTHING";
+    "stuck_pass) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
+    "?20, ?13, ?21 WHERE NOT EXISTS (SELECT 1 FROM \"{{prefix}}pruned\" p WHERE p.run_id = ?1) "
+    "ON CONFLICT (run_id) DO NOTHING";
 
 constexpr std::string_view kInsertEvent =
     "INSERT INTO \"{{prefix}}run_events\" (run_id, seq, type, payload, inserted_at, event_id, at, received_at, "
@@ -70,9 +71,8 @@ std::string update_run_sql(bool fields, bool outcome) {
         "?17";
   }
   if (outcome) sql += ", oban_job_state_at_finalize = ?18, result = ?19, error = ?20, finalized_at = ?21";
-  return sql +=
-         " WHERE run_id = ?1 AND last_seq = ?2 AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = "
-         "?3)";
+  sql.append(" WHERE run_id = ?1 AND ").append(kSameVersion);
+  return sql += " AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = ?3)";
 }
 
 }  // namespace
@@ -135,11 +135,6 @@ Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
   if (auto done = touch_recorder(self, clock_()); !done) return done.error();
   if (auto done = transaction->commit(); !done) return done.error();
   return standing;
-}
-
-Result<void> SqliteStore::heartbeat(const RecorderSelf& self) {
-  if (auto begun = begin_call(); !begun) return begun.error();
-  return touch_recorder(self, clock_());
 }
 
 Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids) {

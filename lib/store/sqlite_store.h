@@ -28,7 +28,6 @@ class SqliteStore final : public Store {
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
-  Result<void> heartbeat(const RecorderSelf& self) override;
 
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
@@ -39,6 +38,7 @@ class SqliteStore final : public Store {
 
   Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) override;
   Result<std::optional<DeadLetter>> find_dead_letter(std::int64_t id) override;
+  Result<void> note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) override;
   Result<bool> remove_dead_letter(std::int64_t id) override;
 
   Result<Timestamp> database_now() override { return clock_(); }
@@ -55,6 +55,13 @@ class SqliteStore final : public Store {
                                               std::span<const StuckMark> marks) override;
   Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
+
+  Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) override;
+  Result<AgedPage> aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) override;
+  Result<std::vector<AgedRow>> aged_chain(std::string_view run_id, std::size_t limit) override;
+  Result<Pruned> prune(std::span<const std::vector<AgedRow>> chains) override;
+  Result<std::vector<std::string>> pruned(std::span<const std::string> run_ids) override;
+  Result<std::uint64_t> forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) override;
 
  private:
   // Begins every call: its deadline, and a look whether the file is still the one that was opened.
@@ -99,6 +106,7 @@ class SqliteStore final : public Store {
   Result<bool> undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                         std::int64_t marked_seq, Timestamp now);
   Result<bool> pass_exists(std::string_view pass_id);
+  Result<bool> may_go(const std::vector<AgedRow>& chain);
   RunningRow read_running_row(const SqliteRows& row, Timestamp now) const;
 
   // statements_ must go before the connection.

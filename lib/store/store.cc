@@ -47,8 +47,4 @@ std::string migration_sql(const StoreOptions& options) {
   return printed_migrations(sqlite ? sqlite_migrations() : postgresql_migrations(), options.table_prefix);
 }
 
-std::string redacted_url(std::string_view url) {
-  return redact_url(url);
-}
-
 }  // namespace run_recorder

@@ -86,6 +86,7 @@ struct BatchWrite {
 enum class Committed {
   kYes,
   kRaced,      // a row or a history entry was not as expected, nothing was written: load again and decide again
+  kCollided,   // a deadlock or a serialization failure with others, nothing was written: the same again helps
   kMisplaced,  // the position was not `from`, nothing was written: read standing() again
 };
 
@@ -95,6 +96,7 @@ struct RunFilter {
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::string> pass;  // rows that this pass marked, whatever became of them
   std::optional<Timestamp> since;   // inserted at or after
+  std::optional<Timestamp> until;   // inserted before
   std::size_t limit = 100;
   std::string cursor;  // from RunPage::next; empty: the first page
 };
@@ -115,11 +117,30 @@ struct EventPage {
 };
 
 struct RunningRow {
-  Run run;                              // without input, result, error
+  Run run;                              // without input, result, error; its times may be left out
   std::chrono::milliseconds silence{};  // since last_event_at (or updated_at), by the database's clock
   std::optional<std::chrono::milliseconds>
       recorder_seen_ago;     // of run.recorder; empty: this database does not know it
   bool dead_letter = false;  // an event of this run is a dead letter
+};
+
+// A row as the retention looks at it.
+struct AgedRow {
+  std::string run_id;
+  std::string council;
+  Status status = Status::kQueued;
+  std::int64_t last_seq = 0;
+  std::chrono::milliseconds age{};  // since its last event was applied, by the database's clock
+  bool linked = false;              // it may belong to a chain: it names a parent, or another row names it
+  bool dead_letter = false;         // an event of this run is a dead letter
+};
+struct AgedPage {
+  std::vector<AgedRow> rows;  // oldest first (inserted_at, run_id), whatever their status
+  std::string next;           // empty: no more
+};
+struct Pruned {
+  std::uint64_t runs = 0;
+  std::uint64_t events = 0;
 };
 
 struct StuckMark {
@@ -151,7 +172,7 @@ class Store {
   virtual ~Store() = default;
 
   // ---- the recorder's side: one transaction each
-  // Registers the recorder, or finds it; sets last seen.
+  // Registers the recorder, or finds it, and sets its last seen to the database's now. Also after an empty hour.
   virtual Result<Standing> standing(const RecorderSelf& self) = 0;
   // Rows by run_id; missing ones are left out. With input, result, error.
   virtual Result<std::vector<Run>> load(std::span<const std::string> run_ids) = 0;
@@ -160,8 +181,6 @@ class Store {
       std::span<const std::pair<std::string, std::string>> ids) = 0;
   // All or nothing. kData: the database refuses some row of it. kInDoubt: standing() of a new Store tells.
   virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
-  // Sets this recorder's last seen to the database's now. Also after an empty hour.
-  virtual Result<void> heartbeat(const RecorderSelf& self) = 0;
 
   // ---- looking
   virtual Result<RunPage> list_runs(const RunFilter& filter) = 0;
@@ -177,6 +196,8 @@ class Store {
   // ---- dead letters
   virtual Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) = 0;
   virtual Result<std::optional<DeadLetter>> find_dead_letter(std::int64_t id) = 0;
+  // A letter was tried again and refused again: counts the try and keeps the newest words.
+  virtual Result<void> note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) = 0;
   // Moves its recorder's ledger from dead_letters to dead_letters_removed in the same transaction. False: no such.
   virtual Result<bool> remove_dead_letter(std::int64_t id) = 0;
 
@@ -206,6 +227,25 @@ class Store {
   // kNotFound: no such pass. In bounded transactions.
   virtual Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) = 0;
   virtual Result<void> save_reconciliation(const ReconciliationRow& row) = 0;
+
+  // ---- moving
+  // A row as it was in another database, with its times and its whole history (their ids are not kept), in one
+  // transaction; a removed run's id is forgotten by it. False: there is such a row, and nothing was written.
+  virtual Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) = 0;
+
+  // ---- retention
+  // Rows that were inserted before then; limit bounds what is looked at, too.
+  virtual Result<AgedPage> aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) = 0;
+  // All rows of the chain run_id is in, itself among them, in no particular order; at most limit.
+  virtual Result<std::vector<AgedRow>> aged_chain(std::string_view run_id, std::size_t limit) = 0;
+  // Removes chains (a run without a chain is one of its own) with their history, in one transaction, and remembers
+  // their ids. A chain stays as a whole where one of its rows moved since it was read, is no longer terminal, has a
+  // dead letter or a child outside of the chain, or is held by somebody else.
+  virtual Result<Pruned> prune(std::span<const std::vector<AgedRow>> chains) = 0;
+  // Which of these were removed and are still remembered: commit() inserts no row for them (kRaced).
+  virtual Result<std::vector<std::string>> pruned(std::span<const std::string> run_ids) = 0;
+  // Forgets the ids of runs that were removed longer ago than this, at most limit; how many it forgot.
+  virtual Result<std::uint64_t> forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) = 0;
 };
 
 struct StoreOptions {
@@ -213,6 +253,7 @@ struct StoreOptions {
   std::string table_prefix = "council_ex_";
   std::chrono::milliseconds connect_timeout{5'000};  // per host
   std::chrono::milliseconds deadline{30'000};        // of one call
+  std::size_t copy_rows = 200;                       // PostgreSQL: a batch of so many rows goes by COPY
 };
 
 // A connection to a database whose schema fits. kRefused where it does not (see migrate()).
@@ -228,7 +269,5 @@ struct MigrationReport {
 Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only);
 // The SQL of all migrations for this url's database, with the prefix put in.
 std::string migration_sql(const StoreOptions& options);
-// The url without its password (user info and query), for messages.
-std::string redacted_url(std::string_view url);
 
 }  // namespace run_recorder

@@ -156,7 +156,7 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByFlagVariableAndFileInThisOrder) {
 
   for (const ConfigKey& key : config_keys()) {
     std::string value = key.default_text();
-    std::erase_if(value, [](char c) { return c == '"' || c == '[' || c == ']'; });
+    std::erase_if(value, [](char c) { return std::string_view("\"[]{}").find(c) != std::string_view::npos; });
     ConfigSources one = bare();
     one.for_tool = true;
     one.environment = {{key.variable(), value}};
@@ -190,6 +190,53 @@ TEST_F(ConfigTest, ListsAreJoinedByCommasOutsideOfTheFile) {
   EXPECT_THAT(load_config(sources)->events.exclude, IsEmpty());
   sources.environment = {{"RUN_RECORDER_EVENTS_EXCLUDE", "a,,b"}};
   EXPECT_THAT(mistakes(sources), ElementsAre(HasSubstr("found \"a,,b\", \"\": it is no event type; allowed is")));
+}
+
+TEST_F(ConfigTest, RetentionIsByStatusAndByCouncil) {
+  const Config config = load(R"([retention]
+keep = "30d"
+failed = "0s"
+stuck = ""
+[retention.councils]
+"My.Nightly" = "1d12h"
+audit = "0s"
+)");
+  EXPECT_EQ(config.retention.keep, std::chrono::days(30));
+  EXPECT_EQ(config.retention.failed, milliseconds(0));
+  EXPECT_EQ(config.retention.stuck, std::nullopt);
+  EXPECT_EQ(config.retention.completed, std::nullopt);
+  EXPECT_THAT(config.retention.councils, ElementsAre(testing::Pair("My.Nightly", std::chrono::hours(36)),
+                                                     testing::Pair("audit", milliseconds(0))));
+  EXPECT_EQ(load("[retention]\ncouncils = { a = \"1h\" }\n").retention.councils.at("a"), std::chrono::hours(1));
+}
+
+TEST_F(ConfigTest, CouncilsOfAFlagReplaceThoseOfTheFile) {
+  ConfigSources sources = with_file("[retention.councils]\na = \"1d\"\n");
+  sources.environment = {{"RUN_RECORDER_RETENTION_COUNCILS", "b=2d, c.d = 3d"}};
+  EXPECT_THAT(load_config(sources)->retention.councils,
+              ElementsAre(testing::Pair("b", std::chrono::days(2)), testing::Pair("c.d", std::chrono::days(3))));
+  sources.flags = {{"--retention-councils", ""}};
+  EXPECT_THAT(load_config(sources)->retention.councils, IsEmpty());
+}
+
+TEST_F(ConfigTest, MistakesInRetentionNameTheLineAndTheCouncil) {
+  ConfigSources sources = with_file(R"([retention]
+failed = "soon"
+[retention.councils]
+nightly = 30
+My.Council = "30d"
+fine = "30d"
+)");
+  EXPECT_THAT(
+      mistakes(sources),
+      ElementsAre(HasSubstr(":2: retention.failed: found \"soon\", no time with a unit; allowed is a duration"),
+                  HasSubstr(":4: retention.councils: found \"nightly\" = 30, no time with a unit"),
+                  HasSubstr(":5: retention.councils: found \"My\" = a section, a name with dots")));
+  sources = bare();
+  sources.flags = {{"--retention-councils", "nightly"}};
+  EXPECT_THAT(mistakes(sources), ElementsAre(HasSubstr("no NAME=DURATION")));
+  sources.flags = {{"--retention-councils", "nightly=30"}};
+  EXPECT_THAT(mistakes(sources), ElementsAre(HasSubstr("no time with a unit")));
 }
 
 TEST_F(ConfigTest, TellsAllMistakesAtOnceEachWithItsPlace) {
@@ -296,6 +343,7 @@ TEST_F(ConfigTest, RefusesEachBadValue) {
                                                                 {"--daemon-shutdown-timeout", "soon"},
                                                                 {"--metrics-listen", "9100"},
                                                                 {"--metrics-listen", "h:0"},
+                                                                {"--metrics-listen", "metrics.example:9100"},
                                                                 {"--metrics-listen", "::1:9100"},
                                                                 {"--metrics-listen", "h:70000"}};
   for (const auto& [flag, value] : bad) {
@@ -498,6 +546,23 @@ TEST_F(ConfigTest, ThePasswordComesFromItsFile) {
   EXPECT_EQ(load_config(tool)->database.password, "");
 }
 
+TEST_F(ConfigTest, ACredentialOfTheServiceIsThePasswordWhereNoOtherIsGiven) {
+  const std::string credential = folder_.write("database-password", "from systemd\n");
+  const std::string folder = credential.substr(0, credential.rfind('/'));
+  const auto password = [&](const std::string& database, const std::string& credentials) {
+    ConfigSources sources = with_file("[database]\n" + database);
+    sources.environment["CREDENTIALS_DIRECTORY"] = credentials;
+    return load_config(sources)->database.password;
+  };
+  EXPECT_EQ(password("url = \"postgresql://u@h/d\"\n", folder), "from systemd");
+  EXPECT_EQ(password("url = \"postgresql://u@h/d\"\n", folder + "/none"), "");
+  EXPECT_EQ(password("url = \"postgresql://u:own@h/d\"\n", folder), "");
+  EXPECT_EQ(password("url = \"sqlite:/x.db\"\n", folder), "");
+  const std::string secret = folder_.write("secret", "from the file\n");
+  EXPECT_EQ(password("url = \"postgresql://u@h/d\"\npassword_file = \"" + secret + "\"\n", folder), "from the file");
+  EXPECT_EQ(password("url = \"postgresql://u@h/d\"\npassword_file = \"\"\n", folder), "");
+}
+
 TEST_F(ConfigTest, APasswordFileMustHoldOneAndBeTheOnlyPlace) {
   const std::string empty = folder_.write("empty", "\n");
   const auto file = [&](const std::string& url, const std::string& path) {
@@ -601,7 +666,9 @@ TEST(ConfigReload, IsPossibleForTheseKeys) {
       ElementsAre("socket.allow_users", "socket.allow_groups", "spool.max_bytes", "spool.min_free", "spool.keep",
                   "limits.line_bytes", "limits.depth", "limits.connections", "events.exclude", "events.include",
                   "reconcile.grace", "reconcile.interval", "reconcile.silent_after", "reconcile.recorder_timeout",
-                  "reconcile.max_stuck", "reconcile.log_rows", "log.level", "log.format", "daemon.shutdown_timeout"));
+                  "reconcile.max_stuck", "reconcile.log_rows", "retention.keep", "retention.completed",
+                  "retention.failed", "retention.cancelled", "retention.stuck", "retention.councils",
+                  "retention.interval", "log.level", "log.format", "daemon.shutdown_timeout"));
 }
 
 TEST_F(ConfigTest, AnotherPasswordNeedsARestart) {

@@ -174,6 +174,26 @@ TEST(RepeatGuard, SaysOnceThatItBeginsAndOnceThatItEnds) {
                                  testing::EndsWith("Z error the database is away")));
 }
 
+TEST(LineLimit, LetsSomeLinesOfAMinuteThroughAndCountsTheOthers) {
+  std::chrono::steady_clock::time_point now{};
+  LineLimit limit(LogLevel::kWarning, 2, "more of them", [&now] { return now; });
+  const auto lines = logged({}, [&] {
+    EXPECT_TRUE(limit.admit());
+    now += std::chrono::seconds(59);
+    EXPECT_TRUE(limit.admit());
+    EXPECT_FALSE(limit.admit());
+    EXPECT_FALSE(limit.admit());
+    limit.tick();
+    now += std::chrono::seconds(1);
+    limit.tick();
+    limit.tick();
+    EXPECT_TRUE(limit.admit());
+    now += std::chrono::seconds(60);
+    EXPECT_TRUE(limit.admit());
+  });
+  EXPECT_THAT(lines, ElementsAre(HasSubstr("Z warning more of them count=2")));
+}
+
 TEST(RepeatGuard, LogsOneBeginningWhenManyThreadsReport) {
   RepeatGuard guard(LogLevel::kWarning, "full", "has room");
   const auto lines = logged({}, [&] {

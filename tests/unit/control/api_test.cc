@@ -43,10 +43,10 @@ TEST_P(ControlApi, GivesStatusAndMetrics) {
 
 TEST(ControlApiTargets, AreImmediateWhereNoDatabaseIsAsked) {
   for (const char* target : {"/healthz", "/readyz", "/metrics", "/v1/status", "/healthz?x=1"}) {
-    EXPECT_TRUE(Api::is_immediate(target)) << target;
+    EXPECT_TRUE(is_immediate(target)) << target;
   }
   for (const char* target : {"/v1/runs", "/v1/reconcile", "/v1/statusx", "", "/"}) {
-    EXPECT_FALSE(Api::is_immediate(target)) << target;
+    EXPECT_FALSE(is_immediate(target)) << target;
   }
 }
 

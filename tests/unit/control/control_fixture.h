@@ -21,6 +21,7 @@ class ControlFixture : public RecorderFixture {
   }
   void TearDown() override {
     api_.reset();
+    pruner_.reset();
     reconciler_.reset();
     RecorderFixture::TearDown();
   }
@@ -36,7 +37,10 @@ class ControlFixture : public RecorderFixture {
     options.status = [] { return R"({"waiting":0})"; };
     options.metrics = [] { return "run_recorder_up 1\n"; };
     options.not_ready = [this] { return not_ready_; };
-    api_ = std::make_unique<Api>(options, *recorder_, *reconciler_);
+    PrunerOptions pruner;
+    pruner.store = store_options();
+    pruner_ = std::make_unique<Pruner>(pruner, *recorder_);
+    api_ = std::make_unique<Api>(options, *recorder_, *reconciler_, *pruner_);
   }
 
   ApiAnswer ask(const std::string& method, const std::string& target, const std::string& body = {}) {
@@ -62,6 +66,7 @@ class ControlFixture : public RecorderFixture {
 
   std::string not_ready_;
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Api> api_;
 };
 

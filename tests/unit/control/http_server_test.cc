@@ -84,12 +84,15 @@ class ControlHttp : public ControlFixture {
     HttpOptions options;
     options.path = folder_.path() / "control.sock";
     options.mode = 0660;
-    server_ = std::make_unique<HttpServer>(options, *api_);
+    server_ = std::make_unique<HttpServer>(options, api());
     server_->start();
   }
   void TearDown() override {
     server_.reset();
     ControlFixture::TearDown();
+  }
+  HttpServer::Answer api() {
+    return [this](const ApiRequest& request) { return api_->answer(request); };
   }
   std::string path() const { return folder_.file("control.sock"); }
   static std::string request(const std::string& method, const std::string& target, const std::string& more = {}) {
@@ -252,7 +255,7 @@ TEST_P(ControlHttp, MakesItsSocketWithTheModeThatIsSetAndRemovesIt) {
 TEST_P(ControlHttp, DoesNotStartWhereAnotherServes) {
   HttpOptions options;
   options.path = path();
-  HttpServer second(options, *api_);
+  HttpServer second(options, api());
   try {
     second.start();
     FAIL() << "it started";
@@ -282,7 +285,7 @@ TEST_P(ControlHttp, RefusesAnAddressForMetricsThatIsNone) {
   options.path = folder_.path() / "second.sock";
   for (const char* bad : {"nowhere", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "example.org:80", ":9090"}) {
     options.metrics_listen = bad;
-    HttpServer wrong(options, *api_);
+    HttpServer wrong(options, api());
     try {
       wrong.start();
       ADD_FAILURE() << bad;

@@ -101,6 +101,9 @@ TEST(NotReady, NamesWhyNoEventWouldBeAccepted) {
   EXPECT_EQ(not_ready(made), "");
   made.spool.pending_bytes = 1'000;
   EXPECT_EQ(not_ready(made), "the spool is full");
+  made.spool.pending_bytes = 0;
+  made.disk_full = true;
+  EXPECT_NE(not_ready(made).find("min_free"), std::string::npos);
   made.server.spool_failure = "no space";
   EXPECT_EQ(not_ready(made), "no space");
 }
@@ -115,7 +118,7 @@ TEST(MetricsText, HasAHelpAndATypeBeforeEveryFamilyAndEachOnce) {
   made.reconciler.runs_by_status = {{Status::kRunning, 4}};
   std::istringstream text(metrics_text(made));
   const std::regex sample(
-      R"(^(run_recorder_[a-z_]+?)(_bucket|_sum|_count)?(\{[a-z]+="([^"\\\n]|\\["\\n])*"\})? [-+.e0-9]+$)");
+      R"(^(run_recorder_[a-z_]+?)(_bucket|_sum|_count)?(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)+\})? [-+.e0-9]+$)");
   std::set<std::string> families;
   std::string family;
   std::string line;
@@ -130,8 +133,9 @@ TEST(MetricsText, HasAHelpAndATypeBeforeEveryFamilyAndEachOnce) {
     EXPECT_TRUE(std::regex_match(line, sample)) << line;
     EXPECT_TRUE(line.starts_with(family)) << line << " in " << family;
   }
-  for (const char* name : {"ledger_events", "dead_letters", "spool_bytes", "database_up", "batch_events",
-                           "reconciliations_total", "findings_total", "ack_latency_seconds", "runs"}) {
+  for (const char* name :
+       {"ledger_events", "dead_letters", "spool_bytes", "database_up", "batch_events", "reconciliations_total",
+        "findings_total", "ack_latency_seconds", "runs", "spool_oldest_age_seconds"}) {
     EXPECT_TRUE(families.contains(std::string("run_recorder_") + name)) << name;
   }
 }

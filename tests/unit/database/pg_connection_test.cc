@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "database/last_moment.h"
 #include "support/private_postgres.h"
 
 namespace run_recorder {
@@ -166,6 +167,54 @@ TEST_F(PgConnectionTest, CallsUnderOneDeadlineShareIt) {
   while (last) last = connection->exec("SELECT pg_sleep(0.2)");
   EXPECT_LT(steady_clock::now() - begin, milliseconds(5'000));
   EXPECT_EQ(last.error().kind, ErrorKind::kUnavailable);
+}
+
+// A backend that waits for a lock does not notice that nobody waits for it any more.
+TEST_F(PgConnectionTest, WhatWaitsForALockIsGivenUpByTheServerToo) {
+  const std::string own = server.create_database();
+  const auto holder = connect(own);
+  ASSERT_TRUE(holder->exec("CREATE TABLE t (x int)"));
+  ASSERT_TRUE(holder->begin());
+  ASSERT_TRUE(holder->exec("LOCK TABLE t"));
+  for (const bool in_transaction : {false, true}) {
+    const auto waiting = connect(own, milliseconds(300));
+    ASSERT_TRUE(!in_transaction || waiting->begin());
+    const auto failed = waiting->exec("SELECT * FROM t");
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().kind, ErrorKind::kUnavailable);
+  }
+  const auto left = [&] {
+    return server.query(url, "SELECT count(*) FROM pg_stat_activity WHERE datname = '" +
+                                 PrivatePostgres::database_of(own) + "' AND wait_event_type = 'Lock'");
+  };
+  const auto give_up = steady_clock::now() + milliseconds(20'000);
+  while (left() != "0" && steady_clock::now() < give_up) std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_EQ(left(), "0");
+  holder->rollback();
+}
+
+TEST_F(PgConnectionTest, TheLastMomentEndsCallsUnderWayAndLaterOnes) {
+  const auto connection = connect(url);
+  const auto other = connect(url);
+  const std::string is_active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid = " +
+                                std::to_string(connection->backend_pid());
+  std::thread caller([&] {
+    const auto failed = connection->exec("SELECT pg_sleep(600)");
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().kind, ErrorKind::kUnavailable);
+    EXPECT_NE(failed.error().message.find("ending"), std::string::npos) << failed.error().message;
+  });
+  while (server.query(url, is_active) != "1") std::this_thread::sleep_for(milliseconds(5));
+  const auto begin = steady_clock::now();
+  end_database_calls_at(begin);
+  caller.join();
+  EXPECT_EQ(other->exec("SELECT pg_sleep(600)").error().kind, ErrorKind::kUnavailable);
+  PgOptions options;
+  options.url = url;
+  EXPECT_EQ(PgConnection::connect(options).error().kind, ErrorKind::kUnavailable);
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(20'000));  // a call's own deadline is 30 s
+  end_database_calls_at(steady_clock::time_point::max());
+  EXPECT_TRUE(connect(url)->exec("SELECT 1"));
 }
 
 TEST_F(PgConnectionTest, NoMessageHoldsThePassword) {

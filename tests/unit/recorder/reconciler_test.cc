@@ -295,6 +295,32 @@ TEST_P(Passes, AreOneAtATimeInOneDaemon) {
   EXPECT_EQ(second, ErrorKind::kConflict);
 }
 
+TEST_P(Passes, ThatFailHalfWayGiveTheLeaseBack) {
+  put_run("r");
+  set_column("r", "connection", "'c-1'");
+  options_.connection_open = [&](std::string_view) {
+    execute("ALTER TABLE council_ex_runs RENAME TO somewhere_else");
+    return false;
+  };
+  EXPECT_FALSE(reconciler().reconcile({.unvouched = true}));
+  execute("ALTER TABLE somewhere_else RENAME TO council_ex_runs");
+  EXPECT_EQ(row("r").status, Status::kRunning);
+  EXPECT_TRUE(open_store()->acquire_pass("another", 60s).value());
+}
+
+TEST_P(Passes, ThatAreStoppedHalfWayGiveTheLeaseBack) {
+  put_run("r");
+  set_column("r", "connection", "'c-1'");
+  options_.policy.max_stuck = 5;  // counted first, marked then
+  options_.connection_open = [&](std::string_view) {
+    reconciler().stop();
+    return false;
+  };
+  EXPECT_EQ(reconciler().reconcile({.unvouched = true}).error().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(row("r").status, Status::kRunning);
+  EXPECT_TRUE(open_store()->acquire_pass("another", 60s).value());
+}
+
 // ---- undo
 
 TEST_P(Passes, AreUndone) {
@@ -432,6 +458,23 @@ TEST_P(Passes, ComeAtEveryInterval) {
   EXPECT_TRUE(eventually([&] { return reconciler().status().passes >= 4; }));
   reconciler().stop();
   EXPECT_GE(count("reconciliations", "\"trigger\" = 'interval'"), 3U);
+}
+
+TEST_P(Passes, ComeAtEveryIntervalAlsoBeforeTheSecondBoot) {
+  options_.policy.grace = 1h;
+  options_.policy.interval = 10ms;
+  put_run("deferred", {}, 0s);
+  reconciler().start();
+  EXPECT_TRUE(eventually([&] { return reconciler().status().passes >= 3; }));
+  reconciler().stop();
+  EXPECT_EQ(count("reconciliations", "\"trigger\" = 'boot'"), 1U);
+}
+
+TEST_P(Passes, MayBeAskedForAsSoonAsTheLastIsSeenToHaveFinished) {
+  reconciler().start();
+  ASSERT_TRUE(eventually([&] { return count("reconciliations", "finished_at IS NOT NULL") == 1; }));
+  const auto asked = reconciler().reconcile({});
+  EXPECT_TRUE(asked) << asked.error().message;
 }
 
 TEST_P(Passes, FollowAPolicyThatChanges) {

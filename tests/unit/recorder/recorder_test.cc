@@ -556,6 +556,28 @@ TEST_P(SqliteOnly, SaysWhatTheDatabaseForgotAndTheSpoolNoLongerKeeps) {
   EXPECT_EQ(status().accepted, 17U);
 }
 
+TEST_P(SqliteOnly, SaysWhatTheDatabaseForgotAndTheSpoolNoLongerKeepsAlsoWhileItRuns) {
+  spool_options_.keep = std::chrono::milliseconds{0};
+  spool_.reset();
+  open_spool();
+  start();
+  append({line_of("run_started", "r")});
+  settle();
+  copy_database("backup.db");
+  append(load(5));
+  settle();
+  ASSERT_TRUE(eventually([&] { return spool_->usage().first_seq == 17U; }));
+  restore_database("backup.db");
+  append({line_of("run_completed", "r")});
+  settle();
+  ASSERT_TRUE(eventually([&] { return status().ledger.applied == 17U; }));
+  EXPECT_EQ(status().forgotten, 15U);
+  EXPECT_EQ(status().ledger.dead_letters, 0U);
+  EXPECT_EQ(status().damaged, 0U);
+  EXPECT_EQ(status().accepted, 17U);
+  EXPECT_THAT(history("r"), ElementsAre("1 run_started applied", "2 run_completed applied"));
+}
+
 // ---- a spool that goes back, or is damaged
 
 TEST_P(SqliteOnly, TakesNewEventsOfARestoredSpoolForNew) {

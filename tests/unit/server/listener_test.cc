@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -102,6 +103,14 @@ TEST_F(ListenerTest, SocketOfALiveListenerIsLeftAlone) {
   EXPECT_EQ(exit_status, kExitNotThere);
   EXPECT_NE(sentence.find("another process listens there"), std::string::npos) << sentence;
   const Client client(path);
+}
+
+// Everybody who may read the folder can lock it.
+TEST_F(ListenerTest, ALockOnTheFolderDoesNotKeepItFromStarting) {
+  const UniqueFd other(::open(folder.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+  const Listener listener = Listener::at(path, 0660, "");
+  EXPECT_TRUE(fs::is_socket(path));
 }
 
 TEST_F(ListenerTest, RegularFileIsLeftAlone) {

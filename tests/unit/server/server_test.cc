@@ -693,7 +693,8 @@ TEST_F(ServerTest, FewerConnectionsWhereTheFileLimitIsLower) {
   ::getrlimit(RLIMIT_NOFILE, &files);
   options.limits.connections = files.rlim_max + 1000;
   start();
-  EXPECT_LT(counters().connections_limit, files.rlim_max);
+  // Two for each of 64 remembered processes, 128 of the control socket, 64 refused peers that linger.
+  EXPECT_LE(counters().connections_limit + std::min<rlim_t>(2 * 64 + 128 + 64, files.rlim_max / 2), files.rlim_max);
   EXPECT_GT(counters().connections_limit, 0U);
 }
 

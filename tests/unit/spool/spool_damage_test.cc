@@ -304,6 +304,24 @@ TEST(SpoolDamage, AnEmptyLastSegmentKeepsTheNumbers) {
   EXPECT_THAT(outcome.opening.set_aside, ElementsAre(HasSubstr(".empty")));
 }
 
+TEST(SpoolDamage, AStrayFileWithAHugeNumberCostsNoNumbers) {
+  for (const std::string& content : {std::string(), std::string("short"), std::string(500, 'x')}) {
+    const QuickFolder folder;
+    const SpoolOptions options = write_segments(folder.path() / "spool", 2);
+    const std::string stray = spool_format::segment_name(1'000'000'000'000'000'000);
+    write_bytes(options.path / stray, content);
+    const Result<SpoolReport> report = inspect_spool(options.path, InspectionDepth::kRecords);
+    ASSERT_TRUE(report);
+    EXPECT_EQ(report->lost_records, 0U);
+    EXPECT_THAT(joined(report->problems), HasSubstr(stray));
+    const Outcome outcome = recover(options);
+    EXPECT_EQ(outcome.reading.seqs, range(1, outcome.next_seq - 1));
+    EXPECT_EQ(outcome.opening.damaged_records, 0U);
+    EXPECT_THAT(joined(outcome.opening.set_aside), HasSubstr(stray));
+    EXPECT_LT(outcome.next_seq, 1'000'000U);
+  }
+}
+
 TEST(SpoolDamage, ForeignFilesAreNamedAndNeverRead) {
   const QuickFolder folder;
   const SpoolOptions options = write_segments(folder.path() / "spool", 2);

@@ -230,6 +230,33 @@ TEST(SpoolDisk, NoDescriptorForANewSegmentDoesNotStopTheOldOne) {
   EXPECT_EQ(seqs_of(*opened.spool), range(1, 101));
 }
 
+// The descriptor that is left is enough for the new segment, not for the folder its name is to be synced in.
+TEST(SpoolDisk, ASegmentThatCouldNotBeBegunHidesNoRecordFromTheNextOpening) {
+  const QuickFolder folder;
+  SpoolOptions options = options_for(folder.path());
+  options.segment_bytes = 1;
+  {
+    const Opened opened = open_spool(options);
+    append_group(*opened.spool, 2'000);  // more than a segment takes
+    rlimit before{};
+    getrlimit(RLIMIT_NOFILE, &before);
+    const int lowest_free = dup(STDERR_FILENO);
+    close(lowest_free);
+    rlimit one_more = before;
+    one_more.rlim_cur = static_cast<rlim_t>(lowest_free) + 1;
+    setrlimit(RLIMIT_NOFILE, &one_more);
+    for (int i = 0; i < 10; ++i) append_group(*opened.spool, 3);
+    setrlimit(RLIMIT_NOFILE, &before);
+    append_group(*opened.spool, 3);
+    EXPECT_EQ(segment_files(folder.path()).size(), opened.spool->usage().segments);
+  }
+  const Opened opened = open_spool(options);
+  EXPECT_THAT(opened.opening.set_aside, IsEmpty());
+  const Reading reading = read_from(*opened.spool, 1, 500);
+  EXPECT_THAT(reading.damage, IsEmpty()) << joined(reading.damage);
+  EXPECT_EQ(reading.seqs, range(1, 2'033));
+}
+
 TEST(SpoolDisk, AReadOnlyFileSystemIsAnErrorThatPasses) {
   const SmallDisk disk("size=4m");
   if (!disk.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";

@@ -232,6 +232,17 @@ TEST(Spool, HintSurvivesReopeningAndFallsBackToTheOneBefore) {
   EXPECT_EQ(open_spool(options).spool->hint(), "");
 }
 
+TEST(Spool, AHintThatStaysTheSameIsNotWrittenAgain) {
+  const QuickFolder folder;
+  const Opened opened = open_spool(options_for(folder.path()));
+  opened.spool->set_hint("position 1");
+  const std::string bytes = bytes_of(folder.path() / "hint");
+  opened.spool->set_hint("position 1");
+  EXPECT_EQ(bytes_of(folder.path() / "hint"), bytes);
+  opened.spool->set_hint("position 2");
+  EXPECT_NE(bytes_of(folder.path() / "hint"), bytes);
+}
+
 TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
   const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());

@@ -15,7 +15,7 @@ using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 using StoreCommit = StoreConformance;
-INSTANTIATE_TEST_SUITE_P(Databases, StoreCommit, both_databases(), name_of);
+INSTANTIATE_TEST_SUITE_P(Databases, StoreCommit, all_backends(), name_of);
 
 Run full_run() {
   Run run;

@@ -78,14 +78,15 @@ class PostgresTestDatabase final : public TestDatabase {
 
 }  // namespace
 
-std::unique_ptr<TestDatabase> TestDatabase::create(DatabaseKind kind) {
-  switch (kind) {
-    case DatabaseKind::kSqlite:
+std::unique_ptr<TestDatabase> TestDatabase::create(Backend backend) {
+  switch (backend) {
+    case Backend::kSqlite:
       return std::make_unique<SqliteTestDatabase>();
-    case DatabaseKind::kPostgres:
+    case Backend::kPostgres:
+    case Backend::kPostgresCopy:
       return std::make_unique<PostgresTestDatabase>();
   }
-  throw std::logic_error("no such kind of database");
+  throw std::logic_error("no such backend");
 }
 
 void TestDatabase::set_time(const std::string& table, const std::string& column, Timestamp time,
@@ -96,7 +97,7 @@ void TestDatabase::set_time(const std::string& table, const std::string& column,
 // ---- the fixture
 
 void StoreConformance::SetUp() {
-  if (GetParam() == DatabaseKind::kPostgres && !PrivatePostgres::installed()) {
+  if (GetParam() != Backend::kSqlite && !PrivatePostgres::installed()) {
     GTEST_SKIP() << "PostgreSQL is not installed";
   }
   database_ = TestDatabase::create(GetParam());
@@ -109,6 +110,7 @@ void StoreConformance::SetUp() {
 StoreOptions StoreConformance::options() const {
   StoreOptions options;
   options.url = database_->url();
+  options.copy_rows = GetParam() == Backend::kPostgresCopy ? 1 : 1'000'000;
   return options;
 }
 
@@ -226,17 +228,25 @@ std::vector<std::string> ids_of(const std::vector<RunningRow>& rows) {
   return ids;
 }
 
-std::string name_of(const ::testing::TestParamInfo<DatabaseKind>& info) {
-  return info.param == DatabaseKind::kSqlite ? "Sqlite" : "Postgres";
+std::string name_of(const ::testing::TestParamInfo<Backend>& info) {
+  switch (info.param) {
+    case Backend::kSqlite:
+      return "Sqlite";
+    case Backend::kPostgres:
+      return "Postgres";
+    case Backend::kPostgresCopy:
+      return "PostgresCopy";
+  }
+  return "";
+}
+
+void PrintTo(Backend backend, std::ostream* out) {
+  *out << name_of({backend, 0});
 }
 
 }  // namespace run_recorder::testing
 
 namespace run_recorder {
-
-void PrintTo(DatabaseKind kind, std::ostream* out) {
-  *out << (kind == DatabaseKind::kSqlite ? "SQLite" : "PostgreSQL");
-}
 
 void PrintTo(const Run& run, std::ostream* out) {
   *out << run.run_id << " " << to_string(run.status) << " seq " << run.last_seq;
@@ -249,6 +259,9 @@ void PrintTo(Committed committed, std::ostream* out) {
       return;
     case Committed::kRaced:
       *out << "raced";
+      return;
+    case Committed::kCollided:
+      *out << "collided";
       return;
     case Committed::kMisplaced:
       *out << "misplaced";

@@ -10,17 +10,22 @@
 #include <string_view>
 #include <vector>
 
-#include "base/url.h"
 #include "store/store.h"
 
 namespace run_recorder::testing {
 
 inline constexpr std::string_view kPrefix = "council_ex_";
 
+enum class Backend {
+  kSqlite,
+  kPostgres,      // every batch one statement
+  kPostgresCopy,  // every batch by COPY
+};
+
 // A database that a test may do anything to, beside the Store.
 class TestDatabase {
  public:
-  static std::unique_ptr<TestDatabase> create(DatabaseKind kind);
+  static std::unique_ptr<TestDatabase> create(Backend backend);
   virtual ~TestDatabase() = default;
   virtual std::string url() const = 0;
   // Runs statements that both databases understand; throws with the database's words.
@@ -33,7 +38,7 @@ class TestDatabase {
   void set_time(const std::string& table, const std::string& column, Timestamp time, const std::string& where);
 };
 
-class StoreConformance : public ::testing::TestWithParam<DatabaseKind> {
+class StoreConformance : public ::testing::TestWithParam<Backend> {
  protected:
   using Run = run_recorder::Run;  // GoogleTest's Test has a private one
   void SetUp() override;
@@ -76,16 +81,22 @@ Timestamp at(const char* rfc3339);
 std::vector<std::string> ids_of(const std::vector<Run>& runs);
 std::vector<std::string> ids_of(const std::vector<RunningRow>& rows);
 
-std::string name_of(const ::testing::TestParamInfo<DatabaseKind>& info);
+std::string name_of(const ::testing::TestParamInfo<Backend>& info);
 inline auto both_databases() {
-  return ::testing::Values(DatabaseKind::kSqlite, DatabaseKind::kPostgres);
+  return ::testing::Values(Backend::kSqlite, Backend::kPostgres);
+}
+// Where batches are written, which PostgreSQL takes in two ways.
+inline auto all_backends() {
+  return ::testing::Values(Backend::kSqlite, Backend::kPostgres, Backend::kPostgresCopy);
 }
 
 }  // namespace run_recorder::testing
 
 // Values in failure messages.
+namespace run_recorder::testing {
+void PrintTo(Backend backend, std::ostream* out);
+}
 namespace run_recorder {
-void PrintTo(DatabaseKind kind, std::ostream* out);
 void PrintTo(const Run& run, std::ostream* out);
 void PrintTo(Committed committed, std::ostream* out);
 void PrintTo(const Error& error, std::ostream* out);

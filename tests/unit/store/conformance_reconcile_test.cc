@@ -143,7 +143,7 @@ TEST_P(StorePasses, ARowSaysWhenItsRecorderWasSeen) {
   EXPECT_LE(*seen, 3h);
   EXPECT_FALSE(store().running_row("nobodys").value()->recorder_seen_ago);
 
-  ASSERT_TRUE(store().heartbeat(other));
+  ASSERT_TRUE(store().standing(other));
   EXPECT_LE(*store().running_row("others").value()->recorder_seen_ago, 1h);
   EXPECT_EQ(ids_of(store().running_rows("", 10, {}, now() + 1h).value()).size(), 3U);
 }
@@ -202,7 +202,7 @@ TEST_P(StorePasses, TheDatabaseHasAClock) {
   EXPECT_LT(second - first, 1h);
   const auto age = store().server_age();
   ASSERT_TRUE(age);
-  EXPECT_EQ(age->has_value(), GetParam() == DatabaseKind::kPostgres);
+  EXPECT_EQ(age->has_value(), GetParam() == Backend::kPostgres);
 }
 
 TEST_P(StorePasses, ReportsAreSavedReplacedAndListedNewestFirst) {

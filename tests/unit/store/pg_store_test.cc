@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/json_text.h"
 #include "store/store.h"
 #include "support/private_postgres.h"
 
@@ -87,6 +88,128 @@ class PgStoreTest : public ::testing::Test {
  private:
   std::string url_;
 };
+
+// Batches that go by COPY.
+class PgCopyTest : public PgStoreTest {
+ protected:
+  static constexpr std::size_t kRuns = 300;
+
+  StoreOptions copying() {
+    StoreOptions options = options_for(url());
+    options.copy_rows = kRuns;
+    return options;
+  }
+  std::unique_ptr<Store> migrated_and_copying() {
+    EXPECT_TRUE(migrate(copying(), false));
+    auto store = open_store(copying()).value();
+    EXPECT_TRUE(store->standing(kSelf));
+    return store;
+  }
+  static BatchWrite large_batch() {
+    std::vector<std::string> run_ids;
+    for (std::size_t i = 0; i < kRuns; ++i) run_ids.push_back("run-" + std::to_string(i));
+    return first_batch(run_ids);
+  }
+  // A rule is for INSERT only, which shows which batches went by COPY.
+  void let_inserts_fail() { query("CREATE RULE none AS ON INSERT TO council_ex_run_events DO INSTEAD NOTHING"); }
+};
+
+TEST_F(PgCopyTest, LargeBatchesAreCopiedAndSmallOnesAreNot) {
+  const auto store = migrated_and_copying();
+  let_inserts_fail();
+  EXPECT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kYes);
+  EXPECT_EQ(query("SELECT count(*) FROM council_ex_run_events"), std::to_string(kRuns));
+  BatchWrite small = first_batch({"small"});
+  small.from = kRuns;
+  small.to = kRuns + 1;
+  EXPECT_FALSE(store->commit(kSelf, small));
+}
+
+TEST_F(PgCopyTest, TextsComeBackAsTheyWere) {
+  const auto store = migrated_and_copying();
+  const std::string odd = "\\N\\.\t\n\r\b\x01\x7f\\\"'$1,{}";
+  const std::string names[] = {odd, "\\N", "\\.", "NULL", " ", "é\xF0\x9F\x8C\x8D", "\\x41\\101"};
+  BatchWrite batch = large_batch();
+  for (std::size_t i = 0; i < std::size(names); ++i) {
+    run_recorder::Run& run = batch.runs[i].after;
+    run.council = names[i];
+    run.parent_attempt_run_id = names[i];
+    run.input =
+        "{\t\"a\\\\\\t\\u00e9\" :\r\n[1E+2,-0.0, 12345678901234567890.0100, \""
+        "\\\"\\n"
+        "\"]}";
+    batch.history[i].type = names[i];
+    batch.history[i].event_id = names[i];
+    batch.history[i].payload = *run.input;
+  }
+  ASSERT_EQ(store->commit(kSelf, batch).value(), Committed::kYes);
+  for (std::size_t i = 0; i < std::size(names); ++i) {
+    const auto run = store->find_run("run-" + std::to_string(i)).value();
+    ASSERT_TRUE(run);
+    EXPECT_EQ(run->council, names[i]);
+    EXPECT_EQ(run->parent_attempt_run_id, names[i]);
+    EXPECT_TRUE(json_equal(run->input.value(), *batch.runs[i].after.input)) << *run->input;
+    const auto events = store->list_events(run->run_id, 10, {}).value().events;
+    ASSERT_EQ(events.size(), 1U);
+    EXPECT_EQ(events[0].entry.type, names[i]);
+    EXPECT_EQ(events[0].entry.event_id, names[i]);
+    EXPECT_TRUE(json_equal(events[0].entry.payload, *batch.runs[i].after.input)) << events[0].entry.payload;
+  }
+}
+
+TEST_F(PgCopyTest, ARowThatTheDatabaseRefusesIsSaidInItsWordsAndNothingIsWritten) {
+  const auto store = migrated_and_copying();
+  query("ALTER TABLE council_ex_run_events ADD CONSTRAINT no_poison CHECK (run_id <> 'run-150')");
+  const auto committed = store->commit(kSelf, large_batch());
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().kind, ErrorKind::kData);
+  EXPECT_EQ(committed.error().sqlstate, "23514");
+  EXPECT_NE(committed.error().message.find("no_poison"), std::string::npos) << committed.error().message;
+  EXPECT_EQ(query("SELECT count(*) FROM council_ex_runs"), "0");
+  query("ALTER TABLE council_ex_run_events DROP CONSTRAINT no_poison");
+  EXPECT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kYes);
+}
+
+TEST_F(PgCopyTest, ATriggerThatDropsRowsIsNoticed) {
+  const auto store = migrated_and_copying();
+  query(
+      "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+      "CREATE TRIGGER dropping BEFORE INSERT ON council_ex_run_events FOR EACH ROW WHEN (NEW.run_id = 'run-7') "
+      "EXECUTE FUNCTION drop_it()");
+  EXPECT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kRaced);
+  EXPECT_EQ(query("SELECT count(*) FROM council_ex_runs"), "0");
+  query("DROP TRIGGER dropping ON council_ex_run_events");
+  EXPECT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kYes);
+}
+
+TEST_F(PgCopyTest, TablesWithRowSecurityAreWrittenByStatements) {
+  ASSERT_TRUE(migrate(copying(), false));
+  query(
+      "ALTER TABLE council_ex_runs ENABLE ROW LEVEL SECURITY; ALTER TABLE council_ex_runs FORCE ROW LEVEL SECURITY");
+  query("CREATE POLICY all_of_it ON council_ex_runs USING (true)");
+  const auto store = open_store(copying()).value();
+  ASSERT_TRUE(store->standing(kSelf));
+  EXPECT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kYes);
+}
+
+TEST_F(PgCopyTest, ColumnsWithoutTimeZoneGetUtc) {
+  query("ALTER DATABASE " + PrivatePostgres::database_of(url()) + " SET timezone = 'Asia/Kathmandu'");
+  query(
+      "CREATE TABLE council_ex_runs (run_id varchar(255) PRIMARY KEY, council varchar(255), status varchar(255), "
+      "attempt integer, parent_attempt_run_id varchar(255), oban_job_id bigint, oban_job_state_at_finalize "
+      "varchar(255), input jsonb, result jsonb, error jsonb, started_at timestamp, finalized_at timestamp, "
+      "inserted_at timestamp NOT NULL, updated_at timestamp NOT NULL)");
+  const auto store = migrated_and_copying();
+  const Timestamp before = store->database_now().value();
+  ASSERT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kYes);
+  const auto run = store->find_run("run-0").value();
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->started_at, started("run-0").started_at);
+  for (const auto& time : {run->inserted_at, run->updated_at, run->last_event_at}) {
+    EXPECT_LE(before, *time);
+    EXPECT_LT(*time - before, std::chrono::minutes(5));
+  }
+}
 
 TEST_F(PgStoreTest, NothingDependsOnWhatSessionsAreSetTo) {
   const std::string database = PrivatePostgres::database_of(url());

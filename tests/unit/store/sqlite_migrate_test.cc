@@ -167,7 +167,7 @@ TEST_F(SqliteMigrate, AnApplicationsTablesAreTakenOver) {
       "('old', 'Demo', 'running', '{\"a\":1}', '2026-01-02T03:04:05.678901', '2026-01-02T03:04:05.678901', "
       "'2026-01-02 03:04:06'); "
       "INSERT INTO council_ex_run_events (run_id, seq, type, payload, inserted_at) VALUES "
-      "('old', 1, 'run_started', '{}', '2026-01-02 03:04:05')"));
+      "('old', 1, 'run_started', '{}', '2026-01-02 03:04:05'), ('old', 2, 'note', NULL, '2026-01-02 03:04:06')"));
   const auto migrated = migrate(options(), false);
   ASSERT_TRUE(migrated) << migrated.error().message;
   const auto store = open_store(options()).value();
@@ -176,10 +176,10 @@ TEST_F(SqliteMigrate, AnApplicationsTablesAreTakenOver) {
   EXPECT_EQ(run->status, Status::kRunning);
   EXPECT_EQ(run->started_at, parse_rfc3339("2026-01-02T03:04:05.678901Z"));
   EXPECT_EQ(run->updated_at, parse_rfc3339("2026-01-02T03:04:06Z"));
-  EXPECT_EQ(run->last_seq, 0);
+  EXPECT_EQ(run->last_seq, 2) << "its history counts";
   EXPECT_EQ(run->recorder, "");
   EXPECT_FALSE(run->last_event_at);
-  EXPECT_THAT(store->list_events("old", 10, "").value().events, SizeIs(1));
+  EXPECT_THAT(store->list_events("old", 10, "").value().events, SizeIs(2));
 
   // Its times count, whatever their form.
   const Timestamp later = parse_rfc3339("2026-01-02T03:04:06Z").value();
@@ -203,28 +203,48 @@ TEST_F(SqliteMigrate, AnApplicationsTimesWithASpaceAreListedSinceToo) {
   EXPECT_THAT(open_store(options()).value()->list_runs(since).value().runs, SizeIs(1));
 }
 
-TEST_F(SqliteMigrate, ARowOfTheApplicationGoesOnWithOurEvents) {
+TEST_F(SqliteMigrate, RowsOfTheApplicationGoOnBehindTheirHistory) {
   ASSERT_TRUE(database().execute(kEctoRuns));
-  ASSERT_TRUE(
-      database().execute("INSERT INTO council_ex_runs (run_id, council, status, inserted_at, updated_at) VALUES "
-                         "('old', 'Demo', 'running', '2026-01-02 03:04:05', '2026-01-02 03:04:05')"));
+  ASSERT_TRUE(database().execute(kEctoEvents));
+  ASSERT_TRUE(database().execute(
+      "INSERT INTO council_ex_runs (run_id, council, status, inserted_at, updated_at) VALUES "
+      "('without', 'Demo', 'running', '2026-01-02 03:04:05', '2026-01-02 03:04:05'), "
+      "('with', 'Demo', 'running', '2026-01-02 03:04:05', '2026-01-02 03:04:05'), "
+      "('marked', 'Demo', 'running', '2026-01-02 03:04:05', '2026-01-02 03:04:05'); "
+      "INSERT INTO council_ex_run_events (run_id, seq, type, payload, inserted_at) VALUES "
+      "('with', 1, 'run_started', '{}', '2026-01-02 03:04:05'), ('with', 2, 'note', '{}', '2026-01-02 03:04:05'), "
+      "('marked', 1, 'run_started', '{}', '2026-01-02 03:04:05')"));
   ASSERT_TRUE(migrate(options(), false));
   const auto store = open_store(options()).value();
-  RunChange change;
-  change.after = *store->find_run("old").value();
-  change.after.status = Status::kCompleted;
-  change.after.last_seq = 1;
-  change.outcome_changed = true;
-  HistoryEntry entry;
-  entry.run_id = "old";
-  entry.seq = 1;
-  entry.type = "run_completed";
-  entry.payload = "{}";
+  const RecorderSelf self{"recorder-1", "incarnation-1", "host", "0.1.0"};
   BatchWrite write;
-  write.runs = {change};
-  write.history = {entry};
-  EXPECT_EQ(store->commit({"recorder-1", "incarnation-1", "host", "0.1.0"}, write).value(), Committed::kYes);
-  EXPECT_EQ(store->find_run("old").value()->status, Status::kCompleted);
+  for (const std::string run_id : {"without", "with"}) {
+    RunChange change;
+    change.after = store->load({&run_id, 1}).value().at(0);
+    change.expected_last_seq = change.after.last_seq;
+    ++change.after.last_seq;
+    change.after.status = Status::kCompleted;
+    change.outcome_changed = true;
+    HistoryEntry entry;
+    entry.run_id = run_id;
+    entry.seq = change.after.last_seq;
+    entry.type = "run_completed";
+    entry.payload = "{}";
+    write.runs.push_back(change);
+    write.history.push_back(entry);
+  }
+  EXPECT_EQ(write.history[0].seq, 1);
+  EXPECT_EQ(write.history[1].seq, 3);
+  EXPECT_EQ(store->commit(self, write).value(), Committed::kYes);
+  EXPECT_EQ(store->find_run("with").value()->status, Status::kCompleted);
+  EXPECT_EQ(store->commit(self, write).value(), Committed::kRaced) << "the rows have moved";
+
+  const StuckMark outdated{"marked", 0, R"({"kind":"stuck"})", std::nullopt};
+  EXPECT_THAT(store->mark_stuck(self, "pass", {&outdated, 1}).value(), IsEmpty());
+  const StuckMark mark{"marked", 1, R"({"kind":"stuck"})", std::nullopt};
+  EXPECT_THAT(store->mark_stuck(self, "pass", {&mark, 1}).value(), SizeIs(1));
+  EXPECT_EQ(store->undo_pass(self, "pass").value().undone, 1U);
+  EXPECT_EQ(store->find_run("marked").value()->last_seq, 3);
 }
 
 TEST_F(SqliteMigrate, ATableThatLacksANeededColumnIsRefusedByName) {

@@ -1,0 +1,91 @@
+#include "cli/prune.h"
+
+#include <fmt/format.h>
+
+#include "cli/event_line.h"
+#include "cli/progress.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+// So many rows a request: each is soon done, and says how far it has come.
+constexpr std::int64_t kRowsAtOnce = 2'000;
+
+struct Sum {
+  std::uint64_t examined = 0, runs = 0, events = 0, kept = 0;
+  bool nothing_due = false;
+};
+
+std::string request_body(const PruneOptions& options, const std::string& cursor) {
+  EventLine body;
+  body.json("dry_run", options.dry_run ? "true" : "false").number("limit", kRowsAtOnce);
+  if (!options.statuses.empty()) body.json("status", json_list(options.statuses));
+  if (options.council) body.text("council", *options.council);
+  if (options.older_than) body.text("older_than", *options.older_than);
+  if (!cursor.empty()) body.text("cursor", cursor);
+  return body.str();
+}
+
+void say(const Sum& sum, const PruneOptions& options) {
+  if (sum.nothing_due) {
+    complain(
+        "[retention] keeps all runs for ever, so nothing was removed; --older-than names an age, as --older-than "
+        "90d");
+    return;
+  }
+  print(fmt::format("{} {}, with {} of their history; {} examined\n", count_of(sum.runs, "run"),
+                    options.dry_run ? "would be removed" : "removed", count_of(sum.events, "event"),
+                    with_separators(sum.examined)));
+  if (sum.kept > 0) {
+    print(
+        fmt::format("{} kept though the time is over: a run of the same chain stays, or an event is a dead letter\n",
+                    count_of(sum.kept, "run")));
+  }
+}
+
+}  // namespace
+
+int prune(const Looking& looking, const PruneOptions& options) {
+  Sum sum;
+  std::string cursor;
+  {
+    Progress progress;
+    do {
+      const Result<ControlAnswer> answer = looking.client.post("/v1/prune", request_body(options, cursor));
+      if (!answer) {
+        progress.clear();
+        if (sum.runs > 0 && !options.dry_run) {
+          complain(fmt::format("{} removed before this:", count_of(sum.runs, "run")));
+        }
+        return fail(answer.error());
+      }
+      const JsonObject report(answer->body);
+      const auto number = [&](const char* key) {
+        return static_cast<std::uint64_t>(report.integer(key).value_or(0));
+      };
+      sum.examined += number("examined");
+      sum.runs += number("runs");
+      sum.events += number("events");
+      sum.kept += number("kept");
+      sum.nothing_due = report.is_true("nothing_due");
+      cursor = report.text("next");
+      progress.show(fmt::format("{} examined, {} {}", with_separators(sum.examined), count_of(sum.runs, "run"),
+                                options.dry_run ? "to be removed" : "removed"));
+    } while (!cursor.empty());
+  }
+  if (!looking.json) {
+    say(sum, options);
+    return kExitDone;
+  }
+  EventLine line;
+  line.json("dry_run", options.dry_run ? "true" : "false");
+  line.number("examined", static_cast<std::int64_t>(sum.examined))
+      .number("runs", static_cast<std::int64_t>(sum.runs));
+  line.number("events", static_cast<std::int64_t>(sum.events)).number("kept", static_cast<std::int64_t>(sum.kept));
+  line.json("nothing_due", sum.nothing_due ? "true" : "false");
+  print(line.str() + "\n");
+  return kExitDone;
+}
+
+}  // namespace run_recorder

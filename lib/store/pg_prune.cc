@@ -1,0 +1,156 @@
+// What the retention reads and removes in PostgreSQL.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/json_text.h"
+#include "store/pg_store.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::string_view kInsufficientPrivilege = "42501";
+
+AgedRow read_aged_row(PgFields& fields) {
+  AgedRow row;
+  row.run_id = fields.text();
+  row.council = fields.text();
+  row.status = parse_status(fields.text()).value_or(Status::kQueued);
+  row.last_seq = fields.integer();
+  row.age = std::chrono::milliseconds(std::max<std::int64_t>(0, fields.integer()));
+  row.linked = fields.boolean();
+  row.dead_letter = fields.boolean();
+  return row;
+}
+
+}  // namespace
+
+std::string PgStore::aged_row_list() const {
+  return fmt::format(
+      "r.run_id, r.council, r.status, {}, (extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint, "
+      "r.parent_attempt_run_id IS NOT NULL OR EXISTS (SELECT 1 FROM {} c WHERE c.parent_attempt_run_id = r.run_id), "
+      "EXISTS (SELECT 1 FROM {} d WHERE d.run_id = r.run_id)",
+      version_of_run(schema_), last_event_instant(schema_), table("runs"), table("dead_letters"));
+}
+
+Result<AgedPage> PgStore::aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) {
+  PgCommand command;
+  const std::string time_type = schema_.column("runs", "inserted_at").type;
+  std::string condition = "r.inserted_at < " + command.param(format_rfc3339(before), time_type);
+  if (!cursor.empty()) {
+    const auto after = decode_cursor(cursor);
+    if (!after || !parse_rfc3339(after->time) || after->id.find('\0') != std::string::npos) {
+      return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
+    }
+    const std::string time = command.param(after->time, time_type);
+    condition += fmt::format(" AND (r.inserted_at, r.run_id) > ({}, {})", time, command.param(after->id, "text"));
+  }
+  const auto rows = connection_->exec(
+      fmt::format("SELECT {}, {} FROM {} r WHERE {} ORDER BY r.inserted_at, r.run_id LIMIT {}", aged_row_list(),
+                  schema_.time_text("runs", "inserted_at", "r"), table("runs"), condition, limit),
+      command.params);
+  if (!rows) return rows.error();
+  AgedPage page;
+  std::string last_time;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    page.rows.push_back(read_aged_row(fields));
+    last_time = fields.text();
+  }
+  if (page.rows.size() == limit) page.next = encode_cursor({last_time, page.rows.back().run_id});
+  return page;
+}
+
+Result<std::vector<AgedRow>> PgStore::aged_chain(std::string_view run_id, std::size_t limit) {
+  const auto rows = connection_->exec(
+      fmt::format("WITH RECURSIVE member (id) AS (SELECT run_id FROM {0} WHERE run_id = $1 UNION SELECT n.id FROM "
+                  "member m CROSS JOIN LATERAL (SELECT r.parent_attempt_run_id::{1} AS id FROM {0} r "
+                  "WHERE r.run_id = m.id AND r.parent_attempt_run_id IS NOT NULL UNION ALL "
+                  "SELECT r.run_id FROM {0} r WHERE r.parent_attempt_run_id = m.id) n) "
+                  "SELECT {2} FROM (SELECT id FROM member LIMIT {3}) m JOIN {0} r ON r.run_id = m.id",
+                  table("runs"), schema_.column("runs", "run_id").type, aged_row_list(), limit),
+      {run_id});
+  if (!rows) return rows.error();
+  std::vector<AgedRow> chain;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    chain.push_back(read_aged_row(fields));
+  }
+  return chain;
+}
+
+// A row that somebody else holds is not waited for: its chain's turn comes again.
+Result<Pruned> PgStore::prune(std::span<const std::vector<AgedRow>> chains) {
+  JsonRecords wanted;
+  std::int64_t number = 0;
+  for (const std::vector<AgedRow>& chain : chains) {
+    ++number;
+    for (const AgedRow& row : chain) {
+      wanted.begin();
+      wanted.text("i", row.run_id);
+      wanted.number("q", row.last_seq);
+      wanted.number("g", number);
+      wanted.end();
+    }
+  }
+  if (number == 0) return Pruned{};
+  const auto rows = connection_->exec(
+      fmt::format("WITH wanted AS MATERIALIZED (SELECT c.i, c.q, c.g FROM jsonb_to_recordset($1::jsonb) "
+                  "AS c (i {0}, q bigint, g bigint)), "
+                  "held AS MATERIALIZED (SELECT r.run_id, w.g FROM wanted w JOIN {1} r ON r.run_id = w.i "
+                  "WHERE r.status IN ('completed', 'failed', 'cancelled', 'stuck') AND {2} = w.q "
+                  "AND NOT EXISTS (SELECT 1 FROM {3} d WHERE d.run_id = w.i) "
+                  "AND NOT EXISTS (SELECT 1 FROM {1} c WHERE c.parent_attempt_run_id = w.i "
+                  "AND NOT EXISTS (SELECT 1 FROM wanted x WHERE x.i = c.run_id)) FOR UPDATE OF r SKIP LOCKED), "
+                  "gone AS MATERIALIZED (SELECT h.run_id FROM held h WHERE "
+                  "(SELECT count(*) FROM held y WHERE y.g = h.g) = (SELECT count(*) FROM wanted z WHERE z.g = h.g)), "
+                  "remembered AS (INSERT INTO {4} (run_id, pruned_at) SELECT run_id, now() FROM gone "
+                  "ON CONFLICT (run_id) DO UPDATE SET pruned_at = excluded.pruned_at), "
+                  "history AS (DELETE FROM {5} e USING gone WHERE e.run_id = gone.run_id RETURNING 1), "
+                  "runs AS (DELETE FROM {1} r USING gone WHERE r.run_id = gone.run_id RETURNING 1) "
+                  "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM history)",
+                  schema_.column("runs", "run_id").type, table("runs"), version_of_run(schema_),
+                  table("dead_letters"), table("pruned"), table("run_events")),
+      {std::move(wanted).take()});
+  if (!rows && rows.error().sqlstate == kInsufficientPrivilege) {
+    return Error{ErrorKind::kDenied,
+                 fmt::format("{}; removing runs needs: GRANT DELETE ON {}, {} TO the daemon's role",
+                             rows.error().message, table("runs"), table("run_events")),
+                 rows.error().sqlstate};
+  }
+  if (!rows) return rows.error();
+  PgFields fields((*rows)[0]);
+  Pruned pruned;
+  pruned.runs = fields.count();
+  pruned.events = fields.count();
+  return pruned;
+}
+
+Result<std::vector<std::string>> PgStore::pruned(std::span<const std::string> run_ids) {
+  std::vector<std::string> remembered;
+  if (run_ids.empty()) return remembered;
+  std::string ids = "[";
+  for (const std::string& run_id : run_ids) {
+    if (ids.size() > 1) ids += ',';
+    append_json_string(ids, run_id);
+  }
+  const auto rows = connection_->exec(
+      fmt::format("SELECT run_id FROM {} WHERE run_id = ANY (ARRAY(SELECT jsonb_array_elements_text($1::jsonb)))",
+                  table("pruned")),
+      {ids + "]"});
+  if (!rows) return rows.error();
+  for (const auto& row : *rows) remembered.push_back(PgFields(row).text());
+  return remembered;
+}
+
+Result<std::uint64_t> PgStore::forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) {
+  const auto rows = connection_->exec(
+      fmt::format("DELETE FROM {0} WHERE run_id IN (SELECT run_id FROM {0} "
+                  "WHERE pruned_at < now() - $1::bigint * interval '1 millisecond' ORDER BY pruned_at LIMIT {1})",
+                  table("pruned"), limit),
+      {older_than.count()});
+  if (!rows) return rows.error();
+  return static_cast<std::uint64_t>(rows->affected_rows());
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,178 @@
+// What the retention reads and removes in SQLite.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "store/paging.h"
+#include "store/sqlite_store.h"
+
+namespace run_recorder {
+
+namespace {
+
+// The columns for read_aged_row, in its order.
+const std::string& aged_row_list() {
+  static const std::string list = fmt::format(
+      "r.run_id, r.council, r.status, r.last_seq, {}, r.parent_attempt_run_id IS NOT NULL OR EXISTS (SELECT 1 FROM "
+      "\"{{{{prefix}}}}runs\" c WHERE c.parent_attempt_run_id = r.run_id), "
+      "EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id)",
+      kLastEventAt);
+  return list;
+}
+constexpr int kAgedColumns = 7;
+
+AgedRow read_aged_row(const SqliteRows& row, Timestamp now) {
+  AgedRow aged;
+  aged.run_id = row.text(0);
+  aged.council = row.text(1);
+  aged.status = parse_status(row.text(2)).value_or(Status::kQueued);
+  aged.last_seq = row.integer(3);
+  const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(now - row.time(4).value_or(now));
+  aged.age = std::max(std::chrono::milliseconds(0), age);
+  aged.linked = row.integer(5) != 0;
+  aged.dead_letter = row.integer(6) != 0;
+  return aged;
+}
+
+constexpr std::string_view kChainIds =
+    "WITH RECURSIVE member (id) AS (SELECT run_id FROM \"{{prefix}}runs\" WHERE run_id = ?1 "
+    "UNION SELECT r.parent_attempt_run_id FROM member JOIN \"{{prefix}}runs\" r ON r.run_id = member.id "
+    "WHERE r.parent_attempt_run_id IS NOT NULL "
+    "UNION SELECT r.run_id FROM member JOIN \"{{prefix}}runs\" r ON r.parent_attempt_run_id = member.id LIMIT ?2) "
+    "SELECT id FROM member";
+
+constexpr std::string_view kMayGo =
+    "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1 AND last_seq = ?2 "
+    "AND status IN ('completed', 'failed', 'cancelled', 'stuck') "
+    "AND NOT EXISTS (SELECT 1 FROM \"{{prefix}}dead_letters\" WHERE run_id = ?1)";
+constexpr std::string_view kChildren = "SELECT run_id FROM \"{{prefix}}runs\" WHERE parent_attempt_run_id = ?1";
+constexpr std::string_view kRemember =
+    "INSERT INTO \"{{prefix}}pruned\" (run_id, pruned_at) VALUES (?1, ?2) "
+    "ON CONFLICT (run_id) DO UPDATE SET pruned_at = excluded.pruned_at";
+constexpr std::string_view kDeleteHistory = "DELETE FROM \"{{prefix}}run_events\" WHERE run_id = ?1";
+constexpr std::string_view kDeleteRun = "DELETE FROM \"{{prefix}}runs\" WHERE run_id = ?1";
+constexpr std::string_view kIsPruned = "SELECT 1 FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
+constexpr std::string_view kForget =
+    "DELETE FROM \"{{prefix}}pruned\" WHERE run_id IN (SELECT run_id FROM \"{{prefix}}pruned\" WHERE pruned_at < ?1 "
+    "ORDER BY pruned_at LIMIT ?2)";
+
+}  // namespace
+
+Result<AgedPage> SqliteStore::aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) {
+  // Other writers' times may have another form; their day compares alike, and the age is judged from the row itself.
+  static const std::string sql = fmt::format(
+      "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r WHERE r.inserted_at < ?1 "
+      "AND (r.inserted_at, r.run_id) > (?2, ?3) ORDER BY r.inserted_at, r.run_id LIMIT ?4",
+      aged_row_list());
+  PagePlace after;
+  if (!cursor.empty()) {
+    const auto place = decode_cursor(cursor);
+    if (!place) {
+      return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
+    }
+    after = *place;
+  }
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const Timestamp now = clock_();
+  AgedPage page;
+  std::string last_time;
+  const auto on_row = [&](const SqliteRows& row) {
+    page.rows.push_back(read_aged_row(row, now));
+    last_time = row.text(kAgedColumns);
+    return true;
+  };
+  if (auto done = read(sql, on_row, before, after.time, after.id, limit); !done) return done.error();
+  if (page.rows.size() == limit) page.next = encode_cursor({last_time, page.rows.back().run_id});
+  return page;
+}
+
+Result<std::vector<AgedRow>> SqliteStore::aged_chain(std::string_view run_id, std::size_t limit) {
+  static const std::string row_sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", aged_row_list());
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
+  if (!transaction) return transaction.error();
+  std::vector<std::string> ids;
+  const auto on_id = [&ids](const SqliteRows& row) {
+    ids.emplace_back(row.text(0));
+    return true;
+  };
+  if (auto done = read(kChainIds, on_id, run_id, limit); !done) return done.error();
+  const Timestamp now = clock_();
+  std::vector<AgedRow> chain;
+  const auto on_row = [&](const SqliteRows& row) {
+    chain.push_back(read_aged_row(row, now));
+    return false;
+  };
+  for (const std::string& id : ids) {
+    if (auto done = read(row_sql, on_row, id); !done) return done.error();
+  }
+  return chain;
+}
+
+Result<Pruned> SqliteStore::prune(std::span<const std::vector<AgedRow>> chains) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  const Timestamp now = clock_();
+  Pruned pruned;
+  for (const std::vector<AgedRow>& chain : chains) {
+    const auto may = may_go(chain);
+    if (!may) return may.error();
+    if (!*may) continue;
+    for (const AgedRow& row : chain) {
+      if (auto done = write(kRemember, row.run_id, now); !done) return done.error();
+      const auto events = write(kDeleteHistory, row.run_id);
+      if (!events) return events.error();
+      if (auto done = write(kDeleteRun, row.run_id); !done) return done.error();
+      ++pruned.runs;
+      pruned.events += static_cast<std::uint64_t>(*events);
+    }
+  }
+  if (auto done = transaction->commit(); !done) return done.error();
+  return pruned;
+}
+
+Result<bool> SqliteStore::may_go(const std::vector<AgedRow>& chain) {
+  std::set<std::string_view> members;
+  for (const AgedRow& row : chain) members.insert(row.run_id);
+  for (const AgedRow& row : chain) {
+    bool as_read = false;
+    bool alone = true;
+    const auto on_row = [&](const SqliteRows&) {
+      as_read = true;
+      return false;
+    };
+    const auto on_child = [&](const SqliteRows& child) {
+      alone = members.contains(child.text(0));
+      return alone;
+    };
+    if (auto done = read(kMayGo, on_row, row.run_id, row.last_seq); !done) return done.error();
+    if (auto done = read(kChildren, on_child, row.run_id); !done) return done.error();
+    if (!as_read || !alone) return false;
+  }
+  return true;
+}
+
+Result<std::vector<std::string>> SqliteStore::pruned(std::span<const std::string> run_ids) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::vector<std::string> remembered;
+  for (const std::string& run_id : run_ids) {
+    const auto on_row = [&](const SqliteRows&) {
+      remembered.push_back(run_id);
+      return false;
+    };
+    if (auto done = read(kIsPruned, on_row, run_id); !done) return done.error();
+  }
+  return remembered;
+}
+
+Result<std::uint64_t> SqliteStore::forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto forgotten = write(kForget, clock_() - older_than, limit);
+  if (!forgotten) return forgotten.error();
+  return static_cast<std::uint64_t>(*forgotten);
+}
+
+}  // namespace run_recorder
