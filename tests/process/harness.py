@@ -6,6 +6,7 @@ looks for the condition itself, with a deadline that only a hang reaches. The fo
 environment variable RUN_RECORDER_BIN.
 """
 
+import atexit
 import http.client
 import json
 import os
@@ -20,7 +21,7 @@ import subprocess
 import tempfile
 import time
 import unittest
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
@@ -66,11 +67,17 @@ def same_json(a, b):
 
 
 def parse_time(text):
-    """An RFC 3339 time as an aware datetime; None stays None."""
+    """An RFC 3339 time as an aware datetime, what is finer than a microsecond cut; a leap second is the moment after it. None
+    stays None."""
     if text is None:
         return None
-    text = text.strip().replace(" ", "T").replace("Z", "+00:00").replace("z", "+00:00")
-    return datetime.fromisoformat(text).astimezone(timezone.utc)
+    parts = re.fullmatch(r"(\S+)[ Tt](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-]\d\d(?::?\d\d)?)", text.strip())
+    day, minute, second, fraction, offset = parts.groups()
+    leap = second == "60"
+    fraction = "" if leap else (fraction or "")[:7].ljust(7, "0") if fraction else ""
+    time_of_day = f"{minute}:{'59' if leap else second}{fraction}{'+00:00' if offset in 'Zz' else offset}"
+    moment = datetime.fromisoformat(f"{day}T{time_of_day}").astimezone(timezone.utc)
+    return moment + timedelta(seconds=1) if leap else moment
 
 
 def temporary_folder():
@@ -284,7 +291,13 @@ class Control:
         return self.ok("GET", f"/v1/runs/{quote(run_id, safe='')}")
 
     def reconcile(self, **options):
-        return self.ok("POST", "/v1/reconcile", options)
+        """The report of a pass. One that is under way, as the boot pass of any daemon on that database, is waited for."""
+        def answered():
+            answer = self.post("/v1/reconcile", options)
+            return None if answer.status == 409 else answer
+        answer = wait_until(answered, "the reconciliation that is under way to end")
+        assert answer.status == 200, f"reconcile {options}: {answer}"
+        return answer.json
 
 
 LEDGER_PARTS = ("applied", "duplicate", "waiting", "dead_letters", "dead_letters_removed")
@@ -321,6 +334,9 @@ class Daemon:
 
     def environment(self):
         env = {key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}
+        here = Path(__file__).resolve().parent
+        env.setdefault("LSAN_OPTIONS", f"suppressions={here}/leaks_of_libraries.txt:print_suppressions=0")
+        env.setdefault("TSAN_OPTIONS", f"suppressions={here}/races_of_libraries.txt:print_suppressions=0")
         env.update(self.env)
         return env
 
@@ -373,6 +389,11 @@ class Daemon:
     def wait(self, timeout=DEADLINE_S):
         return self.process.wait(timeout)
 
+    def wait_boot_pass(self):
+        """Waits until the first boot pass has ended, and no other pass of this daemon is in its way."""
+        wait_until(lambda: self.status()["reconciliation"]["boot_done"], "the boot pass")
+        return self
+
     def stop(self):
         """SIGTERM; returns the exit status."""
         if not self.alive():
@@ -422,10 +443,18 @@ class Daemon:
             return status if status["waiting"] == 0 else None
         return wait_until(applied, "the backlog to be applied", deadline_s)
 
+    def log_lines(self, level, after=0):
+        """The lines of this level in the log, which is in its text form, from byte `after` on."""
+        return [line for line in self.log()[after:].splitlines() if re.match(rf"\S+ {level} ", line)]
+
     def check_ledger(self):
+        """accepted = applied + duplicate + waiting + dead letters + dead letters removed, in the status and in the metrics."""
         status = self.status()
         total = sum(status[part] for part in LEDGER_PARTS)
         assert status["accepted"] == total, f"the ledger does not add up: {status}"
+        text = self.control.get("/metrics").text
+        shown = {account: int(value) for account, value in re.findall(r'^\w+\{account="(\w+)"\} (\d+)$', text, re.M)}
+        assert shown["accepted"] == sum(shown[part] for part in LEDGER_PARTS), f"the metrics do not add up: {shown}"
         return status
 
     def rss_kib(self, field="VmRSS"):
@@ -462,7 +491,8 @@ class Postgres:
     """A private cluster on a UNIX socket in a folder of its own. PostgreSQL refuses to run as root: then it runs as the
     user postgres."""
 
-    def __init__(self, settings=None):
+    def __init__(self, settings=None, data_from=None):
+        """data_from(cluster) fills cluster.data instead of initdb: with a copy, or a base backup."""
         self.folder = temporary_folder()
         self.data = self.folder / "data"
         self.log_path = self.folder / "log.txt"
@@ -474,8 +504,74 @@ class Postgres:
             entry = pwd.getpwnam("postgres")
             self.account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-        subprocess.run([str(POSTGRES_BIN / "initdb"), "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                        "--locale=C.UTF-8", "--no-sync"], check=True, capture_output=True, cwd="/", **self.account)
+        if data_from:
+            data_from(self)
+        else:
+            self._fill_from(self._fresh_files())
+
+    _fresh = None  # a folder with what initdb makes, once for all clusters of this process
+
+    def _fresh_files(self):
+        if not Postgres._fresh:
+            folder = temporary_folder()
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            if self.account:
+                os.chown(folder, self.account["user"], self.account["group"])
+            self.run_tool("initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                          "--locale=C.UTF-8", "--no-sync")
+            Postgres._fresh = folder / "data"
+        return Postgres._fresh
+
+    def _fill_from(self, copy):
+        subprocess.run(["cp", "-a", str(copy), str(self.data)], check=True)
+        self.data.chmod(0o700)
+        if self.account:
+            os.chown(self.data, self.account["user"], self.account["group"])
+
+    @property
+    def port(self):
+        return int(self.settings.get("port", 5432))
+
+    def run_tool(self, name, *arguments):
+        """One of PostgreSQL's own programs, as the user that the server runs as."""
+        done = subprocess.run([str(POSTGRES_BIN / name), *map(str, arguments)], capture_output=True, text=True, cwd="/",
+                              check=False, **self.account)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+    def standby(self, name, settings=None):
+        """A new cluster that follows this one over the slot `name`, under which it can be a synchronous standby."""
+        return Postgres({**self.settings, **(settings or {})}, data_from=lambda cluster: cluster._base_backup(self, name))
+
+    def _base_backup(self, primary, name):
+        self.run_tool("pg_basebackup", "-d",
+                      f"host={primary.folder} port={primary.port} user=postgres application_name={name}", "-D", self.data, "-R",
+                      "-C", "-S", name, "-X", "stream", "-c", "fast", "--no-sync")
+
+    def follow(self, primary, name):
+        """This stopped cluster becomes a standby of that one, as one whose time as a primary is over."""
+        shutil.rmtree(self.data)
+        self._base_backup(primary, name)
+        return self.start()
+
+    def wait_followed(self, state="state = 'streaming'"):
+        """Waits for a standby; for a synchronous one with "sync_state = 'sync'"."""
+        wait_until(lambda: self.sql("postgres", f"SELECT 1 FROM pg_stat_replication WHERE {state}"), f"a standby with {state}")
+
+    def promote(self):
+        self.run_tool("pg_ctl", "promote", "-D", self.data, "-w")
+
+    def back_up(self):
+        """A copy of the stopped cluster's files; the caller's to remove."""
+        assert self.process is None or self.process.poll() is not None
+        copy = temporary_folder()
+        subprocess.run(["cp", "-a", f"{self.data}/.", str(copy)], check=True)
+        return copy
+
+    def restore(self, copy):
+        """The stopped cluster's files become those of the copy."""
+        assert self.process is None or self.process.poll() is not None
+        shutil.rmtree(self.data)
+        self._fill_from(copy)
 
     def start(self):
         options = {"listen_addresses": "", "unix_socket_directories": str(self.folder), **self.settings}
@@ -483,12 +579,14 @@ class Postgres:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([str(POSTGRES_BIN / "postgres"), "-D", str(self.data), *arguments],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **self.account)
+        return self.wait_ready()
 
+    def wait_ready(self):
         def ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"PostgreSQL ended:\n{self.log_path.read_text()[-3000:]}")
-            probe = subprocess.run([str(POSTGRES_BIN / "pg_isready"), "-q", "-h", str(self.folder), "-U", "postgres"],
-                                   check=False)
+            probe = subprocess.run([str(POSTGRES_BIN / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port), "-U",
+                                    "postgres"], check=False)
             return probe.returncode == 0
         wait_until(ready, "PostgreSQL to be ready")
         return self
@@ -512,6 +610,11 @@ class Postgres:
                 pass
         wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "the backends to be gone")
 
+    def backends(self, where="true"):
+        """The pids of the server's processes that pg_stat_activity names, but for the one that asks."""
+        text = self.sql("postgres", f"SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND ({where})")
+        return [int(pid) for pid in text.split()]
+
     def _signal_all(self, number):
         for pid in [self.process.pid, *_children(self.process.pid)]:
             try:
@@ -526,11 +629,19 @@ class Postgres:
         self._signal_all(signal.SIGCONT)
 
     def url(self, database, user="postgres"):
-        return f"postgresql://{user}@/{database}?host={quote(str(self.folder), safe='')}"
+        return f"postgresql://{user}@/{database}?host={quote(str(self.folder), safe='')}&port={self.port}"
+
+    def session(self, database, user="postgres"):
+        """psql as a process, for a session that stays open; the caller writes statements to its stdin."""
+        return subprocess.Popen(self._psql(database, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _psql(self, database, user):
+        # Not the one in the PATH, which is a wrapper in Perl and costs more than the query.
+        return [str(POSTGRES_BIN / "psql"), "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-p",
+                str(self.port), "-U", user, "-d", database]
 
     def sql(self, database, text, user="postgres"):
-        done = subprocess.run(["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-U", user,
-                               "-d", database], input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(self._psql(database, user), input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{text[:500]}\n{done.stderr}"
         return done.stdout
 
@@ -542,6 +653,63 @@ class Postgres:
         if self.process and self.process.poll() is None:
             self.thaw()
             self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def url_of_all(clusters, database, user="postgres"):
+    """A libpq URI that names all the clusters and takes the one that can be written to."""
+    hosts = ",".join(quote(str(cluster.folder), safe="") for cluster in clusters)
+    ports = ",".join(str(cluster.port) for cluster in clusters)
+    return f"postgresql://{user}@/{database}?host={hosts}&port={ports}&target_session_attrs=read-write"
+
+
+class PgBouncer:
+    """A PgBouncer in transaction mode before a cluster. move_to() puts another cluster behind it, at its next connection."""
+    PROGRAM = Path("/usr/sbin/pgbouncer")
+
+    def __init__(self, cluster, settings=None):
+        self.folder = temporary_folder()
+        self.account = cluster.account
+        self.process = None
+        self.settings = {"pool_mode": "transaction", "auth_type": "trust", "auth_file": self.folder / "users",
+                         "listen_addr": "", "listen_port": 6432, "unix_socket_dir": self.folder, "max_client_conn": 200,
+                         "default_pool_size": 4, "server_round_robin": 1, "server_login_retry": 1,
+                         "admin_users": "postgres", **(settings or {})}
+        (self.folder / "users").write_text('"postgres" ""\n')
+        if self.account:
+            os.chown(self.folder, self.account["user"], self.account["group"])
+        self._write(cluster)
+
+    def _write(self, cluster):
+        lines = ["[databases]", f"* = host={cluster.folder} port={cluster.port}", "[pgbouncer]"]
+        lines += [f"{name} = {value}" for name, value in self.settings.items()]
+        (self.folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+
+    def start(self):
+        with open(self.folder / "log.txt", "ab") as log:
+            self.process = subprocess.Popen([str(self.PROGRAM), str(self.folder / "pgbouncer.ini")], cwd="/",
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.account)
+        wait_until(lambda: Daemon._accepts(self.folder / ".s.PGSQL.6432"), "PgBouncer to accept connections")
+        return self
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(DEADLINE_S)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def move_to(self, cluster):
+        self._write(cluster)
+        self.process.send_signal(signal.SIGHUP)
+
+    def url(self, database):
+        return f"postgresql://postgres@/{database}?host={quote(str(self.folder), safe='')}&port=6432"
+
+    def close(self):
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -558,7 +726,7 @@ class PostgresDatabase:
 
     def rows(self, query):
         text = self.execute(f"SET TimeZone = 'UTC'; SELECT row_to_json(r) FROM ({query}) AS r;")
-        return [load_json(line) for line in text.splitlines() if line]
+        return [load_json(line) for line in text.split("\n") if line]
 
     def runs(self, prefix="council_ex_"):
         return {row["run_id"]: row for row in self.rows(f"SELECT * FROM {prefix}runs")}
@@ -624,8 +792,12 @@ class ProcessTest(unittest.TestCase):
         return daemon
 
     def _callTestMethod(self, method):
+        """At the end of every test the ledger of every daemon that runs adds up."""
         try:
             super()._callTestMethod(method)
+            for daemon in self.daemons:
+                if daemon.alive() and Daemon._accepts(daemon.control_path):
+                    daemon.check_ledger()
         except unittest.SkipTest:
             raise
         except BaseException:

@@ -57,10 +57,10 @@ class SqliteQueue:
               attempted_by TEXT NOT NULL DEFAULT '[]', cancelled_at TEXT, completed_at TEXT, discarded_at TEXT)""")
 
     def put(self, job_id, state, attempt=1, changed_s=3600):
-        changed = f"strftime('%Y-%m-%dT%H:%M:%f000', 'now', '-{changed_s} seconds')"
-        times = {"inserted_at": f"strftime('%Y-%m-%dT%H:%M:%S', 'now', '-{changed_s + 7200} seconds')",
-                 "scheduled_at": f"strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-{changed_s + 3600} seconds')",
-                 "attempted_at": f"strftime('%Y-%m-%dT%H:%M:%f', 'now', '-{changed_s + 3600} seconds')"}
+        changed = f"strftime('%Y-%m-%dT%H:%M:%f000', 'now', '{-changed_s} seconds')"
+        times = {"inserted_at": f"strftime('%Y-%m-%dT%H:%M:%S', 'now', '{-changed_s - 7200} seconds')",
+                 "scheduled_at": f"strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '{-changed_s - 3600} seconds')",
+                 "attempted_at": f"strftime('%Y-%m-%dT%H:%M:%f', 'now', '{-changed_s - 3600} seconds')"}
         times[TIME_COLUMN.get(state, "scheduled_at")] = changed
         self.database.execute(
             f"DELETE FROM oban_jobs WHERE id = {job_id};"

@@ -22,8 +22,7 @@ def tool_environment(**more):
 class ExecWithDaemon(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
-        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start()
-        wait_until(lambda: self.server.status()["reconciliation"]["boot_done"], "the boot pass")
+        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start().wait_boot_pass()
 
     def exec(self, *arguments, **options):
         return self.server.tool("exec", *arguments, **options)

@@ -33,8 +33,7 @@ def json_lines(text):
 class Looking(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
-        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start()
-        wait_until(lambda: self.server.status()["reconciliation"]["boot_done"], "the boot pass")
+        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start().wait_boot_pass()
 
     def tool(self, *arguments, status=0, **options):
         done = self.server.tool(*arguments, **options)
@@ -79,7 +78,7 @@ class Looking(OnSqlite, ProcessTest):
         self.assertEqual(ids("--since", "2999-01-01T00:00:00Z"), [])
         self.assertIn("there are more", self.tool("list", "--limit", 2).stderr)
         self.assertIn("no such runs", self.tool("list", "--council", "none").stderr)
-        self.assertIn("status", self.tool("list", "--status", "dead", status=1).stderr)
+        self.assertIn("status", self.tool("list", "--status", "dead", status=2).stderr)
         self.tool("list", "--since", "yesterday", status=2)
 
     def test_more_runs_than_a_page_come_in_order_and_once(self):
@@ -155,7 +154,7 @@ class Looking(OnSqlite, ProcessTest):
         wait_until(lambda: self.server.control.ok("GET", "/v1/runs/gone2/explain")["verdict"] == "stuck", "the grace to pass")
         self.server.config["reconcile"]["max_stuck"] = 1
         self.server.restart()
-        wait_until(lambda: self.server.status()["reconciliation"]["boot_done"], "the boot pass")
+        self.server.wait_boot_pass()
         self.assertIn("--force", self.tool("reconcile", status=1).stderr)
         self.assertEqual(self.server.control.run("gone")["status"], "running")
         self.assertEqual(self.json("reconcile", "--force")[0]["marked"], 2)
@@ -276,6 +275,28 @@ class Terminal(OnSqlite, ProcessTest):
         self.assertEqual(re.sub(r"\x1b\[\d+m", "", coloured), plain)
         self.assertNotIn("\x1b", server.tool("list").stdout)
 
+    def test_all_tables_fit_with_ids_as_they_are_in_practice(self):
+        server = self.daemon_with_database({"reconcile": {"grace": "1ms"}}).start()
+        wait_until(lambda: server.status()["reconciliation"]["boot_done"], "the boot pass")
+        first, second = "01a20a80-56a7-764a-83ec-000000000001", "01a20a80-56a7-764a-83ec-000000000002"
+        council = "MyApp.Councils.NightlyReport"
+        error = {"kind": "exit", "message": "exited with status 3: there is no space left on that device any more"}
+        server.send({"type": "run_started", "run_id": first, "council": council, "oban_job_id": 1002, "at": "2026-01-02T03:00:00Z"},
+                    {"type": "run_failed", "run_id": first, "errors": [error], "at": "2026-01-02T03:05:36Z"},
+                    {"type": "run_started", "run_id": second, "council": council, "attempt": 2, "worker_pid": 999999999,
+                     "parent_attempt_run_id": first, "at": "2026-01-02T03:10:00Z"})
+        server.wait_applied()
+        for columns in (60, 80, 120):
+            for command in ("list", f"chain {first}", f"events {first}", "stats", "reconcile --dry-run", "status", f"explain {first}",
+                            "dead-letters list"):
+                text = self.on_terminal(server, *command.split(), columns=columns, NO_COLOR="1")
+                widest = max(text.splitlines(), key=len)
+                if columns > 60 or command.split()[0] in ("list", "chain", "events"):
+                    self.assertLessEqual(len(widest), columns, (command, widest))
+        self.assertIn("TIMELINE", self.on_terminal(server, "events", first, columns=80, NO_COLOR="1"))
+        self.assertIn("█", self.on_terminal(server, "chain", first, columns=80, NO_COLOR="1"))
+        self.assertIn("█", self.on_terminal(server, "stats", columns=80, NO_COLOR="1"))
+
     def test_watch_draws_the_newest_runs_again_and_again(self):
         server = self.daemon_with_database().start()
         server.send({"type": "run_started", "run_id": "r1", "council": "demo"})
@@ -314,10 +335,13 @@ class Away(ProcessTest):
 
     def test_mistakes_in_flags_end_with_2_and_in_the_configuration_with_78(self):
         for arguments in ((), ("nonsense",), ("show",), ("list", "--limit", "0"), ("list", "extra"), ("dead-letters",),
-                          ("list", "--limit", "5", "--all"), ("spool", "nonsense"), ("list", "--control")):
+                          ("list", "--limit", "5", "--all"), ("spool", "nonsense"), ("list", "--control"), ("list", "--status", "done"),
+                          ("watch", "--status", "running,done"), ("prune", "--status", "running"),
+                          ("prune", "--older-than", "0s"), ("prune", "--older-than", "old")):
             done = self.run_tool(*arguments)
             self.assertEqual((done.returncode, done.stdout), (2, ""), arguments)
             self.assertTrue(done.stderr, arguments)
+        self.assertIn("there is no command nonsense", self.run_tool("nonsense").stderr)
         self.assertEqual(self.run_tool("list", env={"RUN_RECORDER_NONSENSE": "1"}).returncode, 78)
         self.assertEqual(self.run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode, 78)
 

@@ -42,7 +42,8 @@ def _run(source, run_id):
     if source.random() < 0.4:
         events.append({"type": "run_queued", "run_id": run_id, "council": start["council"]})
     events.append(start)
-    for number in range(source.randrange(0, 8)):
+    steps = source.randrange(60, 240) if source.random() < 0.01 else source.randrange(0, 8)
+    for number in range(steps):
         kind = source.choice(("member_done", "tool.call", "member_token", "note"))
         events.append({"type": kind, "run_id": run_id, "payload": {"number": number, "value": _value(source)}, "step": number})
     ending = source.random()

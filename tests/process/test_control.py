@@ -1,0 +1,102 @@
+"""The control socket as a script sees it: HTTP as such, what is away, what waits, a pass under way."""
+
+import subprocess
+import threading
+import unittest
+
+from harness import OnPostgres, OnSqlite, parse_time, ProcessTest, wait_until
+
+
+class Http(OnSqlite, ProcessTest):
+    def test_head_is_get_without_the_body(self):
+        server = self.daemon_with_database().start()
+        server.send({"type": "run_started", "run_id": "r1"})
+        for target in ("/healthz", "/metrics", "/v1/status", "/v1/runs", "/v1/runs/r1"):
+            answer = server.control.request("HEAD", target)
+            self.assertEqual((answer.status, answer.text), (200, ""), target)
+            self.assertGreater(int(answer.headers["Content-Length"]), 10, target)
+        self.assertEqual(server.control.request("HEAD", "/v1/runs/none").status, 404)
+
+    def test_parameters_that_nothing_takes_are_refused(self):
+        server = self.daemon_with_database().start()
+        server.send({"type": "run_started", "run_id": "r1"})
+        for target in ("/v1/runs?foo=1", "/v1/runs/r1?foo=1", "/v1/runs/r1/chain?limit=1", "/v1/runs/r1/explain?x",
+                       "/v1/runs/r1/events?status=running", "/v1/reconciliations?pass=x", "/v1/dead-letters?x=1"):
+            answer = server.control.get(target)
+            self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "invalid"), target)
+
+    def test_events_are_counted_by_type_and_outcome(self):
+        server = self.daemon_with_database({"events": {"exclude": ["noise"]}}).start()
+        server.send({"type": "run_started", "run_id": "r1"}, {"type": "noise", "run_id": "r1"}, {"type": "noise", "run_id": "r1"})
+        served = server.control.get("/metrics").text
+        self.assertIn('run_recorder_received_events_total{type="run_started",outcome="accepted"} 1\n', served)
+        self.assertIn('run_recorder_received_events_total{type="noise",outcome="excluded"} 2\n', served)
+
+
+class Ready(OnSqlite, ProcessTest):
+    def test_a_full_file_system_is_said(self):
+        server = self.daemon_with_database({"spool": {"min_free": "1000TiB"}}).start()
+        answer = server.control.get("/readyz")
+        self.assertEqual(answer.status, 503)
+        self.assertIn("min_free", answer.json["error"]["message"])
+        self.assertEqual(server.control.get("/healthz").status, 200)
+        with server.client() as client:
+            client.send({"type": "run_started", "run_id": "r1"})
+            self.assertEqual(client.codes(), {1: "spool_full"})
+        self.assertEqual(server.restart().status()["accepted"], 0)
+
+
+class Waiting(ProcessTest):
+    def test_the_oldest_event_that_waits_has_an_age_also_after_a_restart(self):
+        server = self.daemon("postgresql://nobody@127.0.0.1:1/none").start()
+        server.send({"type": "run_started", "run_id": "r1"})
+        first = wait_until(lambda: parse_time(server.status()["spool"]["oldest_at"]), "its time")
+        server.restart()
+        started = parse_time(server.status()["started_at"])
+        server.send({"type": "run_completed", "run_id": "r1"})
+
+        def oldest():
+            time = parse_time(server.status()["spool"]["oldest_at"])
+            return time if time and time < started else None
+        self.assertLess(abs((wait_until(oldest, "the time of the first event") - first).total_seconds()), 5)
+        served = server.control.get("/metrics").text
+        age = float(served.partition("\nrun_recorder_spool_oldest_age_seconds ")[2].partition("\n")[0])
+        self.assertGreater(age, 0)
+        self.assertIn("the oldest from", server.tool("status").stdout)
+
+    def test_nothing_that_waits_has_no_age(self):
+        server = self.daemon().start()
+        self.assertIsNone(server.status()["spool"]["oldest_at"])
+        self.assertIn("\nrun_recorder_spool_oldest_age_seconds 0\n", server.control.get("/metrics").text)
+
+
+class UnderWay(OnPostgres, ProcessTest):
+    def test_how_far_a_pass_has_come_is_in_the_status(self):
+        server = self.daemon_with_database({"reconcile": {"grace": "0s"}}).start()
+        wait_until(lambda: server.status()["reconciliation"]["boot_done"], "the boot pass")
+        self.assertIsNone(server.status()["reconciliation"]["under_way"])
+        with subprocess.Popen(["true"]) as ended:
+            pass
+        server.send({"type": "run_started", "run_id": "r1", "worker_pid": ended.pid})
+        server.wait_applied()
+        # A lock that somebody else holds keeps the pass from marking.
+        with subprocess.Popen(["psql", "-X", "-A", "-t", "-q", "-d", server.database.url], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as holder:
+            holder.stdin.write("BEGIN;\nSELECT 1 FROM council_ex_runs FOR UPDATE;\n")
+            holder.stdin.flush()
+            wait_until(lambda: holder.stdout.readline().strip() == "1", "the lock")
+            made = []
+            asking = threading.Thread(target=lambda: made.append(server.control.reconcile(unvouched=True)))
+            asking.start()
+            under_way = wait_until(lambda: server.status()["reconciliation"]["under_way"], "the pass")
+            self.assertEqual((under_way["examined"], under_way["marked"]), (0, 0))
+            self.assertEqual(server.control.post("/v1/reconcile").status, 409)
+            holder.stdin.write("ROLLBACK;\n")
+            holder.stdin.close()
+        asking.join()
+        self.assertEqual((made[0]["pass_id"], made[0]["marked"]), (under_way["pass_id"], 1))
+        self.assertIsNone(server.status()["reconciliation"]["under_way"])
+
+
+if __name__ == "__main__":
+    unittest.main()
