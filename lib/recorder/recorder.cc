@@ -23,6 +23,10 @@ constexpr milliseconds kIdleTurn{2'000};
 // How long a trickle of events gathers behind a commit: fewer transactions, and fewer syncs beside the spool's own.
 // An event after a pause does not wait, nor do those that somebody waits for.
 constexpr milliseconds kGather{40};
+constexpr milliseconds kWindow{100};  // in which senders are counted
+constexpr std::uint64_t kAnySenders = 5;
+constexpr std::uint64_t kFewSenders = 12;
+constexpr std::uint64_t kManySenders = 2;
 constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
 constexpr std::chrono::minutes kMigrationTime{15};  // longer than building indexes may take
 constexpr milliseconds kHintEvery{1'000};
@@ -92,6 +96,10 @@ std::string_view error_name(ErrorKind kind) {
 
 }  // namespace
 
+bool are_few_senders(bool were, std::uint64_t arrived, std::uint64_t applied) {
+  return arrived >= kAnySenders && arrived * (were ? kManySenders : kFewSenders) < applied;
+}
+
 std::string_view to_string(DatabaseState state) {
   switch (state) {
     case DatabaseState::kConnecting:
@@ -121,6 +129,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
                "the database is usable again"),
       unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again") {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
+  window_newest_ = accepted_seq();
   begin_stretches();
   load_hint();
   spool_.release(next_seq_locked() - 1);  // what was applied before this start does not count as full
@@ -151,7 +160,7 @@ void Recorder::accept(std::vector<SpooledEvent>&& events) {
   {
     const std::lock_guard lock(mutex_);
     signalled_ = true;
-    if (gathering_ && gathers()) return;
+    if (resting_ && steady_clock::now() < rest_until()) return;
   }
   work_.notify_one();
 }
@@ -319,7 +328,7 @@ bool Recorder::turn() {
   for (const Task& task : tasks) task();
   if (store_) housekeep();
   if (!store_) return presses_on();
-  if (gathers_still()) return false;
+  if (rests()) return false;
   const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
   if (batch.to == batch.from) {
@@ -346,24 +355,27 @@ bool Recorder::presses_on() const {
   return store_ || failures_ < 2;
 }
 
-// Whether what waits is too little to be committed at once. Requires mutex_.
-bool Recorder::gathers() const {
-  return readers_ == 0 && !stopping_ && tasks_.empty() && waiting_locked() < options_.overlap_events;
+// Until when nothing is committed although something waits: a trickle gathers, and a backlog beside a few senders
+// leaves them half of the time. Not while somebody waits for it. Requires mutex_.
+steady_clock::time_point Recorder::rest_until() const {
+  const std::uint64_t waiting = waiting_locked();
+  if (waiting == 0 || readers_ > 0 || stopping_ || !tasks_.empty()) return {};
+  if (few_senders_) return last_commit_ + last_commit_took_;
+  return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
 }
 
-// Whether there is something to commit, but not yet.
-bool Recorder::gathers_still() {
+bool Recorder::rests() {
   const std::lock_guard lock(mutex_);
-  gathering_ = !committing_ && waiting_locked() > 0 && gathers() && steady_clock::now() < last_commit_ + kGather;
-  return gathering_;
+  resting_ = !committing_ && steady_clock::now() < rest_until();
+  return resting_;
 }
 
 void Recorder::wait_for_work() {
   std::unique_lock lock(mutex_);
   const bool was_stopping = stopping_;
-  if (gathering_) {
-    work_.wait_until(lock, last_commit_ + kGather, [&] { return !gathers(); });
-    gathering_ = false;
+  if (resting_) {
+    work_.wait_until(lock, rest_until(), [&] { return steady_clock::now() >= rest_until(); });
+    resting_ = false;
     return;
   }
   if (store_) {
@@ -546,7 +558,25 @@ void Recorder::count_error(const Error& error) {
 
 // ---- reading
 
+// How many events the next batch may have. While the database works on a large one it leaves its processor to nobody,
+// and on a small machine senders then wait some milliseconds for their acknowledgements. Where a few bring little
+// beside the backlog, they get short waits for slower work; where they bring more, only the quickest work helps them.
+std::size_t Recorder::batch_limit() {
+  const auto now = steady_clock::now();
+  if (now >= window_began_ + kWindow) {
+    const std::uint64_t newest = accepted_seq();
+    const std::uint64_t arrived = newest - window_newest_;
+    const std::lock_guard lock(mutex_);
+    few_senders_ = are_few_senders(few_senders_, arrived, window_applied_);
+    window_began_ = now;
+    window_newest_ = newest;
+    window_applied_ = 0;
+  }
+  return few_senders_ ? std::min(options_.small_batch_events, options_.batch_events) : options_.batch_events;
+}
+
 Recorder::Batch Recorder::next_batch() {
+  const std::size_t limit = batch_limit();
   Batch batch;
   std::uint64_t last = 0;
   {
@@ -559,7 +589,7 @@ Recorder::Batch Recorder::next_batch() {
   }
   if (last <= batch.from) return batch;
   const std::uint64_t seq = batch.from + 1;
-  const std::size_t max_events = std::min<std::uint64_t>(options_.batch_events, last - batch.from);
+  const std::size_t max_events = std::min<std::uint64_t>(limit, last - batch.from);
   batch.events = fresh_.take(seq, max_events, options_.batch_bytes);
   if (batch.events.empty()) batch.events = read_events(seq, max_events, batch);
   if (!batch.unreadable.empty()) return batch;
@@ -665,7 +695,7 @@ bool Recorder::finish_commit() {
   const Committing done = std::move(*committing_);
   committing_.reset();
   if (committed && committed.value() == Committed::kYes) {
-    note_commit(done.events);
+    note_commit(done.events, {});
     log_conflicts(done.conflicts);
     advance(done.stretch, done.write.to, done.write.ledger);
     return true;
@@ -872,15 +902,19 @@ void Recorder::add_job_states(Decision& decision) {
 
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
   pulse_.beat();
+  const auto began = steady_clock::now();
   auto committed = store_->commit(self_, write);
-  if (committed && committed.value() == Committed::kYes) note_commit(events);
+  if (committed && committed.value() == Committed::kYes) note_commit(events, steady_clock::now() - began);
   return committed;
 }
 
-void Recorder::note_commit(std::size_t events) {
+void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
   note_up();
-  last_heartbeat_ = last_commit_ = steady_clock::now();
+  last_heartbeat_ = steady_clock::now();
+  window_applied_ += events;
   const std::lock_guard lock(mutex_);
+  last_commit_ = last_heartbeat_;
+  last_commit_took_ = took;
   ++counters_.batches;
   counters_.batch_events += events;
   for (std::size_t i = 0; i < kBatchBounds.size(); ++i) {

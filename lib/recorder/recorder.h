@@ -38,7 +38,8 @@ struct RecorderOptions {
   std::string version;
   std::size_t batch_events = 4'000;
   std::size_t batch_bytes = 2'200'000;
-  std::size_t overlap_events = 200;  // batches from this size on are decided while the one before is committed
+  std::size_t small_batch_events = 48;  // while a backlog is worked off beside a few senders
+  std::size_t overlap_events = 200;     // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 3'000'000;
   std::size_t cache_bytes = 4'000'000;
   std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
@@ -68,6 +69,11 @@ struct RecorderStatus {
   std::uint64_t batch_events = 0;               // sum of all batches' sizes
 };
 inline constexpr std::array<std::uint64_t, 7> kBatchBounds{1, 3, 10, 30, 100, 300, 1'000};
+
+// Whether those who send are a few beside a backlog: in a tenth of a second they bring five events or more, and less
+// than a twelfth of what is applied in it; where they were a few before, and less is applied for their sake, less
+// than half.
+bool are_few_senders(bool were, std::uint64_t arrived, std::uint64_t applied);
 
 class Recorder {
  public:
@@ -135,8 +141,8 @@ class Recorder {
   bool turn();  // false: nothing to do now
   bool gives_up() const;
   bool presses_on() const;
-  bool gathers() const;
-  bool gathers_still();
+  std::chrono::steady_clock::time_point rest_until() const;
+  bool rests();
   void wait_for_work();
   void housekeep();
 
@@ -151,6 +157,7 @@ class Recorder {
   void load_hint();
   void save_hint(bool now);
 
+  std::size_t batch_limit();
   Batch next_batch();
   Batch missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to, const std::string& why) const;
   std::vector<SpooledEvent> read_events(std::uint64_t seq, std::size_t max_events, Batch& batch);
@@ -172,7 +179,7 @@ class Recorder {
   void add_job_states(Decision& decision);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
   void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);
-  void note_commit(std::size_t events);
+  void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
   void remember(const BatchWrite& write);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool restand();
@@ -202,9 +209,12 @@ class Recorder {
   std::unique_ptr<Store> store_;  // the commit's while committing_
   std::optional<Committing> committing_;
   RowCache cache_;
+  // Since when, how far records had come then, and how many were applied since.
+  std::chrono::steady_clock::time_point window_began_{};
+  std::uint64_t window_newest_ = 0;
+  std::uint64_t window_applied_ = 0;
   int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
   int failures_ = 0;         // connections in a row that failed or were lost before they were of use
-  std::chrono::steady_clock::time_point last_commit_{};
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
   LineLimit conflicts_logged_;
@@ -224,8 +234,11 @@ class Recorder {
   std::vector<Task> tasks_;
   bool stopping_ = false;
   bool signalled_ = false;
-  bool gathering_ = false;  // the thread waits for more events, and a few do not wake it
-  int readers_ = 0;         // who waits for what is applied
+  bool resting_ = false;  // the thread waits although there are events, and more of them need not wake it
+  bool few_senders_ = false;
+  std::chrono::steady_clock::time_point last_commit_{};
+  std::chrono::steady_clock::duration last_commit_took_{};
+  int readers_ = 0;  // who waits for what is applied
   bool ended_ = false;
   std::chrono::steady_clock::time_point stop_by_{};
   std::optional<std::chrono::steady_clock::time_point> back_since_;

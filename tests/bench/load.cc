@@ -22,6 +22,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -105,6 +106,7 @@ struct Connection {
   std::uint64_t sent = 0, acked = 0;
   std::deque<std::pair<std::uint64_t, Clock::time_point>> stamps;  // line, when it was sent
   std::size_t allowed = 0;                                         // lines it may have sent by now, at a given rate
+  bool watched_for_room = false;
 };
 
 int connect_to(const std::string& path) {
@@ -128,7 +130,7 @@ class Load {
       const std::size_t from = options.first + i * share;
       const std::size_t to = i + 1 == options.connections ? options.first + options.runs : from + share;
       connections_.push_back(
-          Connection{connect_to(options.socket), Script(options, from, to), {}, 0, {}, 0, 0, {}, 0});
+          Connection{connect_to(options.socket), Script(options, from, to), {}, 0, {}, 0, 0, {}, 0, false});
     }
     for (std::size_t i = 0; i < connections_.size(); ++i) {
       epoll_event event{};
@@ -150,8 +152,8 @@ class Load {
       }
       if (!open) break;
       std::array<epoll_event, 64> events{};
-      const int timeout_ms = options_.rate > 0 ? 1 : 1'000;
-      const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms);
+      const timespec patience = until_due();
+      const int count = epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &patience, nullptr);
       for (int i = 0; i < count; ++i) {
         if (events[static_cast<std::size_t>(i)].events & EPOLLIN)
           receive(connections_[events[static_cast<std::size_t>(i)].data.u64]);
@@ -160,20 +162,18 @@ class Load {
     ended_ = Clock::now();
   }
 
-  void report() {
-    std::sort(latencies_us_.begin(), latencies_us_.end());
-    const auto percentile = [&](double share) {
-      if (latencies_us_.empty()) return 0.0;
-      return latencies_us_[static_cast<std::size_t>(share * static_cast<double>(latencies_us_.size() - 1))];
-    };
+  // At a rate, each latency is told.
+  void report() const {
     std::uint64_t acked = 0;
     for (const Connection& connection : connections_) acked += connection.acked;
     const double seconds = std::chrono::duration<double>(ended_ - begun_).count();
-    std::printf(
-        "{\"acked\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":"
-        "%.1f}\n",
-        static_cast<unsigned long long>(acked), static_cast<unsigned long long>(errors_), seconds, percentile(0.5),
-        percentile(0.9), percentile(0.99), percentile(1.0));
+    std::printf("{\"acked\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"latencies_us\":[",
+                static_cast<unsigned long long>(acked), static_cast<unsigned long long>(errors_), seconds);
+    const char* separator = "";
+    if (options_.rate > 0) {
+      for (const double latency : latencies_us_) std::printf("%s%.1f", std::exchange(separator, ","), latency);
+    }
+    std::printf("]}\n");
   }
 
  private:
@@ -183,6 +183,13 @@ class Load {
     const double elapsed = std::chrono::duration<double>(Clock::now() - begun_).count();
     const auto due = static_cast<std::size_t>(elapsed * options_.rate);
     for (; granted_ < due; ++granted_) ++connections_[granted_ % connections_.size()].allowed;
+  }
+
+  timespec until_due() const {
+    if (options_.rate <= 0) return {1, 0};
+    const std::chrono::duration<double> due(static_cast<double>(granted_ + 1) / options_.rate);
+    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(due - (Clock::now() - begun_)).count();
+    return {0, std::clamp<long>(left, 0, 999'999'999)};
   }
 
   void pump(Connection& connection) {
@@ -209,8 +216,10 @@ class Load {
   }
 
   void watch(std::size_t index) {
+    const bool for_room = connections_[index].written < connections_[index].out.size();
+    if (for_room == std::exchange(connections_[index].watched_for_room, for_room)) return;
     epoll_event event{};
-    event.events = connections_[index].written < connections_[index].out.size() ? EPOLLIN | EPOLLOUT : EPOLLIN;
+    event.events = for_room ? EPOLLIN | EPOLLOUT : EPOLLIN;
     event.data.u64 = index;
     epoll_ctl(epoll_, EPOLL_CTL_MOD, connections_[index].fd, &event);
   }

@@ -88,6 +88,28 @@ TEST_P(BothDatabases, AppliesLargeBacklogsWithCommitsOverlapped) {
   EXPECT_EQ(count("run_events"), 4'200U);
 }
 
+TEST(FewSenders, AreThoseThatBringLittleBesideABacklog) {
+  EXPECT_FALSE(are_few_senders(false, 0, 4'000)) << "nobody waits for an acknowledgement";
+  EXPECT_FALSE(are_few_senders(false, 4, 4'000));
+  EXPECT_TRUE(are_few_senders(false, 100, 4'000));
+  EXPECT_FALSE(are_few_senders(false, 1'000, 4'000)) << "a flood";
+  EXPECT_FALSE(are_few_senders(false, 100, 100)) << "no backlog";
+  EXPECT_TRUE(are_few_senders(true, 100, 700)) << "less is applied because they are a few";
+  EXPECT_FALSE(are_few_senders(true, 100, 200));
+}
+
+TEST_P(BothDatabases, AppliesABacklogBesideAFewSenders) {
+  recorder_options_.batch_events = 300;
+  recorder_options_.small_batch_events = 7;
+  append(load(1'000));
+  start();
+  for (int i = 0; i < 40; ++i) append(load(5, fmt::format("few{}-", i)));
+  settle();
+  EXPECT_EQ(status().ledger.applied, 3'600U);
+  EXPECT_EQ(count("run_events"), 3'600U);
+  EXPECT_EQ(count("runs", "status = 'completed' AND last_seq = 3"), 1'200U);
+}
+
 TEST_P(BothDatabases, KeepsTheOrderOfARunInAndAcrossBatches) {
   recorder_options_.batch_events = 7;
   std::vector<std::string> lines{line_of("run_started", "r")};
