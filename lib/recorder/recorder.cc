@@ -23,7 +23,8 @@ constexpr milliseconds kIdleTurn{2'000};
 // How long a trickle of events gathers behind a commit: fewer transactions, and fewer syncs beside the spool's own.
 // An event after a pause does not wait, nor do those that somebody waits for.
 constexpr milliseconds kGather{40};
-constexpr milliseconds kWindow{100};  // in which senders are counted
+constexpr milliseconds kLongestRest{50};  // between the small batches that leave room to senders
+constexpr milliseconds kWindow{100};      // in which senders are counted
 constexpr std::uint64_t kAnySenders = 5;
 constexpr std::uint64_t kFewSenders = 12;
 constexpr std::uint64_t kManySenders = 2;
@@ -360,7 +361,7 @@ bool Recorder::presses_on() const {
 steady_clock::time_point Recorder::rest_until() const {
   const std::uint64_t waiting = waiting_locked();
   if (waiting == 0 || readers_ > 0 || stopping_ || !tasks_.empty()) return {};
-  if (few_senders_) return last_commit_ + last_commit_took_;
+  if (few_senders_) return last_commit_ + std::min<steady_clock::duration>(last_commit_took_, kLongestRest);
   return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
 }
 
