@@ -65,6 +65,12 @@ bool is_refusal(const Error& error) {
   return error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound || error.sqlstate.starts_with("42");
 }
 
+// How far an incarnation's stretch is applied there; 0: it has no position.
+std::uint64_t position_in(const Standing& standing, const std::string& incarnation) {
+  const auto found = standing.applied.find(incarnation);
+  return found == standing.applied.end() ? 0 : found->second;
+}
+
 std::string_view error_name(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::kInvalid:
@@ -463,24 +469,19 @@ bool Recorder::restand() {
 bool Recorder::stands_where_expected(const Standing& standing) const {
   const std::lock_guard lock(mutex_);
   return standing.ledger == ledger_ && std::ranges::all_of(stretches_, [&](const Stretch& stretch) {
-           const auto found = standing.applied.find(stretch.incarnation);
-           return stretch.stored == (found == standing.applied.end() ? 0 : found->second);
+           return stretch.stored == position_in(standing, stretch.incarnation);
          });
 }
 
 // Returns the first record that the spool still has, as the stretches know it from now on.
 std::uint64_t Recorder::adopt(const Standing& standing) {
-  const auto stored_of = [&](const Stretch& stretch) {
-    const auto found = standing.applied.find(stretch.incarnation);
-    return found == standing.applied.end() ? 0 : found->second;
-  };
   std::uint64_t before = 0;
   std::uint64_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
     before = next_seq_locked();
     for (Stretch& stretch : stretches_) {
-      stretch.stored = stored_of(stretch);
+      stretch.stored = position_in(standing, stretch.incarnation);
       stretch.done = std::max(stretch.stored, stretch.first - 1);
     }
     ledger_ = standing.ledger;

@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 from harness import wait_until
-from torture_disk_model import KINDS, read_trace, write_image
 from torture_fault import Fault, row
 from torture_kill import Kill9UnderLoad
-from torture_power import PowerLoss, Traced, remove_what_is_on_disk
+from torture_power import PowerLoss, Traced
 
 FULL = r" error the spool is full, events are refused"
 ROOM = r"the spool has room again"
@@ -23,6 +22,17 @@ def run(*command):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
+
+
+def fill_disk(ballast):
+    """Until its file system takes no more."""
+    room = os.statvfs(ballast.parent)
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            for _ in range(room.f_bfree):
+                file.write(bytes(room.f_bsize))
+        except OSError:
+            pass
 
 
 def why_no_mount():
@@ -80,13 +90,7 @@ class DiskFull(OnOwnFileSystem):
     def strike(self, trial):
         mark = len(trial.server.log())
         ballast = trial.disk / "ballast"
-        room = os.statvfs(trial.disk)
-        with open(ballast, "wb", buffering=0) as file:
-            try:
-                for _ in range(room.f_bfree):
-                    file.write(bytes(room.f_bsize))
-            except OSError:
-                pass
+        fill_disk(ballast)
         # What was applied gives way first; then it is said, and the daemon goes on serving.
         trial.advance_until_refused("spool_full")
         assert self.count(trial, FULL, mark) == 1, "a full disk is one line in the log"
@@ -207,16 +211,7 @@ class FailingSync(Traced):
         trial.failing.unlink()  # too late: the kernel has forgotten what it could not write
         trial.check_nothing_is_accepted()
         assert trial.server.log()[mark:].count(FAILED) == 1, "a failed sync is one line in the log"
-        trial.server.kill()
-        trial.drain_answers()
-        path, disk = trial.traced
-        for record in read_trace(path):
-            disk.apply(record)
-        image = disk.image(trial.random.choice(KINDS), trial.random)
-        remove_what_is_on_disk(trial.folder)
-        write_image(image, trial.folder)
-        trial.traced = self.trace(trial)
-        trial.server.start()
+        self.lose_power(trial)
 
 
 @row

@@ -8,7 +8,7 @@ import struct
 import subprocess
 
 from harness import POSTGRES_BIN, wait_until
-from torture_disk import run, why_no_mount
+from torture_disk import fill_disk, run, why_no_mount
 from torture_fault import Fault, row
 from torture_kill import Kill9UnderLoad
 
@@ -325,7 +325,7 @@ class ServerDiskFull(OnServer):
         mark = len(trial.server.log())
         panics = trial.figures.injected % 2
         ballast = (trial.wal if panics else trial.tables) / "ballast"
-        self.fill(ballast)
+        fill_disk(ballast)
         if panics:
             self.switch_log_until_it_ends(trial)
         self.until_noticed(trial, mark)
@@ -334,16 +334,6 @@ class ServerDiskFull(OnServer):
         if panics:
             trial.cluster.start()
         self.until_over(trial, mark)
-
-    @staticmethod
-    def fill(ballast):
-        room = os.statvfs(ballast.parent)
-        with open(ballast, "wb", buffering=0) as file:
-            try:
-                for _ in range(room.f_bfree):
-                    file.write(bytes(room.f_bsize))
-            except OSError:
-                pass
 
     @staticmethod
     def switch_log_until_it_ends(trial):

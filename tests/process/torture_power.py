@@ -42,6 +42,19 @@ class Traced(Fault):
                                  "FILE_TRACE_OUTPUT": str(path)})
         return path, Disk(trial.folder, on_disk)
 
+    def lose_power(self, trial):
+        """A life that began with trial.traced = trace(trial) ends, and the next begins on what a loss of power left."""
+        trial.server.kill()
+        trial.drain_answers()
+        path, disk = trial.traced
+        for record in read_trace(path):
+            disk.apply(record)
+        image = disk.image(trial.random.choice(KINDS), trial.random)
+        remove_what_is_on_disk(trial.folder)
+        write_image(image, trial.folder)
+        trial.traced = self.trace(trial)
+        trial.server.start()
+
 
 @row
 class PowerLoss(Traced):
@@ -54,16 +67,7 @@ class PowerLoss(Traced):
         trial.traced = self.trace(trial)
 
     def strike(self, trial):
-        trial.server.kill()
-        trial.drain_answers()
-        path, disk = trial.traced
-        for record in read_trace(path):
-            disk.apply(record)
-        image = disk.image(trial.random.choice(KINDS), trial.random)
-        remove_what_is_on_disk(trial.folder)
-        write_image(image, trial.folder)
-        trial.traced = self.trace(trial)
-        trial.server.start()
+        self.lose_power(trial)
 
 
 class Answered:
