@@ -9,6 +9,7 @@
 #include <boost/asio/post.hpp>
 #include <charconv>
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -33,6 +34,7 @@ namespace asio = boost::asio;
 // socket, 64 refused peers that linger, some for databases, the spool and the rest (21 of an idle daemon on SQLite).
 constexpr std::size_t kOtherDescriptors = 384;
 constexpr std::size_t kIncarnationDigits = 8;
+constexpr std::size_t kRound = 256;  // of what the sessions have to do, before what they brought is committed
 
 // As many of the wanted connections as the limit of open files allows, raised as far as the system lets us.
 std::size_t connections_possible(std::size_t wanted) {
@@ -88,13 +90,19 @@ class OpenConnections {
   std::unordered_set<std::uint64_t> numbers_;  // guarded by mutex_
 };
 
+void settle(const Submissions& group) {
+  for (const auto& submission : group) {
+    submission->session->settle(*submission);
+  }
+}
+
 }  // namespace
 
 struct EventServer::Impl {
   Impl(ServerOptions the_options, Spool& the_spool, WallClock clock, OnAccepted on_accepted);
 
   void admit(Session::Socket&& socket, const Peer& peer);
-  void settled(Submissions&& group);
+  void run_sessions();
   void apply(const ServerLimits& limits, const AccessList& access);
   void stop(std::chrono::milliseconds within);
   template <class Work>
@@ -120,9 +128,11 @@ EventServer::Impl::Impl(ServerOptions the_options, Spool& the_spool, WallClock c
     : options(std::move(the_options)),
       spool(the_spool),
       context(options.bounds, std::move(clock), tally),
-      writer(
-          spool, tally, std::move(on_accepted), [this](Submissions&& group) { settled(std::move(group)); },
-          options.bounds.commit_bytes) {
+      writer(spool, tally, std::move(on_accepted),
+             {[](Submissions&& group) { settle(group); },
+              [this](std::function<void()> what) { on_sessions_thread(std::move(what)); },
+              [this] { context.io.run_one(); }},
+             options.bounds) {
   context.writer = &writer;
   context.connection_prefix = spool.incarnations().back().id.substr(0, kIncarnationDigits) + "-";
   context.on_closed = [this](std::uint64_t number) {
@@ -140,13 +150,16 @@ void EventServer::Impl::admit(Session::Socket&& socket, const Peer& peer) {
   session->start();
 }
 
-// On the writer's thread; the sessions learn it on theirs.
-void EventServer::Impl::settled(Submissions&& group) {
-  on_sessions_thread([done = std::move(group)] {
-    for (const auto& submission : done) {
-      submission->session->settle(*submission);
+// A round is what is ready at the same time; one commit serves all of it. With a bound, because some sessions always
+// are.
+void EventServer::Impl::run_sessions() {
+  name_this_thread("sessions");
+  ask_for_short_slices();
+  while (context.io.run_one() > 0) {
+    for (std::size_t done = 1; done < kRound && context.io.poll_one() > 0; ++done) {
     }
-  });
+    writer.commit_small();
+  }
 }
 
 void EventServer::Impl::apply(const ServerLimits& limits, const AccessList& access) {
@@ -207,11 +220,7 @@ void EventServer::start() {
   impl_->work.emplace(impl_->context.io.get_executor());
   impl_->door->open();
   impl_->writer.start();
-  impl_->sessions_thread = std::thread([this] {
-    name_this_thread("sessions");
-    ask_for_short_slices();
-    impl_->context.io.run();
-  });
+  impl_->sessions_thread = std::thread([this] { impl_->run_sessions(); });
   impl_->running = true;
 }
 

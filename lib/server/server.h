@@ -1,8 +1,9 @@
 // The event socket: workers connect, send lines, and get an answer once what they sent is on disk (SPEC section 4).
 //
-// Threads: two of its own. One runs every session (they are coroutines; none of them ever waits for the database, the
-// disk or a peer that does not read); the other appends to the spool, one sync for all that wait. start() and stop()
-// belong to the thread that owns the server; everything else is safe from any thread.
+// Threads: two of its own. One runs every session (they are coroutines; none of them ever waits for the database or a
+// peer that does not read); the other appends to the spool, one sync for all that wait. While little comes, the first
+// does both, and the other takes the sessions over where the disk keeps it waiting (spool_writer.h). start() and
+// stop() belong to the thread that owns the server; everything else is safe from any thread.
 //
 // Every quantity that a peer could make grow has a limit here: ServerBounds and ServerLimits.
 #pragma once
@@ -51,6 +52,7 @@ struct ServerBounds {
   std::size_t session_waiting_bytes = 256 << 10;  // of one session, handed to the spool and not yet durable
   std::size_t waiting_bytes = 8 << 20;            // of all sessions together
   std::size_t commit_bytes = 1 << 20;             // appended with one sync
+  std::size_t small_commit_bytes = 64 << 10;      // up to this by the sessions' own thread
   std::size_t unread_bytes = 64 << 10;            // errors that the peer does not read
   std::chrono::milliseconds unread_grace{200};    // and for how long it may take nothing before it is closed
   std::size_t lingering = 64;                     // refused peers that are given time to read why

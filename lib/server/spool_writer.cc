@@ -6,12 +6,12 @@
 namespace run_recorder {
 namespace {
 
-using std::chrono::steady_clock;
-
 // How long nothing must have been refused before the spool counts as having room again; else a spool at its limit
 // would say so with every event it applies.
 constexpr std::chrono::seconds kRoomProven{5};
 constexpr std::chrono::seconds kIdleTurn{5};
+// How long the sessions may wait for a sync of their own thread before the other one runs them.
+constexpr std::chrono::milliseconds kDiskPatience{20};
 constexpr std::chrono::seconds kAppendTime{60};  // a disk that takes longer for one sync is as good as gone
 
 constexpr std::string_view kFullMessage =
@@ -21,14 +21,15 @@ constexpr std::string_view kFailedMessage = "the daemon cannot write to its spoo
 
 }  // namespace
 
-SpoolWriter::SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_accepted, OnSettled on_settled,
-                         std::size_t commit_bytes)
+SpoolWriter::SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_accepted, Sessions sessions,
+                         const ServerBounds& bounds)
     : spool_(spool),
       tally_(tally),
       on_accepted_(std::move(on_accepted)),
-      on_settled_(std::move(on_settled)),
-      commit_bytes_(commit_bytes),
+      sessions_(std::move(sessions)),
+      bounds_(bounds),
       pulse_(kAppendTime),
+      small_pulse_(kAppendTime),
       failed_(LogLevel::kError, "the spool cannot take events, all are refused", "the spool takes events again"),
       full_(LogLevel::kError, "the spool is full, events are refused", "the spool has room again") {}
 
@@ -41,12 +42,42 @@ void SpoolWriter::start() {
 }
 
 void SpoolWriter::submit(std::unique_ptr<Submission> submission) {
+  bool called = false;
   {
     const std::lock_guard lock(mutex_);
     queued_bytes_ += submission->bytes;
     queue_.push_back(std::move(submission));
+    // Behind a group that is not settled too, so that the sessions hear of each in its order.
+    handed_over_ = handed_over_ || queued_bytes_ > bounds_.small_commit_bytes || unsettled_ > 0 || small_since_;
+    called = is_called();
   }
-  changed_.notify_one();
+  if (called) {
+    changed_.notify_all();
+  }
+}
+
+void SpoolWriter::commit_small() {
+  Submissions group;
+  {
+    const std::lock_guard lock(mutex_);
+    if (queue_.empty() || handed_over_ || stopping_) return;
+    group = take_group();
+    small_since_ = Clock::now();
+    ++small_commits_;
+    if (!watching_) changed_.notify_all();
+  }
+  small_pulse_.beat();
+  commit(group);
+  small_pulse_.rest();
+  {
+    std::unique_lock lock(mutex_);
+    small_since_.reset();
+    if (standing_in_) {
+      sessions_.post([] {});  // there may be nothing else to do that would let it see that it is over
+      changed_.wait(lock, [this] { return !standing_in_; });
+    }
+  }
+  sessions_.settle(std::move(group));
 }
 
 void SpoolWriter::stop(std::chrono::milliseconds within) {
@@ -56,7 +87,7 @@ void SpoolWriter::stop(std::chrono::milliseconds within) {
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    changed_.notify_one();
+    changed_.notify_all();
     emptied_.wait_for(lock, within, [this] { return queue_.empty(); });
     hurry_ = true;
   }
@@ -66,32 +97,60 @@ void SpoolWriter::stop(std::chrono::milliseconds within) {
 void SpoolWriter::run() {
   name_this_thread("spool-writer");
   ask_for_short_slices();
+  std::unique_lock lock(mutex_);
   while (true) {
-    Submissions group;
-    {
-      std::unique_lock lock(mutex_);
-      do {
-        pulse_.beat();
-      } while (!changed_.wait_for(lock, kIdleTurn, [this] { return stopping_ || !queue_.empty(); }));
+    pulse_.beat();
+    const std::uint64_t small_commits = small_commits_;
+    changed_.wait_for(lock, watching_ ? kDiskPatience : kIdleTurn,
+                      [this] { return is_called() || (small_since_ && !watching_); });
+    watching_ = small_since_ || small_commits != small_commits_;
+    if (small_since_ && Clock::now() - *small_since_ >= kDiskPatience) {
+      stand_in(lock);
+    } else if (is_called()) {
       if (queue_.empty() || hurry_) {
-        pulse_.rest();
-        return;
+        break;
       }
-      group = take_group();
-      if (queue_.empty()) {
-        emptied_.notify_one();
-      }
+      Submissions group = take_group();
+      ++unsettled_;
+      lock.unlock();
+      commit(group);
+      sessions_.post([this, done = std::make_shared<Submissions>(std::move(group))] {
+        {
+          const std::lock_guard settled(mutex_);
+          --unsettled_;
+        }
+        sessions_.settle(std::move(*done));
+      });
+      lock.lock();
     }
-    commit(group);
-    on_settled_(std::move(group));
   }
+  pulse_.rest();
+}
+
+// The writer's thread has something to commit, or has to end. Requires mutex_.
+bool SpoolWriter::is_called() const {
+  return !small_since_ && (stopping_ || (handed_over_ && !queue_.empty()));
+}
+
+void SpoolWriter::stand_in(std::unique_lock<std::mutex>& lock) {
+  pulse_.rest();
+  standing_in_ = true;
+  while (small_since_) {
+    lock.unlock();
+    sessions_.run_one();
+    lock.lock();
+  }
+  standing_in_ = false;
+  changed_.notify_all();
 }
 
 // All that wait; where that is more than one commit should carry, an equal part of every session's, so that one that
 // floods delays only itself. A session's order is kept. Called with the lock held.
 Submissions SpoolWriter::take_group() {
-  if (queued_bytes_ <= commit_bytes_) {
+  if (queued_bytes_ <= bounds_.commit_bytes) {
     queued_bytes_ = 0;
+    handed_over_ = false;
+    emptied_.notify_all();
     return std::exchange(queue_, {});
   }
   struct Part {
@@ -102,13 +161,14 @@ Submissions SpoolWriter::take_group() {
   for (const auto& submission : queue_) {
     parts[submission->source];
   }
-  const std::size_t fair = commit_bytes_ / parts.size();
+  const std::size_t fair = bounds_.commit_bytes / parts.size();
   Submissions group;
   Submissions rest;
   std::size_t bytes = 0;
   for (auto& submission : queue_) {
     Part& part = parts[submission->source];
-    part.full = part.full || (part.bytes > 0 && part.bytes + submission->bytes > fair) || bytes > commit_bytes_;
+    part.full =
+        part.full || (part.bytes > 0 && part.bytes + submission->bytes > fair) || bytes > bounds_.commit_bytes;
     if (part.full) {
       rest.push_back(std::move(submission));
       continue;
@@ -181,7 +241,7 @@ void SpoolWriter::refuse_all(Submissions& group, const Error& error) {
 }
 
 void SpoolWriter::note_room(bool refused) {
-  const auto now = steady_clock::now();
+  const auto now = Clock::now();
   if (refused) {
     last_full_ = now;
     full_.report("what is not applied yet has reached its limit, or the file system has too little left");

@@ -1,7 +1,12 @@
-// Group commit: a thread that appends to the spool what the sessions hand it, with one sync for all that wait, tells
-// the recorder, and then the sessions. While it syncs, more gathers; that makes the next group larger, not slower.
+// Group commit: appends to the spool what the sessions hand over, with one sync for all that wait, tells the
+// recorder, and then the sessions. While it syncs, more gathers; that makes the next group larger, not slower.
 //
-// submit() belongs to the sessions' thread; the callbacks run on the writer's.
+// Two threads do it in turn, never at once. A large group is the writer's own thread's. A small one, while that
+// thread has nothing to do, is committed by the sessions' thread itself, because waking another one and being woken
+// by it would take as long as the sync. Where its disk then does not answer soon, the writer's thread stands in for
+// it and runs the sessions until it does, so that they never wait for the disk.
+//
+// submit() and commit_small() belong to whoever runs the sessions.
 #pragma once
 
 #include <chrono>
@@ -10,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,25 +56,37 @@ using Submissions = std::vector<std::unique_ptr<Submission>>;
 
 class SpoolWriter {
  public:
-  using OnSettled = std::function<void(Submissions&&)>;
+  struct Sessions {
+    std::function<void(Submissions&&)> settle;  // on the thread that runs them
+    // Both from any thread but from within what run_one() runs.
+    std::function<void(std::function<void()>)> post;
+    std::function<void()> run_one;  // waits for something to do, and does it
+  };
 
-  SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_accepted, OnSettled on_settled,
-              std::size_t commit_bytes);
+  SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_accepted, Sessions sessions,
+              const ServerBounds& bounds);
   ~SpoolWriter();
   SpoolWriter(const SpoolWriter&) = delete;
   SpoolWriter& operator=(const SpoolWriter&) = delete;
 
   void start();
   void submit(std::unique_ptr<Submission> submission);
+  // The sessions have nothing more to hand over for now: commits and settles what they have, where that is little and
+  // the writer's thread at rest. Not from within what Sessions::run_one runs.
+  void commit_small();
   // Appends what was submitted, as far as that can begin within the time, and ends the thread. Nothing may be
   // submitted any more.
   void stop(std::chrono::milliseconds within);
 
-  // For the watchdog: the thread does not get on, as a rule because the disk does not answer.
-  bool stuck() const { return pulse_.missed(); }
+  // For the watchdog: an append does not get on, as a rule because the disk does not answer.
+  bool stuck() const { return pulse_.missed() || small_pulse_.missed(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   void run();
+  bool is_called() const;
+  void stand_in(std::unique_lock<std::mutex>& lock);
   Submissions take_group();
   void commit(Submissions& group);
   void settle(Submissions& group, const Spool::Appended& appended);
@@ -78,10 +96,11 @@ class SpoolWriter {
   Spool& spool_;
   Tally& tally_;
   const EventServer::OnAccepted on_accepted_;
-  const OnSettled on_settled_;
-  const std::size_t commit_bytes_;
+  const Sessions sessions_;
+  const ServerBounds bounds_;
   std::thread thread_;
   Pulse pulse_;
+  Pulse small_pulse_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -89,13 +108,19 @@ class SpoolWriter {
   // guarded by mutex_
   Submissions queue_;
   std::size_t queued_bytes_ = 0;
+  bool handed_over_ = false;   // the queue is the writer's thread's
+  std::size_t unsettled_ = 0;  // groups of the writer's thread that the sessions do not know of yet
+  std::optional<Clock::time_point> small_since_;  // the sessions' thread commits
+  std::uint64_t small_commits_ = 0;
+  bool watching_ = false;     // the writer's thread looks often whether it has to stand in
+  bool standing_in_ = false;  // and does
   bool stopping_ = false;
   bool hurry_ = false;  // leave the rest
 
-  // for the thread alone
+  // for whoever commits
   RepeatGuard failed_;
   RepeatGuard full_;
-  std::chrono::steady_clock::time_point last_full_{};
+  Clock::time_point last_full_{};
 };
 
 }  // namespace run_recorder

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -154,11 +155,19 @@ std::size_t GatedSpool::largest_append() const {
   return largest_;
 }
 
+std::string GatedSpool::last_thread() const {
+  const std::lock_guard lock(mutex_);
+  return last_thread_;
+}
+
 Result<Spool::Appended> GatedSpool::append(std::span<const Entry> entries) {
   {
     std::unique_lock lock(mutex_);
     ++appends_;
     largest_ = std::max(largest_, entries.size());
+    char name[16] = {};
+    ::pthread_getname_np(::pthread_self(), name, sizeof(name));
+    last_thread_ = name;
     waiting_ = true;
     changed_.notify_all();
     changed_.wait(lock, [this] { return !shut_; });

@@ -81,6 +81,7 @@ class GatedSpool : public Spool {
   void fail_with(std::optional<Error> error);
   std::size_t appends() const;
   std::size_t largest_append() const;  // in entries
+  std::string last_thread() const;     // that appended, by its name
 
   const std::string& id() const override { return spool_->id(); }
   std::vector<Incarnation> incarnations() const override { return spool_->incarnations(); }
@@ -108,6 +109,7 @@ class GatedSpool : public Spool {
   std::optional<Error> error_;
   std::size_t appends_ = 0;
   std::size_t largest_ = 0;
+  std::string last_thread_;
 };
 
 class ServerTest : public ::testing::Test {

@@ -177,6 +177,44 @@ TEST_F(ServerTest, OneSyncServesAllThatWait) {
   EXPECT_EQ(spool->largest_append(), 20U);
 }
 
+TEST_F(ServerTest, SessionsCommitLittleThemselvesAndLeaveTheRestToTheWriter) {
+  start();
+  Client client = connect();
+  client.send(note("little"));
+  EXPECT_EQ(client.answer(), "{\"acked\":1}");
+  EXPECT_EQ(spool->last_thread(), "sessions");
+  spool->shut();
+  client.send(note("held"));
+  spool->wait_for_append();
+  client.send(note("behind it"));
+  ASSERT_TRUE(eventually([this] { return counters().lines == 3; }));
+  spool->open();
+  EXPECT_EQ(client.answers_until(3).back(), "{\"acked\":3}");
+  EXPECT_EQ(spool->last_thread(), "spool-writer");
+  client.send(note("little again"));
+  EXPECT_EQ(client.answer(), "{\"acked\":4}");
+  EXPECT_EQ(spool->last_thread(), "sessions");
+}
+
+TEST_F(ServerTest, SessionsAreServedAsOftenAsTheDiskHangs) {
+  start();
+  Client client = connect();
+  for (std::uint64_t round = 1; round <= 3; ++round) {
+    spool->shut();
+    client.send(note("held"));
+    spool->wait_for_append();
+    Client other = connect();
+    other.send("bad\n" + note("behind it"));
+    EXPECT_TRUE(other.answer().starts_with(error_start(1, "invalid_json")));
+    EXPECT_TRUE(server->responds(kPatience));
+    EXPECT_FALSE(client.has_answer());
+    spool->open();
+    EXPECT_EQ(client.answer(), fmt::format("{{\"acked\":{}}}", round));
+    EXPECT_EQ(other.answers_until(2).back(), "{\"acked\":2}");
+  }
+  EXPECT_EQ(accepted_count(), 6U);
+}
+
 TEST_F(ServerTest, LastLineNeedsNoNewline) {
   start();
   Client client = connect();
