@@ -41,9 +41,9 @@ constexpr std::string_view kInsertRun =
     "INSERT INTO \"{{prefix}}runs\" (run_id, council, status, attempt, parent_attempt_run_id, oban_job_id, "
     "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
-    "?20, ?13, ?21 WHERE NOT EXISTS (SELECT 1 FROM \"{{prefix}}pruned\" p WHERE p.run_id = ?1) "
-    "ON CONFLICT (run_id) DO NOTHING";
+    "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
+    "?20, ?13, ?21) ON CONFLICT (run_id) DO NOTHING";
+constexpr std::string_view kPruned = "SELECT 1 FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
 
 constexpr std::string_view kInsertEvent =
     "INSERT INTO \"{{prefix}}run_events\" (run_id, seq, type, payload, inserted_at, event_id, at, received_at, "
@@ -231,6 +231,15 @@ Result<bool> SqliteStore::write_run(const RunChange& change, Timestamp now) {
 }
 
 Result<bool> SqliteStore::insert_run(const Run& run, Timestamp now) {
+  // Not as a part of the INSERT: from a SELECT it could write several rows, and SQLite would copy each page that it
+  // changes into a temporary file first.
+  bool pruned = false;
+  const auto on_row = [&pruned](const SqliteRows&) {
+    pruned = true;
+    return false;
+  };
+  if (auto done = read(kPruned, on_row, run.run_id); !done) return done.error();
+  if (pruned) return false;
   const auto inserted =
       write(kInsertRun, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
             run.oban_job_id, run.oban_job_state_at_finalize, run.input, run.result, run.error, run.started_at,
