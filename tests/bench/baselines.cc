@@ -155,14 +155,18 @@ int sqlite_batches(const std::string& file, const std::string& prefix, std::size
   const std::string now = "2026-01-02T02:04:05.678000Z";
   sqlite3_stmt* start =
       db.prepare("INSERT INTO " + prefix +
-                 "runs (run_id, council, status, attempt, input, started_at, "
-                 "inserted_at, updated_at, last_seq) VALUES (?1, 'bench', 'running', 1, ?2, ?3, ?3, ?3, 1)");
+                 "runs (run_id, council, status, attempt, input, started_at, inserted_at, updated_at, council_given, "
+                 "attempt_given, recorder, sender_process, connection, last_seq, last_event_at) VALUES (?1, 'bench', "
+                 "'running', 1, ?2, ?3, ?3, ?3, 1, 1, 'f00dfeedf00dfeedf00dfeedf00dfeed', "
+                 "'0123456789abcdef:0123456789abcdef:4026531836:12345:678901', '01234567-12', 1, ?3)");
   sqlite3_stmt* end = db.prepare("UPDATE " + prefix +
                                  "runs SET status = 'completed', result = ?2, finalized_at = ?3, "
-                                 "updated_at = ?3, last_seq = 2 WHERE run_id = ?1 AND status = 'running'");
+                                 "updated_at = ?3, last_event_at = ?3, last_seq = 2 "
+                                 "WHERE run_id = ?1 AND status = 'running'");
   sqlite3_stmt* event = db.prepare("INSERT INTO " + prefix +
-                                   "run_events (run_id, seq, type, payload, inserted_at) "
-                                   "VALUES (?1, ?2, ?3, ?4, ?5)");
+                                   "run_events (run_id, seq, type, payload, inserted_at, received_at, recorder, "
+                                   "peer_uid, peer_pid, effect) VALUES (?1, ?2, ?3, ?4, ?5, ?5, "
+                                   "'f00dfeedf00dfeedf00dfeedf00dfeed', 0, 12345, 'applied')");
   // The same order as the load's: starts run ahead of the ends by some hundred runs.
   constexpr std::size_t kAhead = 800;
   const auto begun = Clock::now();
