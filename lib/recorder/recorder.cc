@@ -367,7 +367,7 @@ bool Recorder::presses_on() const {
 steady_clock::time_point Recorder::rest_until() const {
   const std::uint64_t waiting = waiting_locked();
   if (waiting == 0 || readers_ > 0 || stopping_ || !tasks_.empty()) return {};
-  if (few_senders_) return last_commit_ + std::min<steady_clock::duration>(last_commit_took_, kLongestRest);
+  if (few_senders_) return last_commit_ + std::min<steady_clock::duration>(2 * last_commit_took_, kLongestRest);
   return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
 }
 

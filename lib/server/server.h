@@ -52,7 +52,7 @@ struct ServerBounds {
   std::size_t session_waiting_bytes = 256 << 10;  // of one session, handed to the spool and not yet durable
   std::size_t waiting_bytes = 8 << 20;            // of all sessions together
   std::size_t commit_bytes = 1 << 20;             // appended with one sync
-  std::size_t small_commit_bytes = 64 << 10;      // up to this by the sessions' own thread
+  std::size_t small_commit_bytes = 16 << 10;      // up to this by the sessions' own thread
   std::size_t unread_bytes = 64 << 10;            // errors that the peer does not read
   std::chrono::milliseconds unread_grace{200};    // and for how long it may take nothing before it is closed
   std::size_t lingering = 64;                     // refused peers that are given time to read why
