@@ -42,14 +42,6 @@ std::vector<SpooledEvent> FreshEvents::take(std::uint64_t seq, std::size_t max_e
   return taken;
 }
 
-std::uint64_t FreshEvents::next_at(std::uint64_t seq) const {
-  const std::lock_guard lock(mutex_);
-  for (const SpooledEvent& event : events_) {
-    if (event.seq >= seq) return event.seq;
-  }
-  return 0;
-}
-
 void FreshEvents::clear() {
   const std::lock_guard lock(mutex_);
   events_.clear();

@@ -28,13 +28,11 @@ class FreshEvents {
   // The events seq, seq + 1, … as far as they are here without a gap, at most max_events and (beyond the first)
   // max_bytes. Forgets what lies before seq.
   std::vector<SpooledEvent> take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes);
-  // The lowest sequence number at or after seq that is here; 0 where there is none.
-  std::uint64_t next_at(std::uint64_t seq) const;
   void clear();
 
  private:
   const std::size_t max_bytes_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   // guarded by mutex_
   std::deque<SpooledEvent> events_;
   std::size_t bytes_ = 0;

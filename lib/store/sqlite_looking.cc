@@ -17,15 +17,6 @@ constexpr std::string_view kListEvents =
     "recorder "
     "FROM \"{{prefix}}run_events\" WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
 
-// Up and down from the given id at once: ids that no row has hold their children together too. UNION forgets what it
-// has seen, so that loops end.
-constexpr std::string_view kChainIds =
-    "WITH RECURSIVE member (id) AS (SELECT run_id FROM \"{{prefix}}runs\" WHERE run_id = ?1 "
-    "UNION SELECT r.parent_attempt_run_id FROM member JOIN \"{{prefix}}runs\" r ON r.run_id = member.id "
-    "WHERE r.parent_attempt_run_id IS NOT NULL "
-    "UNION SELECT r.run_id FROM member JOIN \"{{prefix}}runs\" r ON r.parent_attempt_run_id = member.id LIMIT ?2) "
-    "SELECT id FROM member";
-
 constexpr std::string_view kListReconciliations =
     "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
     "ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
@@ -204,23 +195,12 @@ Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t 
 Result<std::vector<Run>> SqliteStore::chain(std::string_view run_id) {
   static const std::string row_sql = fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1",
                                                  run_columns(RunColumns::kWithoutData));
-  if (auto begun = begin_call(); !begun) return begun.error();
-  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
-  if (!transaction) return transaction.error();
-  std::vector<std::string> ids;
-  const auto on_id = [&ids](const SqliteRows& row) {
-    ids.emplace_back(row.text(0));
-    return true;
-  };
-  if (auto done = read(kChainIds, on_id, run_id, kMaxChain); !done) return done.error();
   std::vector<Run> runs;
   const auto on_run = [&runs](const SqliteRows& row) {
     runs.push_back(read_run(row, RunColumns::kWithoutData));
     return false;
   };
-  for (const std::string& id : ids) {
-    if (auto done = read(row_sql, on_run, id); !done) return done.error();
-  }
+  if (auto done = read_chain(run_id, kMaxChain, row_sql, on_run); !done) return done.error();
   sort_chain(runs);
   return runs;
 }

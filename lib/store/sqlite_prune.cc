@@ -35,13 +35,6 @@ AgedRow read_aged_row(const SqliteRows& row, Timestamp now) {
   return aged;
 }
 
-constexpr std::string_view kChainIds =
-    "WITH RECURSIVE member (id) AS (SELECT run_id FROM \"{{prefix}}runs\" WHERE run_id = ?1 "
-    "UNION SELECT r.parent_attempt_run_id FROM member JOIN \"{{prefix}}runs\" r ON r.run_id = member.id "
-    "WHERE r.parent_attempt_run_id IS NOT NULL "
-    "UNION SELECT r.run_id FROM member JOIN \"{{prefix}}runs\" r ON r.parent_attempt_run_id = member.id LIMIT ?2) "
-    "SELECT id FROM member";
-
 constexpr std::string_view kMayGo =
     "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1 AND last_seq = ?2 "
     "AND status IN ('completed', 'failed', 'cancelled', 'stuck') "
@@ -52,7 +45,6 @@ constexpr std::string_view kRemember =
     "ON CONFLICT (run_id) DO UPDATE SET pruned_at = excluded.pruned_at";
 constexpr std::string_view kDeleteHistory = "DELETE FROM \"{{prefix}}run_events\" WHERE run_id = ?1";
 constexpr std::string_view kDeleteRun = "DELETE FROM \"{{prefix}}runs\" WHERE run_id = ?1";
-constexpr std::string_view kIsPruned = "SELECT 1 FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
 constexpr std::string_view kForget =
     "DELETE FROM \"{{prefix}}pruned\" WHERE run_id IN (SELECT run_id FROM \"{{prefix}}pruned\" WHERE pruned_at < ?1 "
     "ORDER BY pruned_at LIMIT ?2)";
@@ -90,24 +82,13 @@ Result<AgedPage> SqliteStore::aged_rows(Timestamp before, std::size_t limit, std
 Result<std::vector<AgedRow>> SqliteStore::aged_chain(std::string_view run_id, std::size_t limit) {
   static const std::string row_sql =
       fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", aged_row_list());
-  if (auto begun = begin_call(); !begun) return begun.error();
-  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
-  if (!transaction) return transaction.error();
-  std::vector<std::string> ids;
-  const auto on_id = [&ids](const SqliteRows& row) {
-    ids.emplace_back(row.text(0));
-    return true;
-  };
-  if (auto done = read(kChainIds, on_id, run_id, limit); !done) return done.error();
   const Timestamp now = clock_();
   std::vector<AgedRow> chain;
   const auto on_row = [&](const SqliteRows& row) {
     chain.push_back(read_aged_row(row, now));
     return false;
   };
-  for (const std::string& id : ids) {
-    if (auto done = read(row_sql, on_row, id); !done) return done.error();
-  }
+  if (auto done = read_chain(run_id, limit, row_sql, on_row); !done) return done.error();
   return chain;
 }
 
@@ -138,19 +119,15 @@ Result<bool> SqliteStore::may_go(const std::vector<AgedRow>& chain) {
   std::set<std::string_view> members;
   for (const AgedRow& row : chain) members.insert(row.run_id);
   for (const AgedRow& row : chain) {
-    bool as_read = false;
     bool alone = true;
-    const auto on_row = [&](const SqliteRows&) {
-      as_read = true;
-      return false;
-    };
     const auto on_child = [&](const SqliteRows& child) {
       alone = members.contains(child.text(0));
       return alone;
     };
-    if (auto done = read(kMayGo, on_row, row.run_id, row.last_seq); !done) return done.error();
+    const auto as_read = finds(kMayGo, row.run_id, row.last_seq);
+    if (!as_read) return as_read.error();
     if (auto done = read(kChildren, on_child, row.run_id); !done) return done.error();
-    if (!as_read || !alone) return false;
+    if (!*as_read || !alone) return false;
   }
   return true;
 }
@@ -159,11 +136,9 @@ Result<std::vector<std::string>> SqliteStore::pruned(std::span<const std::string
   if (auto begun = begin_call(); !begun) return begun.error();
   std::vector<std::string> remembered;
   for (const std::string& run_id : run_ids) {
-    const auto on_row = [&](const SqliteRows&) {
-      remembered.push_back(run_id);
-      return false;
-    };
-    if (auto done = read(kIsPruned, on_row, run_id); !done) return done.error();
+    const auto found = finds(kIsPruned, run_id);
+    if (!found) return found.error();
+    if (*found) remembered.push_back(run_id);
   }
   return remembered;
 }

@@ -164,16 +164,6 @@ Result<bool> SqliteStore::mark_one(const RecorderSelf& self, std::string_view pa
   return true;
 }
 
-Result<bool> SqliteStore::pass_exists(std::string_view pass_id) {
-  bool exists = false;
-  const auto on_row = [&exists](const SqliteRows&) {
-    exists = true;
-    return false;
-  };
-  if (auto done = read(kPassExists, on_row, pass_id); !done) return done.error();
-  return exists;
-}
-
 // Each transaction has the whole deadline for itself: a pass may have marked a million rows.
 Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::string_view pass_id) {
   struct Marked {
@@ -183,7 +173,7 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
   };
   if (auto begun = begin_call(); !begun) return begun.error();
   connection_->use_large_cache();
-  const auto exists = pass_exists(pass_id);
+  const auto exists = finds(kPassExists, pass_id);
   if (!exists) return exists.error();
   if (!*exists) return Error{ErrorKind::kNotFound, fmt::format("there is no pass {}", pass_id)};
   Undone undone;

@@ -46,6 +46,18 @@ constexpr int run_column_count(RunColumns columns) {
 // happens next decides.
 Run read_run(const SqliteRows& row, RunColumns columns);
 
+// The ids of the chain of run ?1, at most ?2. Up and down from the given id at once: ids that no row has hold their
+// children together too. UNION forgets what it has seen, so that loops end.
+inline constexpr std::string_view kChainIds =
+    "WITH RECURSIVE member (id) AS (SELECT run_id FROM \"{{prefix}}runs\" WHERE run_id = ?1 "
+    "UNION SELECT r.parent_attempt_run_id FROM member JOIN \"{{prefix}}runs\" r ON r.run_id = member.id "
+    "WHERE r.parent_attempt_run_id IS NOT NULL "
+    "UNION SELECT r.run_id FROM member JOIN \"{{prefix}}runs\" r ON r.parent_attempt_run_id = member.id LIMIT ?2) "
+    "SELECT id FROM member";
+
+// A row where the retention has removed run ?1.
+inline constexpr std::string_view kIsPruned = "SELECT 1 FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
+
 // What a run weighs on a page.
 std::size_t weight_of(const Run& run);
 

@@ -43,7 +43,6 @@ constexpr std::string_view kInsertRun =
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
     "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
     "?20, ?13, ?21) ON CONFLICT (run_id) DO NOTHING";
-constexpr std::string_view kPruned = "SELECT 1 FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
 
 constexpr std::string_view kInsertEvent =
     "INSERT INTO \"{{prefix}}run_events\" (run_id, seq, type, payload, inserted_at, event_id, at, received_at, "
@@ -162,11 +161,9 @@ Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_even
   if (!transaction) return transaction.error();
   std::vector<std::pair<std::string, std::string>> known;
   for (const auto& id : ids) {
-    const auto on_row = [&known, &id](const SqliteRows&) {
-      known.push_back(id);
-      return false;
-    };
-    if (auto done = read(kKnownEvent, on_row, id.first, id.second); !done) return done.error();
+    const auto found = finds(kKnownEvent, id.first, id.second);
+    if (!found) return found.error();
+    if (*found) known.push_back(id);
   }
   return known;
 }
@@ -233,13 +230,9 @@ Result<bool> SqliteStore::write_run(const RunChange& change, Timestamp now) {
 Result<bool> SqliteStore::insert_run(const Run& run, Timestamp now) {
   // Not as a part of the INSERT: from a SELECT it could write several rows, and SQLite would copy each page that it
   // changes into a temporary file first.
-  bool pruned = false;
-  const auto on_row = [&pruned](const SqliteRows&) {
-    pruned = true;
-    return false;
-  };
-  if (auto done = read(kPruned, on_row, run.run_id); !done) return done.error();
-  if (pruned) return false;
+  const auto pruned = finds(kIsPruned, run.run_id);
+  if (!pruned) return pruned.error();
+  if (*pruned) return false;
   const auto inserted =
       write(kInsertRun, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
             run.oban_job_id, run.oban_job_state_at_finalize, run.input, run.result, run.error, run.started_at,
@@ -287,18 +280,13 @@ Result<bool> SqliteStore::write_history(const HistoryEntry& entry, std::string_v
 // An entry's key was taken. Where its row was as expected, only an id that nobody looked up is a race: rows and
 // history move together, so that any other key in the way would be there for ever.
 Result<Committed> SqliteStore::raced_or_data(const HistoryEntry& entry, const BatchWrite& batch) {
-  bool known = false;
-  const auto on_row = [&known](const SqliteRows&) {
-    known = true;
-    return false;
-  };
-  if (entry.event_id) {
-    if (auto done = read(kKnownEvent, on_row, entry.run_id, *entry.event_id); !done) return done.error();
-  }
+  Result<bool> known = false;
+  if (entry.event_id) known = finds(kKnownEvent, entry.run_id, *entry.event_id);
+  if (!known) return known.error();
   const bool with_row = std::any_of(batch.runs.begin(), batch.runs.end(), [&entry](const RunChange& change) {
     return change.after.run_id == entry.run_id;
   });
-  if (known || !with_row) return Committed::kRaced;
+  if (*known || !with_row) return Committed::kRaced;
   return Error{ErrorKind::kData,
                fmt::format("the history of run {} has an entry {} already, which its row does not know", entry.run_id,
                            entry.seq)};

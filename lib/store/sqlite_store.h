@@ -93,6 +93,35 @@ class SqliteStore final : public Store {
     }
   }
 
+  // Whether a statement brings any row.
+  template <class... Values>
+  Result<bool> finds(std::string_view sql, const Values&... values) {
+    bool found = false;
+    const auto on_row = [&found](const SqliteRows&) {
+      found = true;
+      return false;
+    };
+    if (auto done = read(sql, on_row, values...); !done) return done.error();
+    return found;
+  }
+  // Calls on_row(row) for the row, as row_sql brings it, of each run of a chain.
+  template <class OnRow>
+  Result<void> read_chain(std::string_view run_id, std::size_t limit, std::string_view row_sql, OnRow&& on_row) {
+    if (auto begun = begin_call(); !begun) return begun.error();
+    auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
+    if (!transaction) return transaction.error();
+    std::vector<std::string> ids;
+    const auto on_id = [&ids](const SqliteRows& row) {
+      ids.emplace_back(row.text(0));
+      return true;
+    };
+    if (auto done = read(kChainIds, on_id, run_id, limit); !done) return done.error();
+    for (const std::string& id : ids) {
+      if (auto done = read(row_sql, on_row, id); !done) return done.error();
+    }
+    return {};
+  }
+
   Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
   Result<bool> at_position(const RecorderSelf& self, const BatchWrite& batch);
   Result<bool> write_run(const RunChange& change, Timestamp now);
@@ -105,7 +134,6 @@ class SqliteStore final : public Store {
   Result<bool> mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark, Timestamp now);
   Result<bool> undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                         std::int64_t marked_seq, Timestamp now);
-  Result<bool> pass_exists(std::string_view pass_id);
   Result<bool> may_go(const std::vector<AgedRow>& chain);
   RunningRow read_running_row(const SqliteRows& row, Timestamp now) const;
 
