@@ -1,6 +1,7 @@
 // run-recorderd: see options.cc for what it can be asked to do. Start-up failures end here, with the exit status of
 // SPEC section 7.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -16,6 +17,17 @@
 
 namespace run_recorder {
 namespace {
+
+// Batches and pages are made and freed many times a second, each by a thread of its own. glibc would give their memory
+// back to the kernel and take it again each time, page by page; a bounded rest is kept instead, in two arenas.
+void keep_some_freed_memory() {
+  constexpr int kLargestOfTheHeap = 16 << 20;
+  constexpr int kKeptOfEachHeap = 4 << 20;
+  constexpr int kArenas = 2;
+  mallopt(M_MMAP_THRESHOLD, kLargestOfTheHeap);
+  mallopt(M_TRIM_THRESHOLD, kKeptOfEachHeap);
+  mallopt(M_ARENA_MAX, kArenas);
+}
 
 int serve(Config config, ConfigSources sources, Signals& signals) {
   set_up_log(config.log_options());
@@ -41,6 +53,7 @@ void tell(const ConfigProblems& problems) {
 }
 
 int run(int argc, char** argv) {
+  keep_some_freed_memory();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   hide_passwords_in_arguments(argc, argv);
   const DaemonOptions options = parse_arguments(arguments);
