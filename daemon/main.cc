@@ -18,8 +18,8 @@
 namespace run_recorder {
 namespace {
 
-// Batches and pages are made and freed many times a second, each by a thread of its own. glibc would give their memory
-// back to the kernel and take it again each time, page by page; a bounded rest is kept instead, in two arenas.
+// Batches and pages are made and freed many times a second, each by a thread of its own. glibc would give their
+// memory back to the kernel and take it again each time, page by page; a bounded rest is kept instead, in two arenas.
 void keep_some_freed_memory() {
   constexpr int kLargestOfTheHeap = 16 << 20;
   constexpr int kKeptOfEachHeap = 4 << 20;

@@ -1,5 +1,6 @@
 #include "recorder/fresh_events.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace run_recorder {
@@ -30,6 +31,7 @@ std::vector<SpooledEvent> FreshEvents::take(std::uint64_t seq, std::size_t max_e
     bytes_ -= footprint(events_.front());
     events_.pop_front();
   }
+  if (!events_.empty() && events_.front().seq == seq) taken.reserve(std::min(max_events, events_.size()));
   std::size_t bytes = 0;
   while (!events_.empty() && events_.front().seq == seq && taken.size() < max_events) {
     bytes += events_.front().bytes;

@@ -627,6 +627,7 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
     batch = missing_records(batch.stretch, seq, std::min(found - 1, last), why);
     return events;
   }
+  events.reserve(records.value().size());
   for (SpoolRecord& record : records.value()) {
     if (record.seq != seq + events.size()) break;
     auto event = decode_record(record.body);
