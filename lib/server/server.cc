@@ -34,7 +34,7 @@ namespace asio = boost::asio;
 // socket, 64 refused peers that linger, some for databases, the spool and the rest (21 of an idle daemon on SQLite).
 constexpr std::size_t kOtherDescriptors = 384;
 constexpr std::size_t kIncarnationDigits = 8;
-constexpr std::size_t kRound = 256;  // of what the sessions have to do, before what they brought is committed
+constexpr std::size_t kRound = 64;  // of what the sessions have to do, before what they brought is committed
 
 // As many of the wanted connections as the limit of open files allows, raised as far as the system lets us.
 std::size_t connections_possible(std::size_t wanted) {
