@@ -26,8 +26,6 @@ constexpr milliseconds kGather{40};
 constexpr milliseconds kLongestRest{50};  // between the small batches that leave room to senders
 constexpr milliseconds kWindow{100};      // in which senders are counted
 constexpr std::uint64_t kAnySenders = 5;
-constexpr std::uint64_t kFewSenders = 12;
-constexpr std::uint64_t kManySenders = 2;
 constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
 constexpr std::chrono::minutes kMigrationTime{15};  // longer than building indexes may take
 constexpr milliseconds kHintEvery{1'000};
@@ -103,8 +101,21 @@ std::string_view error_name(ErrorKind kind) {
 
 }  // namespace
 
-bool are_few_senders(bool were, std::uint64_t arrived, std::uint64_t applied) {
-  return arrived >= kAnySenders && arrived * (were ? kManySenders : kFewSenders) < applied;
+Pace next_pace(Pace pace, std::uint64_t arrived, std::uint64_t applied) {
+  if (arrived < kAnySenders) return Pace::kFull;
+  const bool behind = arrived * 3 > applied;
+  const bool ahead = arrived * 6 < applied;
+  switch (pace) {
+    case Pace::kFull:
+      return arrived * 12 < applied ? Pace::kSlow : Pace::kFull;
+    case Pace::kSmall:
+      return arrived * 2 >= applied ? Pace::kFull : ahead ? Pace::kResting : Pace::kSmall;
+    case Pace::kResting:
+      return behind ? Pace::kSmall : ahead ? Pace::kSlow : Pace::kResting;
+    case Pace::kSlow:
+      return behind ? Pace::kResting : Pace::kSlow;
+  }
+  return pace;
 }
 
 std::string_view to_string(DatabaseState state) {
@@ -367,8 +378,17 @@ bool Recorder::presses_on() const {
 steady_clock::time_point Recorder::rest_until() const {
   const std::uint64_t waiting = waiting_locked();
   if (waiting == 0 || readers_ > 0 || stopping_ || !tasks_.empty()) return {};
-  if (few_senders_) return last_commit_ + std::min<steady_clock::duration>(2 * last_commit_took_, kLongestRest);
-  return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
+  switch (pace_) {
+    case Pace::kFull:
+      return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
+    case Pace::kSmall:
+      return {};
+    case Pace::kResting:
+      return last_commit_ + std::min<steady_clock::duration>(last_commit_took_, kLongestRest);
+    case Pace::kSlow:
+      return last_commit_ + std::min<steady_clock::duration>(2 * last_commit_took_, kLongestRest);
+  }
+  return {};
 }
 
 bool Recorder::rests() {
@@ -569,12 +589,12 @@ std::size_t Recorder::batch_limit() {
     const std::uint64_t newest = accepted_seq();
     const std::uint64_t arrived = newest - window_newest_;
     const std::lock_guard lock(mutex_);
-    few_senders_ = are_few_senders(few_senders_, arrived, window_applied_);
+    pace_ = next_pace(pace_, arrived, window_applied_);
     window_began_ = now;
     window_newest_ = newest;
     window_applied_ = 0;
   }
-  return few_senders_ ? std::min(options_.small_batch_events, options_.batch_events) : options_.batch_events;
+  return pace_ == Pace::kFull ? options_.batch_events : std::min(options_.small_batch_events, options_.batch_events);
 }
 
 Recorder::Batch Recorder::next_batch() {

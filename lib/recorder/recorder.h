@@ -70,10 +70,18 @@ struct RecorderStatus {
 };
 inline constexpr std::array<std::uint64_t, 7> kBatchBounds{1, 3, 10, 30, 100, 300, 1'000};
 
-// Whether those who send are a few beside a backlog: in a tenth of a second they bring five events or more, and less
-// than a twelfth of what is applied in it; where they were a few before, and less is applied for their sake, less
-// than half.
-bool are_few_senders(bool were, std::uint64_t arrived, std::uint64_t applied);
+// How a backlog is worked off: the slower, the sooner a few who send meanwhile have their acknowledgements.
+enum class Pace {
+  kFull,     // large batches, one behind the other
+  kSmall,    // small ones
+  kResting,  // small ones, each with a rest as long as its commit behind it
+  kSlow,     // with one twice as long
+};
+
+// The pace after a tenth of a second in which so many events arrived and were applied. Slow where they are a few:
+// five or more, and less than a twelfth. From there a step quicker where they become more than a third, and full
+// where small batches do not keep them below a half; a step slower again where they are less than a sixth.
+Pace next_pace(Pace pace, std::uint64_t arrived, std::uint64_t applied);
 
 class Recorder {
  public:
@@ -235,7 +243,7 @@ class Recorder {
   bool stopping_ = false;
   bool signalled_ = false;
   bool resting_ = false;  // the thread waits although there are events, and more of them need not wake it
-  bool few_senders_ = false;
+  Pace pace_ = Pace::kFull;
   std::chrono::steady_clock::time_point last_commit_{};
   std::chrono::steady_clock::duration last_commit_took_{};
   int readers_ = 0;  // who waits for what is applied

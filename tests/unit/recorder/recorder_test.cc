@@ -88,14 +88,26 @@ TEST_P(BothDatabases, AppliesLargeBacklogsWithCommitsOverlapped) {
   EXPECT_EQ(count("run_events"), 4'200U);
 }
 
-TEST(FewSenders, AreThoseThatBringLittleBesideABacklog) {
-  EXPECT_FALSE(are_few_senders(false, 0, 4'000)) << "nobody waits for an acknowledgement";
-  EXPECT_FALSE(are_few_senders(false, 4, 4'000));
-  EXPECT_TRUE(are_few_senders(false, 100, 4'000));
-  EXPECT_FALSE(are_few_senders(false, 1'000, 4'000)) << "a flood";
-  EXPECT_FALSE(are_few_senders(false, 100, 100)) << "no backlog";
-  EXPECT_TRUE(are_few_senders(true, 100, 700)) << "less is applied because they are a few";
-  EXPECT_FALSE(are_few_senders(true, 100, 200));
+TEST(Pace, SlowsDownForAFewWhoSendBesideABacklog) {
+  EXPECT_EQ(next_pace(Pace::kFull, 0, 4'000), Pace::kFull) << "nobody waits for an acknowledgement";
+  EXPECT_EQ(next_pace(Pace::kFull, 4, 4'000), Pace::kFull);
+  EXPECT_EQ(next_pace(Pace::kFull, 100, 4'000), Pace::kSlow);
+  EXPECT_EQ(next_pace(Pace::kFull, 1'000, 4'000), Pace::kFull) << "a flood";
+  EXPECT_EQ(next_pace(Pace::kFull, 100, 100), Pace::kFull) << "no backlog";
+}
+
+TEST(Pace, QuickensStepByStepSoThatTheBacklogGoesDown) {
+  EXPECT_EQ(next_pace(Pace::kSlow, 100, 310), Pace::kSlow);
+  EXPECT_EQ(next_pace(Pace::kSlow, 100, 150), Pace::kResting) << "one bad moment is no flood";
+  EXPECT_EQ(next_pace(Pace::kResting, 100, 310), Pace::kResting);
+  EXPECT_EQ(next_pace(Pace::kResting, 100, 290), Pace::kSmall);
+  EXPECT_EQ(next_pace(Pace::kSmall, 100, 290), Pace::kSmall);
+  EXPECT_EQ(next_pace(Pace::kSmall, 100, 200), Pace::kFull);
+  EXPECT_EQ(next_pace(Pace::kSmall, 100, 610), Pace::kResting);
+  EXPECT_EQ(next_pace(Pace::kResting, 100, 610), Pace::kSlow);
+  for (const Pace pace : {Pace::kSmall, Pace::kResting, Pace::kSlow}) {
+    EXPECT_EQ(next_pace(pace, 4, 310), Pace::kFull) << "they have gone";
+  }
 }
 
 TEST_P(BothDatabases, AppliesABacklogBesideAFewSenders) {
