@@ -356,18 +356,19 @@ Result<void> Reconciler::look_through(const Plan& plan, Pass& pass, bool mark) {
       if (stopping_) return stopping_error();
       status_.under_way = PassProgress{pass.report.pass_id, pass.report.examined, pass.report.marked};
     }
+    if (!page) return page.error();
+    const std::vector<RunningRow>& rows = page.value().rows;
+    std::future<Result<Page>> next;
+    if (rows.size() == kPageRows)
+      next = run_aside([&, after = rows.back().run.run_id] { return read_behind(after); });
+    pass.pulse->beat();
     const auto lease = pass.store->acquire_pass(recorder_.self().id, kLease);
     if (!lease) return lease.error();
     if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon took over the reconciliation"};
-    if (!page) return page.error();
-    const std::vector<RunningRow>& rows = page.value().rows;
-    pass.pulse->beat();
-    if (rows.size() < kPageRows) break;
-    auto next = run_aside([&, after = rows.back().run.run_id] { return read_behind(after); });
     if (const auto judged = judge_page(plan, pass, page.value(), mark); !judged) return judged.error();
+    if (!next.valid()) break;
     page = next.get();
   }
-  if (const auto judged = judge_page(plan, pass, page.value(), mark); !judged) return judged.error();
   for (const std::string& run_id : plan.also) {
     pass.pulse->beat();
     const auto row = pass.store->running_row(run_id);
