@@ -15,8 +15,7 @@ namespace {
 // depends on the session's time zone. The state is an enum that grew between versions: compared as text. Infinite
 // times, which subtraction refuses, do not count.
 constexpr std::string_view kSelectJobs =
-    "WITH clock AS MATERIALIZED (SELECT now, (extract(epoch FROM now) * 1000000)::bigint AS now_us "
-    "FROM (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now OFFSET 0) AS instant) "
+    "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now) "
     "SELECT j.id, j.state::text, j.attempt, "
     "(date_part('epoch', clock.now - greatest(CASE WHEN isfinite(j.inserted_at) THEN j.inserted_at END, "
     "CASE WHEN isfinite(j.attempted_at) THEN j.attempted_at END, "
@@ -25,7 +24,8 @@ constexpr std::string_view kSelectJobs =
     "CASE WHEN isfinite(j.discarded_at) THEN j.discarded_at END, "
     "CASE WHEN j.scheduled_at <= clock.now AND isfinite(j.scheduled_at) THEN j.scheduled_at END)) * 1000)::bigint, "
     "left(j.errors[array_upper(j.errors, 1)] ->> 'at', 64), "
-    "clock.now_us FROM clock, {} j WHERE j.id = ANY ($1::bigint[])";
+    "(extract(epoch FROM clock.now) * 1000000)::bigint "
+    "FROM clock, {} j WHERE j.id = ANY ($1::bigint[])";
 
 std::int64_t integer(const pqxx::field& field) {
   const std::string_view text(field.c_str(), field.size());

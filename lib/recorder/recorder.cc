@@ -374,19 +374,22 @@ bool Recorder::presses_on() const {
 }
 
 // Until when nothing is committed although something waits: a trickle gathers, and a backlog beside a few senders
-// leaves them half of the time. Not while somebody waits for it. Requires mutex_.
+// leaves them the time that its pace says. Not while somebody waits for it. Requires mutex_.
 steady_clock::time_point Recorder::rest_until() const {
   const std::uint64_t waiting = waiting_locked();
   if (waiting == 0 || readers_ > 0 || stopping_ || !tasks_.empty()) return {};
+  const auto behind_commits = [this](int count) {
+    return last_commit_ + std::min<steady_clock::duration>(count * last_commit_took_, kLongestRest);
+  };
   switch (pace_) {
     case Pace::kFull:
       return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
     case Pace::kSmall:
       return {};
     case Pace::kResting:
-      return last_commit_ + std::min<steady_clock::duration>(last_commit_took_, kLongestRest);
+      return behind_commits(1);
     case Pace::kSlow:
-      return last_commit_ + std::min<steady_clock::duration>(2 * last_commit_took_, kLongestRest);
+      return behind_commits(2);
   }
   return {};
 }
