@@ -188,17 +188,18 @@ Result<EventPage> PgStore::list_events(std::string_view run_id, std::size_t limi
 
 // Up and down from the given id at once: ids that no row has hold their children together too. UNION forgets what it
 // has seen, so that loops end.
+std::string PgStore::chain_sql(std::string_view columns, std::size_t limit) const {
+  return fmt::format(
+      "WITH RECURSIVE member (id) AS (SELECT run_id FROM {0} WHERE run_id = $1 UNION SELECT n.id FROM "
+      "member m CROSS JOIN LATERAL (SELECT r.parent_attempt_run_id::{1} AS id FROM {0} r "
+      "WHERE r.run_id = m.id AND r.parent_attempt_run_id IS NOT NULL UNION ALL "
+      "SELECT r.run_id FROM {0} r WHERE r.parent_attempt_run_id = m.id) n) "
+      "SELECT {2} FROM (SELECT id FROM member LIMIT {3}) m JOIN {0} r ON r.run_id = m.id",
+      table("runs"), schema_.column("runs", "run_id").type, columns, limit);
+}
+
 Result<std::vector<Run>> PgStore::chain(std::string_view run_id) {
-  const auto rows = connection_->exec(
-      fmt::format("WITH RECURSIVE member (id) AS (SELECT run_id FROM {0} WHERE run_id = $1 UNION SELECT n.id FROM "
-                  "member m CROSS "
-                  "JOIN LATERAL (SELECT r.parent_attempt_run_id::{1} AS id FROM {0} r WHERE r.run_id = m.id "
-                  "AND r.parent_attempt_run_id IS NOT NULL UNION ALL "
-                  "SELECT r.run_id FROM {0} r WHERE r.parent_attempt_run_id = m.id) n) "
-                  "SELECT {2} FROM (SELECT id FROM member LIMIT {3}) m JOIN {0} r ON r.run_id = m.id",
-                  table("runs"), schema_.column("runs", "run_id").type, run_list(schema_, PgRunParts::kWithoutData),
-                  kMaxChain),
-      {run_id});
+  const auto rows = connection_->exec(chain_sql(run_list(schema_, PgRunParts::kWithoutData), kMaxChain), {run_id});
   if (!rows) return rows.error();
   std::vector<Run> runs;
   for (const auto& row : *rows) {

@@ -62,14 +62,7 @@ Result<AgedPage> PgStore::aged_rows(Timestamp before, std::size_t limit, std::st
 }
 
 Result<std::vector<AgedRow>> PgStore::aged_chain(std::string_view run_id, std::size_t limit) {
-  const auto rows = connection_->exec(
-      fmt::format("WITH RECURSIVE member (id) AS (SELECT run_id FROM {0} WHERE run_id = $1 UNION SELECT n.id FROM "
-                  "member m CROSS JOIN LATERAL (SELECT r.parent_attempt_run_id::{1} AS id FROM {0} r "
-                  "WHERE r.run_id = m.id AND r.parent_attempt_run_id IS NOT NULL UNION ALL "
-                  "SELECT r.run_id FROM {0} r WHERE r.parent_attempt_run_id = m.id) n) "
-                  "SELECT {2} FROM (SELECT id FROM member LIMIT {3}) m JOIN {0} r ON r.run_id = m.id",
-                  table("runs"), schema_.column("runs", "run_id").type, aged_row_list(), limit),
-      {run_id});
+  const auto rows = connection_->exec(chain_sql(aged_row_list(), limit), {run_id});
   if (!rows) return rows.error();
   std::vector<AgedRow> chain;
   for (const auto& row : *rows) {

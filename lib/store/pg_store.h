@@ -67,6 +67,8 @@ class PgStore final : public Store {
 
  private:
   std::string table(std::string_view name) const { return schema_.table(name); }
+  // The rows of the chain of run $1, at most so many; `columns` of table alias r.
+  std::string chain_sql(std::string_view columns, std::size_t limit) const;
   std::string running_row_sql(std::string_view where) const;
   std::string aged_row_list() const;
 
