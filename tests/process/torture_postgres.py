@@ -114,14 +114,17 @@ class TerminatedInCommit(OnServer):
     strikes = (4, 12)
     error_lines = 2
 
-    HESITATE = """
-        CREATE OR REPLACE FUNCTION hesitate() RETURNS trigger LANGUAGE plpgsql AS
-          $$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
-        DROP TRIGGER IF EXISTS hesitate ON council_ex_run_events;
-        CREATE CONSTRAINT TRIGGER hesitate AFTER INSERT ON council_ex_run_events DEFERRABLE INITIALLY DEFERRED
-          FOR EACH ROW EXECUTE FUNCTION hesitate()"""
-    GO_ON = """
-        CREATE OR REPLACE FUNCTION hesitate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"""
+    # A COMMIT waits here while the gate is shut, and only then: nothing has to be changed in a table, which would wait in turn
+    # for a transaction that waits.
+    GATE = """
+        CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON council_ex_run_events DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION pass_gate()"""
+
+    def strike_under_load(self, trial):
+        trial.database.execute(self.GATE)
+        super().strike_under_load(trial)
 
     def strike(self, trial):
         strike = trial.figures.injected
@@ -129,11 +132,18 @@ class TerminatedInCommit(OnServer):
         (self.before_it_is_durable if strike % 2 else self.after_it_is_durable)(trial, how)
 
     def before_it_is_durable(self, trial, how):
-        """A trigger that is looked at in COMMIT sleeps: nothing of it is committed."""
-        trial.database.execute(self.HESITATE)
-        pid = self.in_commit(trial, "PgSleep")
-        trial.database.execute(self.GO_ON)
-        self.end(trial, pid, how)
+        """A trigger that runs in COMMIT waits for a lock: nothing of it is committed."""
+        gate = trial.cluster.session(trial.database.name)
+        try:
+            gate.stdin.write("SELECT pg_advisory_lock(1); SELECT 'shut';\n")
+            gate.stdin.flush()
+            wait_until(lambda: gate.stdout.readline() == "shut\n", "the gate to be shut")
+            pid = self.in_commit(trial, "advisory")
+            self.end(trial, pid, how)
+            wait_until(lambda: pid not in trial.cluster.backends("wait_event = 'advisory'"), "the COMMIT to be given up")
+        finally:
+            gate.stdin.close()  # the end of its input is the end of the session, and opens the gate
+            gate.wait(60)
 
     def after_it_is_durable(self, trial, how):
         """COMMIT waits for a standby that does not exist: it is committed here, and nobody has said so."""
