@@ -12,14 +12,20 @@ namespace {
 using ::testing::ElementsAre;
 using Before = std::optional<Status>;
 
-struct Cell {
-  std::string name;
+// What one event does to one row. Every value is written down here; none is derived by a rule.
+struct Expected {
   Before before;
-  Event event;
   Status after;
   Effect effect;
   bool conflict = false;
   bool finalized = false;
+};
+constexpr bool kConflict = true;
+constexpr bool kFinalized = true;
+
+struct Cell : Expected {
+  std::string name;
+  Event event;
 };
 
 std::string name_of(Before status) {
@@ -27,80 +33,64 @@ std::string name_of(Before status) {
 }
 
 void add_row(std::vector<Cell>& cells, const std::string& name, const Event& event,
-             const std::vector<std::pair<Before, Status>>& statuses) {
-  for (const auto& [before, after] : statuses) {
-    const bool finished = before && is_finished(*before);
-    Cell cell;
-    cell.name = name + "_on_" + name_of(before);
-    cell.before = before;
-    cell.event = event;
-    cell.after = after;
-    // The rows of the fixture say something else than the events here, so every end of a finished run contradicts.
-    cell.conflict = finished && event.kind != EventKind::kQueued && event.kind != EventKind::kOther;
-    cell.finalized = is_finished(after) && !finished;
-    if (before == Status::kStuck && after != Status::kStuck) {
-      cell.effect = Effect::kRevived;
-    } else if (cell.conflict) {
-      cell.effect = Effect::kConflict;
-    } else {
-      cell.effect = before == after ? Effect::kRecorded : Effect::kApplied;
-    }
-    cells.push_back(std::move(cell));
-  }
+             const std::vector<Expected>& row) {
+  for (const Expected& expected : row) cells.push_back({expected, name + "_on_" + name_of(expected.before), event});
 }
 
+// The rows of the fixture say something else than the events here, so every end of a finished run contradicts it.
 std::vector<Cell> all_cells() {
   using S = Status;
+  using E = Effect;
   const auto none = std::nullopt;
   std::vector<Cell> cells;
   add_row(cells, "queued", queued(),
-          {{none, S::kQueued},
-           {S::kQueued, S::kQueued},
-           {S::kRunning, S::kRunning},
-           {S::kCompleted, S::kCompleted},
-           {S::kFailed, S::kFailed},
-           {S::kCancelled, S::kCancelled},
-           {S::kStuck, S::kStuck}});
+          {{none, S::kQueued, E::kApplied},
+           {S::kQueued, S::kQueued, E::kRecorded},
+           {S::kRunning, S::kRunning, E::kRecorded},
+           {S::kCompleted, S::kCompleted, E::kRecorded},
+           {S::kFailed, S::kFailed, E::kRecorded},
+           {S::kCancelled, S::kCancelled, E::kRecorded},
+           {S::kStuck, S::kStuck, E::kRecorded}});
   add_row(cells, "started", started(),
-          {{none, S::kRunning},
-           {S::kQueued, S::kRunning},
-           {S::kRunning, S::kRunning},
-           {S::kCompleted, S::kCompleted},
-           {S::kFailed, S::kFailed},
-           {S::kCancelled, S::kCancelled},
-           {S::kStuck, S::kRunning}});
+          {{none, S::kRunning, E::kApplied},
+           {S::kQueued, S::kRunning, E::kApplied},
+           {S::kRunning, S::kRunning, E::kRecorded},
+           {S::kCompleted, S::kCompleted, E::kConflict, kConflict},
+           {S::kFailed, S::kFailed, E::kConflict, kConflict},
+           {S::kCancelled, S::kCancelled, E::kConflict, kConflict},
+           {S::kStuck, S::kRunning, E::kRevived}});
   add_row(cells, "completed", completed(R"({"n":2})"),
-          {{none, S::kCompleted},
-           {S::kQueued, S::kCompleted},
-           {S::kRunning, S::kCompleted},
-           {S::kCompleted, S::kCompleted},
-           {S::kFailed, S::kFailed},
-           {S::kCancelled, S::kCancelled},
-           {S::kStuck, S::kCompleted}});
+          {{none, S::kCompleted, E::kApplied, false, kFinalized},
+           {S::kQueued, S::kCompleted, E::kApplied, false, kFinalized},
+           {S::kRunning, S::kCompleted, E::kApplied, false, kFinalized},
+           {S::kCompleted, S::kCompleted, E::kConflict, kConflict},
+           {S::kFailed, S::kFailed, E::kConflict, kConflict},
+           {S::kCancelled, S::kCancelled, E::kConflict, kConflict},
+           {S::kStuck, S::kCompleted, E::kRevived, false, kFinalized}});
   add_row(cells, "failed", failed(R"(["other"])"),
-          {{none, S::kFailed},
-           {S::kQueued, S::kFailed},
-           {S::kRunning, S::kFailed},
-           {S::kCompleted, S::kCompleted},
-           {S::kFailed, S::kFailed},
-           {S::kCancelled, S::kCancelled},
-           {S::kStuck, S::kFailed}});
+          {{none, S::kFailed, E::kApplied, false, kFinalized},
+           {S::kQueued, S::kFailed, E::kApplied, false, kFinalized},
+           {S::kRunning, S::kFailed, E::kApplied, false, kFinalized},
+           {S::kCompleted, S::kCompleted, E::kConflict, kConflict},
+           {S::kFailed, S::kFailed, E::kConflict, kConflict},
+           {S::kCancelled, S::kCancelled, E::kConflict, kConflict},
+           {S::kStuck, S::kFailed, E::kRevived, false, kFinalized}});
   add_row(cells, "cancelled", cancelled(R"([{"kind":"cancelled"}])"),
-          {{none, S::kCancelled},
-           {S::kQueued, S::kCancelled},
-           {S::kRunning, S::kCancelled},
-           {S::kCompleted, S::kCompleted},
-           {S::kFailed, S::kFailed},
-           {S::kCancelled, S::kCancelled},
-           {S::kStuck, S::kCancelled}});
+          {{none, S::kCancelled, E::kApplied, false, kFinalized},
+           {S::kQueued, S::kCancelled, E::kApplied, false, kFinalized},
+           {S::kRunning, S::kCancelled, E::kApplied, false, kFinalized},
+           {S::kCompleted, S::kCompleted, E::kConflict, kConflict},
+           {S::kFailed, S::kFailed, E::kConflict, kConflict},
+           {S::kCancelled, S::kCancelled, E::kConflict, kConflict},
+           {S::kStuck, S::kCancelled, E::kRevived, false, kFinalized}});
   add_row(cells, "other", other(),
-          {{none, S::kRunning},
-           {S::kQueued, S::kRunning},
-           {S::kRunning, S::kRunning},
-           {S::kCompleted, S::kCompleted},
-           {S::kFailed, S::kFailed},
-           {S::kCancelled, S::kCancelled},
-           {S::kStuck, S::kRunning}});
+          {{none, S::kRunning, E::kApplied},
+           {S::kQueued, S::kRunning, E::kApplied},
+           {S::kRunning, S::kRunning, E::kRecorded},
+           {S::kCompleted, S::kCompleted, E::kRecorded},
+           {S::kFailed, S::kFailed, E::kRecorded},
+           {S::kCancelled, S::kCancelled, E::kRecorded},
+           {S::kStuck, S::kRunning, E::kRevived}});
   return cells;
 }
 
