@@ -7,6 +7,7 @@ environment variable RUN_RECORDER_BIN.
 """
 
 import atexit
+import faulthandler
 import http.client
 import json
 import os
@@ -32,6 +33,10 @@ TOOL = BIN / "run-recorder"
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
 SANITIZER = os.environ.get("RUN_RECORDER_SANITIZER", "")
 DEADLINE_S = 240 if SANITIZER else 90
+
+# Where a test hangs, it is said before ctest ends it.
+if deadline := os.environ.get("RUN_RECORDER_TEST_TIMEOUT_S"):
+    faulthandler.dump_traceback_later(int(deadline) - 60)
 
 
 def wait_until(condition, what, deadline_s=DEADLINE_S):
@@ -641,7 +646,11 @@ class Postgres:
                 str(self.port), "-U", user, "-d", database]
 
     def sql(self, database, text, user="postgres"):
-        done = subprocess.run(self._psql(database, user), input=text, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(self._psql(database, user), input=text, capture_output=True, text=True, check=False,
+                                  timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired as expired:
+            raise AssertionError(f"the server does not answer: {text[:500]}") from expired
         assert done.returncode == 0, f"{text[:500]}\n{done.stderr}"
         return done.stdout
 

@@ -17,7 +17,6 @@ namespace run_recorder::testing {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 StoreOptions options_for(const std::string& url) {
   StoreOptions options;
@@ -320,11 +319,10 @@ TEST_F(PgStoreTest, ALockHeldByAnotherEndsTheCallAtItsDeadline) {
   const auto holder = PgConnection::connect(other).value();
   ASSERT_TRUE(holder->begin());
   ASSERT_TRUE(holder->exec("LOCK TABLE council_ex_runs IN ACCESS EXCLUSIVE MODE"));
-  const auto begin = steady_clock::now();
   const auto committed = store->commit(kSelf, first_batch({"r"}));
-  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(20));
   ASSERT_FALSE(committed);
   EXPECT_EQ(committed.error().kind, ErrorKind::kUnavailable);
+  EXPECT_NE(committed.error().message.find("300ms"), std::string::npos) << committed.error().message;
   holder->rollback();
   const auto fresh = open_store(options_for(url())).value();
   EXPECT_EQ(fresh->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
@@ -339,10 +337,12 @@ TEST_F(PgStoreTest, AFrozenServerEndsEveryCallAtItsDeadline) {
   const auto writer = open_store(options).value();
   const auto reader = open_store(options).value();
   own.freeze();
-  const auto begin = steady_clock::now();
-  EXPECT_EQ(writer->commit(kSelf, first_batch({"r"})).error().kind, ErrorKind::kUnavailable);
-  EXPECT_EQ(reader->find_run("r").error().kind, ErrorKind::kUnavailable);
-  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(20));
+  const auto written = writer->commit(kSelf, first_batch({"r"}));
+  EXPECT_EQ(written.error().kind, ErrorKind::kUnavailable);
+  EXPECT_NE(written.error().message.find("300ms"), std::string::npos) << written.error().message;
+  const auto read = reader->find_run("r");
+  EXPECT_EQ(read.error().kind, ErrorKind::kUnavailable);
+  EXPECT_NE(read.error().message.find("300ms"), std::string::npos) << read.error().message;
   own.thaw();
   const auto fresh = open_store(options_for(database)).value();
   EXPECT_FALSE(fresh->find_run("r").value());
