@@ -201,6 +201,12 @@ int show_chain(const Looking& looking, const std::string& run_id) {
   if (!answer) return fail(answer.error());
   hint_pending(answer->pending);
   const std::vector<std::string_view> items = JsonObject(answer->body).elements("runs");
+  if (JsonObject(answer->body).is_true("truncated")) {
+    complain(
+        fmt::format("the chain has more attempts than the {} nearest to {} that are shown; ask for the first or "
+                    "the last of these to see further",
+                    items.size(), run_id));
+  }
   if (looking.json) {
     print_json_lines(items);
     return kExitDone;

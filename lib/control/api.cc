@@ -9,6 +9,7 @@
 
 #include "control/move.h"
 #include "control/row_json.h"
+#include "store/chain.h"
 
 namespace run_recorder {
 namespace {
@@ -129,6 +130,13 @@ Result<void> take_statuses(std::string_view value, RunFilter& filter) {
   return {};
 }
 
+// A + that was not written as %2B arrives as a space; before an offset it can only have been that +.
+std::optional<Timestamp> time_in_query(std::string value) {
+  constexpr std::size_t kOffset = std::string_view("+02:00").size();
+  if (value.size() > kOffset && value[value.size() - kOffset] == ' ') value[value.size() - kOffset] = '+';
+  return parse_rfc3339(value);
+}
+
 Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string>>& query) {
   RunFilter filter;
   Paging paging;
@@ -146,9 +154,12 @@ Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string
     } else if (name == "pass") {
       filter.pass = value;
     } else if (name == "since" || name == "until") {
-      const auto time = parse_rfc3339(value);
+      const auto time = time_in_query(value);
       if (!time) {
-        return invalid(fmt::format("{}: an RFC 3339 time with offset is allowed, as 2026-01-02T03:04:05Z", name));
+        return invalid(
+            fmt::format("{}: an RFC 3339 time with offset is allowed, as 2026-01-02T03:04:05Z or "
+                        "2026-01-02T03:04:05%2B02:00 (in a query + is written %2B)",
+                        name));
       }
       (name == "since" ? filter.since : filter.until) = time;
     } else {
@@ -208,9 +219,17 @@ Result<JsonText> show_chain(Store& store, const std::string& run_id) {
   const auto runs = store.chain(run_id);
   if (!runs) return runs.error();
   if (runs.value().empty()) return no_run(run_id);
+  bool truncated = false;
+  if (runs.value().size() >= kMaxChain) {
+    const auto beyond = store.aged_chain(run_id, kMaxChain + 1);
+    if (!beyond) return beyond.error();
+    truncated = beyond.value().size() > kMaxChain;
+  }
   JsonList list("runs");
   for (const Run& run : runs.value()) list.add(run_json(run, false));
-  return list.close({});
+  JsonText answer = list.close({});
+  answer.insert(answer.size() - 1, truncated ? R"(,"truncated":true)" : R"(,"truncated":false)");
+  return answer;
 }
 
 Result<JsonText> list_reconciliations(Store& store, const Paging& paging) {

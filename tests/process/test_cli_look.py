@@ -87,6 +87,18 @@ class Looking(OnSqlite, ProcessTest):
         self.assertEqual(len(self.json("list", "--limit", 450)), 450)
         self.assertEqual(len(self.tool("list", "--all").stdout.splitlines()), 951)
 
+    def test_a_chain_that_is_cut_is_said_to_be(self):
+        attempts = [{"type": "run_started", "run_id": f"r{n}", "council": "c", **({"parent_attempt_run_id": f"r{n - 1}"} if n else {})}
+                    for n in range(1_001)]
+        self.server.send(*attempts[:-1])
+        self.assertEqual(self.tool("chain", "r0").stderr, "")
+        self.server.send(attempts[-1])
+        for arguments in (("chain", "r0"), ("chain", "r0", "--json")):
+            done = self.tool(*arguments)
+            self.assertIn("more attempts than the 1000 nearest to r0", done.stderr)
+            self.assertNotIn("r1000", done.stdout)
+        self.assertIn("r1000", self.tool("chain", "r999").stdout)
+
     def test_show_events_and_chain_of_a_run_with_any_id(self):
         self.send_some()
         shown = self.tool("show", "b/1 ü").stdout

@@ -86,6 +86,9 @@ TEST_P(ControlApi, FiltersRuns) {
   EXPECT_THAT(values(got("/v1/runs?council=y%20z")["runs"], "run_id"), ElementsAre("b"));
   EXPECT_THAT(values(got("/v1/runs?oban_job_id=7")["runs"], "run_id"), ElementsAre("a"));
   EXPECT_EQ(got("/v1/runs?since=2020-01-01T00:00:00%2B02:00")["runs"].size(), 4U);
+  EXPECT_EQ(got("/v1/runs?since=2020-01-01T00:00:00+02:00")["runs"].size(), 4U);
+  EXPECT_EQ(got("/v1/runs?until=2020-01-01T00:00:00.5+02:00")["runs"].size(), 0U);
+  EXPECT_THAT(get("/v1/runs?since=2020-01-01T00:00:00 2:00").body, HasSubstr("%2B"));
   EXPECT_EQ(got("/v1/runs?since=9999-01-01T00:00:00Z")["runs"].size(), 0U);
   EXPECT_EQ(got("/v1/runs?pass=none")["runs"].size(), 0U);
   EXPECT_THAT(values(got("/v1/runs?status=running&council=x&limit=1")["runs"], "run_id"), ElementsAre("a"));
@@ -203,6 +206,26 @@ TEST_P(ControlApi, ListsAChainFromTheRootDown) {
     EXPECT_THAT(values(got(fmt::format("/v1/runs/{}/chain", run_id))["runs"], "run_id"),
                 ElementsAre("a1", "a2", "a3"));
   }
+}
+
+TEST_P(ControlApi, SaysWhetherAChainIsCut) {
+  constexpr int kAttempts = 1'001;
+  std::vector<std::string> lines{line_of("run_started", "r0")};
+  for (int i = 1; i < kAttempts - 1; ++i) {
+    lines.push_back(
+        line_of("run_started", fmt::format("r{}", i), fmt::format(R"("parent_attempt_run_id":"r{}")", i - 1)));
+  }
+  append(lines);
+  settle();
+  const auto whole = got("/v1/runs/r0/chain");
+  EXPECT_EQ(whole["runs"].size(), 1'000U);
+  EXPECT_EQ(whole["truncated"], false);
+  append({line_of("run_started", "last", R"("parent_attempt_run_id":"r999")")});
+  settle();
+  const auto cut = got("/v1/runs/r0/chain");
+  EXPECT_EQ(cut["runs"].size(), 1'000U);
+  EXPECT_EQ(cut["truncated"], true);
+  EXPECT_EQ(got("/v1/runs/last/chain")["runs"].back()["run_id"], "last");
 }
 
 TEST_P(ControlApi, SaysThatARunIsNotThere) {
