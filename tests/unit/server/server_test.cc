@@ -456,7 +456,7 @@ TEST_F(ServerTest, LinesUpToTheLimitAreTakenAndLongerOnesNeedNoMemory) {
 TEST_F(ServerTest, SilentLongLinesAreEndedAndOthersNeverWaitForThem) {
   options.limits.line_bytes = 64 << 10;
   options.bounds.pool_bytes = 64 << 10;
-  options.bounds.stall = std::chrono::milliseconds(500);
+  options.bounds.stall = std::chrono::seconds(4);  // a busy machine is not silent for so long
   start();
   Client silent = connect();
   silent.send(std::string(40'000, 'x'));
@@ -498,7 +498,7 @@ TEST_F(ServerTest, LongLinesThatCompeteForTheRoomAreAllFinished) {
 TEST_F(ServerTest, WhoWaitsTooLongForRoomIsToldSo) {
   options.limits.line_bytes = 64 << 10;
   options.bounds.pool_bytes = 64 << 10;
-  options.bounds.stall = std::chrono::milliseconds(300);
+  options.bounds.stall = std::chrono::seconds(4);  // a busy machine does not keep the hog from moving for so long
   start();
   Client hog = connect();
   hog.send(std::string(20'000, 'x'));
@@ -506,13 +506,15 @@ TEST_F(ServerTest, WhoWaitsTooLongForRoomIsToldSo) {
   Client waiting = connect();
   waiting.send(std::string(30'000, 'x'));
   waiting.send("\n" + note("after"));
-  // The hog moves, a byte for each answer that another one gets, for longer than anybody may wait.
+  // The hog moves, a byte for each hundred answers that another one gets, for longer than anybody may wait.
   Client other = connect();
   for (std::uint64_t line = 1; !waiting.has_answer(); ++line) {
-    ASSERT_EQ(hog.send_some("x"), 1U);
+    if (line % 100 == 1) {
+      ASSERT_EQ(hog.send_some("x"), 1U);
+    }
     other.send("\n");
     ASSERT_EQ(acked(other.answer()), line);
-    ASSERT_LT(line, 40'000U);
+    ASSERT_LT(line, 4'000'000U);
   }
   EXPECT_TRUE(waiting.answer().starts_with(error_start(1, "unavailable")));
   EXPECT_EQ(waiting.answers_until(2).back(), "{\"acked\":2}");

@@ -247,7 +247,7 @@ TEST_F(Sqlite, ASecondClaimDropsNoneOfSqlitesLocks) {
   const auto writing = SqliteTransaction::begin(*connection, SqliteTransaction::Mode::kWrite);
   ASSERT_TRUE(writing);
   const auto writer_is_kept_out = [this] {
-    const auto other = SqliteConnection::open({.path = path(), .deadline = 20ms});
+    const auto other = SqliteConnection::open({.path = path(), .deadline = 1s});
     return other && !SqliteTransaction::begin(**other, SqliteTransaction::Mode::kWrite);
   };
   EXPECT_TRUE(in_another_process(writer_is_kept_out));
