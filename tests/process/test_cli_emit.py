@@ -222,7 +222,7 @@ class EmitToScript(ProcessTest):
 
     def test_a_spool_that_stays_full_is_given_up_and_the_lines_are_named(self):
         server = self.scripted(lambda _, line, text: refused(line, b"spool_full"))
-        for wait in ("0s", "300ms"):
+        for wait in ("0s", "2s"):
             done = server.emit("--wait", wait, input=numbered(2))
             self.assertEqual(done.returncode, 1, done.stderr)
             self.assertRegex(done.stderr, "line 1: spool_full: as the test says")
@@ -238,7 +238,7 @@ class EmitToScript(ProcessTest):
                 return None
             return acked(line)
         server = self.scripted(answer)
-        done = server.emit("--wait", "300ms", input=numbered(5))
+        done = server.emit("--wait", "3s", input=numbered(5))
         self.assertEqual(done.returncode, 69, done.stderr)
         self.assertRegex(done.stderr, "line 3 and what follows it was not acknowledged")
 
