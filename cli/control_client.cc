@@ -172,19 +172,25 @@ Result<Listed> list_pages(const ControlClient& client, const Target& target, std
                           const std::function<void(const std::vector<std::string_view>&)>& take) {
   Listed listed;
   std::string cursor;
+  std::uint64_t page_items = kPageItems;
   while (listed.items < limit) {
     Target page = target;
-    page.add("limit", std::to_string(std::min(kPageItems, limit - listed.items)));
+    const std::uint64_t wanted = std::min(page_items, limit - listed.items);
+    page.add("limit", std::to_string(wanted));
     if (!cursor.empty()) page.add("cursor", cursor);
     const Result<ControlAnswer> answer = client.get(page.str());
     if (!answer) return answer.error();
     if (cursor.empty()) listed.pending = answer->pending;
     const JsonObject object(answer->body);
+    listed.truncated = object.is_true("truncated");
     const std::vector<std::string_view> items = object.elements(name);
     take(items);
     listed.items += items.size();
     cursor = object.text("next");
     if (cursor.empty()) return listed;
+    // Large items: a page ends by its bytes, and a database that weighs them weighs all that are asked for.
+    page_items =
+        items.size() < wanted ? std::max<std::uint64_t>(2 * items.size(), 1) : std::min(2 * wanted, kPageItems);
   }
   listed.more = true;
   return listed;

@@ -52,6 +52,7 @@ class Target {
 struct Listed {
   std::uint64_t items = 0;
   bool more = false;          // limit was reached, and there is more
+  bool truncated = false;     // the daemon says that it looked at a part only
   std::uint64_t pending = 0;  // as of the first page
 };
 // Fetches {"<name>":[…],"next":…} pages and gives each page's items to `take`, until `limit` items or the end.

@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t kBarColumns = 24, kShortBarColumns = 12;
 constexpr std::size_t kWideTerminal = 110;
+constexpr std::size_t kLongestNote = 1'000;    // of each row of a chain
+constexpr std::uint64_t kWholeChain = 10'000;  // the daemon gives a thousand
 
 bool is_narrow(const Terminal& terminal) {
   return terminal.columns > 0 && terminal.columns < kWideTerminal;
@@ -102,6 +104,24 @@ class Span {
   const std::size_t columns_;
   std::optional<Timestamp> first_, last_;
 };
+
+// What the table of a chain shows of a run: a thousand whole ones may be large.
+struct Attempt {
+  std::vector<Cell> cells;
+  Colour colour = Colour::kNone;
+  std::optional<Timestamp> started;
+  Timestamp ended;  // or now
+};
+
+Attempt attempt_of(const JsonObject& run, Timestamp now) {
+  Attempt attempt{.cells = run_cells(run, now),
+                  .colour = colour_of_status(run.text("status")),
+                  .started = run.time("started_at"),
+                  .ended = run.time("finalized_at").value_or(now)};
+  std::string& note = attempt.cells.back().text;
+  if (note.size() > kLongestNote) note = fit(note, kLongestNote);
+  return attempt;
+}
 
 Colour colour_of_effect(std::string_view effect) {
   if (effect == "conflict") return Colour::kRed;
@@ -197,38 +217,38 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
 }
 
 int show_chain(const Looking& looking, const std::string& run_id) {
-  const Result<ControlAnswer> answer = looking.client.get(path_of(run_id, "/chain"));
-  if (!answer) return fail(answer.error());
-  hint_pending(answer->pending);
-  const std::vector<std::string_view> items = JsonObject(answer->body).elements("runs");
-  if (JsonObject(answer->body).is_true("truncated")) {
+  const Timestamp now = now_utc();
+  const Terminal terminal = terminal_of(1);
+  std::vector<Attempt> attempts;
+  const Result<Listed> listed =
+      list_pages(looking.client, Target(path_of(run_id, "/chain")), "runs", kWholeChain, [&](const auto& items) {
+        if (looking.json) {
+          print_json_lines(items);
+          return;
+        }
+        for (const std::string_view item : items) attempts.push_back(attempt_of(JsonObject(item), now));
+      });
+  if (!listed) return fail(listed.error());
+  hint_pending(listed->pending);
+  if (listed->truncated) {
     complain(
         fmt::format("the chain has more attempts than the {} nearest to {} that are shown; ask for the first or "
                     "the last of these to see further",
-                    items.size(), run_id));
+                    listed->items, run_id));
   }
-  if (looking.json) {
-    print_json_lines(items);
-    return kExitDone;
-  }
-  const Timestamp now = now_utc();
-  const Terminal terminal = terminal_of(1);
+  if (looking.json) return kExitDone;
   Span span(terminal);
-  for (const std::string_view item : items) {
-    const JsonObject run(item);
-    span.include(run.time("started_at"));
-    if (run.time("started_at")) span.include(run.time("finalized_at").value_or(now));
+  for (const Attempt& attempt : attempts) {
+    span.include(attempt.started);
+    if (attempt.started) span.include(attempt.ended);
   }
   std::vector<Column> columns = run_columns();
   columns.insert(columns.end() - 1, {.title = "TIMELINE", .optional = 1});
   Table table(columns, terminal);
-  for (const std::string_view item : items) {
-    const JsonObject run(item);
-    std::vector<Cell> cells = run_cells(run, now);
-    const auto started = run.time("started_at");
-    const std::string drawn = started ? span.draw(*started, run.time("finalized_at").value_or(now)) : "";
-    cells.insert(cells.end() - 1, {drawn, colour_of_status(run.text("status"))});
-    table.add(std::move(cells));
+  for (Attempt& attempt : attempts) {
+    const std::string drawn = attempt.started ? span.draw(*attempt.started, attempt.ended) : "";
+    attempt.cells.insert(attempt.cells.end() - 1, {drawn, attempt.colour});
+    table.add(std::move(attempt.cells));
   }
   print(table.render());
   return kExitDone;

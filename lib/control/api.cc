@@ -9,7 +9,6 @@
 
 #include "control/move.h"
 #include "control/row_json.h"
-#include "store/chain.h"
 
 namespace run_recorder {
 namespace {
@@ -104,8 +103,9 @@ Result<bool> take_paging(const std::string& name, const std::string& value, Pagi
   return true;
 }
 
-Result<Paging> paging_of(const std::vector<std::pair<std::string, std::string>>& query) {
-  Paging paging;
+Result<Paging> paging_of(const std::vector<std::pair<std::string, std::string>>& query,
+                         std::size_t limit = kDefaultLimit) {
+  Paging paging{.limit = limit, .cursor = {}};
   for (const auto& [name, value] : query) {
     const auto taken = take_paging(name, value, paging);
     if (!taken) return taken.error();
@@ -215,20 +215,14 @@ Result<JsonText> list_events(Store& store, const std::string& run_id, const Pagi
   return list.close(page.value().next);
 }
 
-Result<JsonText> show_chain(Store& store, const std::string& run_id) {
-  const auto runs = store.chain(run_id);
-  if (!runs) return runs.error();
-  if (runs.value().empty()) return no_run(run_id);
-  bool truncated = false;
-  if (runs.value().size() >= kMaxChain) {
-    const auto beyond = store.aged_chain(run_id, kMaxChain + 1);
-    if (!beyond) return beyond.error();
-    truncated = beyond.value().size() > kMaxChain;
-  }
+Result<JsonText> show_chain(Store& store, const std::string& run_id, const Paging& paging) {
+  const auto page = store.chain(run_id, paging.limit, paging.cursor);
+  if (!page) return page.error();
+  if (page.value().runs.empty() && paging.cursor.empty()) return no_run(run_id);
   JsonList list("runs");
-  for (const Run& run : runs.value()) list.add(run_json(run, false));
-  JsonText answer = list.close({});
-  answer.insert(answer.size() - 1, truncated ? R"(,"truncated":true)" : R"(,"truncated":false)");
+  for (const Run& run : page.value().runs) list.add(run_json(run, false));
+  JsonText answer = list.close(page.value().next);
+  answer.insert(answer.size() - 1, page.value().truncated ? R"(,"truncated":true)" : R"(,"truncated":false)");
   return answer;
 }
 
@@ -430,7 +424,7 @@ ApiAnswer Api::route_runs(const ApiRequest& request, const RequestTarget& target
     return read([&](Store& store) { return list_runs(store, filter.value()); });
   }
   const std::string& run_id = target.path[2];
-  const bool takes_parameters = target.path.size() == 4 && target.path[3] == "events";
+  const bool takes_parameters = target.path.size() == 4 && (target.path[3] == "events" || target.path[3] == "chain");
   if (!takes_parameters && !target.query.empty()) return fail(no_parameters(target.query));
   if (target.path.size() == 3) return read([&](Store& store) { return show_run(store, run_id); });
   const std::string& what = target.path[3];
@@ -439,7 +433,11 @@ ApiAnswer Api::route_runs(const ApiRequest& request, const RequestTarget& target
     if (!paging) return fail(paging.error());
     return read([&](Store& store) { return list_events(store, run_id, paging.value()); });
   }
-  if (what == "chain") return read([&](Store& store) { return show_chain(store, run_id); });
+  if (what == "chain") {
+    const auto paging = paging_of(target.query, kLargestLimit);
+    if (!paging) return fail(paging.error());
+    return read([&](Store& store) { return show_chain(store, run_id, paging.value()); });
+  }
   if (what == "explain") return read([&](Store& store) { return reconciler_.explain(store, run_id); });
   return not_found(request.target);
 }
@@ -508,7 +506,7 @@ ApiAnswer Api::read(const Read& work) {
   const bool broken =
       !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
   if (!broken) give_back(std::move(store.value()));
-  ApiAnswer answer = body ? ok(body.value()) : fail(body.error());
+  ApiAnswer answer = body ? ok(std::move(body.value())) : fail(body.error());
   if (!complete) {
     const std::uint64_t pending = recorder_.pending_until(acknowledged);
     if (pending > 0) answer.headers["X-Run-Recorder-Pending"] = std::to_string(pending);

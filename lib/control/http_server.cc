@@ -45,13 +45,13 @@ constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
 using Response = http::response<http::string_body>;
 
-Response to_response(const ApiAnswer& answer, unsigned version, bool keep_alive) {
+Response to_response(ApiAnswer answer, unsigned version, bool keep_alive) {
   Response response{static_cast<http::status>(answer.status), version};
   response.set(http::field::server, "run-recorder/" RR_VERSION);
   response.set(http::field::content_type, answer.content_type);
   response.set(http::field::cache_control, "no-store");
   for (const auto& [name, value] : answer.headers) response.set(name, value);
-  response.body() = answer.body;
+  response.body() = std::move(answer.body);
   response.keep_alive(keep_alive);
   response.prepare_payload();
   return response;
@@ -122,7 +122,8 @@ struct HttpServer::Impl {
   asio::awaitable<void> accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, bool metrics_only);
   template <class Protocol>
   asio::awaitable<void> serve(asio::basic_stream_socket<Protocol> socket, bool metrics_only);
-  asio::awaitable<ApiAnswer> answer(const http::request<http::string_body>& request, bool metrics_only);
+  // Takes the request's body.
+  asio::awaitable<ApiAnswer> answer(http::request<http::string_body>& request, bool metrics_only);
   void listen_tcp();
 
   const HttpOptions options;
@@ -186,9 +187,9 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
                              11, false);
     } else {
       stream.expires_never();
-      const auto& request = parser.get();
-      const ApiAnswer made = co_await answer(request, metrics_only);
-      response = to_response(made, request.version(), request.keep_alive());
+      auto& request = parser.get();
+      ApiAnswer made = co_await answer(request, metrics_only);
+      response = to_response(std::move(made), request.version(), request.keep_alive());
       if (request.method() == http::verb::head) response->body().clear();
     }
     const bool keep = response->keep_alive();
@@ -200,13 +201,12 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
   stream.socket().shutdown(asio::socket_base::shutdown_send, ignored);
 }
 
-asio::awaitable<ApiAnswer> HttpServer::Impl::answer(const http::request<http::string_body>& request,
-                                                    bool metrics_only) {
+asio::awaitable<ApiAnswer> HttpServer::Impl::answer(http::request<http::string_body>& request, bool metrics_only) {
   ApiRequest asked;
   // HEAD is GET without the body; see serve().
   asked.method = request.method() == http::verb::head ? "GET" : std::string(request.method_string());
   asked.target = std::string(request.target());
-  asked.body = request.body();
+  asked.body = std::move(request.body());
   const bool immediate = is_immediate(asked.target);
   if (metrics_only && (!immediate || asked.target.starts_with("/v1/"))) {
     co_return plain_error(404, "not_found", "only /metrics, /healthz and /readyz are served here");

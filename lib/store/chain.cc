@@ -1,10 +1,15 @@
 #include "store/chain.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string_view>
 #include <tuple>
 #include <utility>
+
+#include "store/paging.h"
 
 namespace run_recorder {
 
@@ -49,6 +54,22 @@ void sort_chain(std::vector<Run>& rows) {
   sorted.reserve(rows.size());
   for (const std::size_t index : order) sorted.push_back(std::move(rows[index]));
   rows = std::move(sorted);
+}
+
+Result<std::size_t> place_in_chain(std::span<const Run> sorted, std::string_view cursor) {
+  if (cursor.empty()) return std::size_t{0};
+  const auto last = decode_cursor(cursor);
+  const auto place = last ? decode_number_cursor(last->time) : std::nullopt;
+  if (!place) {
+    return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is not one of this list", cursor.substr(0, 64))};
+  }
+  const auto found = std::ranges::find(sorted, last->id, &Run::run_id);
+  if (found != sorted.end()) return static_cast<std::size_t>(found - sorted.begin()) + 1;
+  return std::min(static_cast<std::size_t>(*place), sorted.size());
+}
+
+std::string chain_cursor(std::span<const Run> sorted, std::size_t last) {
+  return encode_cursor({fmt::format("{:04}", last), sorted[last].run_id});
 }
 
 }  // namespace run_recorder

@@ -1,13 +1,18 @@
 // Looking at rows, history, chains, passes and dead letters in PostgreSQL.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
+#include "base/json_text.h"
 #include "store/chain.h"
 #include "store/pg_store.h"
 
 namespace run_recorder {
 namespace {
+
+constexpr std::size_t kFirstPart = 8;
+constexpr std::size_t kGrowth = 4;
 
 // A page of a list, bounded by rows and by bytes, where the server does the bounding: a result is in our memory as a
 // whole before its first row can be read. `inner` selects limit + 1 rows, the last of its columns named weight;
@@ -20,6 +25,28 @@ std::string page_sql(std::string_view inner, std::string_view order) {
       "q "
       "WHERE before <= {2} ORDER BY place",
       inner, order, kPageBytes);
+}
+
+// Makes a page of growing parts: page_sql() weighs all rows that it is asked for, and where they are large that is
+// work for nothing. fetch(limit, cursor) brings one part.
+template <class Page, class Item, class Weight, class Fetch>
+Result<Page> page_of_parts(std::vector<Item> Page::*items, std::size_t limit, std::string cursor, Weight&& weight,
+                           Fetch&& fetch) {
+  Page page;
+  std::size_t bytes = 0;
+  for (std::size_t some = kFirstPart;; some *= kGrowth) {
+    some = std::min(some, limit - (page.*items).size());
+    Result<Page> part = fetch(some, cursor);
+    if (!part) return part.error();
+    for (Item& item : (*part).*items) {
+      bytes += weight(item);
+      (page.*items).push_back(std::move(item));
+    }
+    cursor = std::move(part->next);
+    if (cursor.empty() || (page.*items).size() >= limit || bytes > kPageBytes) break;
+  }
+  page.next = std::move(cursor);
+  return page;
 }
 
 Error no_cursor(std::string_view cursor) {
@@ -107,7 +134,7 @@ PageEnd end_of_page(const pqxx::result& rows, std::size_t limit) {
 
 }  // namespace
 
-Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
+Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   PgCommand command;
   std::vector<std::string> conditions{"true"};
   const std::string time_type = schema_.column("runs", "inserted_at").type;
@@ -155,6 +182,17 @@ Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
   return page;
 }
 
+Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
+  const auto weight = [](const Run& run) { return run.error ? run.error->size() : 0; };
+  RunFilter some = filter;
+  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, weight,
+                       [&](std::size_t limit, const std::string& cursor) {
+                         some.limit = limit;
+                         some.cursor = cursor;
+                         return some_runs(some);
+                       });
+}
+
 Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
   auto runs = load(std::array{std::string(run_id)});
   if (!runs) return runs.error();
@@ -162,7 +200,7 @@ Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
   return std::optional(std::move(runs->front()));
 }
 
-Result<EventPage> PgStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+Result<EventPage> PgStore::some_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
   const auto after_seq = decode_number_cursor(cursor);
   if (!after_seq) return no_cursor(cursor);
   const auto time = [this](std::string_view column) { return schema_.time_text("run_events", column, "h"); };
@@ -186,6 +224,12 @@ Result<EventPage> PgStore::list_events(std::string_view run_id, std::size_t limi
   return page;
 }
 
+Result<EventPage> PgStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  const auto weight = [](const StoredEvent& event) { return event.entry.payload.size(); };
+  return page_of_parts(&EventPage::events, limit, std::string(cursor), weight,
+                       [&](std::size_t some, const std::string& from) { return some_events(run_id, some, from); });
+}
+
 // Up and down from the given id at once: ids that no row has hold their children together too. UNION forgets what it
 // has seen, so that loops end.
 std::string PgStore::chain_sql(std::string_view columns, std::size_t limit) const {
@@ -198,19 +242,67 @@ std::string PgStore::chain_sql(std::string_view columns, std::size_t limit) cons
       table("runs"), schema_.column("runs", "run_id").type, columns, limit);
 }
 
-Result<std::vector<Run>> PgStore::chain(std::string_view run_id) {
-  const auto rows = connection_->exec(chain_sql(run_list(schema_, PgRunParts::kWithoutData), kMaxChain), {run_id});
+// The chain's rows in their order, with no more than that takes; their texts may be large.
+Result<std::vector<Run>> PgStore::chain_order(std::string_view run_id, bool& truncated) {
+  const std::string columns = fmt::format(
+      "r.run_id, r.parent_attempt_run_id, r.attempt, {}, (SELECT count(*) FROM (SELECT 1 FROM member "
+      "LIMIT {}) z) > {}",
+      schema_.time_text("runs", "started_at", "r"), kMaxChain + 1, kMaxChain);
+  const auto rows = connection_->exec(chain_sql(columns, kMaxChain), {run_id});
   if (!rows) return rows.error();
-  std::vector<Run> runs;
+  std::vector<Run> order;
   for (const auto& row : *rows) {
     PgFields fields(row);
-    runs.push_back(read_run(fields, PgRunParts::kWithoutData));
+    Run& run = order.emplace_back();
+    run.run_id = fields.text();
+    run.parent_attempt_run_id = fields.optional_text();
+    run.attempt = static_cast<std::int32_t>(fields.integer());
+    run.started_at = fields.time();
+    truncated = fields.boolean();
   }
-  sort_chain(runs);
-  return runs;
+  sort_chain(order);
+  return order;
 }
 
-Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std::string_view cursor) {
+Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  ChainPage page;
+  const auto order = chain_order(run_id, page.truncated);
+  if (!order) return order.error();
+  const auto first = place_in_chain(*order, cursor);
+  if (!first) return first.error();
+  const std::string inner = fmt::format(
+      "SELECT {}, w.o, coalesce(octet_length(r.error::text), 0) AS weight FROM jsonb_array_elements_text($1::jsonb) "
+      "WITH ORDINALITY AS w (id, o) JOIN {} r ON r.run_id = w.id::{}",
+      run_list(schema_, PgRunParts::kWithoutData), table("runs"), schema_.column("runs", "run_id").type);
+  std::size_t bytes = 0;
+  std::size_t place = *first;
+  // A few rows at first and then more: the server weighs all that it is asked for.
+  for (std::size_t some = kFirstPart; place < order->size(); some *= kGrowth) {
+    if (page.runs.size() >= limit || bytes > kPageBytes) {
+      page.next = chain_cursor(*order, place - 1);
+      break;
+    }
+    some = std::min({some, limit - page.runs.size(), order->size() - place});
+    std::string ids;
+    for (std::size_t i = place; i < place + some; ++i) {
+      ids += ids.empty() ? '[' : ',';
+      append_json_string(ids, (*order)[i].run_id);
+    }
+    const auto rows = connection_->exec(page_sql(inner, "o"), {ids + "]"});
+    if (!rows) return rows.error();
+    const PageEnd end = end_of_page(*rows, some);
+    for (std::size_t i = 0; i < end.rows; ++i) {
+      PgFields fields((*rows)[static_cast<int>(i)]);
+      const Run& run = page.runs.emplace_back(read_run(fields, PgRunParts::kWithoutData));
+      bytes += run.error ? run.error->size() : 0;
+    }
+    // A row that is missing was removed meanwhile.
+    place = end.more ? *place_in_chain(*order, chain_cursor(page.runs, page.runs.size() - 1)) : place + some;
+  }
+  return page;
+}
+
+Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std::string_view cursor) {
   PgCommand command;
   std::string condition = "true";
   if (!cursor.empty()) {
@@ -241,6 +333,12 @@ Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std:
   if (end.more)
     page.next = encode_cursor({format_rfc3339(page.passes.back().started_at), page.passes.back().pass_id});
   return page;
+}
+
+Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std::string_view cursor) {
+  const auto weight = [](const ReconciliationRow& row) { return row.report.size(); };
+  return page_of_parts(&ReconciliationPage::passes, limit, std::string(cursor), weight,
+                       [&](std::size_t some, const std::string& from) { return some_reconciliations(some, from); });
 }
 
 Result<std::map<Status, std::uint64_t>> PgStore::count_by_status() {

@@ -36,7 +36,7 @@ class PgStore final : public Store {
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
   Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
-  Result<std::vector<Run>> chain(std::string_view run_id) override;
+  Result<ChainPage> chain(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
   Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) override;
   Result<std::map<Status, std::uint64_t>> count_by_status() override;
 
@@ -69,6 +69,11 @@ class PgStore final : public Store {
   std::string table(std::string_view name) const { return schema_.table(name); }
   // The rows of the chain of run $1, at most so many; `columns` of table alias r.
   std::string chain_sql(std::string_view columns, std::size_t limit) const;
+  // Parts of lists, bounded by rows and by bytes.
+  Result<RunPage> some_runs(const RunFilter& filter);
+  Result<EventPage> some_events(std::string_view run_id, std::size_t limit, std::string_view cursor);
+  Result<ReconciliationPage> some_reconciliations(std::size_t limit, std::string_view cursor);
+  Result<std::vector<Run>> chain_order(std::string_view run_id, bool& truncated);
   std::string running_row_sql(std::string_view where) const;
   std::string aged_row_list() const;
 

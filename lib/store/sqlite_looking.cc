@@ -24,6 +24,9 @@ constexpr std::string_view kListReconciliationsAfter =
     "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
     "WHERE (started_at, pass_id) < (?2, ?3) ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
 
+constexpr std::string_view kChainRank =
+    "SELECT run_id, parent_attempt_run_id, attempt, started_at FROM \"{{prefix}}runs\" WHERE run_id = ?1";
+
 constexpr std::string_view kCountByStatus = "SELECT status, count(*) FROM \"{{prefix}}runs\" GROUP BY status";
 
 constexpr std::string_view kListDeadLetters =
@@ -192,17 +195,39 @@ Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t 
   return page;
 }
 
-Result<std::vector<Run>> SqliteStore::chain(std::string_view run_id) {
+Result<ChainPage> SqliteStore::chain(std::string_view run_id, std::size_t limit, std::string_view cursor) {
   static const std::string row_sql = fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1",
                                                  run_columns(RunColumns::kWithoutData));
-  std::vector<Run> runs;
-  const auto on_run = [&runs](const SqliteRows& row) {
-    runs.push_back(read_run(row, RunColumns::kWithoutData));
+  // Their order first, then of the texts, which may be large, only what a page holds.
+  std::vector<Run> order;
+  const auto on_rank = [&order](const SqliteRows& row) {
+    Run& run = order.emplace_back();
+    run.run_id = row.text(0);
+    run.parent_attempt_run_id = row.optional_text(1);
+    run.attempt = static_cast<std::int32_t>(row.integer(2));
+    run.started_at = row.time(3);
     return false;
   };
-  if (auto done = read_chain(run_id, kMaxChain, row_sql, on_run); !done) return done.error();
-  sort_chain(runs);
-  return runs;
+  ChainPage page;
+  const auto cut = read_chain(run_id, kMaxChain, kChainRank, on_rank);
+  if (!cut) return cut.error();
+  page.truncated = *cut;
+  sort_chain(order);
+  const auto first = place_in_chain(order, cursor);
+  if (!first) return first.error();
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    bytes += weight_of(page.runs.emplace_back(read_run(row, RunColumns::kWithoutData)));
+    return false;
+  };
+  for (std::size_t place = *first; place < order.size(); ++place) {
+    if (page.runs.size() >= limit || bytes > kPageBytes) {
+      page.next = chain_cursor(order, place - 1);
+      break;
+    }
+    if (auto done = read(row_sql, on_row, order[place].run_id); !done) return done.error();
+  }
+  return page;
 }
 
 Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, std::string_view cursor) {

@@ -32,7 +32,7 @@ class SqliteStore final : public Store {
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
   Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
-  Result<std::vector<Run>> chain(std::string_view run_id) override;
+  Result<ChainPage> chain(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
   Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) override;
   Result<std::map<Status, std::uint64_t>> count_by_status() override;
 
@@ -104,9 +104,10 @@ class SqliteStore final : public Store {
     if (auto done = read(sql, on_row, values...); !done) return done.error();
     return found;
   }
-  // Calls on_row(row) for the row, as row_sql brings it, of each run of a chain.
+  // Calls on_row(row) for the row, as row_sql brings it, of each run of a chain, at most limit of them; whether the
+  // chain has more.
   template <class OnRow>
-  Result<void> read_chain(std::string_view run_id, std::size_t limit, std::string_view row_sql, OnRow&& on_row) {
+  Result<bool> read_chain(std::string_view run_id, std::size_t limit, std::string_view row_sql, OnRow&& on_row) {
     if (auto begun = begin_call(); !begun) return begun.error();
     auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
     if (!transaction) return transaction.error();
@@ -115,11 +116,13 @@ class SqliteStore final : public Store {
       ids.emplace_back(row.text(0));
       return true;
     };
-    if (auto done = read(kChainIds, on_id, run_id, limit); !done) return done.error();
+    if (auto done = read(kChainIds, on_id, run_id, limit + 1); !done) return done.error();
+    const bool more = ids.size() > limit;
+    if (more) ids.pop_back();
     for (const std::string& id : ids) {
       if (auto done = read(row_sql, on_row, id); !done) return done.error();
     }
-    return {};
+    return more;
   }
 
   Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);

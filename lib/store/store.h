@@ -105,6 +105,12 @@ struct RunPage {
   std::string next;       // empty: no more
 };
 
+struct ChainPage {
+  std::vector<Run> runs;   // from the root down; without input and result
+  std::string next;        // empty: no more
+  bool truncated = false;  // the chain has more rows than are looked at
+};
+
 struct StoredEvent {
   std::int64_t id = 0;
   HistoryEntry entry;
@@ -187,9 +193,9 @@ class Store {
   virtual Result<std::optional<Run>> find_run(std::string_view run_id) = 0;
   // kInvalid for a cursor that is none. after_seq: only later entries.
   virtual Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) = 0;
-  // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at); bounded
-  // to 1,000; loops in the data end. Empty: no such run. Without input and result.
-  virtual Result<std::vector<Run>> chain(std::string_view run_id) = 0;
+  // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at): the 1,000
+  // nearest to it, page by page; loops in the data end. No rows without a cursor: no such run.
+  virtual Result<ChainPage> chain(std::string_view run_id, std::size_t limit, std::string_view cursor) = 0;
   virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) = 0;
   virtual Result<std::map<Status, std::uint64_t>> count_by_status() = 0;
 

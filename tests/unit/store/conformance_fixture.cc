@@ -164,6 +164,17 @@ run_recorder::Run StoreConformance::stored(std::string_view run_id) {
   return *found;
 }
 
+std::vector<run_recorder::Run> StoreConformance::chain(std::string_view run_id, std::size_t limit) {
+  std::vector<Run> runs;
+  std::string cursor;
+  do {
+    ChainPage page = store().chain(run_id, limit, cursor).value();
+    for (Run& run : page.runs) runs.push_back(std::move(run));
+    cursor = page.next;
+  } while (!cursor.empty());
+  return runs;
+}
+
 std::vector<StoredEvent> StoreConformance::history(std::string_view run_id) {
   return store().list_events(run_id, 1'000, "").value().events;
 }

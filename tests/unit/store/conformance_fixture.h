@@ -61,6 +61,8 @@ class StoreConformance : public ::testing::TestWithParam<Backend> {
   std::int64_t last_seq(std::string_view run_id) { return stored(run_id).last_seq; }
   std::uint64_t history_size(std::string_view run_id);
   std::vector<StoredEvent> history(std::string_view run_id);
+  // All pages of it.
+  std::vector<Run> chain(std::string_view run_id, std::size_t limit = 1'000);
   Timestamp now() { return store().database_now().value(); }
 
   RecorderSelf self_{"recorder-1", "incarnation-1", "host-1", "0.1.0"};

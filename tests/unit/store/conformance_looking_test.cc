@@ -44,7 +44,7 @@ TEST_P(StoreLooking, AnEmptyDatabaseHasNothing) {
   EXPECT_THAT(store().list_runs({}).value().runs, IsEmpty());
   EXPECT_EQ(store().list_runs({}).value().next, "");
   EXPECT_THAT(store().list_events("r", 10, "").value().events, IsEmpty());
-  EXPECT_THAT(store().chain("r").value(), IsEmpty());
+  EXPECT_THAT(chain("r"), IsEmpty());
   EXPECT_THAT(store().list_reconciliations(10, "").value().passes, IsEmpty());
   EXPECT_THAT(store().list_dead_letters(10, "").value().dead_letters, IsEmpty());
   EXPECT_THAT(store().count_by_status().value(), IsEmpty());
@@ -244,9 +244,9 @@ TEST_P(StoreLooking, AChainWhereEachAttemptNamesThePreviousOne) {
   store_run(attempt("second", 2, "first"));
   store_run(attempt("stranger", 1, std::nullopt));
   for (const char* id : {"first", "second", "third"}) {
-    EXPECT_THAT(ids_of(store().chain(id).value()), ElementsAre("first", "second", "third")) << id;
+    EXPECT_THAT(ids_of(chain(id)), ElementsAre("first", "second", "third")) << id;
   }
-  EXPECT_THAT(ids_of(store().chain("stranger").value()), ElementsAre("stranger"));
+  EXPECT_THAT(ids_of(chain("stranger")), ElementsAre("stranger"));
 }
 
 TEST_P(StoreLooking, AChainWhereEachAttemptNamesTheOriginal) {
@@ -254,15 +254,15 @@ TEST_P(StoreLooking, AChainWhereEachAttemptNamesTheOriginal) {
   store_run(attempt("a", 1, std::nullopt));
   store_run(attempt("b", 2, "a"));
   for (const char* id : {"a", "b", "c"}) {
-    EXPECT_THAT(ids_of(store().chain(id).value()), ElementsAre("a", "b", "c")) << id;
+    EXPECT_THAT(ids_of(chain(id)), ElementsAre("a", "b", "c")) << id;
   }
 }
 
 TEST_P(StoreLooking, AttemptsOfARootThatWasNeverRecordedBelongTogether) {
   store_run(attempt("c", 3, "lost"));
   store_run(attempt("b", 2, "lost"));
-  EXPECT_THAT(ids_of(store().chain("c").value()), ElementsAre("b", "c"));
-  EXPECT_THAT(store().chain("lost").value(), IsEmpty());
+  EXPECT_THAT(ids_of(chain("c")), ElementsAre("b", "c"));
+  EXPECT_THAT(chain("lost"), IsEmpty());
 }
 
 TEST_P(StoreLooking, AChainThatLoopsEnds) {
@@ -270,8 +270,8 @@ TEST_P(StoreLooking, AChainThatLoopsEnds) {
   store_run(attempt("b", 2, "a"));
   store_run(attempt("self", 1, "self"));
   store_run(attempt("tail", 3, "b"));
-  EXPECT_THAT(ids_of(store().chain("b").value()), ElementsAre("a", "b", "tail"));
-  EXPECT_THAT(ids_of(store().chain("self").value()), ElementsAre("self"));
+  EXPECT_THAT(ids_of(chain("b")), ElementsAre("a", "b", "tail"));
+  EXPECT_THAT(ids_of(chain("self")), ElementsAre("self"));
 }
 
 TEST_P(StoreLooking, OneAttemptNumberTwiceIsInOrderOfTheStart) {
@@ -282,7 +282,7 @@ TEST_P(StoreLooking, OneAttemptNumberTwiceIsInOrderOfTheStart) {
   auto early = attempt("c", 2, "a");
   early.started_at = at("2026-01-02T04:00:00Z");
   store_run(early);
-  EXPECT_THAT(ids_of(store().chain("a").value()), ElementsAre("a", "c", "b"));
+  EXPECT_THAT(ids_of(chain("a")), ElementsAre("a", "c", "b"));
 }
 
 TEST_P(StoreLooking, AChainIsBounded) {
@@ -296,10 +296,68 @@ TEST_P(StoreLooking, AChainIsBounded) {
     runs.push_back(insert(run));
   }
   commit(batch(runs, entries));
-  const auto rows = store().chain("r0000").value();
+  const auto rows = chain("r0000");
   ASSERT_THAT(rows, SizeIs(1'000));
   EXPECT_EQ(rows.front().run_id, "r0000");
   EXPECT_EQ(rows.back().run_id, "r0999");
+}
+
+TEST_P(StoreLooking, AChainSaysWhetherItIsCut) {
+  for (int i = 0; i < 3; ++i) {
+    store_run(attempt(fmt::format("r{}", i), i + 1, i == 0 ? std::nullopt : std::optional<std::string>("r0")));
+  }
+  EXPECT_FALSE(store().chain("r1", 2, "").value().truncated);
+  std::vector<RunChange> runs;
+  std::vector<HistoryEntry> entries;
+  for (int i = 3; i < 1'001; ++i) {
+    auto run = attempt(fmt::format("r{}", i), i + 1, "r0");
+    run.last_seq = 1;
+    entries.push_back(entry(run.run_id, 1));
+    runs.push_back(insert(run));
+  }
+  commit(batch(runs, entries));
+  const ChainPage page = store().chain("r1", 2, "").value();
+  EXPECT_TRUE(page.truncated);
+  EXPECT_THAT(ids_of(page.runs), ElementsAre("r0", "r1"));
+}
+
+TEST_P(StoreLooking, ALargeChainComesInPagesOfBoundedBytes) {
+  const std::string large = fmt::format("{{\"text\":\"{}\"}}", std::string(900'000, 'x'));
+  std::vector<std::string> ids;
+  for (int i = 0; i < 30; ++i) {
+    ids.push_back(fmt::format("r{:02}", i));
+    auto run = attempt(ids.back(), i + 1, i == 0 ? std::nullopt : std::optional(ids[ids.size() - 2]));
+    if (i % 3 != 0) run.error = large;
+    store_run(run);
+  }
+  std::vector<std::string> seen;
+  std::string cursor;
+  do {
+    const ChainPage page = store().chain("r17", 1'000, cursor).value();
+    std::size_t bytes = 0;
+    for (const auto& run : page.runs) {
+      bytes += run.error ? run.error->size() : 0;
+      EXPECT_EQ(run.error.has_value(), seen.size() % 3 != 0);
+      seen.push_back(run.run_id);
+    }
+    ASSERT_FALSE(page.runs.empty());
+    EXPECT_LE(bytes, (1U << 20) + 2 * large.size());
+    cursor = page.next;
+  } while (!cursor.empty());
+  EXPECT_EQ(seen, ids);
+  EXPECT_EQ(ids_of(chain("r29", 7)), ids);
+}
+
+TEST_P(StoreLooking, AChainsPagesGoOnBesideRowsThatComeAndGo) {
+  store_run(attempt("a", 1, std::nullopt));
+  for (const char* id : {"b", "d", "e"}) store_run(attempt(id, id[0] - 'a' + 1, "a"));
+  const ChainPage first = store().chain("a", 2, "").value();
+  EXPECT_THAT(ids_of(first.runs), ElementsAre("a", "b"));
+  store_run(attempt("aa", 1, "a"));  // before what was shown
+  EXPECT_THAT(ids_of(store().chain("a", 2, first.next).value().runs), ElementsAre("d", "e"));
+  database().execute("DELETE FROM council_ex_runs WHERE run_id IN ('b', 'aa')");
+  EXPECT_THAT(ids_of(store().chain("a", 2, first.next).value().runs), ElementsAre("d", "e"));
+  EXPECT_EQ(store().chain("a", 2, "x").error().kind, ErrorKind::kInvalid);
 }
 
 TEST_P(StoreLooking, AChainsRowsComeWithoutInputAndResult) {
@@ -307,7 +365,7 @@ TEST_P(StoreLooking, AChainsRowsComeWithoutInputAndResult) {
   run.input = "{}";
   run.result = "{}";
   store_run(run);
-  const auto rows = store().chain("r").value();
+  const auto rows = chain("r");
   EXPECT_FALSE(rows.front().input || rows.front().result);
 }
 

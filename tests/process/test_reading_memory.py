@@ -1,0 +1,89 @@
+"""Whatever the rows hold, looking at them takes the daemon a bounded memory: every list is paged by bytes as by rows."""
+
+import json
+import unittest
+from urllib.parse import quote
+
+from harness import SANITIZER, OnPostgres, OnSqlite, ProcessTest
+
+LARGE = 900_000
+ATTEMPTS, EVENTS, LETTERS, PASSES = 100, 100, 20, 10
+PEAK_KIB = 96 << 10
+
+
+class Reading:
+    def filled(self):
+        server = self.daemon_with_database({"reconcile": {"interval": "0s"}})
+        server.start()
+        server.wait_boot_pass()
+        text = self.LARGE_TEXT
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {}) "
+        time = "'2026-01-02T03:04:05.000000Z'"
+        server.database.execute(
+            "INSERT INTO council_ex_runs (run_id, council, status, attempt, parent_attempt_run_id, error, started_at, "
+            f"finalized_at, inserted_at, updated_at, last_seq) {numbers.format(ATTEMPTS)} SELECT 'c' || n, 'council', 'failed', n, "
+            f"CASE WHEN n > 1 THEN 'c' || (n - 1) END, {self.json('errors', text, list=True)}, {time}, {time}, {time}, {time}, 0 FROM n;"
+            "INSERT INTO council_ex_runs (run_id, council, status, input, result, error, started_at, finalized_at, "
+            f"inserted_at, updated_at, last_seq) SELECT 'long', 'council', 'failed', {self.json('i', text)}, "
+            f"{self.json('r', text)}, {self.json('errors', text, list=True)}, {time}, {time}, {time}, {time}, {EVENTS};"
+            "INSERT INTO council_ex_run_events (run_id, seq, type, payload, inserted_at, received_at) "
+            f"{numbers.format(EVENTS)} SELECT 'long', n, 'note', {self.json('x', text)}, {time}, {time} FROM n;"
+            "INSERT INTO council_ex_dead_letters (recorder, run_id, type, record, line, inserted_at) "
+            f"{numbers.format(LETTERS)} SELECT 'other', 'long', 'note', {self.RECORD}, {text}, {time} FROM n;"
+            "INSERT INTO council_ex_reconciliations (pass_id, started_at, report) "
+            f"{numbers.format(PASSES)} SELECT 'p' || n, {time}, {self.json('x', text)} FROM n;")
+        return server
+
+    def pages(self, server, target, name):
+        """The number of items of a list, read page by page."""
+        count, cursor = 0, None
+        while True:
+            sign = "&" if "?" in target else "?"
+            page = server.control.ok("GET", target + (f"{sign}cursor={quote(cursor)}" if cursor else ""))
+            count += len(page[name])
+            cursor = page["next"]
+            if cursor is None:
+                return count
+
+    def check_peak(self, server, what):
+        peak = server.rss_kib("VmHWM")
+        print(f"{server.database.kind}: peak after {what}: {peak / 1024:.1f} MiB", flush=True)
+        if not SANITIZER:
+            self.assertLess(peak, PEAK_KIB, what)
+
+    def test_reading_large_rows_takes_bounded_memory(self):
+        server = self.filled()
+        for target, name, count in (("/v1/runs/c50/chain", "runs", ATTEMPTS), ("/v1/runs?limit=1000", "runs", ATTEMPTS + 1),
+                                    ("/v1/runs/long/events?limit=1000", "events", EVENTS),
+                                    ("/v1/dead-letters?limit=1000", "dead_letters", LETTERS),
+                                    ("/v1/reconciliations?limit=1000", "reconciliations", PASSES + 1)):
+            self.assertEqual(self.pages(server, target, name), count, target)
+            self.check_peak(server, target)
+        self.assertEqual(len(server.control.run("long")["input"]["i"]), LARGE)
+        done = server.tool("chain", "--json", "c3")
+        self.assertEqual([json.loads(line)["attempt"] for line in done.stdout.splitlines()], list(range(1, ATTEMPTS + 1)))
+        self.assertLess(len(server.tool("chain", "c3").stdout), 1_000_000)
+        self.check_peak(server, "the tool")
+
+
+class ReadingOnSqlite(Reading, OnSqlite, ProcessTest):
+    LARGE_TEXT = f"hex(zeroblob({LARGE // 2}))"
+    RECORD = f"zeroblob({LARGE})"
+
+    @staticmethod
+    def json(name, text, list=False):
+        begin, end = ('["', '"]') if list else ('"', '"')
+        return f"'{{\"{name}\":{begin}' || {text} || '{end}}}'"
+
+
+class ReadingOnPostgres(Reading, OnPostgres, ProcessTest):
+    LARGE_TEXT = f"repeat('x', {LARGE})"
+    RECORD = f"decode(repeat('00', {LARGE}), 'hex')"
+
+    @staticmethod
+    def json(name, text, list=False):
+        return ReadingOnSqlite.json(name, text, list).join(("(", ")::jsonb"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
