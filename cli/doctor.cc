@@ -358,7 +358,11 @@ int examine(const Looking& looking, const DoctorOptions& options) {
     check_disk(report, *options.config);
   }
   if (database_up) check_clock(report, looking);
-  print(looking.json ? report.json() : report.for_people(terminal_of(1)));
+  if (looking.json) {
+    print_json(report.json());
+  } else {
+    print(report.for_people(terminal_of(1)));
+  }
   return report.all_fine() ? kExitDone : kExitOther;
 }
 

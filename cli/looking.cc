@@ -25,7 +25,7 @@ Target RunQuery::target() const {
 void print_json_lines(const std::vector<std::string_view>& items) {
   std::string lines;
   for (const std::string_view item : items) lines.append(item).append("\n");
-  print(lines);
+  print_json(lines);
 }
 
 void hint_pending(std::uint64_t pending) {

@@ -112,7 +112,7 @@ int import_runs_from_input(const Looking& looking) {
   if (looking.json) {
     EventLine line;
     line.number("added", static_cast<std::int64_t>(sum.added)).number("same", static_cast<std::int64_t>(sum.same));
-    print(line.number("left", static_cast<std::int64_t>(sum.left)).str() + "\n");
+    print_json(line.number("left", static_cast<std::int64_t>(sum.left)).str() + "\n");
   } else {
     print(fmt::format("{} imported; {} there already, {} left out\n", count_of(sum.added, "run"),
                       with_separators(sum.same), with_separators(sum.left)));

@@ -84,7 +84,7 @@ int prune(const Looking& looking, const PruneOptions& options) {
       .number("runs", static_cast<std::int64_t>(sum.runs));
   line.number("events", static_cast<std::int64_t>(sum.events)).number("kept", static_cast<std::int64_t>(sum.kept));
   line.json("nothing_due", sum.nothing_due ? "true" : "false");
-  print(line.str() + "\n");
+  print_json(line.str() + "\n");
   return kExitDone;
 }
 

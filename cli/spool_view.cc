@@ -147,7 +147,11 @@ std::vector<Cell> record_cells(std::uint64_t seq, const RecordView& view, Timest
 int show_spool(const std::string& path, bool json) {
   const Result<SpoolReport> report = inspect_spool(path, InspectionDepth::kHeaders);
   if (!report) return fail_to_inspect(report.error());
-  print(json ? report_json(*report) + "\n" : report_for_people(path, *report, terminal_of(1)));
+  if (json) {
+    print_json(report_json(*report) + "\n");
+  } else {
+    print(report_for_people(path, *report, terminal_of(1)));
+  }
   return kExitDone;
 }
 
@@ -173,7 +177,11 @@ int list_spool(const std::string& path, bool json) {
                {size_in_words(segment.file_bytes)},
                {problems, Colour::kRed}});
   }
-  print(json ? lines : table.render());
+  if (json) {
+    print_json(lines);
+  } else {
+    print(table.render());
+  }
   return kExitDone;
 }
 
@@ -189,7 +197,11 @@ int list_spool_records(const std::string& path, std::uint64_t from_seq, std::uin
   std::string lines;
   std::uint64_t shown = 0;
   const auto flush = [&] {
-    print(json ? lines : table.render());
+    if (json) {
+      print_json(lines);
+    } else {
+      print(table.render());
+    }
     lines.clear();
   };
   const Result<void> visited = visit_spool(path, from_seq, [&](std::uint64_t seq, std::string_view body) {
@@ -213,7 +225,7 @@ int verify_spool(const std::string& path, bool json) {
   if (!report) return fail_to_inspect(report.error());
   const bool sound = report->is_sound();
   if (json) {
-    print(report_json(*report) + "\n");
+    print_json(report_json(*report) + "\n");
   } else {
     const Terminal terminal = terminal_of(1);
     print(report_for_people(path, *report, terminal) +

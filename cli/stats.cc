@@ -132,7 +132,7 @@ int show_stats(const Looking& looking, const RunQuery& query) {
     }
   }
   if (looking.json) {
-    print(lines);
+    print_json(lines);
     return kExitDone;
   }
   if (table.empty()) {

@@ -3,9 +3,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
@@ -62,9 +64,24 @@ void print(std::string_view text) {
   if (!written) throw StartError(kExitOther, "standard output: " + written.error().message);
 }
 
+void print_json(std::string_view lines) {
+  if (::isatty(STDOUT_FILENO) == 1) {
+    print(printable_json(lines));
+  } else {
+    print(lines);
+  }
+}
+
 void complain(std::string_view text) {
+  std::string line = "run-recorder: ";
+  for (std::string_view rest = text;;) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    line.append(printable(rest.substr(0, end))).append("\n");
+    if (end == rest.size()) break;
+    rest.remove_prefix(end + 1);
+  }
   // Where standard error is gone too there is nobody left to tell.
-  (void)write_all(STDERR_FILENO, std::string("run-recorder: ").append(text).append("\n"));
+  (void)write_all(STDERR_FILENO, line);
 }
 
 int exit_status_of(ErrorKind kind) {

@@ -24,7 +24,10 @@ std::string coloured(std::string_view text, Colour colour, const Terminal& termi
 
 // Writes to standard output. Throws StartError (1) where that fails: a full disk must not look like an empty answer.
 void print(std::string_view text);
-// "run-recorder: <text>\n" to standard error.
+// JSON, one object a line, to standard output; on a terminal it is the same JSON with \uXXXX for what would command
+// it.
+void print_json(std::string_view lines);
+// "run-recorder: <text>\n" to standard error, made printable line by line.
 void complain(std::string_view text);
 
 // Says the error and gives the exit status that belongs to it (SPEC section 7).

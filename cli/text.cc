@@ -13,44 +13,6 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-// Precondition: sequence is one well-formed UTF-8 sequence.
-char32_t code_point(std::string_view sequence) {
-  const auto byte = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(sequence[i])); };
-  switch (sequence.size()) {
-    case 1:
-      return byte(0);
-    case 2:
-      return ((byte(0) & 0x1F) << 6) | (byte(1) & 0x3F);
-    case 3:
-      return ((byte(0) & 0x0F) << 12) | ((byte(1) & 0x3F) << 6) | (byte(2) & 0x3F);
-    default:
-      return ((byte(0) & 0x07) << 18) | ((byte(1) & 0x3F) << 12) | ((byte(2) & 0x3F) << 6) | (byte(3) & 0x3F);
-  }
-}
-
-// Control characters, and the invisible ones that reorder what stands around them.
-bool commands_terminal(char32_t c) {
-  return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
-         (c >= 0x2066 && c <= 0x2069);
-}
-
-void append_visible(std::string& out, char32_t c) {
-  switch (c) {
-    case '\n':
-      out += "\\n";
-      return;
-    case '\r':
-      out += "\\r";
-      return;
-    case '\t':
-      out += "\\t";
-      return;
-    default:
-      out += c < 0x100 ? fmt::format("\\x{:02x}", static_cast<unsigned>(c))
-                       : fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-  }
-}
-
 std::size_t width_of(char32_t c) {
   const int width = ::wcwidth(static_cast<wchar_t>(c));
   return width < 0 ? 1 : static_cast<std::size_t>(width);
@@ -78,32 +40,11 @@ std::string replace_invalid_utf8(std::string_view text) {
   return out;
 }
 
-std::string printable(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  while (!text.empty()) {
-    const std::size_t length = utf8_sequence_length(text);
-    if (length == 0) {
-      out += kReplacement;
-      text.remove_prefix(1);
-      continue;
-    }
-    const char32_t c = code_point(text.substr(0, length));
-    if (commands_terminal(c)) {
-      append_visible(out, c);
-    } else {
-      out += text.substr(0, length);
-    }
-    text.remove_prefix(length);
-  }
-  return out;
-}
-
 std::size_t display_width(std::string_view text) {
   std::size_t width = 0;
   while (!text.empty()) {
     const std::size_t length = utf8_sequence_length(text);
-    width += length == 0 ? 1 : width_of(code_point(text.substr(0, length)));
+    width += length == 0 ? 1 : width_of(utf8_code_point(text.substr(0, length)));
     text.remove_prefix(length == 0 ? 1 : length);
   }
   return width;

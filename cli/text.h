@@ -10,16 +10,13 @@
 #include <vector>
 
 #include "base/time.h"
+#include "base/utf8.h"
 
 namespace run_recorder {
 
 bool valid_utf8(std::string_view text);
 // Each byte that is not part of valid UTF-8 becomes U+FFFD.
 std::string replace_invalid_utf8(std::string_view text);
-
-// What senders stored must not command the terminal of who looks at it: control characters, invalid bytes and those
-// that turn the direction of writing become visible, as \n or \x1b.
-std::string printable(std::string_view text);
 
 // Columns the text takes.
 std::size_t display_width(std::string_view text);

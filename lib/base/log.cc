@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "base/json_text.h"
+#include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
@@ -47,50 +48,9 @@ bool stderr_is_journal() {
   return std::string_view(text) == std::to_string(found.st_dev) + ":" + std::to_string(found.st_ino);
 }
 
-bool needs_escape(std::string_view text) {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (c < 0x20 || c == 0x7f) return true;
-    // U+0080 … U+009F drive terminals too, U+2028 and U+2029 end lines.
-    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0U;
-    if (c == 0xc2 && next < 0xa0) return true;
-    if (c == 0xe2 && next == 0x80 && i + 2 < text.size()) {
-      const auto last = static_cast<unsigned char>(text[i + 2]);
-      if (last == 0xa8 || last == 0xa9) return true;
-    }
-  }
-  return false;
-}
-
-void append_unicode_escape(std::string& out, unsigned code) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  out += "\\u";
-  for (int shift = 12; shift >= 0; shift -= 4) out.push_back(kDigits[(code >> shift) & 15]);
-}
-
-// What JSON leaves as it is but a terminal or a line reader would act on. Precondition: text is valid UTF-8.
-std::string without_control_characters(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (c < 0x20 || c == 0x7f) {
-      append_unicode_escape(out, c);
-    } else if (c == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
-      append_unicode_escape(out, static_cast<unsigned char>(text[++i]));
-    } else if (text.substr(i).starts_with("\xe2\x80\xa8") || text.substr(i).starts_with("\xe2\x80\xa9")) {
-      append_unicode_escape(out, static_cast<unsigned char>(text[i + 2]) == 0xa8 ? 0x2028 : 0x2029);
-      i += 2;
-    } else {
-      out.push_back(text[i]);
-    }
-  }
-  return out;
-}
-
-// JSON's escapes, with quotes, as valid UTF-8 in one line.
+// JSON's escapes, with quotes, as valid UTF-8 in one line, without anything a terminal would act on.
 std::string quoted(std::string_view text) {
-  std::string json = json_string(text);
-  return needs_escape(json) ? without_control_characters(json) : json;
+  return printable_json(json_string(text));
 }
 
 std::string text_value(std::string_view value) {

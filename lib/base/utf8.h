@@ -1,7 +1,9 @@
-// UTF-8 as far as the project looks into it: is it well-formed, and where may it be cut. Pure, thread-safe.
+// UTF-8 as far as the project looks into it: is it well-formed, where may it be cut, and which of its characters must
+// not reach a terminal or a log as they are. Pure, thread-safe.
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace run_recorder {
@@ -12,5 +14,20 @@ std::size_t utf8_sequence_length(std::string_view text);
 
 // The longest beginning of valid UTF-8 that has at most max_bytes and does not end inside of a sequence.
 std::string_view utf8_prefix(std::string_view text, std::size_t max_bytes);
+
+// Precondition: sequence is one well-formed UTF-8 sequence.
+char32_t utf8_code_point(std::string_view sequence);
+
+// The one list of what a stored text could do to who looks at it: control characters (C0, DEL, C1), the ends of lines
+// U+2028 and U+2029, and the invisible ones that reorder what stands around them (U+061C, U+200E, U+200F, U+202A to
+// U+202E, U+2066 to U+2069) or hide in it (U+FEFF).
+bool commands_terminal(char32_t c);
+
+// The text with these characters visible, as \n, \x1b or \u202e, and each invalid byte as U+FFFD.
+std::string printable(std::string_view text);
+
+// JSON text with these characters as \uXXXX and with spaces for other white space than line feeds: the same JSON.
+// Invalid bytes become U+FFFD.
+std::string printable_json(std::string_view json);
 
 }  // namespace run_recorder

@@ -27,7 +27,7 @@ def clean_environment(**more):
 
 
 def json_lines(text):
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 class Looking(OnSqlite, ProcessTest):
@@ -271,6 +271,24 @@ class Terminal(OnSqlite, ProcessTest):
         os.close(terminal)
         os.waitpid(pid, 0)
         return output.decode()
+
+    def test_nothing_that_a_sender_stored_commands_the_terminal(self):
+        server = self.daemon_with_database().start()
+        commands = "\x7f\x80\x85\x9b\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff"
+        event = {"type": "run_failed", "run_id": f"r{commands}1", "errors": [f"e{commands}1"]}
+        server.send(event, {"type": "run_started", "run_id": "c", "council": f"c{commands}1"})
+        server.wait_applied()
+        for arguments in (("list",), ("list", "--json"), ("show", event["run_id"], "--json"),
+                          ("events", event["run_id"], "--json"), ("spool", "records", "--spool-path", str(server.spool_path)),
+                          ("spool", "records", "--json", "--spool-path", str(server.spool_path)), ("stats",),
+                          ("stats", "--json"), ("show", f"none{commands}")):
+            shown = self.on_terminal(server, *arguments, columns=400, NO_COLOR="1")
+            self.assertEqual([c for c in commands if c in shown], [], (arguments, shown))
+        # Read back from the terminal it is the JSON that a program gets, byte for byte, through a pipe.
+        on_terminal = self.on_terminal(server, "list", "--json")
+        piped = server.tool("list", "--json").stdout
+        self.assertEqual(json_lines(on_terminal), json_lines(piped))
+        self.assertIn("\u202e", piped)
 
     def test_tables_fit_and_have_colours_unless_no_color(self):
         server = self.daemon_with_database().start()

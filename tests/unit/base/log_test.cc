@@ -71,6 +71,14 @@ TEST(TextLine, StaysOneLineAndDrivesNoTerminal) {
   EXPECT_THAT(text_line("the \"council\" is new\n"), HasSubstr(R"(info the "council" is new\n)"));
 }
 
+TEST(TextLine, TurnsNoDirectionOfWriting) {
+  EXPECT_THAT(text_line("a\u202Eb", {{"V", "c\u061Cd\uFEFF"}, {"W", "\u2066e f"}}),
+              HasSubstr(R"(info a\u202eb v="c\u061cd\ufeff" w="\u2066e f")"));
+  const std::vector<LogField> fields = {{"V", "c\u061Cd\u2069"}};
+  EXPECT_THAT(format_json_line(kTime, LogLevel::kInfo, "a\u202Eb", fields),
+              HasSubstr(R"("message":"a\u202eb","v":"c\u061cd\u2069")"));
+}
+
 TEST(TextLine, ReplacesInvalidUtf8) {
   EXPECT_THAT(text_line("a\xff"), HasSubstr("info a\xef\xbf\xbd"));
 }

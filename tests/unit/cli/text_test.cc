@@ -25,6 +25,12 @@ TEST_F(Text, NothingStoredCommandsTheTerminal) {
   EXPECT_EQ(printable("ünï → 漢"), "ünï → 漢");
 }
 
+TEST_F(Text, TablesShowNothingThatCommandsTheTerminal) {
+  Table table({{.title = "RUN"}}, Terminal{});
+  table.add({{"a\u061Cb\uFEFFc\u0085"}});
+  EXPECT_EQ(table.render(), "RUN\na\\u061cb\\ufeffc\\x85\n");
+}
+
 TEST_F(Text, WidthsAreColumnsNotBytes) {
   EXPECT_EQ(display_width("ü漢x"), 4U);
   EXPECT_EQ(fit("ü漢字x", 4), "ü漢…");
