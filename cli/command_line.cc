@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "base/config.h"
+#include "base/url.h"
 #include "cli/dead_letters.h"
 #include "cli/doctor.h"
 #include "cli/emit.h"
@@ -487,6 +488,17 @@ std::vector<std::string> take_command(std::vector<std::string>& arguments) {
   return command;
 }
 
+// Why no command was found among the arguments: what follows a flag that is not known may be its value.
+std::string missing_command(const CLI::App& app, const std::vector<std::string>& given) {
+  for (const std::string& one : given) {
+    if (!one.starts_with('-')) return "there is no command " + argument_for_message(one);
+    if (app.get_option_no_throw(one.substr(0, one.find('='))) == nullptr) {
+      return "unknown argument " + argument_for_message(one);
+    }
+  }
+  return "a command is needed";
+}
+
 int parse_and_run(CLI::App& app, Request& request, std::vector<std::string> arguments) {
   const std::vector<std::string> given = arguments;
   std::reverse(arguments.begin(), arguments.end());
@@ -496,15 +508,16 @@ int parse_and_run(CLI::App& app, Request& request, std::vector<std::string> argu
     app.exit(success);
     return kExitDone;
   } catch (const CLI::RequiredError& error) {
-    const auto word = std::ranges::find_if(given, [](const std::string& one) { return !one.starts_with('-'); });
     const bool no_command = app.get_subcommands().empty();
-    const std::string what = !no_command           ? error.what()
-                             : word == given.end() ? "a command is needed"
-                                                   : "there is no command " + printable(*word);
-    complain(what + "\nRun with --help for what there is.");
+    complain((no_command ? missing_command(app, given) : error.what()) + "\nRun with --help for what there is.");
+    return kExitUsage;
+  } catch (const CLI::ExtrasError&) {
+    const std::vector<std::string> unknown = app.remaining(true);
+    complain("unknown argument " + (unknown.empty() ? "" : argument_for_message(unknown.front())) +
+             "\nRun with --help for what is allowed.");
     return kExitUsage;
   } catch (const CLI::ParseError& error) {
-    complain(std::string(error.what()) + "\nRun with --help for what is allowed.");
+    complain(without_arguments_passwords(error.what(), given) + "\nRun with --help for what is allowed.");
     return kExitUsage;
   }
   return request.run ? request.run() : kExitUsage;
@@ -512,10 +525,9 @@ int parse_and_run(CLI::App& app, Request& request, std::vector<std::string> argu
 
 }  // namespace
 
-int run_command_line(int argc, const char* const* argv) {
+int run_command_line(std::vector<std::string> arguments) {
   // For the widths of characters; words and numbers stay as they are everywhere.
   std::setlocale(LC_CTYPE, "C.UTF-8");
-  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   Request request;
   Commands all;
   request.environment = environment_of(environ);

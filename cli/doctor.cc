@@ -30,7 +30,7 @@ struct Finding {
   std::string check;
   bool fine = true;
   std::string found;
-  std::string advice;  // what to do; empty where it is fine
+  std::string advice;  // what to do; where it is fine only for a warning
 };
 
 class Report {
@@ -38,6 +38,10 @@ class Report {
   void fine(std::string check, std::string found) { all_.push_back({std::move(check), true, std::move(found), {}}); }
   void wrong(std::string check, std::string found, std::string advice) {
     all_.push_back({std::move(check), false, std::move(found), std::move(advice)});
+  }
+  // Works, and should not stay so.
+  void warning(std::string check, std::string found, std::string advice) {
+    all_.push_back({std::move(check), true, std::move(found), std::move(advice)});
   }
   bool all_fine() const {
     return std::ranges::all_of(all_, [](const Finding& finding) { return finding.fine; });
@@ -59,9 +63,16 @@ class Report {
   std::string for_people(const Terminal& terminal) const {
     Facts facts(terminal);
     for (const Finding& finding : all_) {
-      facts.add(finding.check, (finding.fine ? "fine: " : "") + finding.found,
-                finding.fine ? Colour::kGreen : Colour::kRed);
-      if (!finding.fine) facts.add("", "→ " + finding.advice, Colour::kBold);
+      const bool warns = finding.fine && !finding.advice.empty();
+      facts.add(finding.check,
+                (warns          ? "warning: "
+                 : finding.fine ? "fine: "
+                                : "") +
+                    finding.found,
+                warns          ? Colour::kYellow
+                : finding.fine ? Colour::kGreen
+                               : Colour::kRed);
+      if (!finding.advice.empty()) facts.add("", "→ " + finding.advice, Colour::kBold);
     }
     return facts.render();
   }
@@ -211,23 +222,42 @@ std::string daemon_program() {
   return "run-recorderd";
 }
 
+// Our own environment with the flags' settings in it: as flags, their passwords would be seen in the process list.
+std::vector<std::string> environment_for_check(const DoctorOptions& options) {
+  Environment all = environment_of(environ);
+  for (const auto& [flag, value] : options.config_flags) {
+    std::string name = "RUN_RECORDER" + flag.substr(1);  // --database-url: RUN_RECORDER_DATABASE_URL
+    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+    all[name] = value;
+  }
+  std::vector<std::string> lines;
+  for (const auto& [name, value] : all) lines.push_back(name + "=" + value);
+  return lines;
+}
+
+std::vector<char*> pointers_to(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
 // What `run-recorderd --check` says, by the first word of each line; empty where it cannot be run.
 std::map<std::string, std::string> daemons_own_check(const DoctorOptions& options) {
   std::vector<std::string> arguments = {daemon_program(), "--check"};
-  for (const auto& [flag, value] : options.config_flags) arguments.push_back(flag + "=" + value);
+  std::vector<std::string> environment = environment_for_check(options);
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC) != 0) return {};
   UniqueFd output(ends[0]);
   UniqueFd input(ends[1]);
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
+  const std::vector<char*> argv = pointers_to(arguments);
+  const std::vector<char*> envp = pointers_to(environment);
   const pid_t child = ::fork();
   if (child < 0) return {};
   if (child == 0) {
     ::dup2(input.get(), STDOUT_FILENO);
     ::dup2(input.get(), STDERR_FILENO);
-    ::execvp(argv[0], argv.data());
+    ::execvpe(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
   input.reset();
@@ -336,6 +366,7 @@ int examine(const Looking& looking, const DoctorOptions& options) {
     const Config& config = *options.config;
     report.fine("configuration", config.file.empty() ? "no file, defaults" : config.file);
     for (const std::string& note : config.notes) report.wrong("configuration", note, "run this as root");
+    for (const ExposedFile& file : exposed_files(config)) report.warning("secrets", file.found, file.advice);
   } else {
     for (const ConfigProblem& problem : options.config.error().all) {
       report.wrong("configuration", problem.text(), "correct it; the daemon does not start with it");

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "base/file.h"
+#include "base/url.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
@@ -74,7 +75,8 @@ void print_json(std::string_view lines) {
 
 void complain(std::string_view text) {
   std::string line = "run-recorder: ";
-  for (std::string_view rest = text;;) {
+  const std::string hidden = hide_passwords(text);
+  for (std::string_view rest = hidden;;) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     line.append(printable(rest.substr(0, end))).append("\n");
     if (end == rest.size()) break;

@@ -27,7 +27,7 @@ void print(std::string_view text);
 // JSON, one object a line, to standard output; on a terminal it is the same JSON with \uXXXX for what would command
 // it.
 void print_json(std::string_view lines);
-// "run-recorder: <text>\n" to standard error, made printable line by line.
+// "run-recorder: <text>\n" to standard error, made printable line by line and without the passwords of URLs.
 void complain(std::string_view text);
 
 // Says the error and gives the exit status that belongs to it (SPEC section 7).

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/url.h"
+#include "base/utf8.h"
 #include "database/last_moment.h"
 #include "queue/queue.h"
 #include "service.h"
@@ -22,7 +23,12 @@ using std::chrono::milliseconds;
 constexpr milliseconds kProgressEvery{1'000};
 
 void say(std::string_view what, std::string_view how) {
-  fmt::print("{:<14} {}\n", what, how);
+  fmt::print("{:<14} {}\n", what, printable(how));
+}
+
+// What does not keep the daemon from starting.
+void say_warnings(const Config& config) {
+  for (const ExposedFile& file : exposed_files(config)) say("warning", file.found + "; " + file.advice);
 }
 
 int status_of(const Error& error) {
@@ -91,6 +97,7 @@ int check_spool(const Config& config) {
 
 int check(const Config& config) {
   say("configuration", config.file.empty() ? std::string("fine: no file, defaults") : "fine: " + config.file);
+  say_warnings(config);
   const int statuses[] = {check_database(config), check_queue(config), check_spool(config)};
   int worst = kExitDone;
   for (const int status : statuses) {

@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/url.h"
+#include "base/utf8.h"
 #include "options.h"
 #include "service.h"
 #include "signals.h"
@@ -29,13 +30,18 @@ void keep_some_freed_memory() {
   mallopt(M_ARENA_MAX, kArenas);
 }
 
+// What ends the start, on one line.
+void complain(std::string_view what) {
+  fmt::print(stderr, "run-recorderd: {}\n", printable(hide_passwords(what)));
+}
+
 int serve(Config config, ConfigSources sources, Signals& signals) {
   set_up_log(config.log_options());
   for (const std::string& note : config.notes) log_warning(note);
   try {
     return Service(std::move(config), std::move(sources)).run(signals);
   } catch (const StartError& error) {
-    log_error(error.what());
+    log_error(hide_passwords(error.what()));
     return error.exit_status();
   }
 }
@@ -86,10 +92,10 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const StartError& error) {
-    fmt::print(stderr, "run-recorderd: {}\n", error.what());
+    complain(error.what());
     return error.exit_status();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "run-recorderd: {}\n", error.what());
+    complain(error.what());
     return kExitOther;
   }
 }

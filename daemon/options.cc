@@ -6,6 +6,7 @@
 
 #include "base/config.h"
 #include "base/result.h"
+#include "base/url.h"
 
 namespace run_recorder {
 namespace {
@@ -37,8 +38,8 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
                                                 "--migrate", "--print", "--drain"};
   for (const std::string& argument : arguments) {
     if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
-      throw StartError(kExitUsage,
-                       fmt::format("unknown argument {}; run-recorderd --help lists what there is", argument));
+      throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what there is",
+                                               argument_for_message(argument)));
     }
   }
   options.action = action_of(arguments);

@@ -58,6 +58,27 @@ std::optional<gid_t> find_group(const std::string& name_or_number) {
   return parse_number(name_or_number);
 }
 
+std::optional<Group> group_with(gid_t gid) {
+  group entry{};
+  std::vector<char> buffer;
+  const auto by_id = [&](group* to, char* bytes, std::size_t size, group** found) {
+    return getgrgid_r(gid, to, bytes, size, found);
+  };
+  if (!look_up(entry, buffer, by_id)) return std::nullopt;
+  Group found{entry.gr_name, {}};
+  for (char** member = entry.gr_mem; *member != nullptr; ++member) found.members.emplace_back(*member);
+  return found;
+}
+
+std::optional<gid_t> first_group_of(const std::string& user) {
+  passwd entry{};
+  std::vector<char> buffer;
+  const auto by_name = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
+    return getpwnam_r(user.c_str(), to, bytes, size, found);
+  };
+  return look_up(entry, buffer, by_name) ? std::optional(entry.pw_gid) : std::nullopt;
+}
+
 std::string user_name(uid_t uid) {
   passwd entry{};
   std::vector<char> buffer;

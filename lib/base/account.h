@@ -12,6 +12,13 @@ namespace run_recorder {
 // A name of the host's database, or a number. Empty where there is no such name.
 std::optional<uid_t> find_user(const std::string& name_or_number);
 std::optional<gid_t> find_group(const std::string& name_or_number);
+struct Group {
+  std::string name;
+  std::vector<std::string> members;  // as the group's entry lists them: not those whose first group it is
+};
+std::optional<Group> group_with(gid_t gid);
+// The group that a user has first; empty where there is no such user.
+std::optional<gid_t> first_group_of(const std::string& user);
 // "alice", or the number where it has no name.
 std::string user_name(uid_t uid);
 // All groups of a user, by the host's database.

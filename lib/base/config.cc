@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json_text.h"
 #include "base/url.h"
+#include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
@@ -92,6 +93,7 @@ class Loader {
   void take_file(FileContent content) {
     std::vector<FileProblem> all = std::move(content.problems);
     for (const FileSetting& setting : content.settings) {
+      config_.file_holds_password = config_.file_holds_password || holds_password(setting);
       set(*setting.entry, setting.value, config_.file + ":" + std::to_string(setting.line));
       for (ConfigProblem& problem : problems_.all) all.push_back({setting.line, std::move(problem)});
       problems_.all.clear();
@@ -99,6 +101,11 @@ class Loader {
     std::stable_sort(all.begin(), all.end(),
                      [](const FileProblem& a, const FileProblem& b) { return a.line < b.line; });
     for (FileProblem& one : all) problems_.all.push_back(std::move(one.problem));
+  }
+
+  static bool holds_password(const FileSetting& setting) {
+    return setting.entry->key.name == "url" && setting.value.kind == RawValue::Kind::kString &&
+           has_password(setting.value.text);
   }
 
   void read_environment() {
@@ -290,7 +297,7 @@ Environment environment_of(const char* const* environ_block) {
 }
 
 std::string ConfigProblem::text() const {
-  return where + ": " + (key.empty() ? "" : key + ": ") + message;
+  return printable(hide_passwords(where + ": " + (key.empty() ? "" : key + ": ") + message));
 }
 
 std::string ConfigProblems::text() const {

@@ -111,7 +111,8 @@ struct Config {
   } metrics;
 
   // Not keys.
-  std::string file;                // the file that was read; empty: none
+  std::string file;                  // the file that was read; empty: none
+  bool file_holds_password = false;  // in a url
   std::vector<std::string> notes;  // worth a line in the log: a file that may not be read, skipped
 
   LogOptions log_options() const { return {log.level, log.format, true}; }
@@ -147,6 +148,14 @@ struct ConfigProblems {
 };
 // Makes Result-like use possible: value() of a failed load throws StartError with kExitConfiguration.
 [[noreturn]] void throw_exception_from_error(const ConfigProblems& problems, const boost::source_location&);
+
+// A file with a password that others than the daemon may read; and what to do about it.
+struct ExposedFile {
+  std::string found;
+  std::string advice;
+};
+// Of the files of this configuration, as their modes and the groups' members are now.
+std::vector<ExposedFile> exposed_files(const Config& config);
 
 using LoadedConfig = boost::system::result<Config, ConfigProblems>;
 LoadedConfig load_config(const ConfigSources& sources);

@@ -1,12 +1,13 @@
 #include "base/url.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 #include <vector>
+
+#include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
@@ -176,6 +177,81 @@ std::vector<std::string_view> find_passwords(std::string_view url) {
   return passwords;
 }
 
+bool is_blank(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+// What ends a URL, or the value of a parameter, in the middle of other text.
+bool ends_word(char c) {
+  return is_blank(c) || c == '"' || c == '\'' || c == '`' || c == '<' || c == '>';
+}
+
+std::string_view word_at(std::string_view text) {
+  return text.substr(0, static_cast<std::size_t>(std::find_if(text.begin(), text.end(), ends_word) - text.begin()));
+}
+
+// PASSWORD of USER:PASSWORD@, as far as the last @ of what follows a scheme; empty where there is none.
+std::string_view password_before_host(std::string_view after_scheme) {
+  const std::size_t at = after_scheme.rfind('@');
+  const std::string_view login = after_scheme.substr(0, at == std::string_view::npos ? 0 : at);
+  const std::size_t colon = login.find(':');
+  return colon == std::string_view::npos ? std::string_view() : login.substr(colon + 1);
+}
+
+// The value that begins here, in quotes or as one word.
+std::string_view value_at(std::string_view text) {
+  if (!text.empty() && (text.front() == '\'' || text.front() == '"')) {
+    const std::size_t close = text.find(text.front(), 1);
+    return text.substr(1, close == std::string_view::npos ? close : close - 1);
+  }
+  const std::string_view word = word_at(text);
+  return word.substr(0, word.find('&'));
+}
+
+// Slices of any text that may be passwords, in order and not overlapping.
+std::vector<std::string_view> find_in_text(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  std::vector<std::string_view> passwords;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::string_view found;
+    if (lower.compare(i, 3, "://") == 0) {
+      found = password_before_host(word_at(text.substr(i + 3)));
+    } else {
+      for (const std::string_view name : {"password=", "passwd=", "passphrase="}) {
+        if (lower.compare(i, name.size(), name) == 0) found = value_at(text.substr(i + name.size()));
+      }
+    }
+    if (found.empty()) continue;
+    passwords.push_back(found);
+    i = static_cast<std::size_t>(found.data() + found.size() - text.data()) - 1;
+  }
+  return passwords;
+}
+
+// As find_in_text, of a text that is known to be one argument: blanks and quotes end nothing in it.
+std::vector<std::string_view> find_in_argument(std::string_view argument) {
+  const std::size_t scheme = argument.find("://");
+  const std::string_view password =
+      password_before_host(argument.substr(scheme == std::string_view::npos ? 0 : scheme + 3));
+  if (password.empty()) return find_in_text(argument);
+  std::vector<std::string_view> passwords = {password};
+  const auto end = static_cast<std::size_t>(password.data() + password.size() - argument.data());
+  for (const std::string_view more : find_in_text(argument.substr(end))) passwords.push_back(more);
+  return passwords;
+}
+
+std::string with_hidden(std::string_view text, const std::vector<std::string_view>& passwords) {
+  std::string hidden;
+  std::size_t copied = 0;
+  for (const std::string_view password : passwords) {
+    const auto begin = static_cast<std::size_t>(password.data() - text.data());
+    hidden.append(text.substr(copied, begin - copied)).append(kHidden);
+    copied = begin + password.size();
+  }
+  return hidden.append(text.substr(copied));
+}
+
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
   if (what.empty()) return;
   for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
@@ -208,14 +284,7 @@ std::optional<std::string> problem_of_url(std::string_view url) {
 }
 
 std::string redact_url(std::string_view url) {
-  std::string redacted;
-  const char* copied = url.data();
-  for (const std::string_view password : find_passwords(url)) {
-    redacted.append(copied, password.data());
-    redacted += kHidden;
-    copied = password.data() + password.size();
-  }
-  return redacted.append(copied, url.data() + url.size());
+  return with_hidden(url, find_passwords(url));
 }
 
 bool has_password(std::string_view url) {
@@ -246,22 +315,48 @@ std::string with_password(std::string_view url, std::string_view password) {
   return complete + "password=" + percent_encode(password);
 }
 
+std::string hide_passwords(std::string_view text) {
+  return with_hidden(text, find_in_text(text));
+}
+
+std::string argument_for_message(std::string_view argument) {
+  const std::size_t equals = argument.find('=');
+  if (argument.starts_with('-') && equals != std::string_view::npos) {
+    const std::string_view name = argument.substr(0, equals);
+    return printable(with_hidden(name, find_in_argument(name))) + "=" + std::string(kHidden);
+  }
+  return printable(with_hidden(argument, find_in_argument(argument)));
+}
+
+std::string without_arguments_passwords(std::string message, std::span<const std::string> arguments) {
+  for (const std::string& argument : arguments) {
+    const std::size_t equals = argument.starts_with('-') ? argument.find('=') : std::string::npos;
+    const std::string value = equals == std::string::npos ? argument : argument.substr(equals + 1);
+    const std::vector<std::string_view> passwords = find_in_argument(value);
+    if (!passwords.empty()) replace_all(message, value, with_hidden(value, passwords));
+  }
+  return hide_passwords(message);
+}
+
 void hide_passwords_in_arguments(int argc, char** argv) {
-  constexpr std::array<std::string_view, 2> kFlags = {"--database-url", "--reconcile-queue-url"};
-  const auto hide = [](char* value) {
-    for (const std::string_view password : find_passwords(value)) {
-      std::fill_n(value + (password.data() - value), password.size(), '*');
+  const auto hide = [](char* argument, const std::vector<std::string_view>& passwords) {
+    for (const std::string_view password : passwords) {
+      std::fill_n(argument + (password.data() - argument), password.size(), '*');
     }
   };
+  bool is_url = false;  // it is the value of a flag for one
   for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
     const std::string_view argument = argv[i];
     const std::size_t equals = argument.find('=');
-    if (std::find(kFlags.begin(), kFlags.end(), argument.substr(0, equals)) == kFlags.end()) continue;
-    if (equals != std::string_view::npos) {
-      hide(argv[i] + equals + 1);
-    } else if (i + 1 < argc) {
-      hide(argv[++i]);
+    const bool names_url = argument.starts_with("--") && argument.substr(0, equals).ends_with("-url");
+    if (names_url && equals != std::string_view::npos) {
+      hide(argv[i], find_passwords(argument.substr(equals + 1)));
+    } else if (is_url) {
+      hide(argv[i], find_passwords(argument));
+    } else {
+      hide(argv[i], find_in_argument(argument));
     }
+    is_url = names_url && equals == std::string_view::npos;
   }
 }
 

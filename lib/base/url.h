@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -28,8 +29,17 @@ std::string without_password(std::string_view message, std::string_view url);
 // The libpq URI with the password added as a parameter.
 std::string with_password(std::string_view url, std::string_view password);
 
-// Overwrites passwords in the program's arguments in place, so that process lists do not show them: in what follows
-// --database-url and --reconcile-queue-url, up to "--". Copy the arguments before.
+// Any text with what may be a password in it as "***": what stands before the @ of SCHEME://USER:PASSWORD@, and the
+// values of password= and its like.
+std::string hide_passwords(std::string_view text);
+// An argument that is not known or not understood, for a message: of a flag only its name, of anything else what
+// holds no password; printable.
+std::string argument_for_message(std::string_view argument);
+// A parser's message with the arguments it quotes as argument_for_message and hide_passwords have them.
+std::string without_arguments_passwords(std::string message, std::span<const std::string> arguments);
+
+// Overwrites passwords in the program's arguments in place, so that process lists do not show them: the passwords of
+// URLs, and in what follows a flag that ends in -url whatever may be one, up to "--". Copy the arguments before.
 void hide_passwords_in_arguments(int argc, char** argv);
 
 }  // namespace run_recorder

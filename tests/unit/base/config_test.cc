@@ -705,6 +705,45 @@ TEST_F(ConfigTest, TheShippedFileLoadsAndChangesNothing) {
   EXPECT_THAT(diff_config(defaults, config).need_restart, IsEmpty());
 }
 
+TEST_F(ConfigTest, AMistakeNeverShowsAPasswordThatIsInAPath) {
+  ConfigSources sources = bare();
+  sources.flags = {{"--config", "postgresql://u:PASSWORD@h/d"}};
+  EXPECT_THAT(mistakes(sources), ElementsAre(AllOf(HasSubstr("postgresql://u:***@h/d"), Not(HasSubstr("PASSWORD")))));
+}
+
+TEST_F(ConfigTest, AFileWithAPasswordThatOthersMayReadIsExposed) {
+  const auto exposed = [this](const std::string& content, mode_t mode) {
+    const Config config = load(content);
+    EXPECT_EQ(::chmod(file_.c_str(), mode), 0);
+    return exposed_files(config);
+  };
+  const std::string with_password = "[database]\nurl = \"postgresql://u:secret@h/d\"\n";
+  const auto found = exposed(with_password, 0644);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_THAT(found[0].found, AllOf(HasSubstr(file_), HasSubstr("mode 0644"), HasSubstr("any user of this host")));
+  EXPECT_THAT(found[0].advice, HasSubstr("chmod 0600 " + file_));
+  EXPECT_THAT(exposed(with_password, 0600), IsEmpty());
+  EXPECT_THAT(exposed("[database]\nurl = \"postgresql://u@h/d\"\n", 0644), IsEmpty());
+  EXPECT_EQ(exposed("[reconcile.queue]\nkind = \"oban\"\nurl = \"postgresql://u:secret@h/d\"\n", 0604).size(), 1U);
+
+  const std::string password = folder_.write("password", "secret\n");
+  const std::string by_file = "[database]\nurl = \"postgresql://u@h/d\"\npassword_file = \"" + password + "\"\n";
+  EXPECT_EQ(::chmod(password.c_str(), 0604), 0);
+  EXPECT_THAT(exposed(by_file, 0644).at(0).found, HasSubstr(password + " holds the database's password"));
+  EXPECT_EQ(::chmod(password.c_str(), 0600), 0);
+  EXPECT_THAT(exposed(by_file, 0644), IsEmpty());
+}
+
+TEST_F(ConfigTest, AFileWithAPasswordThatAGroupOfSeveralMayReadIsExposed) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root gives files to any group";
+  const Config config = load("[database]\nurl = \"postgresql://u:secret@h/d\"\n");
+  EXPECT_EQ(::chmod(file_.c_str(), 0640), 0);
+  EXPECT_THAT(exposed_files(config), IsEmpty());  // root's group
+  constexpr gid_t kNamedByNobody = 54'321;
+  EXPECT_EQ(::chown(file_.c_str(), 0, kNamedByNobody), 0);
+  EXPECT_THAT(exposed_files(config).at(0).found, HasSubstr("the members of the group 54321 may read it"));
+}
+
 TEST_F(ConfigTest, TheShippedFileNamesEveryKeyWithItsDefault) {
   // "#key = value" is a key that is commented out, "# text" is prose.
   std::string uncommented;

@@ -112,6 +112,44 @@ TEST(Arguments, ShowNoPasswordInTheProcessList) {
             (List{"x", "--database-url", "sqlite:/a", "--log-level", "info", "--database-url"}));
 }
 
+TEST(Arguments, ShowNoPasswordInTheProcessListWhateverTheFlag) {
+  using List = std::vector<std::string>;
+  EXPECT_EQ(hidden({"x", "--queues-mail-url", "postgresql://u:secret@h/d", "--databse=postgresql://u:pa ss@h/d"}),
+            (List{"x", "--queues-mail-url", "postgresql://u:******@h/d", "--databse=postgresql://u:*****@h/d"}));
+  EXPECT_EQ(hidden({"x", "postgresql://u:secret@h/d?sslpassword=third", "host=h password=secret"}),
+            (List{"x", "postgresql://u:******@h/d?sslpassword=*****", "host=h password=******"}));
+}
+
+TEST(Arguments, AreQuotedInMessagesWithoutWhatMayBeAPassword) {
+  EXPECT_EQ(argument_for_message("--databse-url=postgresql://u:PASSWORD@h/d"), "--databse-url=***");
+  EXPECT_EQ(argument_for_message("--dbpass=PASSWORD"), "--dbpass=***");
+  EXPECT_EQ(argument_for_message("postgresql://u:PASSWORD@h/d"), "postgresql://u:***@h/d");
+  EXPECT_EQ(argument_for_message("postgresql://u:PASS WORD@x@h/d?password=PASSWORD"),
+            "postgresql://u:***@h/d?password=***");
+  EXPECT_EQ(argument_for_message("-dpostgresql://u:PASSWORD@h/d?a=b"), "-dpostgresql://u:***@h/d?a=***");
+  EXPECT_EQ(argument_for_message("u:PASSWORD@h"), "u:***@h");
+  EXPECT_EQ(argument_for_message("host=h user=u PASSWORD='PASS WORD' dbname=d"),
+            "host=h user=u PASSWORD='***' dbname=d");
+  EXPECT_EQ(argument_for_message("--chekc"), "--chekc");
+  EXPECT_EQ(argument_for_message("lst\x1b[2J\xE2\x80\xAE"), "lst\\x1b[2J\\u202e");
+}
+
+TEST(Arguments, AreHiddenInMessagesOfAParser) {
+  const std::vector<std::string> arguments = {"list", "--limit=postgresql://u:PASS WORD@h/d", "u:PASSWORD@h"};
+  EXPECT_EQ(without_arguments_passwords("Could not convert: --limit = postgresql://u:PASS WORD@h/d", arguments),
+            "Could not convert: --limit = postgresql://u:***@h/d");
+  EXPECT_EQ(without_arguments_passwords("not expected: u:PASSWORD@h", arguments), "not expected: u:***@h");
+  EXPECT_EQ(without_arguments_passwords("list is no number", arguments), "list is no number");
+}
+
+TEST(Url, PasswordsAreHiddenInAnyText) {
+  EXPECT_EQ(hide_passwords("open postgresql://u:PASSWORD@h/d: no such file"),
+            "open postgresql://u:***@h/d: no such file");
+  EXPECT_EQ(hide_passwords("see https://h/a:b and mail u@h"), "see https://h/a:b and mail u@h");
+  EXPECT_EQ(hide_passwords("conninfo \"password=PASSWORD host=h\""), "conninfo \"password=*** host=h\"");
+  EXPECT_EQ(hide_passwords("postgresql://u@h/d"), "postgresql://u@h/d");
+}
+
 TEST(Arguments, OfTheWrappedCommandAreLeftAlone) {
   const std::vector<std::string> arguments = {"x",   "exec",           "--",
                                               "cmd", "--database-url", "postgresql://u:secret@h/d"};
