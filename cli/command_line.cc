@@ -45,13 +45,22 @@ struct Request {
   std::function<int()> run;  // set by the command that was named
 };
 
-LoadedConfig configuration(const Request& request) {
+LoadedConfig load_for_tool(const Request& request) {
   ConfigSources sources;
   sources.flags = request.config_flags;
   sources.environment = request.environment;
   sources.uid = ::geteuid();
   sources.for_tool = true;
   return load_config(sources);
+}
+
+// The same, with what is odd about it said. Every command asks once.
+LoadedConfig configuration(const Request& request) {
+  LoadedConfig config = load_for_tool(request);
+  if (config) {
+    for (const std::string& warning : config->warnings) complain(warning);
+  }
+  return config;
 }
 
 std::string socket_path(const Request& request) {
@@ -449,7 +458,7 @@ int examine_installation(const Request& request) {
   sources.environment = request.environment;
   sources.uid = ::geteuid();
   DoctorOptions options{load_config(sources), request.config_flags, {}};
-  const LoadedConfig paths = configuration(request);
+  const LoadedConfig paths = load_for_tool(request);
   const Config config = paths ? *paths : Config();
   options.socket_path = request.socket.empty() ? client_socket_path(config, request.environment) : request.socket;
   const std::string control =

@@ -366,6 +366,9 @@ int examine(const Looking& looking, const DoctorOptions& options) {
     const Config& config = *options.config;
     report.fine("configuration", config.file.empty() ? "no file, defaults" : config.file);
     for (const std::string& note : config.notes) report.wrong("configuration", note, "run this as root");
+    for (const std::string& warning : config.warnings) {
+      report.warning("environment", warning, "nothing, where it is a service's; else correct the name");
+    }
     for (const ExposedFile& file : exposed_files(config)) report.warning("secrets", file.found, file.advice);
   } else {
     for (const ConfigProblem& problem : options.config.error().all) {

@@ -28,6 +28,7 @@ void say(std::string_view what, std::string_view how) {
 
 // What does not keep the daemon from starting.
 void say_warnings(const Config& config) {
+  for (const std::string& warning : config.warnings) say("warning", warning);
   for (const ExposedFile& file : exposed_files(config)) say("warning", file.found + "; " + file.advice);
 }
 

@@ -38,6 +38,7 @@ void complain(std::string_view what) {
 int serve(Config config, ConfigSources sources, Signals& signals) {
   set_up_log(config.log_options());
   for (const std::string& note : config.notes) log_warning(note);
+  for (const std::string& warning : config.warnings) log_warning(warning);
   try {
     return Service(std::move(config), std::move(sources)).run(signals);
   } catch (const StartError& error) {

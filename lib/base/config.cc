@@ -24,6 +24,26 @@ constexpr std::string_view kFileFlag = "--config";
 constexpr std::string_view kAdminGroup = "run-recorder-admin";
 constexpr std::string_view kPasswordCredential = "database-password";
 
+// Whether a name of the environment has the form of what Kubernetes gives every container for each service of its
+// namespace (its documentation, "Service: environment variables", and Docker's links): X_SERVICE_HOST,
+// X_SERVICE_PORT, X_SERVICE_PORT_NAME, X_PORT and X_PORT_9090_TCP…, where X is the service's name.
+bool is_service_link(std::string_view name) {
+  const auto is_word = [](std::string_view text) {
+    return !text.empty() && std::ranges::all_of(text, [](char c) {
+      return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+    });
+  };
+  if (!is_word(name)) return false;
+  if (name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT")) return true;
+  if (name.find("_SERVICE_PORT_") != std::string_view::npos) return true;
+  for (std::size_t at = name.find("_PORT_"); at != std::string_view::npos; at = name.find("_PORT_", at + 1)) {
+    const std::string_view rest = name.substr(at + std::string_view("_PORT_").size());
+    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    if (digits > 0 && digits < rest.size() && rest[digits] == '_') return true;
+  }
+  return false;
+}
+
 // Gathers the settings of all sources, weakest first, and every mistake in them.
 class Loader {
  public:
@@ -109,15 +129,30 @@ class Loader {
   }
 
   void read_environment() {
+    std::vector<std::string> links;
     for (const auto& [name, text] : sources_.environment) {
       if (!name.starts_with(kVariablePrefix) || name == kFileVariable || name == kRunVariable) continue;
-      const ConfigEntry* entry = entry_named(name, &ConfigKey::variable);
-      if (entry == nullptr) {
-        report("environment " + name_for_message(name), "",
-               "no such variable" + nearest(name, &ConfigKey::variable, kFileVariable));
-      } else {
+      if (const ConfigEntry* entry = entry_named(name, &ConfigKey::variable)) {
         set(*entry, {RawValue::Kind::kPlain, text}, "environment " + name);
+      } else if (is_service_link(name)) {
+        links.push_back(name);
+      } else {
+        take_unknown_variable(name);
       }
+    }
+    if (links.empty()) return;
+    const std::string others = links.size() == 1 ? "" : " and " + std::to_string(links.size() - 1) + " more";
+    config_.warnings.push_back("environment " + links.front() + others +
+                               ": passed over, the form is that of a Kubernetes service's variables and no key's");
+  }
+
+  void take_unknown_variable(const std::string& name) {
+    const std::string where = "environment " + name_for_message(name);
+    const std::string message = "no such variable" + nearest(name, &ConfigKey::variable, kFileVariable);
+    if (sources_.for_tool) {
+      config_.warnings.push_back(ConfigProblem{where, "", message + "; passed over"}.text());
+    } else {
+      report(where, "", message);
     }
   }
 

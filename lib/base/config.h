@@ -111,9 +111,10 @@ struct Config {
   } metrics;
 
   // Not keys.
-  std::string file;                  // the file that was read; empty: none
-  bool file_holds_password = false;  // in a url
-  std::vector<std::string> notes;  // worth a line in the log: a file that may not be read, skipped
+  std::string file;                   // the file that was read; empty: none
+  bool file_holds_password = false;   // in a url
+  std::vector<std::string> notes;     // worth a line in the log: a file that may not be read, skipped
+  std::vector<std::string> warnings;  // the same: variables of the environment that were passed over
 
   LogOptions log_options() const { return {log.level, log.format, true}; }
 };
@@ -127,7 +128,8 @@ struct ConfigSources {
   Environment environment;
   uid_t uid = 0;  // whose defaults: the effective user id
   // The command-line tool needs no paths of its own, no password and none of the names; and looks and sends with
-  // defaults where it may not read the file (one named by --config must be readable).
+  // defaults where it may not read the file (one named by --config must be readable), and whatever else the
+  // environment holds: an unknown variable is a warning.
   bool for_tool = false;
   std::string default_file = "/etc/run-recorder/run-recorder.toml";  // read where it exists
 };

@@ -35,6 +35,7 @@ Config with_reloadable(const Config& before, const Config& after) {
   }
   merged.file = after.file;
   merged.notes = after.notes;
+  merged.warnings = after.warnings;
   merged.file_holds_password = after.file_holds_password;
   return merged;
 }

@@ -372,7 +372,7 @@ class Away(ProcessTest):
             self.assertEqual((done.returncode, done.stdout), (2, ""), arguments)
             self.assertTrue(done.stderr, arguments)
         self.assertIn("there is no command nonsense", self.run_tool("nonsense").stderr)
-        self.assertEqual(self.run_tool("list", env={"RUN_RECORDER_NONSENSE": "1"}).returncode, 78)
+        self.assertEqual(self.run_tool("list", env={"RUN_RECORDER_LIMITS_DEPTH": "1"}).returncode, 78)
         self.assertEqual(self.run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode, 78)
 
     def test_every_command_explains_itself(self):

@@ -8,7 +8,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
-from harness import DAEMON, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, temporary_folder, wait_until
+from harness import DAEMON, DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, temporary_folder, wait_until
 
 
 class Configuration(OnSqlite, ProcessTest):
@@ -40,6 +40,30 @@ class Configuration(OnSqlite, ProcessTest):
         done = server.run("--check", env={"RUN_RECORDER_NONSENSE": "1"})
         self.assertEqual(done.returncode, 78)
         self.assertIn("RUN_RECORDER_NONSENSE", done.stderr)
+
+    def test_variables_of_kubernetes_services_keep_nothing_from_starting_or_sending(self):
+        links = {"RUN_RECORDER_SERVICE_HOST": "10.96.0.7", "RUN_RECORDER_SERVICE_PORT": "9090",
+                 "RUN_RECORDER_SERVICE_PORT_METRICS": "9090", "RUN_RECORDER_PORT": "tcp://10.96.0.7:9090",
+                 "RUN_RECORDER_PORT_9090_TCP": "tcp://10.96.0.7:9090", "RUN_RECORDER_PORT_9090_TCP_PROTO": "tcp",
+                 "RUN_RECORDER_PORT_9090_TCP_PORT": "9090", "RUN_RECORDER_PORT_9090_TCP_ADDR": "10.96.0.7",
+                 "RUN_RECORDER_METRICS_SERVICE_HOST": "10.96.0.8"}
+        server = self.daemon_with_database(env=links).start()
+        self.assertEqual(len([line for line in server.log_lines("warning") if "Kubernetes" in line]), 1, server.log())
+        checked = server.run("--check")
+        self.assertEqual((checked.returncode, checked.stderr), (0, ""))
+        self.assertRegex(checked.stdout, r"warning +environment RUN_RECORDER_METRICS_SERVICE_HOST and 8 more: passed over")
+        server.tool("emit", "--type", "run_started", "--run-id", "r1")
+        self.assertIn("r1", server.tool("list", "--json").stdout)
+
+    def test_the_tool_says_which_variable_it_does_not_know_and_sends_all_the_same(self):
+        server = self.daemon_with_database().start()
+        unknown = {"RUN_RECORDER_SOCKET_PAHT": "/x", "RUN_RECORDER_PORT": "tcp://10.96.0.7:9090"}
+        done = server.tool("emit", "--type", "run_started", "--run-id", "r1", env=unknown)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr.count("RUN_RECORDER_SOCKET_PAHT"), 1, done.stderr)
+        self.assertIn("RUN_RECORDER_SOCKET_PATH?", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 2, done.stderr)
+        self.assertEqual(server.run("--check", env=unknown).returncode, 78)
 
     def test_flags_win_over_environment_over_file(self):
         server = self.daemon()

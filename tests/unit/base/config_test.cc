@@ -705,6 +705,55 @@ TEST_F(ConfigTest, TheShippedFileLoadsAndChangesNothing) {
   EXPECT_THAT(diff_config(defaults, config).need_restart, IsEmpty());
 }
 
+// What Kubernetes gives every container for a service named run-recorder, and for others whose names begin so.
+Environment service_links() {
+  Environment links;
+  for (const std::string name : {"RUN_RECORDER", "RUN_RECORDER_METRICS", "RUN_RECORDER_SOCKET", "RUN_RECORDER_2"}) {
+    for (const char* rest :
+         {"_SERVICE_HOST", "_SERVICE_PORT", "_SERVICE_PORT_HTTP_METRICS", "_PORT", "_PORT_9090_TCP",
+          "_PORT_9090_TCP_PROTO", "_PORT_9090_TCP_PORT", "_PORT_9090_TCP_ADDR", "_PORT_53_UDP_ADDR"}) {
+      links[name + rest] = "tcp://10.0.0.1:9090";
+    }
+  }
+  return links;
+}
+
+TEST_F(ConfigTest, VariablesOfKubernetesServicesArePassedOverWithOneLine) {
+  ConfigSources sources = bare();
+  sources.environment = service_links();
+  for (const bool for_tool : {false, true}) {
+    sources.for_tool = for_tool;
+    const LoadedConfig loaded = load_config(sources);
+    ASSERT_TRUE(loaded) << loaded.error().text();
+    EXPECT_THAT(loaded->warnings, ElementsAre(AllOf(HasSubstr("RUN_RECORDER_2_PORT and 35 more: passed over"),
+                                                    HasSubstr("Kubernetes"))));
+  }
+}
+
+TEST_F(ConfigTest, NoKeysVariableHasTheFormOfAService) {
+  // A known key would be taken, not passed over; none may look like a service's, or nobody could tell them apart.
+  for (const ConfigKey& key : config_keys()) {
+    EXPECT_THAT(key.variable(), Not(testing::MatchesRegex(".*_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_[0-9]+_.*)")));
+  }
+}
+
+TEST_F(ConfigTest, OtherUnknownVariablesStopTheDaemonAndOnlyWarnTheTool) {
+  ConfigSources sources = bare();
+  sources.environment = {{"RUN_RECORDER_LIMITS_DEPHT", "5"},
+                         {"RUN_RECORDER_PORT_HTTP", "5"},
+                         {"RUN_RECORDER_PORTS", "5"},
+                         {"RUN_RECORDER_SERVICE_HOSTS", "5"},
+                         {"RUN_RECORDER_service_PORT", "5"}};
+  EXPECT_EQ(mistakes(sources).size(), 5U);
+  sources.for_tool = true;
+  const LoadedConfig loaded = load_config(sources);
+  ASSERT_TRUE(loaded) << loaded.error().text();
+  EXPECT_EQ(loaded->warnings.size(), 5U);
+  EXPECT_EQ(loaded->warnings.front(),
+            "environment RUN_RECORDER_LIMITS_DEPHT: no such variable; did you mean RUN_RECORDER_LIMITS_DEPTH?; "
+            "passed over");
+}
+
 TEST_F(ConfigTest, AMistakeNeverShowsAPasswordThatIsInAPath) {
   ConfigSources sources = bare();
   sources.flags = {{"--config", "postgresql://u:PASSWORD@h/d"}};
