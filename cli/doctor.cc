@@ -372,7 +372,9 @@ int examine(const Looking& looking, const DoctorOptions& options) {
     for (const ExposedFile& file : exposed_files(config)) report.warning("secrets", file.found, file.advice);
   } else {
     for (const ConfigProblem& problem : options.config.error().all) {
-      report.wrong("configuration", problem.text(), "correct it; the daemon does not start with it");
+      report.wrong("configuration", problem.text(),
+                   problem.unknown_name ? "correct it, or bring up what knows that name; the daemon tries again"
+                                        : "correct it; the daemon does not start with it");
     }
   }
   check_socket(report, "event socket", options.socket_path);

@@ -4,8 +4,10 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <exception>
+#include <thread>
 
 #include "actions.h"
 #include "base/config.h"
@@ -14,6 +16,7 @@
 #include "base/utf8.h"
 #include "options.h"
 #include "service.h"
+#include "service_manager.h"
 #include "signals.h"
 
 namespace run_recorder {
@@ -59,6 +62,24 @@ void tell(const ConfigProblems& problems) {
   }
 }
 
+// At boot a directory service may come up later than this daemon, and the users and groups it knows with it. Where a
+// service manager started us, they are waited for, for a while; its restarts do the rest.
+LoadedConfig load_once_names_are_known(const ConfigSources& sources) {
+  constexpr std::chrono::seconds kPatience{30};
+  constexpr std::chrono::milliseconds kPause{500};
+  LoadedConfig config = load_config(sources);
+  if (config || !config.error().only_unknown_names() || !service_manager_listens()) return config;
+  tell(config.error());
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (!config && config.error().only_unknown_names() && std::chrono::steady_clock::now() < give_up) {
+    notify_status("waiting for the host to know a name: " + config.error().all.front().text());
+    notify_extend_timeout(kPatience);
+    std::this_thread::sleep_for(kPause);
+    config = load_config(sources);
+  }
+  return config;
+}
+
 int run(int argc, char** argv) {
   keep_some_freed_memory();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
@@ -71,10 +92,10 @@ int run(int argc, char** argv) {
   sources.flags = options.config_flags;
   sources.environment = environment_of(environ);
   sources.uid = geteuid();
-  auto config = load_config(sources);
+  auto config = options.action == Action::kServe ? load_once_names_are_known(sources) : load_config(sources);
   if (!config) {
     tell(config.error());
-    return kExitConfiguration;
+    return config.error().exit_status();
   }
   if (options.action == Action::kCheck) return check(config.value());
   if (options.action == Action::kPrintMigrations) return print_migrations(config.value());

@@ -4,6 +4,8 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+#include <cstdlib>
+
 #include "base/result.h"
 
 namespace run_recorder {
@@ -21,6 +23,11 @@ std::string one_line(std::string text) {
 }
 
 }  // namespace
+
+bool service_manager_listens() {
+  const char* socket = std::getenv("NOTIFY_SOCKET");
+  return socket != nullptr && *socket != '\0';
+}
 
 void notify_ready(const std::string& status) {
   notify("READY=1\nSTATUS=" + one_line(status));

@@ -7,6 +7,8 @@
 
 namespace run_recorder {
 
+// Whether this process was started by a service manager that wants to be told.
+bool service_manager_listens();
 void notify_ready(const std::string& status);
 void notify_status(const std::string& status);
 void notify_reloading();

@@ -292,16 +292,19 @@ class Loader {
     if (given("control.group")) check_group("control.group", config_.control.group);
     for (const std::string& group : config_.socket.allow_groups) check_group("socket.allow_groups", group);
     for (const std::string& user : config_.socket.allow_users) {
-      if (!user.empty() && !find_user(user)) {
-        report(where("socket.allow_users"), "socket.allow_users",
-               "found " + shown(user) + "; allowed are users of this host");
-      }
+      if (user.empty() || find_user(user)) continue;
+      report_unknown_name("socket.allow_users", user, "; allowed are users of this host");
     }
   }
 
   void check_group(const std::string& key, const std::string& group) {
     if (group.empty() || find_group(group)) return;
-    report(where(key), key, "found " + shown(group) + "; allowed is a group of this host");
+    report_unknown_name(key, group, "; allowed is a group of this host");
+  }
+
+  void report_unknown_name(const std::string& key, const std::string& name, const std::string& allowed) {
+    report(where(key), key, "found " + shown(name) + allowed);
+    problems_.all.back().unknown_name = true;
   }
 
   const ConfigSources& sources_;
@@ -341,8 +344,16 @@ std::string ConfigProblems::text() const {
   return text;
 }
 
+bool ConfigProblems::only_unknown_names() const {
+  return std::ranges::all_of(all, [](const ConfigProblem& problem) { return problem.unknown_name; });
+}
+
+int ConfigProblems::exit_status() const {
+  return only_unknown_names() ? kExitNotThere : kExitConfiguration;
+}
+
 void throw_exception_from_error(const ConfigProblems& problems, const boost::source_location&) {
-  throw StartError(kExitConfiguration, problems.text());
+  throw StartError(problems.exit_status(), problems.text());
 }
 
 LoadedConfig load_config(const ConfigSources& sources) {

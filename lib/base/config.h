@@ -140,6 +140,8 @@ struct ConfigProblem {
                         // --limits-depth"
   std::string key;      // "limits.depth"; empty where it is about the file as a whole
   std::string message;  // "found 1000; allowed is a number from 2 to 512"
+  // It names a user or a group that this host does not know now: right as soon as the name service does.
+  bool unknown_name = false;
   std::string text() const;
 };
 
@@ -147,8 +149,11 @@ struct ConfigProblem {
 struct ConfigProblems {
   std::vector<ConfigProblem> all;
   std::string text() const;  // one per line
+  bool only_unknown_names() const;
+  // kExitNotThere where nothing but a name service is missed, which a later start may find; else kExitConfiguration.
+  int exit_status() const;
 };
-// Makes Result-like use possible: value() of a failed load throws StartError with kExitConfiguration.
+// Makes Result-like use possible: value() of a failed load throws StartError with exit_status().
 [[noreturn]] void throw_exception_from_error(const ConfigProblems& problems, const boost::source_location&);
 
 // A file with a password that others than the daemon may read; and what to do about it.

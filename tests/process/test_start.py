@@ -65,6 +65,37 @@ class Configuration(OnSqlite, ProcessTest):
         self.assertEqual(done.stderr.count("\n"), 2, done.stderr)
         self.assertEqual(server.run("--check", env=unknown).returncode, 78)
 
+    def test_a_name_that_the_host_does_not_know_is_69_and_a_mistake_beside_it_78(self):
+        server = self.daemon_with_database({"socket": {"group": "no-such-group-here"}})
+        for arguments in ((), ("--check",)):
+            done = server.run(*arguments, env={"NOTIFY_SOCKET": ""})
+            self.assertEqual(done.returncode, 69, done.stderr)
+            self.assertIn("no-such-group-here", done.stderr)
+        self.assertEqual(server.run("--limits-depth", "1").returncode, 78)
+
+    def test_a_name_that_the_host_comes_to_know_is_waited_for_under_a_service_manager(self):
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.settimeout(DEADLINE_S)
+        server = self.daemon_with_database({"socket": {"allow_users": ["root", "no-such-user-here"]}})
+        server.env["NOTIFY_SOCKET"] = str(server.folder / "notify.sock")
+        manager.bind(server.env["NOTIFY_SOCKET"])
+        server.write_config()
+        server.spawn()
+        said = ""
+        while "no-such-user-here" not in said:
+            said = manager.recv(4096).decode()
+        self.assertIn("STATUS=waiting", said)
+        # The directory service comes up: here, the name becomes one that the host knows.
+        server.config["socket"]["allow_users"] = ["root", "nobody"]
+        new = server.folder / "new.toml"
+        new.write_text(server.config_path.read_text().replace("no-such-user-here", "nobody"))
+        new.replace(server.config_path)
+        while "READY=1" not in said:
+            said = manager.recv(4096).decode()
+        server.wait_ready()
+        self.assertIn("no-such-user-here", server.log())
+
     def test_flags_win_over_environment_over_file(self):
         server = self.daemon()
         server.env["RUN_RECORDER_SOCKET_PATH"] = str(server.folder / "from-environment.sock")

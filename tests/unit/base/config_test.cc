@@ -754,6 +754,17 @@ TEST_F(ConfigTest, OtherUnknownVariablesStopTheDaemonAndOnlyWarnTheTool) {
             "passed over");
 }
 
+TEST_F(ConfigTest, ANameTheHostDoesNotKnowNowIsSomethingThatIsNotThere) {
+  const auto status_of = [this](const std::string& content) {
+    const LoadedConfig loaded = load_config(with_file(content));
+    return loaded ? kExitDone : loaded.error().exit_status();
+  };
+  const std::string unknown = "[socket]\ngroup = \"no-such-group-here\"\nallow_users = [\"no-such-user-here\"]\n";
+  EXPECT_EQ(status_of(unknown), kExitNotThere);
+  EXPECT_EQ(status_of(unknown + "mode = \"0888\"\n"), kExitConfiguration);
+  EXPECT_EQ(status_of("[socket]\nmode = \"0888\"\n"), kExitConfiguration);
+}
+
 TEST_F(ConfigTest, AMistakeNeverShowsAPasswordThatIsInAPath) {
   ConfigSources sources = bare();
   sources.flags = {{"--config", "postgresql://u:PASSWORD@h/d"}};
