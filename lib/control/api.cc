@@ -486,9 +486,14 @@ ApiAnswer Api::route_dead_letters(const ApiRequest& request, const RequestTarget
 // Waits a moment for what was acknowledged before, so that whoever emits and then looks sees it.
 ApiAnswer Api::read(const Read& work) {
   const std::uint64_t acknowledged = recorder_.accepted_seq();
+  const bool tables = recorder_.wait_tables(kReadPatience);
   const RecorderStatus status = recorder_.status();
   const bool away = status.database == DatabaseState::kAway || status.database == DatabaseState::kRefused;
   if (away) return fail(503, "unavailable", "the database is away: " + status.database_error);
+  if (!tables) {
+    return fail(503, "unavailable",
+                "the database is being set up: its tables are made or brought up to date, try again soon");
+  }
   const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
   bool reused = false;
   auto store = take_store(reused);

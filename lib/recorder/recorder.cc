@@ -193,6 +193,12 @@ bool Recorder::wait_applied(std::uint64_t seq, milliseconds timeout) {
   return applied;
 }
 
+bool Recorder::wait_tables(milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  applied_.wait_for(lock, timeout, [&] { return tables_ || counters_.database != DatabaseState::kConnecting; });
+  return tables_;
+}
+
 std::uint64_t Recorder::accepted_seq() const {
   return spool_.usage().last_seq;
 }
@@ -447,6 +453,11 @@ bool Recorder::connect() {
   } else {
     for (const std::string& name : migrated.value().applied) log_info("migration applied", {{"MIGRATION", name}});
   }
+  {
+    const std::lock_guard lock(mutex_);
+    tables_ = true;
+  }
+  applied_.notify_all();
   pulse_.beat();
   auto store = open_store(options_.store);
   if (!store) {
@@ -569,6 +580,7 @@ void Recorder::lose_connection(const Error& error) {
   if (counters_.database != state) counters_.database_since = now_utc();
   counters_.database = state;
   counters_.database_error = error.message;
+  applied_.notify_all();  // who waits for tables need not wait any longer
 }
 
 Error Recorder::lost(const Error& error) {

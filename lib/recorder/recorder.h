@@ -105,6 +105,10 @@ class Recorder {
   // How many records up to seq are not applied yet.
   std::uint64_t pending_until(std::uint64_t seq) const;
 
+  // Waits until the tables are there as this daemon needs them, which at a first start takes a moment. False: not
+  // within timeout, or the database is away.
+  bool wait_tables(std::chrono::milliseconds timeout);
+
   RecorderStatus status() const;
   RecorderSelf self() const;
   // When the database came back after it had been away; empty: it never was. For judging other recorders.
@@ -242,7 +246,8 @@ class Recorder {
   std::vector<Task> tasks_;
   bool stopping_ = false;
   bool signalled_ = false;
-  bool resting_ = false;  // the thread waits although there are events, and more of them need not wake it
+  bool tables_ = false;     // they were brought up to date since the start
+  bool resting_ = false;    // the thread waits although there are events, and more of them need not wake it
   Pace pace_ = Pace::kFull;
   std::chrono::steady_clock::time_point last_commit_{};
   std::chrono::steady_clock::duration last_commit_took_{};

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import unittest
@@ -298,6 +299,54 @@ class DamagedSpool(OnSqlite, ProcessTest):
         self.assertEqual((found[0], found[-1]), ("r000", "r099"))
         self.assertTrue(list((server.spool_path / "set-aside").iterdir()))
         server.check_ledger()
+
+
+class FirstStart:
+    """While the tables are made, whoever looks is told so, and never that a table is missing."""
+
+    def look(self, server):
+        self.assertEqual(server.status()["database"]["state"], "connecting", server.log())
+        answer = server.control.get("/v1/runs")
+        self.assertEqual((answer.status, answer.json["error"]["code"]), (503, "unavailable"), answer)
+        self.assertNotRegex(answer.text, "no such table|does not exist|council_ex_")
+        listed = server.tool("list")
+        self.assertEqual((listed.returncode, listed.stdout), (69, ""), listed.stderr)
+        if server.status()["database"]["state"] == "connecting":  # not yet given up for this time
+            for text in (answer.text, listed.stderr):
+                self.assertIn("the database is being set up", text)
+
+    def look_again(self, server):
+        server.send({"type": "run_started", "run_id": "r1"})
+        server.wait_applied()
+        self.assertIn("r1", server.tool("list", "--json").stdout)
+
+
+class FirstStartOnSqlite(FirstStart, OnSqlite, ProcessTest):
+    def test_is_said_until_the_tables_are_there(self):
+        server = self.daemon_with_database()
+        other = sqlite3.connect(server.sqlite_path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")
+        server.start()
+        self.look(server)
+        other.execute("ROLLBACK")
+        self.look_again(server)
+
+
+class FirstStartOnPostgres(FirstStart, OnPostgres, ProcessTest):
+    def test_is_said_until_the_tables_are_there(self):
+        server = self.daemon_with_database()
+        other = self.cluster.session(server.database.name)
+        self.addCleanup(other.communicate)
+        other.stdin.write("BEGIN; CREATE TABLE council_ex_runs (); SELECT 'held';\n")
+        other.stdin.flush()
+        self.assertEqual(other.stdout.readline(), "held\n")
+        server.start()
+        self.look(server)
+        other.stdin.write("ROLLBACK;\n")
+        other.stdin.flush()
+        self.look_again(server)
 
 
 class DatabaseRefuses(OnPostgres, ProcessTest):
