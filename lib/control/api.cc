@@ -497,7 +497,7 @@ ApiAnswer Api::read(const Read& work) {
   const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
   bool reused = false;
   auto store = take_store(reused);
-  if (!store) return fail(503, "unavailable", store.error().message);
+  if (!store) return lost_connection(store.error());
   const auto begun = std::chrono::steady_clock::now();
   auto body = work(*store.value());
   const bool at_once = std::chrono::steady_clock::now() - begun < kReadPatience;
@@ -505,18 +505,28 @@ ApiAnswer Api::read(const Read& work) {
     // The connection was kept since an earlier request; the server may have been restarted since. One that hangs
     // would only hang again.
     store = open_store(options_.store);
-    if (!store) return fail(503, "unavailable", store.error().message);
+    if (!store) return lost_connection(store.error());
     body = work(*store.value());
   }
   const bool broken =
       !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
-  if (!broken) give_back(std::move(store.value()));
+  if (broken) {
+    recorder_.look_soon();
+  } else {
+    give_back(std::move(store.value()));
+  }
   ApiAnswer answer = body ? ok(std::move(body.value())) : fail(body.error());
   if (!complete) {
     const std::uint64_t pending = recorder_.pending_until(acknowledged);
     if (pending > 0) answer.headers["X-Run-Recorder-Pending"] = std::to_string(pending);
   }
   return answer;
+}
+
+// The recorder may not have noticed yet, and would call the database up.
+ApiAnswer Api::lost_connection(const Error& error) {
+  recorder_.look_soon();
+  return fail(503, "unavailable", error.message);
 }
 
 ApiAnswer Api::reconcile(const ApiRequest& request, const RequestTarget& target) {

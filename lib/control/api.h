@@ -36,6 +36,7 @@ class Api {
   ApiAnswer route_reconciliations(const ApiRequest& request, const RequestTarget& target);
   ApiAnswer route_dead_letters(const ApiRequest& request, const RequestTarget& target);
   ApiAnswer read(const Read& work);
+  ApiAnswer lost_connection(const Error& error);
   ApiAnswer reconcile(const ApiRequest& request, const RequestTarget& target);
   ApiAnswer undo(const std::string& pass_id);
   ApiAnswer prune(const ApiRequest& request, const RequestTarget& target);

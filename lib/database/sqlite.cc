@@ -217,7 +217,10 @@ Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const SqliteOpt
   return connection;
 }
 
-SqliteConnection::~SqliteConnection() = default;
+SqliteConnection::~SqliteConnection() {
+  // The last one to close would copy by an index that may be another -wal's.
+  if (handle_ && lost_wal()) rescue_wal();
+}
 
 Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open_in_memory() {
   std::unique_ptr<SqliteConnection> connection(new SqliteConnection(SqliteOptions{.path = ":memory:"}));
@@ -265,13 +268,19 @@ Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
     if (is_permission(sqlite3_system_errno(handle))) return file_errno(path_, sqlite3_system_errno(handle));
     return failed;
   }
-  if (options.read_only) return {};
+  if (options.read_only) {
+    wal_ = wal_at_path();
+    return {};
+  }
   if (auto sized = execute(fmt::format("PRAGMA page_size={}", kPageBytes)); !sized) return sized.error();
   if (auto wal = use_wal(); !wal) return wal.error();
-  return execute(
-      fmt::format("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; "
-                  "PRAGMA cache_size=-{}",
-                  kWalPages, kWalFileBytes, kCacheKiB));
+  // The last of them reads, which opens the -wal.
+  auto set =
+      execute(fmt::format("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; "
+                          "PRAGMA cache_size=-{}; PRAGMA schema_version",
+                          kWalPages, kWalFileBytes, kCacheKiB));
+  wal_ = wal_at_path();
+  return set;
 }
 
 // Changing to WAL needs the file for itself for a moment, and SQLite does not wait for that by itself.
@@ -340,7 +349,40 @@ Result<void> SqliteConnection::check_file() {
   int moved = 0;
   sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved);
   if (moved != 0) return file_error(ErrorKind::kUnavailable, path_, "it was moved, replaced or deleted");
-  return {};
+  if (!lost_wal()) return {};
+  return file_error(ErrorKind::kUnavailable, path_,
+                    rescue_wal() ? "its -wal was deleted or replaced while it was in use; what that held has been "
+                                   "copied into the file"
+                                 : "its -wal was deleted or replaced while it was in use; commits that only that "
+                                   "held are lost here");
+}
+
+std::optional<SqliteConnection::WalFile> SqliteConnection::wal_at_path() const {
+  struct stat status {};
+  if (::stat((path_ + "-wal").c_str(), &status) != 0) return std::nullopt;
+  return WalFile{status.st_dev, status.st_ino};
+}
+
+// SQLite itself deletes it only when the last connection closes, and looks for it by name only when one opens.
+bool SqliteConnection::lost_wal() const {
+  return wal_ && wal_at_path() != wal_;
+}
+
+// All connections of a process share one index of the -wal, and each reads and writes the -wal it opened. As long as
+// nothing was written to a new one, the index is the old one's: its pages can be copied into the database, and are no
+// longer needed. Afterwards, or where that cannot be, this connection must not copy anything by that index any more.
+bool SqliteConnection::rescue_wal() {
+  struct stat status {};
+  const bool nothing_new = ::stat((path_ + "-wal").c_str(), &status) != 0 || status.st_size == 0;
+  bool copied = false;
+  if (nothing_new && sqlite3_db_readonly(handle_.get(), "main") == 0) {
+    int pages = 0;
+    int copied_pages = 0;
+    const int code = sqlite3_wal_checkpoint_v2(handle_.get(), "main", SQLITE_CHECKPOINT_FULL, &pages, &copied_pages);
+    copied = code == SQLITE_OK && pages == copied_pages;
+  }
+  sqlite3_db_config(handle_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  return copied;
 }
 
 Error SqliteConnection::error(std::string_view operation) const {

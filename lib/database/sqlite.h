@@ -7,6 +7,7 @@
 #pragma once
 
 #include <sqlite3.h>
+#include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
@@ -167,7 +168,9 @@ class SqliteConnection {
   // times.
   void use_large_cache();
 
-  // kUnavailable where the file is no longer the one that was opened: what is written to it would be lost.
+  // kUnavailable where the file or its -wal is no longer the one that was opened: what is written to it would be
+  // lost. What only a lost -wal holds is copied into the file first, where that is still right to do. Such a
+  // connection is to be closed; not inside of a transaction.
   Result<void> check_file();
 
   Error error(std::string_view operation) const;  // of the last call that failed
@@ -184,6 +187,14 @@ class SqliteConnection {
   Result<void> open_handle(const std::string& name, int flags);
   Result<void> use_wal();
   bool past_deadline() const;
+  struct WalFile {
+    dev_t device;
+    ino_t inode;
+    bool operator==(const WalFile&) const = default;
+  };
+  std::optional<WalFile> wal_at_path() const;
+  bool lost_wal() const;
+  bool rescue_wal();
   static int on_busy(void* connection, int tries);
   static int on_progress(void* connection);
 
@@ -191,6 +202,7 @@ class SqliteConnection {
   std::chrono::milliseconds deadline_ms_;
   std::chrono::steady_clock::time_point ends_at_{};
   bool large_cache_ = false;
+  std::optional<WalFile> wal_;  // the one this connection writes and reads; empty: it has none
   std::unique_ptr<sqlite3, Close> handle_;
 };
 

@@ -199,6 +199,14 @@ bool Recorder::wait_tables(milliseconds timeout) {
   return tables_;
 }
 
+void Recorder::look_soon() {
+  {
+    const std::lock_guard lock(mutex_);
+    look_soon_ = signalled_ = true;
+  }
+  work_.notify_all();
+}
+
 std::uint64_t Recorder::accepted_seq() const {
   return spool_.usage().last_seq;
 }
@@ -431,7 +439,11 @@ void Recorder::housekeep() {
   const auto now = steady_clock::now();
   // A host's clock that is set forward ends no event's time in the spool.
   spool_.forget(born_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - born_));
-  if (committing_ || now - last_heartbeat_ < options_.heartbeat) return;  // a commit is a heartbeat too
+  const bool asked = [this] {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(look_soon_, false);
+  }();
+  if (committing_ || (!asked && now - last_heartbeat_ < options_.heartbeat)) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
   // The database may have been exchanged for one that forgot commits without a connection of ours that broke, as
   // behind a pooler. Whoever commits notices; who is idle has to look, before the spool forgets too.

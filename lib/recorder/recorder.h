@@ -108,6 +108,8 @@ class Recorder {
   // Waits until the tables are there as this daemon needs them, which at a first start takes a moment. False: not
   // within timeout, or the database is away.
   bool wait_tables(std::chrono::milliseconds timeout);
+  // Somebody else's call to the database failed: the recorder looks at once whether its own connection is still good.
+  void look_soon();
 
   RecorderStatus status() const;
   RecorderSelf self() const;
@@ -247,6 +249,7 @@ class Recorder {
   bool stopping_ = false;
   bool signalled_ = false;
   bool tables_ = false;     // they were brought up to date since the start
+  bool look_soon_ = false;  // not only when the next heartbeat is due
   bool resting_ = false;    // the thread waits although there are events, and more of them need not wake it
   Pace pace_ = Pace::kFull;
   std::chrono::steady_clock::time_point last_commit_{};

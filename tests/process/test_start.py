@@ -349,6 +349,55 @@ class FirstStartOnPostgres(FirstStart, OnPostgres, ProcessTest):
         self.look_again(server)
 
 
+class LostWal(OnSqlite, ProcessTest):
+    """SQLite's -wal holds what was committed last. Deleted under the daemon, it is noticed, and nothing is lost."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.daemon_with_database().start().wait_boot_pass()
+        self.wal = Path(f"{self.server.sqlite_path}-wal")
+
+    def send(self, first, last):
+        self.server.send(*({"type": "run_started", "run_id": f"r{number:03}"} for number in range(first, last)))
+
+    def check_nothing_is_lost(self, count):
+        status = self.server.wait_applied()
+        self.assertEqual((status["applied"], status["duplicate"], status["forgotten"]), (count, 0, 0), self.server.log())
+        listed = wait_until(lambda: (done := self.server.tool("list", "--json", "--all")).returncode == 0 and done.stdout,
+                            "runs to be listed again")
+        self.assertEqual(listed.count("\n"), count)
+        self.assertEqual(len(self.server.log_lines("error")), 1, self.server.log())
+        self.assertIn("its -wal was deleted or replaced", self.server.log_lines("error")[0])
+        self.server.wait_for_log("the database is back")
+        self.assertEqual(self.server.stop(), 0)
+        self.assertEqual(self.server.database.rows("PRAGMA integrity_check"), [{"integrity_check": "ok"}])
+        self.assertEqual(len(self.server.database.runs()), count)
+        self.server.start()
+        self.assertEqual(self.server.wait_applied()["forgotten"], 0)
+
+    def test_is_noticed_by_the_next_event(self):
+        self.send(0, 50)
+        self.server.wait_applied()
+        self.wal.unlink()
+        self.send(50, 100)
+        self.check_nothing_is_lost(100)
+
+    def test_is_noticed_by_whoever_reads(self):
+        self.send(0, 50)
+        self.server.wait_applied()
+        self.wal.unlink()
+        self.server.control.get("/v1/runs")
+        self.server.wait_for_log("its -wal was deleted or replaced")
+        self.check_nothing_is_lost(50)
+
+    def test_is_noticed_by_an_idle_daemon(self):
+        self.send(0, 50)
+        self.server.wait_applied()
+        self.wal.unlink()
+        self.server.wait_for_log("its -wal was deleted or replaced")
+        self.check_nothing_is_lost(50)
+
+
 class DatabaseRefuses(OnPostgres, ProcessTest):
     """A database that cannot be used counts as away, is said loudly, and --check names the reason with 78."""
 
