@@ -20,7 +20,7 @@ class Http(OnSqlite, ProcessTest):
     def test_parameters_that_nothing_takes_are_refused(self):
         server = self.daemon_with_database().start()
         server.send({"type": "run_started", "run_id": "r1"})
-        for target in ("/v1/runs?foo=1", "/v1/runs/r1?foo=1", "/v1/runs/r1/chain?limit=1", "/v1/runs/r1/explain?x",
+        for target in ("/v1/runs?foo=1", "/v1/runs/r1?foo=1", "/v1/runs/r1/chain?status=running", "/v1/runs/r1/explain?x",
                        "/v1/runs/r1/events?status=running", "/v1/reconciliations?pass=x", "/v1/dead-letters?x=1"):
             answer = server.control.get(target)
             self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "invalid"), target)
