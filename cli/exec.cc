@@ -106,7 +106,8 @@ class Reporter {
     }
     std::string lines;
     for (const EventClient::Waiting& one : client_.waiting()) lines += one.line + "\n";
-    (void)write_all(STDERR_FILENO, lines);
+    // The same JSON; what the command wrote last is in it.
+    (void)write_all(STDERR_FILENO, ::isatty(STDERR_FILENO) == 1 ? printable_json(lines) : lines);
   }
 
   EventClient client_;
