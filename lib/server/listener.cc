@@ -151,7 +151,7 @@ Listener Listener::at(const std::filesystem::path& path, mode_t mode, const std:
   if (!group.empty()) {
     owner = find_group(group);
     if (!owner) {
-      throw StartError(kExitConfiguration, fmt::format("the socket's group: there is no group \"{}\"", group));
+      throw StartError(kExitNotThere, fmt::format("the socket's group: there is no group \"{}\"", group));
     }
   }
   make_folders(path.parent_path());

@@ -209,7 +209,7 @@ void EventServer::start() {
   const ServerOptions& options = impl_->options;
   const auto access = AccessList::resolve(options.limits.allow_users, options.limits.allow_groups);
   if (!access) {
-    throw StartError(kExitConfiguration, access.error().message);
+    throw StartError(kExitNotThere, access.error().message);  // known a moment ago, when it was configured
   }
   impl_->listener = options.listen_fd >= 0 ? Listener::inherited(options.listen_fd)
                                            : Listener::at(options.path, options.mode, options.group);

@@ -73,7 +73,7 @@ TEST_F(ListenerTest, GroupMayBeANameOrANumber) {
 
 TEST_F(ListenerTest, UnknownGroupIsAMistakeOfTheConfiguration) {
   const auto [exit_status, sentence] = refusal_at(path, "no-such-group");
-  EXPECT_EQ(exit_status, kExitConfiguration);
+  EXPECT_EQ(exit_status, kExitNotThere);
   EXPECT_NE(sentence.find("no-such-group"), std::string::npos);
   EXPECT_FALSE(fs::exists(fs::symlink_status(path)));
 }

@@ -818,13 +818,13 @@ TEST_F(ServerTest, StoppedServerLeavesThePathToTheNext) {
   EXPECT_EQ(client.answer(), "{\"acked\":1}");
 }
 
-TEST_F(ServerTest, UnknownUserIsAMistakeOfTheConfiguration) {
+TEST_F(ServerTest, UnknownUserIsSomethingThatIsNotThere) {
   options.limits.allow_users = {"nobody-of-that-name"};
   try {
     start();
     FAIL() << "it started";
   } catch (const StartError& error) {
-    EXPECT_EQ(error.exit_status(), kExitConfiguration);
+    EXPECT_EQ(error.exit_status(), kExitNotThere);
   }
 }
 
