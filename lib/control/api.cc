@@ -14,6 +14,7 @@ namespace run_recorder {
 namespace {
 
 constexpr std::chrono::milliseconds kReadPatience{1'000};
+constexpr std::chrono::milliseconds kPassPatience{10'000};  // of who requests a pass
 constexpr std::size_t kIdleStores = 1;
 constexpr std::size_t kDefaultLimit = 100;
 constexpr std::size_t kLargestLimit = 1'000;
@@ -55,6 +56,11 @@ ApiAnswer ok(JsonText body) {
   answer.body = std::move(body);
   answer.body += '\n';
   return answer;
+}
+
+ApiAnswer being_set_up() {
+  return fail(503, "unavailable",
+              "the database is being set up: its tables are made or brought up to date, try again soon");
 }
 
 ApiAnswer not_found(std::string_view path) {
@@ -490,10 +496,7 @@ ApiAnswer Api::read(const Read& work) {
   const RecorderStatus status = recorder_.status();
   const bool away = status.database == DatabaseState::kAway || status.database == DatabaseState::kRefused;
   if (away) return fail(503, "unavailable", "the database is away: " + status.database_error);
-  if (!tables) {
-    return fail(503, "unavailable",
-                "the database is being set up: its tables are made or brought up to date, try again soon");
-  }
+  if (!tables) return being_set_up();
   const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
   bool reused = false;
   auto store = take_store(reused);
@@ -532,6 +535,8 @@ ApiAnswer Api::lost_connection(const Error& error) {
 ApiAnswer Api::reconcile(const ApiRequest& request, const RequestTarget& target) {
   const auto pass = pass_request(request, target.query);
   if (!pass) return fail(pass.error());
+  const bool tables = recorder_.wait_tables(kPassPatience);
+  if (!tables && recorder_.status().database == DatabaseState::kConnecting) return being_set_up();
   const auto report = reconciler_.reconcile(pass.value());
   return report ? ok(report.value().to_json()) : fail(report.error());
 }
