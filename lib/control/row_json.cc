@@ -52,10 +52,10 @@ JsonText run_json(const Run& run, bool with_payloads) {
   out.number("oban_job_id", run.oban_job_id);
   out.maybe_text("oban_job_state_at_finalize", run.oban_job_state_at_finalize);
   if (with_payloads) {
-    out.json("input", run.input);
-    out.json("result", run.result);
+    out.json("input", run.input.text());
+    out.json("result", run.result.text());
   }
-  out.json("error", run.error);
+  out.json("error", run.error.text());
   out.time("started_at", run.started_at);
   out.time("finalized_at", run.finalized_at);
   out.time("inserted_at", run.inserted_at);

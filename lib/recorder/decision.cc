@@ -5,7 +5,8 @@
 namespace run_recorder {
 
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
-                const EventIds& known, std::string_view recorder, const std::set<std::string, std::less<>>& pruned) {
+                const EventIds& known, std::string_view recorder, const std::set<std::string, std::less<>>& pruned,
+                const Comparisons& same) {
   Decision decision;
   EventIds in_batch;
   std::unordered_map<std::string, std::size_t> change_of;  // run_id -> index in decision.runs
@@ -27,7 +28,9 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
     }
     const auto found = change_of.find(event.run_id);
     const Run* row = found != change_of.end() ? &decision.runs[found->second].after : row_of(event.run_id);
-    Transition transition = apply(row, std::move(event), recorder);
+    const auto compared = same.find(spooled.seq);
+    Transition transition =
+        apply(row, std::move(event), recorder, compared == same.end() ? SameOutcome{} : compared->second);
     const HistoryEntry& own = transition.history.front();
     ++decision.applied;
     if (!transition.conflict.empty()) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 namespace run_recorder {
 
 using EventIds = std::set<std::pair<std::string, std::string>>;  // (run_id, event id)
+using Comparisons = std::map<std::uint64_t, SameOutcome>;        // by the event's seq
 
 struct Decision {
   std::vector<RunChange> runs;
@@ -32,9 +34,10 @@ struct Decision {
 };
 
 // Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids
-// that are in the history already; an event of a run that was removed (pruned) changes nothing, as a resend.
+// that are in the history already; an event of a run that was removed (pruned) changes nothing, as a resend. same:
+// for those events that have to be compared with row_of's row (needs_comparison).
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
                 const EventIds& known, std::string_view recorder,
-                const std::set<std::string, std::less<>>& pruned = {});
+                const std::set<std::string, std::less<>>& pruned = {}, const Comparisons& same = {});
 
 }  // namespace run_recorder

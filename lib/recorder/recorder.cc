@@ -715,7 +715,7 @@ std::uint64_t Recorder::planned_of(std::size_t stretch) const {
 // Decides a batch while the one before it is still being committed, from the rows as that commit will leave them. The
 // database and this process then work at the same time.
 void Recorder::overlap(Batch batch) {
-  if (needs_rows(batch.events) && !finish_commit()) return;
+  if (needs_database(batch.events) && !finish_commit()) return;
   Committing next;
   next.stretch = batch.stretch;
   next.events = batch.events.size();
@@ -882,7 +882,30 @@ Result<Decision> Recorder::decide_on(std::vector<SpooledEvent> events, bool care
     if (const auto row = rows.find(run_id); row != rows.end()) return &row->second;
     return careful ? nullptr : cache_.find(run_id);
   };
-  return decide(std::move(events), row_of, known, self_.id, pruned);
+  const auto same = compare_outcomes(events, row_of);
+  if (!same) return same.error();
+  return decide(std::move(events), row_of, known, self_.id, pruned, same.value());
+}
+
+// Rows come without their texts, whatever those weigh. For the few events that have to be compared with them the
+// database does it, so that a batch takes memory for what its events bring and not for what their rows hold.
+Result<Comparisons> Recorder::compare_outcomes(std::span<const SpooledEvent> events,
+                                               const std::function<const Run*(std::string_view)>& row_of) {
+  std::vector<SaidOutcome> said;
+  std::vector<std::uint64_t> seqs;
+  for (const SpooledEvent& spooled : events) {
+    const Run* row = row_of(spooled.event.run_id);
+    if (!row || !needs_comparison(*row, spooled.event)) continue;
+    said.push_back({spooled.event.run_id, outcome_of(spooled.event)});
+    seqs.push_back(spooled.seq);
+  }
+  Comparisons same;
+  if (said.empty()) return same;
+  pulse_.beat();
+  const auto compared = store_->compare_outcomes(said);
+  if (!compared) return compared.error();
+  for (std::size_t i = 0; i < seqs.size(); ++i) same.emplace(seqs[i], compared.value()[i]);
+  return same;
 }
 
 // Runs without a row that once had one. Only a careful decision asks: the insertion of such a row is what a hasty one
@@ -907,10 +930,13 @@ bool Recorder::needs_row(const Event& event) const {
   return !begins && !cache_.find(event.run_id);
 }
 
-bool Recorder::needs_rows(std::span<const SpooledEvent> events) const {
+// Whether a decision about these events asks the database for anything, which the commit under way has to itself.
+bool Recorder::needs_database(std::span<const SpooledEvent> events) const {
   std::set<std::string_view> seen;
   return std::ranges::any_of(events, [&](const SpooledEvent& spooled) {
-    return seen.insert(spooled.event.run_id).second && needs_row(spooled.event);
+    if (seen.insert(spooled.event.run_id).second && needs_row(spooled.event)) return true;
+    const Run* row = cache_.find(spooled.event.run_id);
+    return row && needs_comparison(*row, spooled.event);
   });
 }
 

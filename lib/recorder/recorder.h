@@ -184,10 +184,12 @@ class Recorder {
   static void fill_write(BatchWrite& write, Decision& decision, std::uint64_t to);
   std::uint64_t planned_of(std::size_t stretch) const;  // requires mutex_
   bool needs_row(const Event& event) const;
-  bool needs_rows(std::span<const SpooledEvent> events) const;
+  bool needs_database(std::span<const SpooledEvent> events) const;
   Result<Decision> decide_on(std::vector<SpooledEvent> events, bool careful);
   Result<void> load_rows(std::span<const SpooledEvent> events, bool all,
                          std::map<std::string, Run, std::less<>>& rows);
+  Result<Comparisons> compare_outcomes(std::span<const SpooledEvent> events,
+                                       const std::function<const Run*(std::string_view)>& row_of);
   Result<void> find_pruned(std::span<const SpooledEvent> events, const std::map<std::string, Run, std::less<>>& rows,
                            std::set<std::string, std::less<>>& pruned);
   void add_job_states(Decision& decision);

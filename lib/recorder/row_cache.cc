@@ -3,12 +3,13 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kLargestRowBytes = 8'192;
+constexpr std::size_t kLargestRowBytes = 8'192;  // an application may have written what no event could hold
 
 std::size_t size_of(const Run& run) {
   const auto bytes = [](const auto& text) { return text ? text->size() : std::size_t{0}; };
-  return 2 * sizeof(Run) + run.run_id.size() + run.council.size() + bytes(run.input) + bytes(run.result) +
-         bytes(run.error) + run.worker_process.size() + run.sender_process.size() + run.connection.size();
+  return 2 * sizeof(Run) + run.run_id.size() + run.council.size() + bytes(run.parent_attempt_run_id) +
+         bytes(run.oban_job_state_at_finalize) + run.worker_process.size() + run.sender_process.size() +
+         run.connection.size() + run.stuck_pass.size();
 }
 
 }  // namespace
@@ -18,11 +19,12 @@ const Run* RowCache::find(std::string_view run_id) const {
   return found == index_.end() ? nullptr : &found->second->run;
 }
 
-void RowCache::put(const Run& run) {
+void RowCache::put(Run run) {
   erase(run.run_id);
   const std::size_t bytes = size_of(run);
   if (bytes > kLargestRowBytes) return;
-  entries_.push_back(Entry{run, bytes});
+  for (JsonColumn* json : {&run.input, &run.result, &run.error}) json->unload();
+  entries_.push_back(Entry{std::move(run), bytes});
   index_.emplace(entries_.back().run.run_id, std::prev(entries_.end()));
   bytes_ += bytes;
   while (bytes_ > max_bytes_) erase(entries_.front().run.run_id);

@@ -1,6 +1,6 @@
 // The rows the recorder wrote last, so that a run's next event needs no look into the database first. A guess, not a
 // truth: every write is guarded by last_seq, and a write that meets another row than expected loads and decides
-// again. For one thread.
+// again. Their texts are not kept: rows of any size have a place. For one thread.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,7 @@ class RowCache {
   explicit RowCache(std::size_t max_bytes) : max_bytes_(max_bytes) {}
 
   const Run* find(std::string_view run_id) const;
-  // Rows with large JSON are not kept; they are loaded when they are needed again.
-  void put(const Run& run);
+  void put(Run run);
   void erase(std::string_view run_id);
   void clear();
 

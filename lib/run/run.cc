@@ -56,23 +56,18 @@ Status next_status(std::optional<Status> row, const Event& event) {
   return *row;
 }
 
-std::optional<JsonText> result_of(const Event& event) {
-  if (!event.result) return std::nullopt;
-  return as_map(*event.result);
-}
-
 std::optional<JsonText> error_of(const Event& event) {
   if (event.kind != EventKind::kFailed || !event.errors) return std::nullopt;
   return "{\"errors\":" + *event.errors + "}";
 }
 
-bool same_json(const std::optional<JsonText>& a, const std::optional<JsonText>& b) {
-  if (a.has_value() != b.has_value()) return false;
-  return !a || json_equal(*a, *b);
+bool same_json(const std::optional<JsonText>& said, const JsonColumn& row, bool same_in_database) {
+  if (!said || !row) return !said && !row;
+  return row.loaded() ? json_equal(*said, *row) : same_in_database;
 }
 
 // What contradicts a row that is finished, or an attempt that was stated before. Empty: nothing.
-std::string conflict_with(const Run& row, const Event& event) {
+std::string conflict_with(const Run& row, const Event& event, SameOutcome same) {
   if (is_finished(row.status)) {
     if (event.kind == EventKind::kStarted) {
       return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
@@ -81,8 +76,9 @@ std::string conflict_with(const Run& row, const Event& event) {
       const Status status = status_by(event);
       if (status != row.status)
         return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
-      if (!same_json(result_of(event), row.result)) return "another result than the one recorded";
-      if (event.kind == EventKind::kFailed && !same_json(error_of(event), row.error)) {
+      const Outcome said = outcome_of(event);
+      if (!same_json(said.result, row.result, same.result)) return "another result than the one recorded";
+      if (event.kind == EventKind::kFailed && !same_json(said.error, row.error, same.error)) {
         return "other errors than the ones recorded";
       }
     }
@@ -216,7 +212,20 @@ Result<Run> changeset(Run row, RunAttributes attributes) {
   return after;
 }
 
-Transition apply(const Run* row, Event event, std::string_view recorder) {
+Outcome outcome_of(const Event& event) {
+  Outcome outcome;
+  if (event.result) outcome.result = as_map(*event.result);
+  outcome.error = error_of(event);
+  return outcome;
+}
+
+// What a stuck row has for an error goes when it leaves that status, so that nothing is compared with it.
+bool needs_comparison(const Run& row, const Event& event) {
+  if (!is_terminal_event(event.kind)) return false;
+  return !row.result.loaded() || (!row.error.loaded() && row.status != Status::kStuck);
+}
+
+Transition apply(const Run* row, Event event, std::string_view recorder, SameOutcome same) {
   Run before = row ? *row : Run{};
   if (!row) before.run_id = event.run_id;
   if (before.council.empty()) before.council = "unknown";
@@ -226,7 +235,7 @@ Transition apply(const Run* row, Event event, std::string_view recorder) {
 
   Transition transition;
   transition.inserted = !row;
-  if (row) transition.conflict = conflict_with(*row, event);
+  if (row) transition.conflict = conflict_with(*row, event, same);
   RunAttributes attributes = missing_fields(before, event);
   transition.fields_changed = any_field(attributes);
   if (revived) {

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "run/event.h"
+#include "run/json_column.h"
 #include "run/status.h"
 
 namespace run_recorder {
@@ -21,9 +22,9 @@ struct Run {
   std::optional<std::string> parent_attempt_run_id;
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::string> oban_job_state_at_finalize;
-  std::optional<JsonText> input;   // an object's text
-  std::optional<JsonText> result;  // an object's text
-  std::optional<JsonText> error;   // an object's text
+  JsonColumn input;   // an object's text
+  JsonColumn result;  // an object's text
+  JsonColumn error;   // an object's text
   std::optional<Timestamp> started_at;
   std::optional<Timestamp> finalized_at;
   std::optional<Timestamp> inserted_at;  // the database's clock; empty until stored
@@ -92,9 +93,24 @@ struct Transition {
   std::vector<HistoryEntry> history;
 };
 
+// What a terminal event says of its run's outcome, as the row would hold it.
+struct Outcome {
+  std::optional<JsonText> result;
+  std::optional<JsonText> error;
+};
+Outcome outcome_of(const Event& event);
+// Whether the texts that the database has are the same JSON values as an Outcome's. False where either is absent.
+struct SameOutcome {
+  bool result = false;
+  bool error = false;
+};
+// Whether apply() has to be told how the event's outcome compares with the row's, which was not loaded with it: for a
+// terminal event of a run that has one already. Also holds for the row as earlier events of the same batch leave it.
+bool needs_comparison(const Run& row, const Event& event);
+
 // Decides what event does to row (nullptr: none). Never fails: whatever contradicts the row is a conflict, kept in
-// the history. The caller has already sorted out resends (same run and id).
-Transition apply(const Run* row, Event event, std::string_view recorder);
+// the history. The caller has already sorted out resends (same run and id). `same` counts where needs_comparison().
+Transition apply(const Run* row, Event event, std::string_view recorder, SameOutcome same = {});
 
 // {"value": …} around what is no object (Ecto's :map loads only objects).
 JsonText as_map(JsonText value);

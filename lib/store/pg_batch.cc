@@ -38,12 +38,14 @@ constexpr std::array kRunFields{
     Field{"q", "last_seq"},
     Field{"m", "stuck_pass"},
 };
-// Only in updates: the version the decision was made from, and which groups of columns the event changed.
-constexpr std::string_view kGuardRecord = ", a bigint, f boolean, u boolean";
+// Only in updates: the version the decision was made from, which groups of columns the event changed, and which JSON
+// columns stay as they are, because the row was loaded without them.
+constexpr std::string_view kGuardRecord = ", a bigint, f boolean, u boolean, lx boolean, ly boolean, lk boolean";
 constexpr std::array<std::string_view, 6> kFieldColumns{"council",     "attempt", "parent_attempt_run_id",
                                                         "oban_job_id", "input",   "started_at"};
 constexpr std::array<std::string_view, 4> kOutcomeColumns{"result", "error", "finalized_at",
                                                           "oban_job_state_at_finalize"};
+constexpr std::array<std::string_view, 3> kJsonColumns{"input", "result", "error"};
 constexpr std::array<std::string_view, 3> kTextsOfOurs{"worker_process", "connection", "stuck_pass"};
 
 constexpr std::array kHistoryFields{
@@ -95,6 +97,9 @@ std::string update_of(const PgSchema& schema) {
   for (const Field& field : kRunFields) {
     if (field.column == "run_id" || field.column == "stuck_pass") continue;
     std::string value = value_of(field);
+    if (among(kJsonColumns, field.column)) {
+      value = fmt::format("CASE WHEN c.l{} THEN r.{} ELSE {} END", field.key, field.column, value);
+    }
     if (among(kFieldColumns, field.column) || field.column.ends_with("_given")) {
       value = fmt::format("CASE WHEN c.f THEN {} ELSE r.{} END", value, field.column);
     } else if (among(kOutcomeColumns, field.column)) {
@@ -119,20 +124,24 @@ std::string history_of(const PgSchema& schema) {
                      PgBatch::new_id(schema, "run_events"), values, schema.now_for("run_events", "inserted_at"));
 }
 
+void put_json(JsonRecords& rows, std::string_view key, std::string_view key_to_leave, const JsonColumn& json) {
+  json.loaded() ? rows.json(key, json.text()) : rows.boolean(key_to_leave, true);
+}
+
 void put_fields(JsonRecords& rows, const Run& run) {
   rows.text("c", run.council);
   rows.number("n", std::int64_t{run.attempt});
   rows.text("p", run.parent_attempt_run_id);
   rows.number("j", run.oban_job_id);
-  rows.json("x", run.input);
+  put_json(rows, "x", "lx", run.input);
   rows.time("b", run.started_at);
   rows.boolean("g", run.council_given);
   rows.boolean("h", run.attempt_given);
 }
 
 void put_outcome(JsonRecords& rows, const Run& run) {
-  rows.json("y", run.result);
-  rows.json("k", run.error);
+  put_json(rows, "y", "ly", run.result);
+  put_json(rows, "k", "lk", run.error);
   rows.time("d", run.finalized_at);
   rows.text("z", run.oban_job_state_at_finalize);
 }

@@ -124,10 +124,10 @@ void put_run(CopyText& row, const Run& run, std::string_view now) {
   row.number(run.attempt);
   row.text_or_null(run.parent_attempt_run_id);
   row.number(run.oban_job_id);
-  row.text_or_null(run.input);
+  row.text_or_null(run.input.text());
   row.time(run.started_at);
-  row.text_or_null(run.result);
-  row.text_or_null(run.error);
+  row.text_or_null(run.result.text());
+  row.text_or_null(run.error.text());
   row.time(run.finalized_at);
   row.text_or_null(run.oban_job_state_at_finalize);
   row.boolean(run.council_given);

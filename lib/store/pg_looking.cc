@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/json_text.h"
 #include "store/chain.h"
@@ -194,10 +193,13 @@ Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
 }
 
 Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
-  auto runs = load(std::array{std::string(run_id)});
-  if (!runs) return runs.error();
-  if (runs->empty()) return std::optional<Run>();
-  return std::optional(std::move(runs->front()));
+  const auto rows = connection_->exec(
+      fmt::format("SELECT {} FROM {} r WHERE r.run_id = $1", run_list(schema_, PgRunParts::kAll), table("runs")),
+      {run_id});
+  if (!rows) return rows.error();
+  if (rows->empty()) return std::optional<Run>();
+  PgFields fields((*rows)[0]);
+  return std::optional(read_run(fields, PgRunParts::kAll));
 }
 
 Result<EventPage> PgStore::some_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {

@@ -27,9 +27,9 @@ std::string run_record(const Run& run) {
   row.number("attempt", std::int64_t{run.attempt});
   row.text("parent_attempt_run_id", run.parent_attempt_run_id);
   row.number("oban_job_id", run.oban_job_id);
-  row.json("input", run.input);
-  row.json("result", run.result);
-  row.json("error", run.error);
+  row.json("input", run.input.text());
+  row.json("result", run.result.text());
+  row.json("error", run.error.text());
   row.text("oban_job_state_at_finalize", run.oban_job_state_at_finalize);
   row.time("started_at", run.started_at);
   row.time("finalized_at", run.finalized_at);

@@ -44,6 +44,10 @@ std::string run_list(const PgSchema& schema, PgRunParts parts) {
       version_of_run(schema));
   if (parts == PgRunParts::kBare) return bare;
   const auto time = [&](std::string_view column) { return schema.time_text("runs", column, "r"); };
+  if (parts == PgRunParts::kToDecide) {
+    return fmt::format("{}, {}, {}, r.error IS NOT NULL, r.input IS NOT NULL, r.result IS NOT NULL", bare,
+                       time("started_at"), time("finalized_at"));
+  }
   const std::string list =
       fmt::format("{}, {}, {}, {}, {}, {}, r.error", bare, time("started_at"), time("finalized_at"),
                   time("inserted_at"), time("updated_at"), time("last_event_at"));
@@ -71,6 +75,12 @@ Run read_run(PgFields& fields, PgRunParts parts) {
   if (parts == PgRunParts::kBare) return run;
   run.started_at = fields.time();
   run.finalized_at = fields.time();
+  if (parts == PgRunParts::kToDecide) {
+    for (JsonColumn* json : {&run.error, &run.input, &run.result}) {
+      if (fields.boolean()) *json = JsonColumn::not_loaded();
+    }
+    return run;
+  }
   run.inserted_at = fields.time();
   run.updated_at = fields.time();
   run.last_event_at = fields.time();

@@ -33,6 +33,7 @@ class PgFields {
 
 enum class PgRunParts {
   kAll,
+  kToDecide,  // of input, result and error only whether they are there; without the times but started and finalized
   kWithoutData,  // without input and result
   kBare,         // without input, result, error and the times, whose forming costs
 };

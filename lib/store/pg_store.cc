@@ -38,6 +38,7 @@ bool has_history_alone(const BatchWrite& batch) {
 }
 
 constexpr std::string_view kUniqueViolation = "23505";
+constexpr std::size_t kComparedAtOnce = 200;
 
 }  // namespace
 
@@ -98,16 +99,67 @@ Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {
   if (run_ids.empty()) return std::vector<Run>();
   const auto rows = connection_->exec(fmt::format("SELECT {} FROM {} r WHERE r.run_id = ANY (ARRAY(SELECT "
                                                   "jsonb_array_elements_text($1::jsonb)))",
-                                                  run_list(schema_, PgRunParts::kAll), table("runs")),
+                                                  run_list(schema_, PgRunParts::kToDecide), table("runs")),
                                       {json_array(run_ids)});
   if (!rows) return rows.error();
   std::vector<Run> runs;
   runs.reserve(rows->size());
   for (const auto& row : *rows) {
     PgFields fields(row);
-    runs.push_back(read_run(fields, PgRunParts::kAll));
+    runs.push_back(read_run(fields, PgRunParts::kToDecide));
   }
   return runs;
+}
+
+// Some at a time: the server reads each row's texts whole, and each statement has the deadline for itself.
+Result<std::vector<SameOutcome>> PgStore::compare_outcomes(std::span<const SaidOutcome> said) {
+  std::vector<SameOutcome> same;
+  same.reserve(said.size());
+  while (!said.empty()) {
+    const auto some = said.first(std::min(said.size(), kComparedAtOnce));
+    if (const auto compared = compare_some(some, same); !compared) return compared.error();
+    said = said.subspan(some.size());
+  }
+  return same;
+}
+
+Result<void> PgStore::compare_some(std::span<const SaidOutcome> said, std::vector<SameOutcome>& same) {
+  JsonRecords records;
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    records.begin();
+    records.number("n", static_cast<std::int64_t>(i));
+    records.text("i", said[i].run_id);
+    records.json("y", said[i].said.result);
+    records.json("k", said[i].said.error);
+    records.end();
+  }
+  const auto rows = connection_->exec(
+      fmt::format("SELECT c.n, coalesce(r.result::jsonb = c.y, false), coalesce(r.error::jsonb = c.k, false) "
+                  "FROM jsonb_to_recordset($1::jsonb) AS c (n bigint, i {}, y jsonb, k jsonb) JOIN {} r ON "
+                  "r.run_id = c.i",
+                  schema_.column("runs", "run_id").type, table("runs")),
+      {std::move(records).take()});
+  if (!rows) {
+    if (rows.error().kind != ErrorKind::kData || connection_->broken()) return rows.error();
+    // A column of type json may hold what jsonb cannot: no event has said that.
+    if (said.size() == 1) {
+      same.emplace_back();
+      return {};
+    }
+    for (std::size_t i = 0; i < said.size(); ++i) {
+      if (const auto compared = compare_some(said.subspan(i, 1), same); !compared) return compared.error();
+    }
+    return {};
+  }
+  const std::size_t first = same.size();
+  same.resize(first + said.size());
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    SameOutcome& outcome = same[first + fields.count()];
+    outcome.result = fields.boolean();
+    outcome.error = fields.boolean();
+  }
+  return {};
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> PgStore::known_events(

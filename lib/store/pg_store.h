@@ -29,6 +29,7 @@ class PgStore final : public Store {
 
   Result<Standing> standing(const RecorderSelf& self) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
+  Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
@@ -77,6 +78,8 @@ class PgStore final : public Store {
   std::string running_row_sql(std::string_view where) const;
   std::string aged_row_list() const;
 
+  // Appends to `same`.
+  Result<void> compare_some(std::span<const SaidOutcome> said, std::vector<SameOutcome>& same);
   Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch);
   // Empty: the rows cannot be copied, because triggers may drop some. Nothing was written then.
   Result<std::optional<Committed>> write_batch(const RecorderSelf& self, const BatchWrite& batch,

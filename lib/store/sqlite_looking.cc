@@ -1,8 +1,6 @@
 // Looking at rows, history, chains, passes and dead letters in SQLite.
 #include <fmt/format.h>
 
-#include <array>
-
 #include "store/chain.h"
 #include "store/migrations.h"
 #include "store/paging.h"
@@ -171,10 +169,16 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
 }
 
 Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
-  auto runs = load(std::array{std::string(run_id)});
-  if (!runs) return runs.error();
-  if (runs->empty()) return std::optional<Run>();
-  return std::optional(std::move(runs->front()));
+  static const std::string sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kAll));
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::optional<Run> found;
+  const auto on_row = [&found](const SqliteRows& row) {
+    found = read_run(row, RunColumns::kAll);
+    return false;
+  };
+  if (auto done = read(sql, on_row, run_id); !done) return done.error();
+  return found;
 }
 
 Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {

@@ -22,10 +22,10 @@ Result<bool> SqliteStore::insert_whole(const Run& run, std::span<const StoredEve
   const Timestamp now = clock_();
   const auto inserted =
       write(kInsertWhole, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
-            run.oban_job_id, run.oban_job_state_at_finalize, run.input, run.result, run.error, run.started_at,
-            run.finalized_at, run.inserted_at.value_or(now), run.updated_at.value_or(now), run.council_given,
-            run.attempt_given, run.recorder, run.worker_process, run.sender_process, run.connection, run.last_seq,
-            run.last_event_at, run.stuck_pass);
+            run.oban_job_id, run.oban_job_state_at_finalize, run.input.text(), run.result.text(), run.error.text(),
+            run.started_at, run.finalized_at, run.inserted_at.value_or(now), run.updated_at.value_or(now),
+            run.council_given, run.attempt_given, run.recorder, run.worker_process, run.sender_process,
+            run.connection, run.last_seq, run.last_event_at, run.stuck_pass);
   if (!inserted) return inserted.error();
   if (*inserted != 1) return false;
   for (const StoredEvent& event : history) {

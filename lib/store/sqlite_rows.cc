@@ -10,6 +10,9 @@ std::string run_columns(RunColumns columns) {
   switch (columns) {
     case RunColumns::kAll:
       return names += ", r.error, r.input, r.result";
+    case RunColumns::kToDecide:
+      // typeof() reads a row's header only, not the pages that a long text lies on.
+      return names += ", typeof(r.error) <> 'null', typeof(r.input) <> 'null', typeof(r.result) <> 'null'";
     case RunColumns::kWithoutData:
       return names += ", r.error";
     case RunColumns::kBare:
@@ -41,16 +44,29 @@ Run read_run(const SqliteRows& row, RunColumns columns) {
   run.last_seq = row.integer(17);
   run.last_event_at = row.time(18);
   run.stuck_pass = row.text(19);
-  if (columns != RunColumns::kBare) run.error = row.optional_text(20);
-  if (columns == RunColumns::kAll) {
-    run.input = row.optional_text(21);
-    run.result = row.optional_text(22);
+  switch (columns) {
+    case RunColumns::kAll:
+      run.input = row.optional_text(21);
+      run.result = row.optional_text(22);
+      [[fallthrough]];
+    case RunColumns::kWithoutData:
+      run.error = row.optional_text(20);
+      break;
+    case RunColumns::kToDecide: {
+      int column = kRunColumnCount;
+      for (JsonColumn* json : {&run.error, &run.input, &run.result}) {
+        if (row.integer(column++) != 0) *json = JsonColumn::not_loaded();
+      }
+      break;
+    }
+    case RunColumns::kBare:
+      break;
   }
   return run;
 }
 
 std::size_t weight_of(const Run& run) {
-  const auto size = [](const std::optional<std::string>& text) { return text ? text->size() : 0; };
+  const auto size = [](const auto& text) { return text ? text->size() : 0; };
   return sizeof(Run) + run.run_id.size() + run.council.size() + run.worker_process.size() +
          run.sender_process.size() + size(run.error) + size(run.input) + size(run.result) +
          size(run.parent_attempt_run_id);

@@ -12,6 +12,7 @@ namespace run_recorder {
 
 enum class RunColumns {
   kAll,
+  kToDecide,     // of input, result and error only whether they are there
   kWithoutData,  // without input and result
   kBare,         // without input, result and error
 };
@@ -33,6 +34,7 @@ std::string run_columns(RunColumns columns);
 constexpr int run_column_count(RunColumns columns) {
   switch (columns) {
     case RunColumns::kAll:
+    case RunColumns::kToDecide:
       return kRunColumnCount + 3;
     case RunColumns::kWithoutData:
       return kRunColumnCount + 1;

@@ -57,21 +57,33 @@ constexpr std::string_view kInsertDeadLetter =
 constexpr std::string_view kDeleteDeadLetter =
     "DELETE FROM \"{{prefix}}dead_letters\" WHERE id = ?1 AND recorder = ?2";
 
+constexpr std::string_view kReadOutcome = "SELECT result, error FROM \"{{prefix}}runs\" WHERE run_id = ?1";
+
 constexpr std::string_view kKnownEvent = "SELECT 1 FROM \"{{prefix}}run_events\" WHERE run_id = ?1 AND event_id = ?2";
 
-// The guards: the version the decision was made from, and that nothing leaves a finished status.
+// What of the JSON was not loaded stays as it is. The guards: the version the decision was made from, and that
+// nothing leaves a finished status.
 std::string update_run_sql(bool fields, bool outcome) {
   std::string sql =
       "UPDATE \"{{prefix}}runs\" SET status = ?3, updated_at = ?4, last_event_at = ?4, council_given = ?5, "
       "attempt_given = ?6, recorder = ?7, worker_process = ?8, sender_process = ?9, connection = ?10, last_seq = ?11";
   if (fields) {
     sql +=
-        ", council = ?12, attempt = ?13, parent_attempt_run_id = ?14, oban_job_id = ?15, input = ?16, started_at = "
-        "?17";
+        ", council = ?12, attempt = ?13, parent_attempt_run_id = ?14, oban_job_id = ?15, started_at = ?16, "
+        "input = CASE WHEN ?17 THEN ?18 ELSE input END";
   }
-  if (outcome) sql += ", oban_job_state_at_finalize = ?18, result = ?19, error = ?20, finalized_at = ?21";
+  if (outcome) {
+    sql +=
+        ", oban_job_state_at_finalize = ?19, finalized_at = ?20, result = CASE WHEN ?21 THEN ?22 ELSE result END, "
+        "error = CASE WHEN ?23 THEN ?24 ELSE error END";
+  }
   sql.append(" WHERE run_id = ?1 AND ").append(kSameVersion);
   return sql += " AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = ?3)";
+}
+
+std::optional<std::string_view> text_of(const JsonColumn& json) {
+  if (!json.loaded()) return std::nullopt;
+  return json.text();
 }
 
 }  // namespace
@@ -138,20 +150,40 @@ Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
 
 Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids) {
   static const std::string sql =
-      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kAll));
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kToDecide));
   if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
   std::vector<Run> runs;
   runs.reserve(run_ids.size());
   const auto on_row = [&runs](const SqliteRows& row) {
-    runs.push_back(read_run(row, RunColumns::kAll));
+    runs.push_back(read_run(row, RunColumns::kToDecide));
     return false;
   };
   for (const std::string& run_id : run_ids) {
     if (auto done = read(sql, on_row, run_id); !done) return done.error();
   }
   return runs;
+}
+
+// Each has the whole deadline for itself, because a row may be large; one at a time is in memory.
+Result<std::vector<SameOutcome>> SqliteStore::compare_outcomes(std::span<const SaidOutcome> said) {
+  std::vector<SameOutcome> same;
+  same.reserve(said.size());
+  for (const SaidOutcome& one : said) {
+    if (auto begun = begin_call(); !begun) return begun.error();
+    SameOutcome outcome;
+    const auto equal = [](const SqliteRows& row, int column, const std::optional<JsonText>& text) {
+      return text && !row.is_null(column) && json_equal(row.text(column), *text);
+    };
+    const auto on_row = [&](const SqliteRows& row) {
+      outcome = {.result = equal(row, 0, one.said.result), .error = equal(row, 1, one.said.error)};
+      return false;
+    };
+    if (auto done = read(kReadOutcome, on_row, one.run_id); !done) return done.error();
+    same.push_back(outcome);
+  }
+  return same;
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_events(
@@ -235,9 +267,9 @@ Result<bool> SqliteStore::insert_run(const Run& run, Timestamp now) {
   if (*pruned) return false;
   const auto inserted =
       write(kInsertRun, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
-            run.oban_job_id, run.oban_job_state_at_finalize, run.input, run.result, run.error, run.started_at,
-            run.finalized_at, now, run.council_given, run.attempt_given, run.recorder, run.worker_process,
-            run.sender_process, run.connection, run.last_seq, run.stuck_pass);
+            run.oban_job_id, run.oban_job_state_at_finalize, run.input.text(), run.result.text(), run.error.text(),
+            run.started_at, run.finalized_at, now, run.council_given, run.attempt_given, run.recorder,
+            run.worker_process, run.sender_process, run.connection, run.last_seq, run.stuck_pass);
   if (!inserted) return inserted.error();
   return *inserted == 1;
 }
@@ -251,13 +283,14 @@ Result<bool> SqliteStore::update_run(const RunChange& change, Timestamp now) {
                  run.last_seq, more...);
   };
   const auto with_fields = [&](const auto&... more) {
-    return run_update(run.council, run.attempt, run.parent_attempt_run_id, run.oban_job_id, run.input, run.started_at,
-                      more...);
+    return run_update(run.council, run.attempt, run.parent_attempt_run_id, run.oban_job_id, run.started_at,
+                      run.input.loaded(), text_of(run.input), more...);
   };
   Result<std::int64_t> updated = std::int64_t{0};
   if (change.outcome_changed) {
     // The numbered parameters of the fields stand before, used or not.
-    updated = with_fields(run.oban_job_state_at_finalize, run.result, run.error, run.finalized_at);
+    updated = with_fields(run.oban_job_state_at_finalize, run.finalized_at, run.result.loaded(), text_of(run.result),
+                          run.error.loaded(), text_of(run.error));
   } else if (change.fields_changed) {
     updated = with_fields();
   } else {

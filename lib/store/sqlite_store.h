@@ -25,6 +25,7 @@ class SqliteStore final : public Store {
 
   Result<Standing> standing(const RecorderSelf& self) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
+  Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;

@@ -49,7 +49,7 @@ struct Standing {
 };
 
 struct RunChange {
-  Run after;  // the whole row
+  Run after;  // the whole row; what of its JSON was not loaded stays as it is
   std::int64_t expected_last_seq = 0;
   bool insert = false;          // there must be no such row yet
   bool fields_changed = false;  // see Transition
@@ -69,6 +69,12 @@ struct DeadLetter {
   std::int64_t tries = 1;
   std::optional<Timestamp> received_at;
   std::optional<Timestamp> inserted_at;
+};
+
+// What a terminal event says of its run's outcome, to be compared with what the row has.
+struct SaidOutcome {
+  std::string run_id;
+  Outcome said;
 };
 
 // One transaction of the recorder: rows, history, dead letters, ledger and position together.
@@ -180,8 +186,12 @@ class Store {
   // ---- the recorder's side: one transaction each
   // Registers the recorder, or finds it, and sets its last seen to the database's now. Also after an empty hour.
   virtual Result<Standing> standing(const RecorderSelf& self) = 0;
-  // Rows by run_id; missing ones are left out. With input, result, error.
+  // Rows by run_id, for deciding; missing ones are left out. What they weigh in memory does not depend on what they
+  // hold: of input, result and error it is only known whether they are there, and inserted_at, updated_at and
+  // last_event_at are left out.
   virtual Result<std::vector<Run>> load(std::span<const std::string> run_ids) = 0;
+  // Each compared with the row of its run, in their order. Takes memory for what is said, not for what rows hold.
+  virtual Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) = 0;
   // Which of these (run_id, event id) are already in the history. In no particular order.
   virtual Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) = 0;

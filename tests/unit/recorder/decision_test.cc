@@ -122,6 +122,18 @@ TEST(Decide, NamesWhatContradicts) {
   EXPECT_FALSE(decision.conflicts[0].what.empty());
 }
 
+TEST(Decide, ComparesATerminalEventWithTheTextsOfItsRowByWhatTheDatabaseSays) {
+  Row row = stored("a", Status::kCompleted, 2);
+  row.result = JsonColumn::not_loaded();
+  const Rows rows{{{"a", row}}};
+  std::vector<SpooledEvent> events{spooled(1, EventKind::kCompleted, "a"), spooled(2, EventKind::kCompleted, "a")};
+  for (SpooledEvent& spooled : events) spooled.event.result = "1";
+  const Decision decision = decide(events, rows, {}, "rec", {}, {{1, {.result = true}}, {2, {.result = false}}});
+  ASSERT_EQ(decision.conflicts.size(), 1U);
+  EXPECT_EQ(decision.conflicts[0].type, "event2");
+  EXPECT_FALSE(decision.runs[0].after.result.loaded()) << "so that it is left as it is";
+}
+
 // ---- FreshEvents
 
 std::vector<SpooledEvent> fresh(std::uint64_t first, std::uint64_t last) {
@@ -198,11 +210,23 @@ TEST(RowCache, ForgetsTheOldestFirst) {
   EXPECT_EQ(cache.find("r15"), nullptr);
 }
 
-TEST(RowCache, DoesNotKeepLargeRowsNorTheirOlderForm) {
+TEST(RowCache, KeepsRowsOfAnySizeWithoutTheirTexts) {
+  RowCache cache(1 << 20);
+  Row row = stored("a", Status::kRunning, 1);
+  row.input = std::string(20'000'000, ' ');
+  cache.put(row);
+  ASSERT_NE(cache.find("a"), nullptr);
+  EXPECT_TRUE(cache.find("a")->input);
+  EXPECT_FALSE(cache.find("a")->input.loaded());
+  EXPECT_FALSE(cache.find("a")->result);
+  EXPECT_TRUE(cache.find("a")->result.loaded()) << "there is none, and that is known";
+}
+
+TEST(RowCache, DoesNotKeepRowsThatNoEventCouldMakeNorTheirOlderForm) {
   RowCache cache(1 << 20);
   Row row = stored("a", Status::kRunning, 1);
   cache.put(row);
-  row.input = std::string(20'000, ' ');
+  row.council = std::string(20'000, ' ');
   row.last_seq = 2;
   cache.put(row);
   EXPECT_EQ(cache.find("a"), nullptr);

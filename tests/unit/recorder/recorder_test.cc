@@ -189,6 +189,60 @@ TEST_P(BothDatabases, CountsConflicts) {
               ElementsAre("1 run_completed applied", "2 run_completed conflict", "3 run_started conflict"));
 }
 
+TEST_P(BothDatabases, ComparesAnotherEndWithTheOneRecordedWhetherTheRowIsRememberedOrLoaded) {
+  start();
+  append({line_of("run_completed", "r", R"("result":{"a":[1.0,{"b":"ä"}]})"),
+          line_of("run_failed", "f", R"("errors":[{"kind":"x"}])")});
+  settle();
+  const std::string result = query("SELECT result FROM council_ex_runs WHERE run_id = 'r'");
+  for (const std::uint64_t conflicts : {3U, 6U}) {
+    append({line_of("run_completed", "r", R"("result":{ "a": [1, {"b":"\u00e4"}] })"),
+            line_of("run_failed", "f", R"("errors":[{"kind":"\u0078"}])")});
+    append({line_of("run_completed", "r", R"("result":{"a":[1.1,{"b":"ä"}]})"), line_of("run_completed", "r"),
+            line_of("run_failed", "f", R"("errors":["x"])")});
+    settle();
+    EXPECT_EQ(status().ledger.conflicts, conflicts);
+    restart();
+  }
+  EXPECT_EQ(query("SELECT result FROM council_ex_runs WHERE run_id = 'r'"), result);
+  EXPECT_EQ(row("f").error->find("errors"), 2U);
+}
+
+TEST_P(BothDatabases, ComparesAnotherEndWithTheOneOfTheBatchBefore) {
+  recorder_options_.batch_events = 250;
+  std::vector<std::string> lines;
+  for (int i = 0; i < 750; ++i) {
+    lines.push_back(line_of("run_completed", fmt::format("r{}", i % 250), fmt::format(R"("result":{})", i / 500)));
+  }
+  append(lines);
+  start();
+  settle();
+  EXPECT_EQ(status().ledger.applied, 750U);
+  EXPECT_EQ(status().ledger.conflicts, 250U);
+  EXPECT_EQ(count("run_events", "effect = 'conflict' AND seq = 3"), 250U);
+  EXPECT_EQ(count("run_events", "effect = 'recorded' AND seq = 2"), 250U);
+}
+
+TEST_P(BothDatabases, LeavesTheTextsOfALoadedRowAsTheyAre) {
+  append({line_of("run_queued", "r", R"("input":{"a":1})")});
+  start();
+  settle();
+  restart();
+  append({line_of("run_started", "r", R"("input":{"a":2},"council":"demo","attempt":2)")});
+  settle();
+  restart();
+  append({line_of("run_completed", "r", R"("result":{"b":1})")});
+  settle();
+  restart();
+  append({line_of("step", "r"), line_of("run_queued", "r", R"("oban_job_id":7)")});
+  settle();
+  const Row run = row("r");
+  EXPECT_TRUE(json_equal(run.input.value(), R"({"a":1})"));
+  EXPECT_TRUE(json_equal(run.result.value(), R"({"b":1})"));
+  EXPECT_EQ(run.council, "demo");
+  EXPECT_EQ(run.oban_job_id, 7);
+}
+
 // ---- the rows belong to others too
 
 TEST_P(BothDatabases, LoadsARowAgainThatAnotherWriterMoved) {

@@ -116,6 +116,68 @@ TEST(Times, OfAStartThatComesLateFillAFinishedRow) {
   EXPECT_EQ(made.conflict, "run_started for a run that is already completed");
 }
 
+// ---- rows that were loaded without their texts
+
+TEST(NotLoadedTexts, AreThere) {
+  Row run = row_of(Status::kRunning);
+  run.input = JsonColumn::not_loaded();
+  Event event = started();
+  event.input = R"({"a":2})";
+  const Transition made = apply(&run, event, kRecorder);
+  EXPECT_FALSE(made.fields_changed);
+  EXPECT_TRUE(made.after.input);
+  EXPECT_FALSE(made.after.input.loaded());
+}
+
+TEST(NotLoadedTexts, StayWhereTheEndSaysNothingOfThem) {
+  Row run = row_of(Status::kRunning);
+  run.result = JsonColumn::not_loaded();  // as an application may write it
+  run.error = JsonColumn::not_loaded();
+  Transition made = apply(&run, failed(), kRecorder);
+  EXPECT_TRUE(made.outcome_changed);
+  EXPECT_FALSE(made.after.result.loaded());
+  EXPECT_FALSE(made.after.error.loaded());
+  made = apply(&run, completed("1"), kRecorder);
+  EXPECT_EQ(made.after.result, R"({"value":1})");
+}
+
+TEST(NotLoadedTexts, OfAStuckRunGoWithTheFinding) {
+  Row run = row_of(Status::kStuck);
+  run.error = JsonColumn::not_loaded();
+  const Transition made = apply(&run, completed(), kRecorder);
+  EXPECT_TRUE(made.outcome_changed);
+  EXPECT_EQ(made.after.error, std::nullopt);
+}
+
+TEST(NotLoadedTexts, ConflictAsTheComparisonSays) {
+  Row run = row_of(Status::kCompleted);
+  run.result = JsonColumn::not_loaded();
+  EXPECT_THAT(apply(&run, completed("1"), kRecorder, {.result = true}).conflict, IsEmpty());
+  EXPECT_THAT(apply(&run, completed("1"), kRecorder, {.result = false}).conflict, HasSubstr("another result"));
+  EXPECT_THAT(apply(&run, completed(), kRecorder, {.result = true}).conflict, HasSubstr("another result"))
+      << "absent differs from whatever is there";
+  run = row_of(Status::kFailed);
+  run.error = JsonColumn::not_loaded();
+  EXPECT_THAT(apply(&run, failed(R"(["boom"])"), kRecorder, {.error = true}).conflict, IsEmpty());
+  EXPECT_THAT(apply(&run, failed(R"(["boom"])"), kRecorder, {.error = false}).conflict, HasSubstr("other errors"));
+  EXPECT_THAT(apply(&run, failed(), kRecorder, {.error = true}).conflict, HasSubstr("other errors"));
+}
+
+TEST(NotLoadedTexts, HaveToBeComparedOnlyWithATerminalEventOfARunThatHasAnOutcome) {
+  Row finished = row_of(Status::kFailed);
+  EXPECT_FALSE(needs_comparison(finished, failed())) << "it was loaded";
+  finished.error = JsonColumn::not_loaded();
+  EXPECT_TRUE(needs_comparison(finished, failed()));
+  EXPECT_TRUE(needs_comparison(finished, completed()));
+  for (const Event& event : {queued(), started(), other()}) EXPECT_FALSE(needs_comparison(finished, event));
+  Row open = row_of(Status::kRunning);
+  open.input = JsonColumn::not_loaded();
+  EXPECT_FALSE(needs_comparison(open, completed("1")));
+  Row stuck = row_of(Status::kStuck);
+  stuck.error = JsonColumn::not_loaded();
+  EXPECT_FALSE(needs_comparison(stuck, failed())) << "the finding goes";
+}
+
 // ---- fields that come later
 
 TEST(LaterFields, FillWhatNoEventGaveYet) {

@@ -41,7 +41,7 @@ Run full_run() {
   return run;
 }
 
-void expect_same_json(const std::optional<JsonText>& stored, const std::optional<JsonText>& written) {
+void expect_same_json(const JsonColumn& stored, const JsonColumn& written) {
   ASSERT_EQ(stored.has_value(), written.has_value());
   if (!stored) return;
   EXPECT_TRUE(json_equal(*stored, *written)) << *stored << " is not " << *written;
@@ -511,6 +511,85 @@ TEST_P(StoreCommit, LoadLeavesOutWhatIsMissing) {
     EXPECT_TRUE(run.input && run.result && run.error);
   }
   EXPECT_THAT(store().load({}).value(), IsEmpty());
+}
+
+TEST_P(StoreCommit, LoadSaysOfTextsOnlyThatTheyAreThere) {
+  store_run(full_run());
+  store_run(running("bare"));
+  const Run full = loaded("full");
+  for (const JsonColumn* json : {&full.input, &full.result, &full.error}) {
+    EXPECT_TRUE(*json);
+    EXPECT_FALSE(json->loaded());
+  }
+  EXPECT_EQ(full.started_at, full_run().started_at);
+  EXPECT_EQ(full.finalized_at, full_run().finalized_at);
+  EXPECT_EQ(full.last_seq, 1);
+  EXPECT_EQ(full.stuck_pass, "pass-0");
+  const Run bare = loaded("bare");
+  for (const JsonColumn* json : {&bare.input, &bare.result, &bare.error}) {
+    EXPECT_FALSE(*json);
+    EXPECT_TRUE(json->loaded());
+  }
+}
+
+TEST_P(StoreCommit, UpdateLeavesWhatWasNotLoadedAsItIs) {
+  store_run(full_run());
+  Run changed = loaded("full");
+  changed.council = "other";
+  changed.oban_job_state_at_finalize = "other";
+  commit(batch({update(changed, true, true)}, {entry("full", 2)}));
+  Run run = stored("full");
+  EXPECT_EQ(run.council, "other");
+  EXPECT_EQ(run.oban_job_state_at_finalize, "other");
+  expect_same_json(run.input, full_run().input);
+  expect_same_json(run.result, full_run().result);
+  expect_same_json(run.error, full_run().error);
+
+  changed = loaded("full");
+  changed.result = R"({"another":1})";
+  changed.error.reset();
+  commit(batch({update(changed, true, true)}, {entry("full", 3)}));
+  run = stored("full");
+  expect_same_json(run.input, full_run().input);
+  expect_same_json(run.result, R"({"another":1})");
+  EXPECT_FALSE(run.error);
+}
+
+TEST_P(StoreCommit, OutcomesAreComparedAsJsonValues) {
+  Run full = full_run();
+  full.result = R"({"a":[1,{"b":"\u00e4"}],"n":1.50})";
+  store_run(full);
+  Run failed = full_run();
+  failed.run_id = "failed";
+  failed.result.reset();
+  store_run(failed);
+  const auto said = [](std::string run_id, std::optional<JsonText> result, std::optional<JsonText> error) {
+    return SaidOutcome{std::move(run_id), {std::move(result), std::move(error)}};
+  };
+  const std::vector<SaidOutcome> all{
+      said("full", R"({"n":1.5,  "a":[1,{"b":"ä"}]})", R"({"errors":["x"]})"),
+      said("full", R"({"n":1.51, "a":[1,{"b":"ä"}]})", R"({"errors":["x","y"]})"),
+      said("nobody", "{}", "{}"),
+      said("failed", R"({"value":null})", R"({"errors":["x"]})"),
+      said("full", std::nullopt, std::nullopt),
+  };
+  std::vector<std::pair<bool, bool>> same;
+  for (const SameOutcome& outcome : store().compare_outcomes(all).value())
+    same.emplace_back(outcome.result, outcome.error);
+  EXPECT_THAT(same, ElementsAre(std::pair(true, true), std::pair(false, false), std::pair(false, false),
+                                std::pair(false, true), std::pair(false, false)));
+  EXPECT_THAT(store().compare_outcomes({}).value(), IsEmpty());
+}
+
+TEST_P(StoreCommit, OutcomesAreComparedHoweverManyThereAre) {
+  store_run(full_run());
+  std::vector<SaidOutcome> said(1'001, SaidOutcome{"full", {R"({"value":null})", std::nullopt}});
+  said.back().said.result = "{}";
+  const auto same = store().compare_outcomes(said).value();
+  ASSERT_EQ(same.size(), said.size());
+  EXPECT_EQ(std::count_if(same.begin(), same.end(), [](const SameOutcome& outcome) { return outcome.result; }),
+            1'000);
+  EXPECT_FALSE(same.back().result);
 }
 
 TEST_P(StoreCommit, KnownEventsAreFoundByRunAndId) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <ostream>
 #include <stdexcept>
 
@@ -173,6 +174,12 @@ std::vector<run_recorder::Run> StoreConformance::chain(std::string_view run_id, 
     cursor = page.next;
   } while (!cursor.empty());
   return runs;
+}
+
+run_recorder::Run StoreConformance::loaded(std::string_view run_id) {
+  auto rows = store().load(std::array{std::string(run_id)}).value();
+  if (rows.size() != 1) throw std::runtime_error(fmt::format("there is no run {}", run_id));
+  return rows.front();
 }
 
 std::vector<StoredEvent> StoreConformance::history(std::string_view run_id) {

@@ -57,7 +57,8 @@ class StoreConformance : public ::testing::TestWithParam<Backend> {
   void store_run(Run run);
   // One more event of a stored run that changes nothing.
   void store_event(const std::string& run_id);
-  Run stored(std::string_view run_id);
+  Run stored(std::string_view run_id);  // whole
+  Run loaded(std::string_view run_id);  // for deciding
   std::int64_t last_seq(std::string_view run_id) { return stored(run_id).last_seq; }
   std::uint64_t history_size(std::string_view run_id);
   std::vector<StoredEvent> history(std::string_view run_id);

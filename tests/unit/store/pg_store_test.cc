@@ -387,6 +387,29 @@ TEST_F(PgStoreTest, AKilledServerIsAwayAndWhatWasCommittedIsThereAfterwards) {
   EXPECT_TRUE(store->find_run("r").value());
 }
 
+// A column of type json takes texts that no jsonb can be: they differ from whatever an event says, and keep no other
+// comparison from its answer.
+TEST_F(PgStoreTest, OutcomesAreComparedAlsoWhereAnApplicationWroteWhatIsNoJsonb) {
+  query(
+      "CREATE TABLE council_ex_runs (run_id text PRIMARY KEY, council text NOT NULL, status text NOT NULL, input "
+      "json, "
+      "result json, error json, started_at timestamptz, finalized_at timestamptz, attempt integer NOT NULL DEFAULT "
+      "1, "
+      "parent_attempt_run_id text, oban_job_id bigint, oban_job_state_at_finalize text, "
+      "inserted_at timestamptz NOT NULL, updated_at timestamptz NOT NULL); "
+      "INSERT INTO council_ex_runs (run_id, council, status, result, inserted_at, updated_at) VALUES "
+      R"(('odd', 'Demo', 'completed', '{"a":"\u0000"}', now(), now()), )"
+      R"(('even', 'Demo', 'completed', '{"a": 1}', now(), now()))");
+  const auto store = migrated();
+  const std::vector<SaidOutcome> said{
+      {"odd", {R"({"a":1})", std::nullopt}}, {"even", {R"({"a":1})", std::nullopt}}, {"even", {"{}", std::nullopt}}};
+  const auto same = store->compare_outcomes(said).value();
+  ASSERT_EQ(same.size(), 3U);
+  EXPECT_FALSE(same[0].result);
+  EXPECT_TRUE(same[1].result);
+  EXPECT_FALSE(same[2].result);
+}
+
 TEST_F(PgStoreTest, DaemonsThatRecordTheSameRunsRaceAndNeverLose) {
   migrated();
   std::vector<std::string> run_ids;
