@@ -84,6 +84,20 @@ class MemoryOfWriting:
             self.assertEqual((row["status"], row["result"], row["error"], row["last_seq"]), (*expected, 2))
         self.assertEqual(len(rows), runs)
 
+    def test_a_pass_over_thousands_of_large_rows_and_its_undo(self):
+        server, runs = self.start(), 6_000
+        self.fill(server, runs, "running", "input", self.json_of("i", 20_000))
+        report = server.control.reconcile(unvouched=True)
+        self.assertEqual((report["examined"], report["marked"]), (runs, runs))
+        answer = server.control.post(f"/v1/reconciliations/{report['pass_id']}/undo")
+        self.assertEqual((answer.status, answer.json["undone"]), (200, runs), answer)
+        server.send(*[{"type": "run_completed", "run_id": f"r{n}"} for n in range(runs)])
+        status = server.wait_applied()
+        self.check_peak(server, f"a pass that marks {runs} runs, its undo, and their ends")
+        self.assertEqual((status["applied"], status["conflicts"]), (runs, 0))
+        whole = f"council_ex_runs WHERE status = 'completed' AND last_seq = 4 AND input = {self.json_of('i', 20_000)}"
+        self.assertEqual(self.count(server, whole), runs)
+
     def test_events_as_large_as_a_line_may_be_whatever_they_are_made_of(self):
         """Escapes of control characters, quotes and backslashes, of which some double on their way; numbers whose digits
         PostgreSQL writes out, which makes fifty times as much of them; and each sent again, to be compared."""
