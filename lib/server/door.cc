@@ -26,7 +26,7 @@ constexpr std::size_t kStrangersLogged = 64;      // distinct users
 constexpr std::size_t kDrained = 1 << 20;         // bytes of a refused peer, at most
 constexpr int kSendBuffer = 32 << 10;             // of the kernel, for answers that the peer does not read
 
-constexpr std::chrono::seconds kProven{5};  // without a failure, before it counts as over
+constexpr std::chrono::seconds kProven{5};  // without a refusal, before it counts as over
 
 bool would_block(int error) {
   return error == EAGAIN || error == EWOULDBLOCK;
@@ -39,7 +39,24 @@ void rethrow(const std::exception_ptr& exception) {
   }
 }
 
+Refusal forbidden(const Peer& peer) {
+  return {RefusalCode::kForbidden, fmt::format("user {} may not send events here (allow_users, allow_groups)",
+                                               peer.uid ? std::to_string(*peer.uid) : "unknown")};
+}
+
 }  // namespace
+
+void LastingRefusal::report(std::string_view detail) {
+  guard_.report(detail);
+  last_ = std::chrono::steady_clock::now();
+}
+
+// Not with the first connection that is let in: it would be said again and again.
+void LastingRefusal::clear_when_over() {
+  if (guard_.active() && std::chrono::steady_clock::now() - last_ > kProven) {
+    guard_.clear();
+  }
+}
 
 Door::Door(SessionContext& context, int listen_fd, OnPeer on_peer)
     : context_(context),
@@ -54,7 +71,22 @@ Door::Door(SessionContext& context, int listen_fd, OnPeer on_peer)
 
 void Door::set_rules(AccessList access, std::size_t connections) {
   access_ = std::move(access);
-  connections_ = connections;
+  shares_.set_limit(connections);
+  send_strangers_away();
+}
+
+void Door::send_strangers_away() {
+  std::uint64_t count = 0;
+  for (const auto& [number, session] : context_.sessions) {
+    const Peer peer = session->ask_peer();
+    if (!access_.allows(peer) && session->send_away(forbidden(peer))) {
+      ++count;
+    }
+  }
+  if (count > 0) {
+    context_.tally.update([count](ServerCounters& counters) { counters.connections_forbidden += count; });
+    log_warning("connections of users who may no longer send are closed", {{"CONNECTIONS", count}});
+  }
 }
 
 void Door::open() {
@@ -91,7 +123,7 @@ asio::awaitable<void> Door::accept_all() {
 bool Door::accept_one() {
   UniqueFd connection(::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (connection) {
-    note_descriptors();
+    exhausted_.clear_when_over();
     admit(std::move(connection));
     return true;
   }
@@ -109,7 +141,6 @@ bool Door::accept_one() {
 // Refuses one peer by means of the spare descriptor. False: that did not work either.
 bool Door::out_of_descriptors(int error) {
   exhausted_.report(errno_words(error));
-  last_exhausted_ = std::chrono::steady_clock::now();
   if ((error != EMFILE && error != ENFILE) || !spare_) {
     spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     return false;
@@ -133,21 +164,11 @@ void Door::admit(UniqueFd connection) {
   if (!access_.allows(peer)) {
     context_.tally.update([](ServerCounters& counters) { ++counters.connections_forbidden; });
     note_stranger(peer);
-    refuse(std::move(connection),
-           {RefusalCode::kForbidden, fmt::format("user {} may not send events here (allow_users, allow_groups)",
-                                                 peer.uid ? std::to_string(*peer.uid) : "unknown")});
+    refuse(std::move(connection), forbidden(peer));
     return;
   }
-  if (context_.sessions.size() >= connections_) {
-    context_.tally.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
-    crowded_.report(fmt::format("{} are open, the most that are allowed", connections_));
-    refuse(std::move(connection),
-           {RefusalCode::kUnavailable,
-            fmt::format("{} connections are open, the most that are allowed; try again later", connections_)});
+  if (!has_room(connection, peer)) {
     return;
-  }
-  if (context_.sessions.size() < connections_ - connections_ / 10) {
-    crowded_.clear();
   }
   ::setsockopt(connection.get(), SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof(kSendBuffer));
   boost::system::error_code error;
@@ -159,15 +180,27 @@ void Door::admit(UniqueFd connection) {
     return;
   }
   connection.release();
+  shares_.add(peer);
   on_peer_(std::move(socket), peer);
 }
 
-// The error, the end of our sending, and a moment for the peer to read both: closing at once could take them away.
+bool Door::has_room(UniqueFd& connection, const Peer& peer) {
+  if (shares_.has_room_for(peer)) {
+    crowded_.clear_when_over();
+    return true;
+  }
+  context_.tally.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
+  crowded_.report(crowded_.active() ? std::string() : shares_.largest_holders());
+  refuse(std::move(connection), {RefusalCode::kUnavailable, shares_.refusal(peer)});
+  return false;
+}
+
+// Closing at once could take away what the peer has not read.
 void Door::refuse(UniqueFd connection, const Refusal& refusal) {
   const std::string answer = format_refusal(0, refusal);
   ::send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   ::shutdown(connection.get(), SHUT_WR);
-  if (lingering_.size() >= context_.bounds.lingering) {
+  if (!open_ || lingering_.size() >= context_.bounds.lingering) {
     return;
   }
   boost::system::error_code error;
@@ -198,13 +231,6 @@ asio::awaitable<void> Door::linger(std::shared_ptr<Socket> socket) {
     bytes += count;
   }
   lingering_.erase(socket);
-}
-
-// Only when there have been enough for a while: else it would be said with every connection.
-void Door::note_descriptors() {
-  if (exhausted_.active() && std::chrono::steady_clock::now() - last_exhausted_ > kProven) {
-    exhausted_.clear();
-  }
 }
 
 void Door::note_stranger(const Peer& peer) {

@@ -1,5 +1,5 @@
-// Where connections come in: accepts, asks who it is, lets in or refuses with one error (line 0). Belongs to the
-// sessions' thread.
+// Where connections come in: accepts, asks who it is, lets in or refuses with one error (line 0); and sends away who
+// may no longer send. Belongs to the sessions' thread.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -15,8 +15,23 @@
 #include "base/log.h"
 #include "server/access.h"
 #include "server/session.h"
+#include "server/shares.h"
 
 namespace run_recorder {
+
+// Something that peers meet one after the other, said when it begins and when none has met it for a while.
+class LastingRefusal {
+ public:
+  LastingRefusal(LogLevel level, std::string begins, std::string ends)
+      : guard_(level, std::move(begins), std::move(ends)) {}
+  void report(std::string_view detail);
+  void clear_when_over();
+  bool active() const { return guard_.active(); }
+
+ private:
+  RepeatGuard guard_;
+  std::chrono::steady_clock::time_point last_{};
+};
 
 class Door {
  public:
@@ -27,7 +42,12 @@ class Door {
   // listen_fd listens and does not block; the door closes it.
   Door(SessionContext& context, int listen_fd, OnPeer on_peer);
 
+  // Those who are in and may not send by these rules are sent away.
   void set_rules(AccessList access, std::size_t connections);
+  // The error, the end of our sending, and a moment for the peer to read both.
+  void refuse(UniqueFd connection, const Refusal& refusal);
+  // A peer that was let in has gone.
+  void left(const Peer& peer) { shares_.remove(peer); }
   // Starts to accept.
   void open();
   // Accepts nothing more, and lets go of the refused ones that still linger.
@@ -39,8 +59,9 @@ class Door {
   bool accept_one();
   bool out_of_descriptors(int error);
   void admit(UniqueFd connection);
-  void refuse(UniqueFd connection, const Refusal& refusal);
-  void note_descriptors();
+  // Whether there is room for one more of this peer's; otherwise it is refused.
+  bool has_room(UniqueFd& connection, const Peer& peer);
+  void send_strangers_away();
   void note_stranger(const Peer& peer);
   boost::asio::awaitable<void> linger(std::shared_ptr<Socket> socket);
 
@@ -49,15 +70,14 @@ class Door {
   boost::asio::local::stream_protocol::acceptor acceptor_;
   boost::asio::steady_timer pause_;
   AccessList access_;
-  std::size_t connections_ = 0;
+  ConnectionShares shares_;
   bool open_ = false;
   bool must_pause_ = false;
   std::set<std::shared_ptr<Socket>> lingering_;
   UniqueFd spare_;             // given up for a moment to refuse a peer when there is no other descriptor left
   std::set<uid_t> strangers_;  // already logged
-  RepeatGuard exhausted_;
-  std::chrono::steady_clock::time_point last_exhausted_{};
-  RepeatGuard crowded_;
+  LastingRefusal exhausted_;
+  LastingRefusal crowded_;
 };
 
 }  // namespace run_recorder

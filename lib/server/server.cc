@@ -31,8 +31,9 @@ namespace {
 namespace asio = boost::asio;
 
 // Descriptors for everything but connections: two for each of 64 remembered processes, 128 connections of the control
-// socket, 64 refused peers that linger, some for databases, the spool and the rest (21 of an idle daemon on SQLite).
-constexpr std::size_t kOtherDescriptors = 384;
+// socket, 32 of [metrics] listen, 8 that each of them refused and 64 refused peers that linger, some for databases,
+// the spool and the rest (21 of an idle daemon on SQLite).
+constexpr std::size_t kOtherDescriptors = 432;
 constexpr std::size_t kIncarnationDigits = 8;
 constexpr std::size_t kRound = 64;  // of what the sessions have to do, before what they brought is committed
 
@@ -42,7 +43,7 @@ std::size_t connections_possible(std::size_t wanted) {
   if (::getrlimit(RLIMIT_NOFILE, &files) != 0) {
     return wanted;
   }
-  const rlim_t needed = wanted + kOtherDescriptors;
+  const rlim_t needed = wanted + ConnectionShares::reserve_of(wanted) + kOtherDescriptors;
   if (files.rlim_cur < needed && files.rlim_cur < files.rlim_max) {
     const rlimit raised{std::min(needed, files.rlim_max), files.rlim_max};
     if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) {
@@ -53,7 +54,8 @@ std::size_t connections_possible(std::size_t wanted) {
     return wanted;
   }
   const std::size_t others = std::min<std::size_t>(kOtherDescriptors, files.rlim_cur / 2);
-  const std::size_t possible = std::max<std::size_t>(files.rlim_cur - others, 1);
+  std::size_t possible = std::max<std::size_t>(files.rlim_cur - others, 1);
+  possible -= std::min(ConnectionShares::reserve_of(possible), possible - 1);
   log_warning("fewer connections than configured: the limit of open files is too low (LimitNOFILE=, ulimit -n)",
               {{"CONFIGURED", wanted}, {"POSSIBLE", possible}, {"LIMIT_NOFILE", files.rlim_cur}});
   return possible;
@@ -136,8 +138,13 @@ EventServer::Impl::Impl(ServerOptions the_options, Spool& the_spool, WallClock c
   context.writer = &writer;
   context.connection_prefix = spool.incarnations().back().id.substr(0, kIncarnationDigits) + "-";
   context.on_closed = [this](std::uint64_t number) {
-    context.sessions.erase(number);
+    const auto session = context.sessions.find(number);
+    door->left(session->second->peer());
+    context.sessions.erase(session);
     open.remove(number);
+  };
+  context.on_sent_away = [this](UniqueFd connection, const Refusal& why) {
+    door->refuse(std::move(connection), why);
   };
 }
 
@@ -168,7 +175,10 @@ void EventServer::Impl::apply(const ServerLimits& limits, const AccessList& acce
   context.pool.resize(std::max(options.bounds.pool_bytes, limits.line_bytes));
   context.wake_all();
   door->set_rules(access, connections);
-  tally.update([connections](ServerCounters& counters) { counters.connections_limit = connections; });
+  tally.update([connections](ServerCounters& counters) {
+    counters.connections_limit = connections;
+    counters.connections_reserve = ConnectionShares::reserve_of(connections);
+  });
 }
 
 void EventServer::Impl::stop(std::chrono::milliseconds within) {

@@ -30,11 +30,12 @@
 
 namespace run_recorder {
 
-// What a reload may change; it holds for lines that begin and peers that connect afterwards.
+// What a reload may change; it holds for lines that begin and peers that connect afterwards. Peers that are connected
+// and may not send any more are told so and closed, once what was read of them is settled.
 struct ServerLimits {
   std::size_t line_bytes = 1 << 20;
   std::size_t depth = 64;
-  std::size_t connections = 1024;
+  std::size_t connections = 1024;  // for whoever comes first; more for those who have few: server/shares.h
   TypeFilter filter;
   // Names or numbers. Both empty: every peer that the socket's mode lets in may send. Else the peer's user must be
   // one of the users, or one of its groups (the supplementary ones too) one of the groups; there is no exemption for
@@ -82,6 +83,7 @@ struct ServerCounters {
   std::uint64_t connections_forbidden = 0;
   std::uint64_t connections_over_limit = 0;  // one too many, or no file descriptor left
   std::uint64_t connections_limit = 0;       // as it is in effect
+  std::uint64_t connections_reserve = 0;     // beyond it, for those who have few
   std::uint64_t closed_unread = 0;           // closed because the peer did not read its errors
   std::uint64_t lines = 0;                   // blank ones too
   std::uint64_t accepted = 0;

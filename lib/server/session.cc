@@ -167,8 +167,11 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
       session.take_turn();
     }
   }
-  while (!session.closed_ && !(session.in_flight_.empty() && session.answered())) {
+  while (!session.ends_now()) {
     co_await session.changed();
+  }
+  if (session.sent_away_ && !session.closed_ && session.answered()) {
+    session.context_.on_sent_away(UniqueFd(session.socket_.release()), *session.sent_away_);
   }
   session.close();
   session.context_.on_closed(session.number_);
@@ -188,10 +191,17 @@ asio::awaitable<void> Session::write_rest(std::shared_ptr<Session> self) {
   session.wake();
 }
 
+// Of one that reads no more.
+bool Session::ends_now() const {
+  return closed_ || (in_flight_.empty() && answered()) || (sent_away_ && steady_clock::now() >= leave_by_);
+}
+
 // Until wake(), or until a peer that owes reading had its time.
 asio::awaitable<void> Session::changed() {
   if (reading_ && waits_for_peer()) {
     wake_.expires_at(last_taken_ + context_.bounds.unread_grace);
+  } else if (sent_away_) {
+    wake_.expires_at(leave_by_);
   } else {
     wake_.expires_at(steady_clock::time_point::max());
   }
@@ -435,6 +445,20 @@ void Session::stop_reading() {
   boost::system::error_code ignored;
   socket_.cancel(ignored);
   wake();
+}
+
+bool Session::send_away(Refusal why) {
+  if (sent_away_ || closed_) {
+    return false;
+  }
+  sent_away_ = std::make_unique<const Refusal>(std::move(why));
+  leave_by_ = steady_clock::now() + context_.bounds.linger;
+  stop_reading();
+  return true;
+}
+
+Peer Session::ask_peer() {
+  return peer_of(socket_.native_handle());
 }
 
 void Session::close() {

@@ -20,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/file.h"
 #include "process/identity.h"
 #include "server/access.h"
 #include "server/answers.h"
@@ -50,6 +51,7 @@ struct SessionContext {
 
   std::unordered_map<std::uint64_t, std::shared_ptr<Session>> sessions;  // by number
   std::function<void(std::uint64_t)> on_closed;                          // a session has ended
+  std::function<void(UniqueFd, const Refusal&)> on_sent_away;            // it has, and its peer is to be told why
 
   // Bytes handed to the writer and not settled yet.
   std::size_t waiting_bytes = 0;
@@ -93,8 +95,15 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Reads nothing more; ends when all that was read is settled and answered.
   void stop_reading();
+  // Reads nothing more, settles and answers what was read, then ends with this error; at once where the peer does not
+  // read for a while. False: it is on its way out already.
+  bool send_away(Refusal why);
   // At once, whatever is left.
   void close();
+  // Who was at the other end when it connected: the kernel is asked, for the groups are not kept.
+  Peer ask_peer();
+  // The same, without groups.
+  Peer peer() const { return {peer_uid_, peer_pid_, {}}; }
   // Looks again whether it may go on.
   void wake();
 
@@ -120,6 +129,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<void> changed();
 
   bool may_read();
+  bool ends_now() const;
   bool waits_for_peer() const;
   bool answered() const;
   void take_turn();
@@ -161,6 +171,8 @@ class Session : public std::enable_shared_from_this<Session> {
   bool writing_ = false;  // write_rest runs
   bool deaf_ = false;     // the peer takes no answers any more; what it sent still counts
   bool closed_ = false;
+  std::unique_ptr<const Refusal> sent_away_;            // why it ends, where its peer may not send any more
+  std::chrono::steady_clock::time_point leave_by_{};    // then: whatever is left
   std::size_t unread_bytes_ = 0;                        // as counted in the context
   std::chrono::steady_clock::time_point last_taken_{};  // the peer took something, or began to owe it
 };

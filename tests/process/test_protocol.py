@@ -241,6 +241,79 @@ class Admission(OnSqlite, ProcessTest):
                     return None
         wait_until(again, "room for a connection")
 
+    ONE_LINE = '{"type":"run_started","run_id":"r"}\n'
+
+    def answer_to(self, server, user=None):
+        """What another process gets, of another user too."""
+        account = {"user": user, "extra_groups": []} if user else {}
+        return subprocess.run(["socat", "-t60", "-", f"UNIX-CONNECT:{server.socket_path}"], input=self.ONE_LINE,
+                              capture_output=True, text=True, check=False, **account).stdout
+
+    def fill(self, server):
+        """Takes all the connections that one process gets; returns the refusal of the next."""
+        wait_until(lambda: server.status()["connections"]["open"] == 0, "the first look at the socket to be over")
+        for number in range(10 * server.config["limits"]["connections"]):
+            client = server.client()
+            self.addCleanup(client.close)
+            try:
+                client.send({"type": "note", "run_id": f"held-{number}"})
+            except Gone:
+                return client.refusals[0]
+        self.fail("one process gets as many connections as it wants")
+
+    def test_a_process_that_takes_all_connections_leaves_room_for_others(self):
+        server = self.daemon_with_database({"limits": {"connections": 32}, "socket": {"mode": "0666"}}).start()
+        mark = len(server.log())
+        refusal = self.fill(server)
+        self.assertEqual(refusal["code"], "unavailable")
+        self.assertIn("[limits] connections", refusal["message"])
+        self.assertEqual(self.answer_to(server), '{"acked":1}\n')
+        if as_root():
+            self.assertEqual(self.answer_to(server, "nobody"), '{"acked":1}\n')
+        status = server.status()["connections"]
+        self.assertEqual((status["limit"], status["reserve"], status["over_limit"]), (32, 4, 1))
+        said = server.wait_for_log(rf"too many connections.*: 32 are open, 32 of them of user {os.getuid()}, 32 of its process "
+                                   rf"{os.getpid()}", after=mark)
+        self.assertEqual(len(said), 1)
+
+    @unittest.skipUnless(as_root(), "needs to become other users")
+    def test_a_user_whose_processes_take_all_connections_leaves_room_for_other_users(self):
+        server = self.daemon_with_database({"limits": {"connections": 16}, "socket": {"mode": "0666"}}).start()
+        self.fill(server)
+        refused = ""
+        for _ in range(10):  # each a process of its own that stays
+            holder = subprocess.Popen(["socat", "-t60", "-", f"UNIX-CONNECT:{server.socket_path}"], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True)
+            self.addCleanup(holder.communicate)
+            holder.stdin.write(self.ONE_LINE)
+            holder.stdin.flush()
+            refused = holder.stdout.readline()
+            if "unavailable" in refused:
+                break
+        self.assertIn("unavailable", refused)
+        self.assertEqual(self.answer_to(server, "nobody"), '{"acked":1}\n')
+        self.assertEqual(self.answer_to(server, "daemon"), '{"acked":1}\n')
+
+    def test_a_reload_closes_the_connections_of_those_who_may_no_longer_send(self):
+        for key, own, other in (("allow_users", os.getuid(), "nobody"), ("allow_groups", os.getgid(), "nogroup")):
+            with self.subTest(key=key):
+                server = self.daemon_with_database({"socket": {key: [str(own)]}}).start()
+                with server.client() as client:
+                    client.send(started("r"))
+                    server.config["socket"][key] = [str(own), other]
+                    server.write_config()
+                    mark = len(server.log())
+                    server.signal(signal.SIGHUP)
+                    server.wait_for_log("reloaded", after=mark)
+                    client.send({"type": "note", "run_id": "r"})  # it still may
+                    server.config["socket"][key] = [other]
+                    server.write_config()
+                    server.signal(signal.SIGHUP)
+                    client.read_to_end()
+                    self.assertEqual((client.acked, client.codes()), (2, {0: "forbidden"}))
+                wait_until(lambda: server.status()["connections"]["open"] == 0, "the connection to be closed")
+                self.assertEqual(server.status()["connections"]["forbidden"], 1)
+
     @unittest.skipUnless(as_root(), "needs to become other users")
     def test_a_peer_that_may_not_send_is_forbidden(self):
         server = self.daemon_with_database({"socket": {"allow_users": ["nobody"], "mode": "0666"}}).start()

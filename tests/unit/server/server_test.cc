@@ -610,6 +610,64 @@ TEST_F(ServerTest, WhoMaySendChangesWithTheConfiguration) {
   EXPECT_FALSE(server->reconfigure(limits));
 }
 
+TEST_F(ServerTest, WhoMayNoLongerSendIsToldAndClosed) {
+  options.limits.allow_users = {std::to_string(::geteuid())};
+  start();
+  Client client = connect();
+  client.send(note("a"));
+  EXPECT_EQ(client.answer(), "{\"acked\":1}");
+  ServerLimits limits = options.limits;
+  limits.allow_users.push_back("54321");
+  ASSERT_TRUE(server->reconfigure(limits));
+  client.send(note("a"));
+  EXPECT_EQ(client.answer(), "{\"acked\":2}") << "it still may";
+
+  spool->shut();
+  client.send(note("a"));
+  spool->wait_for_append();
+  limits.allow_users = {"54321"};
+  ASSERT_TRUE(server->reconfigure(limits));
+  spool->open();
+  const Answers answers = client.answers_until_end();
+  ASSERT_EQ(answers.size(), 2U);
+  EXPECT_EQ(answers[0], "{\"acked\":3}") << "what was read is settled";
+  EXPECT_TRUE(answers[1].starts_with(error_start(0, "forbidden"))) << answers[1];
+  EXPECT_TRUE(eventually([this] { return counters().connections_open == 0; }));
+  EXPECT_EQ(counters().connections_forbidden, 1U);
+  EXPECT_EQ(accepted_count(), 3U);
+}
+
+TEST_F(ServerTest, WhoIsInNoGroupThatMaySendAnyMoreIsClosed) {
+  options.limits.allow_groups = {std::to_string(::getegid())};
+  start();
+  Client client = connect();
+  client.send(note("a"));
+  EXPECT_EQ(client.answer(), "{\"acked\":1}");
+  ServerLimits limits = options.limits;
+  limits.allow_groups = {"54321"};
+  ASSERT_TRUE(server->reconfigure(limits));
+  EXPECT_TRUE(client.answer().starts_with(error_start(0, "forbidden")));
+  EXPECT_EQ(client.answer(), "");
+}
+
+TEST_F(ServerTest, WhoMayNoLongerSendIsClosedAlsoWhereItReadsNothing) {
+  options.bounds.linger = std::chrono::milliseconds(50);
+  start();
+  Client client = connect();
+  std::string errors;
+  for (int number = 0; number < 300; ++number) {
+    errors += "bad\n";
+  }
+  for (int more = 0; more < 3; ++more) {  // answers that fill the kernel's buffer, and less than would close it
+    client.send_some(errors);
+    ASSERT_TRUE(eventually([&] { return counters().lines >= 300U * static_cast<std::size_t>(more + 1); }));
+  }
+  ServerLimits limits = options.limits;
+  limits.allow_users = {"54321"};
+  ASSERT_TRUE(server->reconfigure(limits));
+  EXPECT_TRUE(eventually([this] { return counters().connections_open == 0; }));
+}
+
 TEST_F(ServerTest, LimitsThatChangeHoldForOpenConnections) {
   start();
   Client client = connect();
