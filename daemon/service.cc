@@ -327,6 +327,7 @@ Snapshot Service::snapshot() const {
   snapshot.reconciler = reconciler_->status();
   snapshot.pruner = pruner_->status();
   snapshot.server = server_->counters();
+  snapshot.http = http_->counters();
   snapshot.spool = spool_->usage();
   snapshot.spool_max_bytes = spool_max_bytes_;
   snapshot.disk_full = spool_->disk_is_full();

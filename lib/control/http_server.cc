@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <atomic>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -34,7 +36,12 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 constexpr std::size_t kHandlerThreads = 3;
-constexpr int kConnections = 128;
+constexpr std::size_t kControlConnections = 128;
+constexpr std::size_t kMetricsConnections = 32;
+constexpr std::size_t kLingering = 8;          // of those refused, at each listener, that are given time to read why
+constexpr std::chrono::seconds kLinger{1};     // so long
+constexpr std::size_t kThrownAway = 16 << 10;  // of what they send
+constexpr std::chrono::seconds kCalm{5};       // without a refusal, before there counts as being room again
 constexpr std::uint32_t kHeaderBytes = 16 << 10;
 constexpr std::uint64_t kBodyBytes = 64 << 10;
 constexpr std::uint64_t kImportBytes = 256 << 20;  // a run with its whole history comes in one request
@@ -115,13 +122,51 @@ class ReadsUnderWay {
   std::multiset<Clock::time_point> began_;  // guarded by mutex_
 };
 
+// One listening socket: how many of its connections are open, and what became of one too many. The I/O thread's, but
+// for counters(); it outlives the sessions, which end with the I/O context.
+class Gate {
+ public:
+  Gate(std::size_t limit, std::string full, std::string room_again)
+      : limit_(limit), crowded_(LogLevel::kWarning, std::move(full), std::move(room_again)) {}
+
+  // Whether one more comes in; it is counted either way.
+  bool enter() {
+    const auto now = std::chrono::steady_clock::now();
+    if (open_ < limit_) {
+      ++open_;
+      if (crowded_.active() && now - last_refused_ > kCalm) crowded_.clear();
+      return true;
+    }
+    ++refused_;
+    last_refused_ = now;
+    crowded_.report(fmt::format("{} are open, the most that are allowed", limit_));
+    return false;
+  }
+  void leave() { --open_; }
+
+  bool linger() { return lingering_ < kLingering && ++lingering_ > 0; }
+  void end_lingering() { --lingering_; }
+
+  ListenerCounters counters() const { return {open_, limit_, refused_}; }
+
+ private:
+  const std::size_t limit_;
+  RepeatGuard crowded_;
+  std::chrono::steady_clock::time_point last_refused_{};
+  std::size_t lingering_ = 0;
+  std::atomic<std::size_t> open_ = 0;
+  std::atomic<std::uint64_t> refused_ = 0;
+};
+
 struct HttpServer::Impl {
   Impl(HttpOptions http_options, Answer answer) : options(std::move(http_options)), api(std::move(answer)) {}
 
   template <class Protocol>
-  asio::awaitable<void> accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, bool metrics_only);
+  asio::awaitable<void> accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, Gate& gate);
   template <class Protocol>
-  asio::awaitable<void> serve(asio::basic_stream_socket<Protocol> socket, bool metrics_only);
+  asio::awaitable<void> serve(asio::basic_stream_socket<Protocol> socket, Gate& gate);
+  template <class Protocol>
+  asio::awaitable<void> turn_away(asio::basic_stream_socket<Protocol> socket, Gate& gate);
   // Takes the request's body.
   asio::awaitable<ApiAnswer> answer(http::request<http::string_body>& request, bool metrics_only);
   void listen_tcp();
@@ -129,7 +174,10 @@ struct HttpServer::Impl {
   const HttpOptions options;
   const Answer api;
   ReadsUnderWay reads;
-  int open = 0;  // the I/O thread's; outlives the sessions, which end with io
+  Gate control_gate{kControlConnections, "too many connections to the control socket, new ones are answered with 503",
+                    "there is room at the control socket again"};
+  Gate metrics_gate{kMetricsConnections, "too many connections to [metrics] listen, new ones are answered with 503",
+                    "there is room at [metrics] listen again"};
   asio::io_context io{1};
   asio::thread_pool handlers{kHandlerThreads};
   std::optional<Listener> listener;
@@ -139,26 +187,58 @@ struct HttpServer::Impl {
 };
 
 template <class Protocol>
-asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<Protocol>& acceptor,
-                                                   bool metrics_only) {
+asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, Gate& gate) {
+  RepeatGuard exhausted(LogLevel::kError, "HTTP connections cannot be accepted",
+                        "HTTP connections are accepted again");
   while (acceptor.is_open()) {
     auto [problem, socket] = co_await acceptor.async_accept(kTuple);
     if (problem == asio::error::operation_aborted) co_return;
     if (problem) {
       // No descriptor left, as a rule: others give theirs back in time.
+      exhausted.report(problem.message());
       asio::steady_timer pause(io, kAcceptPause);
       co_await pause.async_wait(kTuple);
       continue;
     }
-    if (open >= kConnections) continue;  // closes it
-    asio::co_spawn(io, serve<Protocol>(std::move(socket), metrics_only), asio::detached);
+    exhausted.clear();
+    if (gate.enter()) {
+      asio::co_spawn(io, serve<Protocol>(std::move(socket), gate), asio::detached);
+    } else {
+      asio::co_spawn(io, turn_away<Protocol>(std::move(socket), gate), asio::detached);
+    }
+  }
+}
+
+// The answer, the end of our sending, and a moment to read both: closing a TCP connection at once would take them
+// away.
+template <class Protocol>
+asio::awaitable<void> HttpServer::Impl::turn_away(asio::basic_stream_socket<Protocol> socket, Gate& gate) {
+  const std::size_t limit = gate.counters().limit;
+  ApiAnswer answer =
+      plain_error(503, "unavailable",
+                  fmt::format("{} connections are open here, the most that are allowed; try again later", limit));
+  answer.headers["Retry-After"] = "1";
+  const bool waits = gate.linger();
+  const auto gone =
+      std::unique_ptr<Gate, void (*)(Gate*)>(waits ? &gate : nullptr, [](Gate* at) { at->end_lingering(); });
+  beast::basic_stream<Protocol> stream(std::move(socket));
+  stream.expires_after(kLinger);
+  const Response response = to_response(std::move(answer), 11, false);
+  const auto [failed, written] = co_await http::async_write(stream, response, kTuple);
+  boost::system::error_code ignored;
+  stream.socket().shutdown(asio::socket_base::shutdown_send, ignored);
+  std::array<char, 1024> bytes;
+  for (std::size_t thrown_away = 0; waits && !failed && thrown_away < kThrownAway;) {
+    const auto [ended, count] = co_await stream.async_read_some(asio::buffer(bytes), kTuple);
+    if (ended) break;
+    thrown_away += count;
   }
 }
 
 template <class Protocol>
-asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol> socket, bool metrics_only) {
-  ++open;
-  const auto closed = std::unique_ptr<int, void (*)(int*)>(&open, [](int* count) { --*count; });
+asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol> socket, Gate& gate) {
+  const bool metrics_only = &gate == &metrics_gate;
+  const auto closed = std::unique_ptr<Gate, void (*)(Gate*)>(&gate, [](Gate* at) { at->leave(); });
   beast::basic_stream<Protocol> stream(std::move(socket));
   beast::flat_buffer buffer(kHeaderBytes + kBodyBytes);
   while (true) {
@@ -249,15 +329,21 @@ void HttpServer::start() {
   Impl& impl = *impl_;
   impl.listener = Listener::at(impl.options.path, impl.options.mode, impl.options.group);
   impl.local.assign(asio::local::stream_protocol(), impl.listener->release());
-  asio::co_spawn(impl.io, impl.accept_all(impl.local, false), asio::detached);
+  asio::co_spawn(impl.io, impl.accept_all(impl.local, impl.control_gate), asio::detached);
   if (!impl.options.metrics_listen.empty()) {
     impl.listen_tcp();
-    asio::co_spawn(impl.io, impl.accept_all(impl.tcp, true), asio::detached);
+    asio::co_spawn(impl.io, impl.accept_all(impl.tcp, impl.metrics_gate), asio::detached);
   }
   impl.thread = std::thread([&impl] {
     name_this_thread("control");
     impl.io.run();
   });
+}
+
+HttpCounters HttpServer::counters() const {
+  HttpCounters counters{impl_->control_gate.counters(), impl_->metrics_gate.counters()};
+  if (impl_->options.metrics_listen.empty()) counters.metrics = {};
+  return counters;
 }
 
 bool HttpServer::responds(std::chrono::milliseconds within) const {

@@ -1,11 +1,13 @@
 // Carries the API over HTTP/1.1: on the control socket, and, where configured, the metrics alone on a TCP address.
-// One I/O thread and a few that wait for the database. start() and stop() belong to one thread; the rest is safe from
-// any.
+// Each of the two has a limit of connections of its own; one too many gets a 503 and is closed. One I/O thread and a
+// few that wait for the database. start() and stop() belong to one thread; the rest is safe from any.
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -23,6 +25,17 @@ struct HttpOptions {
   std::string metrics_listen;  // host:port, numeric host; empty: none
 };
 
+// What became of one listening socket's connections; a snapshot.
+struct ListenerCounters {
+  std::size_t open = 0;
+  std::size_t limit = 0;  // 0: there is no such listener
+  std::uint64_t refused = 0;
+};
+struct HttpCounters {
+  ListenerCounters control;
+  ListenerCounters metrics;
+};
+
 class HttpServer {
  public:
   // answer is called from several threads, for what is immediate from the I/O thread.
@@ -36,6 +49,8 @@ class HttpServer {
   void start();
   // Closes all connections, those that wait for an answer too.
   void stop();
+
+  HttpCounters counters() const;
 
   // For the watchdog: the I/O thread answers within that time, and no read has been under way for minutes.
   bool responds(std::chrono::milliseconds within) const;

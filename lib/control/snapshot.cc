@@ -29,6 +29,10 @@ Json refused_json(const ServerCounters& server) {
   return refused;
 }
 
+Json listener_json(const ListenerCounters& listener) {
+  return {{"open", listener.open}, {"limit", listener.limit}, {"refused", listener.refused}};
+}
+
 Json reconciliation_json(const ReconcilerStatus& reconciler) {
   Json out;
   out["running"] = reconciler.running;
@@ -138,7 +142,10 @@ void ingest_metrics(Metrics& out, const Snapshot& snapshot) {
   out.suffixed("_sum", static_cast<double>(server.ack_sum.count()) / 1e6);
   out.suffixed("_count", below);
   out.single("connections", "gauge", "Open connections of workers.", server.connections_open);
-  out.single("connections_limit", "gauge", "How many connections of workers are allowed.", server.connections_limit);
+  out.single(
+      "connections_limit", "gauge",
+      "How many connections of workers are allowed, whoever has how many; an eighth more is for those with few.",
+      server.connections_limit);
   out.single("connections_opened_total", "counter", "Connections of workers that were opened.",
              server.connections_total);
   out.family("connections_refused_total", "counter",
@@ -146,6 +153,12 @@ void ingest_metrics(Metrics& out, const Snapshot& snapshot) {
   out.value(server.connections_forbidden, label("reason", "forbidden"));
   out.value(server.connections_over_limit, label("reason", "limit"));
   out.value(server.closed_unread, label("reason", "unread_answers"));
+  out.family("http_connections", "gauge", "Open connections of the HTTP listeners.");
+  out.value(snapshot.http.control.open, label("listener", "control"));
+  out.value(snapshot.http.metrics.open, label("listener", "metrics"));
+  out.family("http_connections_refused_total", "counter", "Connections that an HTTP listener had no room for.");
+  out.value(snapshot.http.control.refused, label("listener", "control"));
+  out.value(snapshot.http.metrics.refused, label("listener", "metrics"));
 }
 
 void ledger_metrics(Metrics& out, const Snapshot& snapshot) {
@@ -244,12 +257,12 @@ JsonText status_json(const Snapshot& snapshot) {
   out["forgotten"] = recorder.forgotten;
   out["damaged"] = recorder.damaged;
   out["refused"] = refused_json(server);
-  out["connections"] = {{"open", server.connections_open},
-                        {"limit", server.connections_limit},
-                        {"total", server.connections_total},
-                        {"forbidden", server.connections_forbidden},
-                        {"over_limit", server.connections_over_limit},
+  out["connections"] = {{"open", server.connections_open},       {"limit", server.connections_limit},
+                        {"total", server.connections_total},     {"forbidden", server.connections_forbidden},
+                        {"reserve", server.connections_reserve}, {"over_limit", server.connections_over_limit},
                         {"closed_unread", server.closed_unread}};
+  out["listeners"] = {{"control", listener_json(snapshot.http.control)},
+                      {"metrics", listener_json(snapshot.http.metrics)}};
   out["database"] = {{"state", to_string(recorder.database)},
                      {"url", snapshot.database_url},
                      {"error", recorder.database_error.empty() ? Json() : Json(recorder.database_error)},

@@ -1,10 +1,13 @@
 """The control socket as a script sees it: HTTP as such, what is away, what waits, a pass under way."""
 
+import http.client
+import json
+import socket
 import subprocess
 import threading
 import unittest
 
-from harness import OnPostgres, OnSqlite, parse_time, ProcessTest, wait_until
+from harness import DEADLINE_S, OnPostgres, OnSqlite, parse_time, ProcessTest, wait_until
 
 
 class Http(OnSqlite, ProcessTest):
@@ -31,6 +34,60 @@ class Http(OnSqlite, ProcessTest):
         served = server.control.get("/metrics").text
         self.assertIn('run_recorder_received_events_total{type="run_started",outcome="accepted"} 1\n', served)
         self.assertIn('run_recorder_received_events_total{type="noise",outcome="excluded"} 2\n', served)
+
+
+def start_with_metrics(server):
+    """On a port that nobody uses; somebody may take it just before the daemon does."""
+    for _ in range(50):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server.config["metrics"] = {"listen": f"127.0.0.1:{port}"}
+        server.write_config()
+        server.spawn()
+        if wait_until(lambda: server.process.poll() or server._accepts(server.socket_path), "the daemon") != 69:
+            server.wait_ready()
+            return port
+    raise AssertionError("no port is free")
+
+
+class Listeners(OnSqlite, ProcessTest):
+    LIMIT = 32
+
+    @staticmethod
+    def scrape(port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def test_those_who_fill_the_metrics_address_lock_nobody_out_of_the_control_socket(self):
+        server = self.daemon_with_database()
+        port = start_with_metrics(server)
+        mark = len(server.log())
+        held = []
+        for _ in range(self.LIMIT):
+            held.append(socket.create_connection(("127.0.0.1", port), DEADLINE_S))
+            self.addCleanup(held[-1].close)
+        for _ in range(100):
+            with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as over:
+                answer = b"".join(iter(lambda: over.recv(65536), b"")).decode()
+            head, _, body = answer.partition("\r\n\r\n")
+            self.assertTrue(head.startswith("HTTP/1.1 503 "), answer)
+            self.assertEqual(json.loads(body)["error"]["code"], "unavailable")
+        # With 128 of them the control socket answered nobody any more.
+        listeners = server.status()["listeners"]
+        self.assertEqual(listeners["metrics"], {"open": self.LIMIT, "limit": self.LIMIT, "refused": 100})
+        self.assertEqual(listeners["control"]["refused"], 0)
+        self.assertIn('run_recorder_http_connections_refused_total{listener="metrics"} 100\n', server.control.get("/metrics").text)
+        server.send({"type": "run_started", "run_id": "r1"})
+        self.assertEqual(server.control.run("r1")["status"], "running")
+        self.assertEqual(len(server.wait_for_log(r"too many connections to \[metrics\] listen", after=mark)), 1)
+        for connection in held:
+            connection.close()
+        wait_until(lambda: self.scrape(port) == 200, "room for a scrape")
 
 
 class Ready(OnSqlite, ProcessTest):

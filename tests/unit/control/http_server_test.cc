@@ -234,7 +234,14 @@ TEST_P(ControlHttp, TurnsAwayMoreConnectionsThanItServes) {
     ASSERT_THAT(clients.back()->answer(), HasSubstr("200 OK"));
   }
   Client over(path());
+  const std::string refused = over.answer();
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(refused, HasSubstr("Retry-After: 1\r\n"));
+  EXPECT_THAT(refused, HasSubstr("{\"error\":{\"code\":\"unavailable\",\"message\":\"128 connections are open"));
   EXPECT_TRUE(over.ended());
+  EXPECT_EQ(server_->counters().control.open, 128U);
+  EXPECT_EQ(server_->counters().control.refused, 1U);
+  EXPECT_EQ(server_->counters().metrics.limit, 0U) << "there is no such listener";
   clients.clear();
   EXPECT_TRUE(eventually([&] {
     Client later(path());
