@@ -40,6 +40,7 @@ void complain(std::string_view what) {
 
 int serve(Config config, ConfigSources sources, Signals& signals) {
   set_up_log(config.log_options());
+  const LogWriter log_writer;
   for (const std::string& note : config.notes) log_warning(note);
   for (const std::string& warning : config.warnings) log_warning(warning);
   try {
@@ -103,6 +104,7 @@ int run(int argc, char** argv) {
   Signals signals;
   if (options.action == Action::kServe) return serve(std::move(config.value()), std::move(sources), signals);
   set_up_log(config.value().log_options());
+  const LogWriter log_writer;
   return drain(config.value(), signals);
 }
 

@@ -285,6 +285,7 @@ void Service::reload() {
 
 void Service::tell_service_manager(const Signals& signals) {
   look_for_oldest();
+  notify_again();
   const std::string sentence = status_sentence(snapshot());
   if (sentence != told_) {
     notify_status(sentence);
@@ -328,6 +329,7 @@ Snapshot Service::snapshot() const {
   snapshot.pruner = pruner_->status();
   snapshot.server = server_->counters();
   snapshot.http = http_->counters();
+  snapshot.log = log_health();
   snapshot.spool = spool_->usage();
   snapshot.spool_max_bytes = spool_max_bytes_;
   snapshot.disk_full = spool_->disk_is_full();

@@ -1,7 +1,6 @@
 #include "base/log.h"
 
-#include <spdlog/logger.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <systemd/sd-journal.h>
@@ -11,25 +10,26 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 
 #include "base/json_text.h"
+#include "base/log_queue.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
 
+constexpr std::chrono::milliseconds kLastLines{1'000};  // to be written at the end, before they are given up
+constexpr std::chrono::seconds kStandsStill{5};         // not keeping up for so long is no passing thing
+
 struct LogState {
   std::atomic<LogLevel> level{LogLevel::kInfo};
   std::atomic<LogFormat> format{LogFormat::kText};
   std::atomic<bool> journal{false};
-  spdlog::logger lines{"run-recorder", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
-
-  LogState() {
-    lines.set_level(spdlog::level::trace);  // decided here, by level
-    lines.set_pattern("%v");                // a line comes complete
-    lines.flush_on(spdlog::level::trace);
-  }
+  std::mutex mutex;
+  std::shared_ptr<LogQueue> queue;  // guarded by mutex; empty: who calls writes
+  std::mutex writing;               // one line at a time, where there is no queue
 };
 
 // Never destroyed: threads may log until the process is gone.
@@ -109,12 +109,67 @@ bool send_to_journal(const std::vector<std::string>& entry) {
   return sd_journal_sendv(parts.data(), static_cast<int>(parts.size())) == 0;
 }
 
-void write_line(LogLevel level, std::string_view message, std::span<const LogField> fields) {
-  LogState& state = log_state();
+bool write_to_stderr(std::string line) {
+  line += '\n';
+  for (std::string_view rest = line; !rest.empty();) {
+    const ssize_t count = ::write(STDERR_FILENO, rest.data(), rest.size());
+    if (count >= 0) {
+      rest.remove_prefix(static_cast<std::size_t>(count));
+    } else if (errno == EAGAIN) {  // somebody who shares it does not want to wait
+      pollfd room{STDERR_FILENO, POLLOUT, 0};
+      ::poll(&room, 1, -1);
+    } else if (errno != EINTR) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool write_line(const LogQueue::Line& line) {
+  return (!line.entry.empty() && send_to_journal(line.entry)) || write_to_stderr(line.text);
+}
+
+LogQueue::Line line_of(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+  const LogState& state = log_state();
   const bool json = state.format.load(std::memory_order_relaxed) == LogFormat::kJson;
   const Timestamp now = now_utc();
-  state.lines.log(spdlog::level::info, json ? format_json_line(now, level, message, fields)
-                                            : format_text_line(now, level, message, fields));
+  LogQueue::Line line;
+  line.text = json ? format_json_line(now, level, message, fields) : format_text_line(now, level, message, fields);
+  if (state.journal.load(std::memory_order_relaxed)) line.entry = journal_entry(level, message, fields);
+  return line;
+}
+
+LogQueue::Line line_of_dropped(std::uint64_t count) {
+  const LogField field("COUNT", count);
+  return line_of(LogLevel::kWarning,
+                 "lines of the log were dropped here, because it was not read or could not be written", {&field, 1});
+}
+
+std::shared_ptr<LogQueue> log_queue() {
+  LogState& state = log_state();
+  const std::lock_guard lock(state.mutex);
+  return state.queue;
+}
+
+void exchange_log_queue(std::shared_ptr<LogQueue> queue) {
+  LogState& state = log_state();
+  const std::lock_guard lock(state.mutex);
+  state.queue = std::move(queue);
+}
+
+// The library's own handler would write to stderr, and wait there.
+[[noreturn]] void log_and_abort() {
+  std::string what = "none";
+  try {
+    if (const auto exception = std::current_exception()) std::rethrow_exception(exception);
+  } catch (const std::exception& exception) {
+    what = exception.what();
+  } catch (...) {
+    what = "unknown";
+  }
+  log_error("ends, because something happened that never should", {{"EXCEPTION", what}});
+  if (const auto queue = log_queue()) queue->flush(kLastLines);
+  std::abort();
 }
 
 void log_list(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
@@ -166,12 +221,32 @@ bool log_enabled(LogLevel level) {
   return level >= log_state().level.load(std::memory_order_relaxed);
 }
 
+LogWriter::LogWriter() {
+  exchange_log_queue(std::make_shared<LogQueue>(write_line, line_of_dropped));
+  std::set_terminate(log_and_abort);
+}
+
+LogWriter::~LogWriter() {
+  if (log_queue()->finish(kLastLines)) exchange_log_queue(nullptr);
+}
+
+LogHealth log_health() {
+  const auto queue = log_queue();
+  if (!queue) return {};
+  return {queue->dropped(), queue->behind_for() >= kStandsStill};
+}
+
 void log_message(LogLevel level, std::string_view message, std::span<const LogField> fields) {
   if (!log_enabled(level)) return;
   const int errno_before = errno;
   try {
-    const bool to_journal = log_state().journal.load(std::memory_order_relaxed);
-    if (!to_journal || !send_to_journal(journal_entry(level, message, fields))) write_line(level, message, fields);
+    LogQueue::Line line = line_of(level, message, fields);
+    if (const auto queue = log_queue()) {
+      queue->push(std::move(line));
+    } else {
+      const std::lock_guard lock(log_state().writing);
+      write_line(line);
+    }
   } catch (const std::exception&) {
     // Out of memory, at worst: a message is lost, the daemon goes on.
   }

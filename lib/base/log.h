@@ -1,6 +1,7 @@
 // The log: text or JSON lines on stderr, or the journal with its fields where stderr is the journal. Set up once in
 // main, then used from any thread; every call is safe together. Before set_up_log() messages go to stderr as text at
-// info.
+// info. Who calls writes the line; while there is a LogWriter its thread does, and nobody waits for who reads the
+// log.
 #pragma once
 
 #include <chrono>
@@ -49,6 +50,23 @@ void set_log_level(LogLevel level);
 // Whether messages go to the journal with their fields; as the last set_up_log() found it.
 bool log_is_journal();
 bool log_enabled(LogLevel level);
+
+// While it exists no thread waits for whoever reads the log, be it a pipe, a terminal, a file or the journal: see
+// base/log_queue.h. Its end waits at most a second for what is left; where the log still stands then, what is logged
+// afterwards is dropped. When the process is to end because of an exception that nobody catches, it logs that.
+// Not more than one at a time; for main.
+class LogWriter {
+ public:
+  LogWriter();
+  ~LogWriter();
+  LogWriter(const LogWriter&) = delete;
+  LogWriter& operator=(const LogWriter&) = delete;
+};
+struct LogHealth {
+  std::uint64_t lines_dropped = 0;  // since the LogWriter was made
+  bool stands_still = false;        // for some seconds nothing could be written
+};
+LogHealth log_health();
 
 // log_info("run is stuck", {{"RUN_ID", run.run_id}, {"ATTEMPT", run.attempt}});
 // Never throws and never fails: what cannot be written is lost. Passwords do not belong here: see redact_url in

@@ -159,6 +159,8 @@ void ingest_metrics(Metrics& out, const Snapshot& snapshot) {
   out.family("http_connections_refused_total", "counter", "Connections that an HTTP listener had no room for.");
   out.value(snapshot.http.control.refused, label("listener", "control"));
   out.value(snapshot.http.metrics.refused, label("listener", "metrics"));
+  out.single("log_lines_dropped_total", "counter", "Lines of the log that nobody read or that could not be written.",
+             snapshot.log.lines_dropped);
 }
 
 void ledger_metrics(Metrics& out, const Snapshot& snapshot) {
@@ -263,6 +265,7 @@ JsonText status_json(const Snapshot& snapshot) {
                         {"closed_unread", server.closed_unread}};
   out["listeners"] = {{"control", listener_json(snapshot.http.control)},
                       {"metrics", listener_json(snapshot.http.metrics)}};
+  out["log_lines_dropped"] = snapshot.log.lines_dropped;
   out["database"] = {{"state", to_string(recorder.database)},
                      {"url", snapshot.database_url},
                      {"error", recorder.database_error.empty() ? Json() : Json(recorder.database_error)},
@@ -312,6 +315,7 @@ std::string status_sentence(const Snapshot& snapshot) {
     const std::uint64_t letters = snapshot.recorder.ledger.dead_letters;
     sentence += fmt::format("; {} dead letter{}", letters, letters == 1 ? "" : "s");
   }
+  if (snapshot.log.stands_still) sentence += "; the log is not read";
   const ReconcilerStatus& reconciler = snapshot.reconciler;
   if (!reconciler.last || !reconciler.last_good_at) return sentence + "; no reconciliation yet";
   return sentence + fmt::format("; last reconciliation {} ago: {} stuck",

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/json_text.h"
+#include "base/log.h"
 #include "control/http_server.h"
 #include "recorder/pruner.h"
 #include "recorder/reconciler.h"
@@ -29,6 +30,7 @@ struct Snapshot {
   PrunerStatus pruner;
   ServerCounters server;
   HttpCounters http;
+  LogHealth log;
   SpoolUsage spool;
   std::uint64_t spool_max_bytes = 0;
   bool disk_full = false;  // of the spool, see Spool::disk_is_full()

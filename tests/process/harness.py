@@ -7,6 +7,7 @@ environment variable RUN_RECORDER_BIN.
 """
 
 import atexit
+import fcntl
 import faulthandler
 import http.client
 import json
@@ -259,6 +260,40 @@ class Answer:
         return f"HTTP {self.status}: {self.text[:2000]}"
 
 
+class StandingPipe:
+    """A pipe for a daemon's standard error whose reader stands still: it is full, nothing more goes in until read()."""
+
+    def __init__(self):
+        self._read, self.write = os.pipe()
+        os.set_blocking(self._read, False)
+        fcntl.fcntl(self.write, fcntl.F_SETPIPE_SZ, 4096)
+        self.text = ""
+
+    def fill(self):
+        """With empty lines. Through a file of its own: whoever shares the other one wants to wait."""
+        filler = os.open(f"/proc/self/fd/{self.write}", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(filler, b"\n")
+        except BlockingIOError:
+            return self
+        finally:
+            os.close(filler)
+
+    def read(self):
+        """What has come; all of it is in text."""
+        try:
+            while data := os.read(self._read, 65536):
+                self.text += data.decode()
+        except BlockingIOError:
+            pass
+        return self.text
+
+    def close(self):
+        os.close(self._read)
+        os.close(self.write)
+
+
 class Control:
     """A client of the control socket; one connection a request."""
 
@@ -322,6 +357,7 @@ class Daemon:
         self.database_url = database_url or f"sqlite:{self.sqlite_path}"
         self.env = env or {}
         self.user = user
+        self.stderr = None   # a descriptor for standard error; otherwise it goes to log_path
         self.process = None
         self.config = merged({
             "database": {"url": self.database_url},
@@ -350,7 +386,8 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [str(DAEMON), "--config", str(self.config_path), *map(str, arguments)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), user=self.user,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log if self.stderr is None else self.stderr,
+                env=self.environment(), user=self.user,
                 group=pwd.getpwnam(self.user).pw_gid if self.user else None,
                 extra_groups=[] if self.user else None)
         return self.process

@@ -1,6 +1,8 @@
 """Starting, stopping and configuring: exit codes, who holds what, all mistakes at once, reload."""
 
+import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -10,7 +12,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from harness import DAEMON, DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, temporary_folder, wait_until
+from harness import DAEMON, DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, StandingPipe, temporary_folder, wait_until
 
 
 class Configuration(OnSqlite, ProcessTest):
@@ -496,7 +498,87 @@ class DatabaseRefuses(OnPostgres, ProcessTest):
             self.assertNotIn("s3cret-word", text)
 
 
+class UnreadLog(OnSqlite, ProcessTest):
+    """Standard error is a pipe, and its reader stands still."""
+    DROPPED = r"lines of the log were dropped here.* count=(\d+)"
+
+    def start(self, config):
+        server = self.daemon_with_database(config)
+        pipe = StandingPipe().fill()
+        self.addCleanup(pipe.close)
+        server.stderr = pipe.write
+        return server.start().wait_boot_pass(), pipe
+
+    def test_nothing_waits_for_it_and_what_is_lost_is_said(self):
+        server, pipe = self.start({"reconcile": {"grace": "1ms", "interval": "0s", "log_rows": 100_000}})
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+        lines = "".join(json.dumps({"type": "run_started", "run_id": f"r{number}", "council": "c", "worker_pid": dead.pid}) + "\n"
+                        for number in range(2_000))
+        server.tool("emit", input=lines)
+        server.wait_applied()
+        self.assertEqual(server.control.reconcile(unvouched=True)["marked"], 2_000)  # a line for each
+        server.send({"type": "run_started", "run_id": "after"})
+        server.wait_applied()
+        self.assertEqual(server.control.run("after")["status"], "running")
+        self.assertEqual(server.control.reconcile()["marked"], 0)
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "the log is not read" in server.status()["status"], "the status to say it")
+        dropped = server.status()["log_lines_dropped"]
+        self.assertGreater(dropped, 0)
+        self.assertIn(f"run_recorder_log_lines_dropped_total {dropped}\n", server.control.get("/metrics").text)
+
+        def said():
+            return sum(int(count) for count in re.findall(self.DROPPED, pipe.read()))
+        wait_until(lambda: said() == server.status()["log_lines_dropped"], "what was lost to be said")
+        self.assertGreater(pipe.text.count("run is stuck"), 0)
+        self.assertLess(pipe.text.count("run is stuck"), 2_000)
+        wait_until(lambda: "the log is not read" not in server.status()["status"], "the log to be as before")
+        self.assertEqual(server.stop(), 0)
+        self.assertIn("stopped, everything is applied", pipe.read())
+
+    def test_sigterm_ends_it(self):
+        server, _ = self.start({})
+        server.send({"type": "run_started", "run_id": "r"})
+        self.assertEqual(server.stop(), 0)
+
+
 class Notify(OnSqlite, ProcessTest):
+    def test_a_service_manager_that_does_not_read_holds_nothing_up(self):
+        server = self.daemon_with_database()
+        path = str(server.folder / "notify.sock")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.setblocking(False)
+        filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(filler.close)
+        filler.setblocking(False)
+        filled = 0
+        try:
+            while True:
+                filler.sendto(b"FILLER=1", path)
+                filled += 1
+        except BlockingIOError:
+            pass
+        server.env["NOTIFY_SOCKET"] = path
+        server.start()
+        server.send({"type": "run_started", "run_id": "r1"})
+        mark = len(server.log())
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reloaded", after=mark)
+        heard = []
+
+        def hears_what_it_missed():
+            try:
+                heard.append(listener.recv(4096).decode())
+            except BlockingIOError:
+                pass
+            return sum("READY=1" in message for message in heard) == 2 and any("RELOADING=1" in message for message in heard)
+        wait_until(hears_what_it_missed, "what it had no room for, told again")
+        self.assertEqual(heard[:filled], ["FILLER=1"] * filled)
+        self.assertEqual(server.stop(), 0)
+
     def test_systemd_hears_ready_reloading_and_stopping(self):
         server = self.daemon_with_database()
         path = str(server.folder / "notify.sock")

@@ -1,9 +1,10 @@
 """kill -9 of the daemon: under load, while it starts, drains, migrates and reconciles, hundreds of times on one spool."""
 
+import signal
 import subprocess
 import time
 
-from harness import DAEMON, DEADLINE_S, wait_until
+from harness import DAEMON, DEADLINE_S, StandingPipe, wait_until
 from torture_fault import Fault, row
 
 
@@ -89,6 +90,27 @@ class Kill9Migration(Fault):
         trial.open_senders()
         trial.send_all()
         trial.check()
+
+
+@row
+class LogNotRead(Fault):
+    name = "log-not-read"
+    title = "standard error is a pipe whose reader stands still: passes end, a reload takes effect, SIGTERM ends it"
+    strikes = (4, 16)
+
+    def prepare(self, trial):
+        pipe = StandingPipe().fill()
+        trial.undo.append(pipe.close)
+        trial.server.stderr = pipe.write
+
+    def strike(self, trial):
+        trial.server.control.reconcile(dry_run=True)
+        trial.server.signal(signal.SIGHUP)
+        trial.advance_by(50)
+        trial.server.signal(signal.SIGTERM)
+        trial.drain_answers()
+        assert trial.server.wait() == 0, "SIGTERM does not end it"
+        trial.server.start()
 
 
 @row

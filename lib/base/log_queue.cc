@@ -1,0 +1,170 @@
+#include "base/log_queue.h"
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+
+#include "base/pulse.h"
+
+namespace run_recorder {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::size_t size_of(const LogQueue::Line& line) {
+  std::size_t bytes = sizeof(line) + line.text.size();
+  for (const std::string& field : line.entry) bytes += sizeof(field) + field.size();
+  return bytes;
+}
+
+}  // namespace
+
+struct LogQueue::State {
+  // A line, or the place of so many that were dropped.
+  struct Item {
+    Line line;
+    std::uint64_t dropped = 0;
+  };
+
+  State(Write the_write, Gap the_gap, Bounds the_bounds)
+      : write(std::move(the_write)), gap(std::move(the_gap)), bounds(the_bounds) {}
+
+  // The others need mutex held.
+  void drop();
+  void fall_behind();
+  bool all_written_until(std::uint64_t number) const { return written >= number; }
+  std::uint64_t write_item(const Item& item);  // how many lines of it are lost; without mutex, by the thread alone
+
+  const Write write;
+  const Gap gap;
+  const Bounds bounds;
+  std::uint64_t untold = 0;  // lost, and not said yet; the thread's
+
+  mutable std::mutex mutex;
+  std::condition_variable arrived, progressed;
+  // guarded by mutex
+  std::deque<Item> items;
+  std::size_t bytes = 0;      // of items and of the line being written
+  std::uint64_t pushed = 0;   // lines that found room
+  std::uint64_t written = 0;  // of these; also those whose write failed
+  std::uint64_t dropped = 0;
+  bool ending = false;     // the thread ends when items is empty
+  bool ended = false;      // it has
+  bool abandoned = false;  // nobody waits for it any more
+  bool behind = false;
+  Clock::time_point behind_since{};
+};
+
+void LogQueue::State::drop() {
+  ++dropped;
+  if (items.empty() || items.back().dropped == 0) items.emplace_back();
+  ++items.back().dropped;
+}
+
+void LogQueue::State::fall_behind() {
+  if (behind) return;
+  behind = true;
+  behind_since = Clock::now();
+  progressed.notify_all();  // the others need not wait either
+}
+
+// A line that fails is tried no more; what was lost is said before the next one that does not fail.
+std::uint64_t LogQueue::State::write_item(const Item& item) {
+  const std::uint64_t lines = item.dropped == 0 ? 1 : 0;
+  untold += item.dropped;
+  if (untold > 0 && !write(gap(untold))) {
+    untold += lines;
+    return lines;
+  }
+  untold = 0;
+  if (lines == 0 || write(item.line)) return 0;
+  untold = 1;
+  return 1;
+}
+
+LogQueue::LogQueue(Write write, Gap gap, Bounds bounds)
+    : state_(std::make_shared<State>(std::move(write), std::move(gap), bounds)),
+      thread_([state = state_] { run(state); }) {}
+
+LogQueue::~LogQueue() {
+  if (thread_.joinable()) finish(std::chrono::milliseconds{0});
+}
+
+void LogQueue::run(const std::shared_ptr<State>& state) {
+  name_this_thread("log");
+  State& own = *state;
+  std::unique_lock lock(own.mutex);
+  while (true) {
+    own.arrived.wait(lock, [&own] { return !own.items.empty() || own.ending; });
+    if (own.items.empty() || own.abandoned) break;
+    const State::Item item = std::move(own.items.front());
+    own.items.pop_front();
+    lock.unlock();
+    const std::uint64_t lost = own.write_item(item);
+    lock.lock();
+    own.dropped += lost;
+    if (item.dropped == 0) {
+      ++own.written;
+      own.bytes -= size_of(item.line);
+    }
+    if (own.items.empty()) own.behind = false;
+    own.progressed.notify_all();
+  }
+  own.ended = true;
+  own.progressed.notify_all();
+}
+
+void LogQueue::push(Line line) {
+  State& own = *state_;
+  const std::size_t bytes = size_of(line);
+  std::unique_lock lock(own.mutex);
+  if (own.abandoned || own.ended || (own.bytes > 0 && own.bytes + bytes > own.bounds.bytes)) {
+    own.drop();
+    own.fall_behind();
+    return;
+  }
+  own.items.push_back({std::move(line), 0});
+  own.bytes += bytes;
+  const std::uint64_t number = ++own.pushed;
+  own.arrived.notify_one();
+  const bool in_time =
+      own.progressed.wait_for(lock, own.behind ? std::chrono::milliseconds{0} : own.bounds.patience,
+                              [&own, number] { return own.behind || own.all_written_until(number); });
+  if (!in_time) own.fall_behind();
+}
+
+bool LogQueue::flush(std::chrono::milliseconds within) {
+  State& own = *state_;
+  std::unique_lock lock(own.mutex);
+  const std::uint64_t number = own.pushed;
+  return own.progressed.wait_for(lock, within, [&own, number] { return own.all_written_until(number); });
+}
+
+bool LogQueue::finish(std::chrono::milliseconds within) {
+  State& own = *state_;
+  std::unique_lock lock(own.mutex);
+  own.ending = true;
+  own.arrived.notify_one();
+  if (own.progressed.wait_for(lock, within, [&own] { return own.ended; })) {
+    lock.unlock();
+    thread_.join();
+    return true;
+  }
+  own.abandoned = true;
+  lock.unlock();
+  thread_.detach();
+  return false;
+}
+
+std::uint64_t LogQueue::dropped() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->dropped;
+}
+
+std::chrono::milliseconds LogQueue::behind_for() const {
+  const std::lock_guard lock(state_->mutex);
+  if (!state_->behind) return std::chrono::milliseconds{0};
+  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - state_->behind_since);
+}
+
+}  // namespace run_recorder
