@@ -146,7 +146,7 @@ int drain(const Config& config, Signals& signals) {
     if (signals.stop_requested()) break;
     if (status.database != DatabaseState::kUp && now >= give_up) break;
     if (now >= next_progress) {
-      fmt::print(stderr, "{} events to apply\n", status.waiting);
+      log_info("draining the spool", {{"WAITING", status.waiting}});
       next_progress = now + kProgressEvery;
     }
   }
@@ -159,8 +159,7 @@ int drain(const Config& config, Signals& signals) {
                status.ledger.duplicate, status.ledger.dead_letters);
     return kExitDone;
   }
-  fmt::print(stderr, "run-recorderd: {} event{} left in the spool{}{}\n", status.waiting,
-             status.waiting == 1 ? " is" : "s are", status.database_error.empty() ? "" : ": ", status.database_error);
+  log_error("events are left in the spool", {{"WAITING", status.waiting}, {"DATABASE_ERROR", status.database_error}});
   return up ? kExitOther : kExitNotThere;
 }
 

@@ -537,6 +537,26 @@ class UnreadLog(OnSqlite, ProcessTest):
         self.assertEqual(server.stop(), 0)
         self.assertIn("stopped, everything is applied", pipe.read())
 
+    def test_sigterm_ends_a_drain(self):
+        server = self.daemon("postgresql://nobody@127.0.0.1:1/none", {"daemon": {"shutdown_timeout": "60s"}})
+        pipe = StandingPipe().fill()
+        self.addCleanup(pipe.close)
+        server.stderr = pipe.write
+        server.write_config()
+        server.spawn("--drain")
+
+        def under_way():
+            names = set()
+            for path in Path(f"/proc/{server.process.pid}/task").glob("*/comm"):
+                try:
+                    names.add(path.read_text().strip())
+                except OSError:
+                    pass  # a thread that has ended
+            return {"signals", "log", "recorder"} <= names
+        wait_until(under_way, "the drain to be under way")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 69)
+
     def test_sigterm_ends_it(self):
         server, _ = self.start({})
         server.send({"type": "run_started", "run_id": "r"})
