@@ -142,14 +142,16 @@ Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& opt
   try {
     auto session = std::make_unique<Session>(*text);
     if (session->watched_socket < 0) return failed("no file descriptor is left");
-    return std::unique_ptr<PgConnection>(new PgConnection(std::move(session), options));
+    return std::unique_ptr<PgConnection>(
+        new PgConnection(std::move(session), options, options.reconnects_at_begin ? *text : std::string()));
   } catch (const std::exception& error) {
     return failed(error.what());
   }
 }
 
-PgConnection::PgConnection(std::unique_ptr<Session> session, const PgOptions& options)
+PgConnection::PgConnection(std::unique_ptr<Session> session, const PgOptions& options, std::string reconnect_to)
     : session_(std::move(session)),
+      reconnect_to_(std::move(reconnect_to)),
       deadline_ms_(options.deadline),
       server_gives_up_(options.server_gives_up),
       server_version_(session_->connection.server_version()) {}
@@ -172,7 +174,9 @@ int PgConnection::backend_pid() const {
 PgConnection::Deadline::Deadline(PgConnection& connection)
     : connection_(connection), outermost_(connection.session_->ticket == 0) {
   Session& session = *connection_.session_;
-  if (outermost_) session.ticket = PgWatchdog::shared().arm(session.watched_socket, connection_.deadline_ms_);
+  if (!outermost_) return;
+  connection_.deadline_at_ = std::chrono::steady_clock::now() + connection_.deadline_ms_;
+  session.ticket = PgWatchdog::shared().arm(session.watched_socket, connection_.deadline_ms_);
 }
 
 PgConnection::Deadline::~Deadline() {
@@ -267,12 +271,37 @@ Result<void> PgConnection::exec_script(const std::string& statements) {
   return {};
 }
 
+// In place of a session that the server closed; the calls under way keep their deadline. False: it could not be made,
+// or nobody waits for it any more.
+bool PgConnection::reconnect() {
+  const auto now = std::chrono::steady_clock::now();
+  const auto ends_at = std::min(deadline_at_, last_moment_of_database_calls());
+  if (reconnect_to_.empty() || now >= ends_at || PgWatchdog::shared().fired(session_->ticket)) return false;
+  try {
+    auto session = std::make_unique<Session>(reconnect_to_);
+    if (session->watched_socket < 0) return false;
+    PgWatchdog::shared().disarm(session_->ticket);
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline_at_ - now);
+    session->ticket = PgWatchdog::shared().arm(session->watched_socket, left);
+    session_ = std::move(session);
+    server_version_ = session_->connection.server_version();
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 Result<void> PgConnection::begin() {
+  const Deadline deadline(*this);
+  const bool was_whole = !broken();
   session_->transaction_failed = false;
   // In one round trip. It never ends a COMMIT that waits for a standby: the server's timer is off by then.
   const std::string limit =
       server_gives_up_ ? fmt::format("; SET LOCAL statement_timeout = {}", deadline_ms_.count()) : "";
-  if (const Result<void> begun = exec_script("BEGIN" + limit); !begun) return begun.error();
+  const std::string statements = "BEGIN" + limit;
+  Result<void> begun = exec_script(statements);
+  if (!begun && was_whole && broken() && reconnect()) begun = exec_script(statements);
+  if (!begun) return begun;
   session_->in_transaction = true;
   return {};
 }

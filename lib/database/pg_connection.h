@@ -1,6 +1,7 @@
 // One connection to PostgreSQL: the only place that knows libpqxx's exceptions, and the one that makes sure that no
 // call outlives its deadline, not even against a frozen server. Blocking; one thread at a time. A connection that
-// broke is thrown away, it never reconnects by itself.
+// broke is thrown away; only where the server closed it between two transactions it may be made again by itself, see
+// PgOptions.
 //
 // Made for poolers in transaction mode: no prepared statements, no SET, no LISTEN, no session locks; what a statement
 // needs of the session (time zone, date style) it must state itself.
@@ -56,6 +57,10 @@ struct PgOptions {
   // anybody. It takes a transaction around every statement. False: for what must go on in the server, or cannot be in
   // a transaction.
   bool server_gives_up = true;
+  // Whether a connection that BEGIN finds closed is made again, once, without a word: servers and poolers end
+  // sessions that are idle (idle_session_timeout), and nothing has been done by then. Only for users that keep
+  // nothing in the session.
+  bool reconnects_at_begin = false;
 };
 
 class PgConnection {
@@ -81,6 +86,7 @@ class PgConnection {
   // Several statements separated by semicolons, without parameters.
   Result<void> exec_script(const std::string& statements);
 
+  // Where the server has closed the connection since the last transaction, see PgOptions::reconnects_at_begin.
   Result<void> begin();
   // kInDoubt: COMMIT was sent and its outcome is not known. Any other error: nothing was committed.
   Result<void> commit();
@@ -108,14 +114,17 @@ class PgConnection {
 
  private:
   class Session;
-  PgConnection(std::unique_ptr<Session> session, const PgOptions& options);
+  PgConnection(std::unique_ptr<Session> session, const PgOptions& options, std::string reconnect_to);
   template <class Call>
   auto guarded(Call&& call) -> Result<decltype(call())>;
   Result<pqxx::result> run(const std::string& statement, std::span<const PgParam> params = {});
   Error lost_or(ErrorKind kind, std::string_view sqlstate, std::string_view message) const;
+  bool reconnect();
 
   std::unique_ptr<Session> session_;
+  const std::string reconnect_to_;  // empty: it never does
   std::chrono::milliseconds deadline_ms_;
+  std::chrono::steady_clock::time_point deadline_at_{};  // of the calls under way
   bool server_gives_up_;
   int server_version_ = 0;
 };

@@ -75,6 +75,7 @@ Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& opt
   where.url = options.url;
   where.connect_timeout = options.connect_timeout;
   where.deadline = options.deadline;
+  where.reconnects_at_begin = true;
   auto connection = PgConnection::connect(where);
   if (!connection) return connection.error();
   return std::unique_ptr<ObanTable>(

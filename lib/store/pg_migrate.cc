@@ -38,6 +38,7 @@ PgOptions connection_options(const StoreOptions& options, milliseconds deadline)
   PgOptions own;
   own.url = options.url;
   own.connect_timeout = options.connect_timeout;
+  own.reconnects_at_begin = true;
   own.deadline = deadline;
   return own;
 }

@@ -48,6 +48,7 @@ Result<std::unique_ptr<Store>> open_pg_store(const StoreOptions& options) {
   connecting.url = options.url;
   connecting.connect_timeout = options.connect_timeout;
   connecting.deadline = options.deadline;
+  connecting.reconnects_at_begin = true;
   auto connection = PgConnection::connect(connecting);
   if (!connection) return connection.error();
   auto schema = read_pg_schema(**connection, options.table_prefix);

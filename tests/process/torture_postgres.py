@@ -101,8 +101,12 @@ class Killed(OnServer):
         else:
             ours = f"datname = '{trial.database.name}'"
             os.kill(wait_until(lambda: trial.cluster.backends(ours), "a backend of the daemon")[0], signal.SIGKILL)
-            self.until_noticed(trial, mark)
             trial.cluster.wait_ready()
+            trial.advance_by(50)
+            trial.server.wait_applied()
+            # An idle connection is made again without a word; one that was at work is an outage of a moment.
+            if not lines_of(trial.server.log()[mark:], BEGINS):
+                return
         self.until_over(trial, mark)
 
 
@@ -393,6 +397,23 @@ class ReadOnly(OnServer):
         trial.advance_by(50)
         trial.cluster.sql("postgres", f'ALTER DATABASE "{trial.database.name}" RESET default_transaction_read_only')
         self.until_over(trial, mark)
+
+
+@row
+class IdleSessions(OnServer):
+    name = "pg-idle-sessions"
+    title = "sessions that the server ends because they are idle (`idle_session_timeout`): no outage, and not a word"
+    error_lines = 0
+
+    def strike(self, trial):
+        name = trial.database.name
+        if not trial.figures.injected:
+            trial.cluster.sql("postgres", f"ALTER DATABASE \"{name}\" SET idle_session_timeout = '100ms'")
+            trial.restart_after_kill()
+        trial.come_to_rest()
+        wait_until(lambda: not trial.cluster.backends(f"datname = '{name}'"), "the server to end idle sessions")
+        trial.go_on()
+        trial.advance_surely(20)
 
 
 @row

@@ -114,6 +114,39 @@ TEST_F(PgConnectionTest, ATerminatedBackendIsUnavailableAndStaysSo) {
   EXPECT_EQ(connection->exec("SELECT 1").error().kind, ErrorKind::kUnavailable);
 }
 
+TEST_F(PgConnectionTest, WhatTheServerClosedBetweenTwoTransactionsIsMadeAgainOnlyWhereThatIsAskedFor) {
+  PgOptions options;
+  options.url = url;
+  options.reconnects_at_begin = true;
+  const auto connection = PgConnection::connect(options).value();
+  const auto end_it = [&] {
+    server.query(url, "SELECT pg_terminate_backend(" + std::to_string(connection->backend_pid()) + ", 60000)");
+  };
+  for (int i = 0; i < 2; ++i) {
+    const int before = connection->backend_pid();
+    end_it();
+    ASSERT_TRUE(connection->exec("SELECT 1"));
+    EXPECT_NE(connection->backend_pid(), before);
+  }
+  ASSERT_TRUE(connection->begin());
+  end_it();
+  EXPECT_EQ(connection->exec("SELECT 1").error().kind, ErrorKind::kUnavailable) << "something may have been done";
+  connection->rollback();
+  EXPECT_EQ(connection->exec("SELECT 1").error().kind, ErrorKind::kUnavailable) << "a break that was said stays";
+}
+
+TEST_F(PgConnectionTest, AConnectionThatIsMadeAgainKeepsTheDeadline) {
+  PgOptions options;
+  options.url = url;
+  options.deadline = milliseconds(500);
+  options.reconnects_at_begin = true;
+  const auto connection = PgConnection::connect(options).value();
+  server.query(url, "SELECT pg_terminate_backend(" + std::to_string(connection->backend_pid()) + ", 60000)");
+  const PgConnection::Deadline deadline(*connection);
+  ASSERT_TRUE(connection->begin());
+  EXPECT_EQ(connection->exec("SELECT pg_sleep(600)").error().kind, ErrorKind::kUnavailable);
+}
+
 TEST_F(PgConnectionTest, ABackendThatGoesDuringCommitLeavesItInDoubt) {
   const std::string own = server.create_database();
   const auto connection = connect(own);
