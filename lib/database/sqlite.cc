@@ -36,6 +36,8 @@ constexpr int kLargeCacheKiB = 8'192;
 constexpr mode_t kFileMode = 0640;
 constexpr mode_t kFolderMode = 0700;
 
+constexpr std::string_view kGeneralError = "HY000";  // the SQLSTATE for it
+
 bool is_permission(int error_number) {
   return error_number == EACCES || error_number == EPERM;
 }
@@ -391,7 +393,10 @@ Error SqliteConnection::error(std::string_view operation) const {
     return Error{ErrorKind::kUnavailable,
                  fmt::format("{}: it took longer than {}", operation, format_duration(deadline_ms_))};
   }
-  return Error{kind_of_sqlite_code(code), fmt::format("{}: {}", operation, sqlite3_errmsg(handle_.get()))};
+  // Its general error is all that SQLite has for what a trigger or an index of somebody else's makes of a row.
+  const bool general = (code & 0xff) == SQLITE_ERROR;
+  return Error{kind_of_sqlite_code(code), fmt::format("{}: {}", operation, sqlite3_errmsg(handle_.get())),
+               general ? std::string(kGeneralError) : std::string()};
 }
 
 // ---- transactions

@@ -10,6 +10,7 @@
 #include "base/url.h"
 #include "base/utf8.h"
 #include "protocol/protocol.h"
+#include "recorder/probe.h"
 
 namespace run_recorder {
 namespace {
@@ -36,6 +37,8 @@ constexpr int kDeadLetterLinesPerMinute = 100;
 constexpr std::size_t kUnreadableAtOnce = 1'000;
 constexpr int kRetriesOfOneLetter = 10;
 constexpr int kRacesOfOneBatch = 10;
+constexpr std::size_t kAskedBehind = 32;  // events behind a refused one that are rehearsed
+constexpr std::size_t kAskedBehindBytes = 1 << 20;
 constexpr std::size_t kDeadLineBytes = 1 << 16;
 constexpr std::chrono::seconds kPatience{10};  // of who asks for something to be done to a dead letter
 
@@ -47,7 +50,8 @@ milliseconds pause_after(int failures) {
   return pause * std::uniform_int_distribution<int>(80, 120)(random) / 100;
 }
 
-// A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever.
+// A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever; so would
+// rows that a trigger drops without a word.
 Error never_as_expected() {
   return Error{ErrorKind::kData, "the run's row and history were never as they had just been read"};
 }
@@ -140,6 +144,8 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       probe_(std::move(queue)),
       pulse_(kTurnTime),
       cache_(options_.cache_bytes),
+      batch_limit_(options_.batch_events),
+      suspect_(options_.suspect),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
       letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
@@ -373,6 +379,7 @@ bool Recorder::turn() {
   }
   // What was planned behind a commit that failed is void: the next turn plans anew.
   if (!finish_commit()) return presses_on();
+  is_sound_ = took_new_ = took_changed_ = false;
   if (batch.unreadable.empty()) {
     apply_events(batch.events, batch.stretch, batch.to);
   } else {
@@ -595,6 +602,14 @@ void Recorder::lose_connection(const Error& error) {
   applied_.notify_all();  // who waits for tables need not wait any longer
 }
 
+// What failed by time or with its connection is tried with half of the events next, and at once.
+void Recorder::lose_batch(const Error& error, std::size_t events) {
+  lose_connection(error);
+  if (blame_of(error) != Blame::kMoment) return;
+  batch_limit_.failed(events);
+  if (events > 1) failures_ = std::min(failures_, 1);
+}
+
 Error Recorder::lost(const Error& error) {
   lose_connection(error);
   return error;
@@ -621,7 +636,8 @@ std::size_t Recorder::batch_limit() {
     window_newest_ = newest;
     window_applied_ = 0;
   }
-  return pace_ == Pace::kFull ? options_.batch_events : std::min(options_.small_batch_events, options_.batch_events);
+  const std::size_t most = std::min(batch_limit_.events(), options_.batch_events);
+  return pace_ == Pace::kFull ? most : std::min(options_.small_batch_events, most);
 }
 
 Recorder::Batch Recorder::next_batch() {
@@ -654,10 +670,7 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
   std::vector<std::string> damage;
   auto records = spool_.read(seq, max_events, options_.batch_bytes, damage);
   std::string why = "its bytes in the spool were damaged";
-  for (const std::string& sentence : damage) {
-    log_error("the spool is damaged", {{"WHAT", sentence}});
-    damage_told_ = sentence;
-  }
+  tell_damage(damage);
   if (!damage_told_.empty()) why += ": " + damage_told_;
   std::vector<SpooledEvent> events;
   if (!records) {
@@ -687,6 +700,13 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
     events.push_back(SpooledEvent{record.seq, std::move(event.value()), record.body.size()});
   }
   return events;
+}
+
+void Recorder::tell_damage(const std::vector<std::string>& damage) {
+  for (const std::string& sentence : damage) {
+    log_error("the spool is damaged", {{"WHAT", sentence}});
+    damage_told_ = sentence;
+  }
 }
 
 Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to,
@@ -720,6 +740,10 @@ void Recorder::overlap(Batch batch) {
   next.stretch = batch.stretch;
   next.events = batch.events.size();
   auto decision = decide_on(std::move(batch.events), false);
+  if (!decision && blame_of(decision.error()) == Blame::kContent) {
+    careful_batches_ = kCarefulBatches;
+    return;
+  }
   if (!decision) return lose_connection(decision.error());
   add_job_states(decision.value());
   {
@@ -751,8 +775,8 @@ bool Recorder::finish_commit() {
     return true;
   }
   cache_.clear();  // it holds rows as they should have become
-  if (!committed && committed.error().kind != ErrorKind::kData) {
-    lose_connection(committed.error());
+  if (!committed && blame_of(committed.error()) != Blame::kContent) {
+    lose_batch(committed.error(), done.events);
     return false;
   }
   if (committed && committed.value() == Committed::kMisplaced) {
@@ -773,60 +797,180 @@ void Recorder::fill_write(BatchWrite& write, Decision& decision, std::uint64_t t
 }
 
 bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to) {
-  int races = 0;
-  bool careful = careful_batches_ > 0;
-  if (careful) --careful_batches_;
-  while (true) {
-    auto decision = decide_on({events.begin(), events.end()}, careful);
-    if (!decision) {
-      lose_connection(decision.error());
+  const bool alone = events.size() == 1;
+  const std::uint64_t seq = events.front().seq;
+  const auto bury_it = [&](const Error& error) { return bury({dead_letter_of(events.front(), error)}, stretch, to); };
+  if (alone && suspect_.is_convicted(seq)) return bury_it(suspect_.refused().error);
+  const bool last_try = alone && suspect_.is_due(seq, steady_clock::now());
+  if (last_try && !is_sound_but_for(suspect_.refused(), events.front())) return false;
+  for (bool refused_before = false;; refused_before = true) {
+    bool inserts = false;
+    const auto committed = try_until_settled(events, stretch, to, inserts);
+    if (committed && committed.value() == Committed::kMisplaced) {
+      restand();
       return false;
     }
-    add_job_states(decision.value());
-    BatchWrite write;
-    {
-      const std::lock_guard lock(mutex_);
-      write.incarnation = stretches_[stretch].incarnation;
-      write.from = stretches_[stretch].stored;
-      write.ledger = ledger_;
-    }
-    fill_write(write, decision.value(), to);
-    const auto committed = commit(write, events.size());
-    if (committed) {
-      switch (committed.value()) {
-        case Committed::kYes:
-          remember(write);
-          log_conflicts(decision.value().conflicts);
-          advance(stretch, to, write.ledger);
-          return true;
-        case Committed::kRaced:
-        case Committed::kCollided:
-          break;
-        case Committed::kMisplaced:
-          restand();
-          return false;
-      }
-    }
-    for (const RunChange& change : write.runs) cache_.erase(change.after.run_id);
-    if (committed && ++races < kRacesOfOneBatch) {
-      careful = true;
-      careful_batches_ = kCarefulBatches;
-      continue;
-    }
-    const Error error = !committed                                  ? committed.error()
-                        : committed.value() == Committed::kCollided ? keeps_colliding()
-                                                                    : never_as_expected();
-    if (error.kind != ErrorKind::kData) {
-      lose_connection(error);
+    if (committed) return true;
+    const Refused refused{committed.error(), inserts};
+    const Error& error = refused.error;
+    const Blame blame = blame_of(error);
+    if (blame != Blame::kContent) {
+      if (blame == Blame::kMoment && alone) suspect_.failed(seq, refused, steady_clock::now(), last_try);
+      lose_batch(error, events.size());
       return false;
     }
     count_error(error);
-    if (events.size() == 1) return bury({dead_letter_of(events.front(), error)}, stretch, to);
     // Bisection: the good ones of either half are committed, what the database refuses alone is buried.
     const std::size_t half = events.size() / 2;
-    const std::uint64_t middle = events[half - 1].seq;
-    return apply_events(events.first(half), stretch, middle) && apply_events(events.subspan(half), stretch, to);
+    if (!alone) {
+      return apply_events(events.first(half), stretch, events[half - 1].seq) &&
+             apply_events(events.subspan(half), stretch, to);
+    }
+    // Of no class that speaks of the data, it is tried again behind a proof of its own.
+    const bool again = error.kind != ErrorKind::kData && !refused_before;
+    if ((!is_sound_ || again) && !is_sound_but_for(refused, events.front())) return false;
+    is_sound_ = true;
+    if (!again) return bury_it(error);
   }
+}
+
+// kYes, kMisplaced or an error: races and collisions are tried again.
+Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> events, std::size_t stretch,
+                                              std::uint64_t to, bool& inserts) {
+  bool careful = careful_batches_ > 0;
+  if (careful) --careful_batches_;
+  for (int races = 0;;) {
+    const auto committed = try_events(events, stretch, to, careful, inserts);
+    if (!committed || committed.value() == Committed::kYes || committed.value() == Committed::kMisplaced) {
+      return committed;
+    }
+    if (++races == kRacesOfOneBatch) {
+      if (committed.value() == Committed::kCollided) return keeps_colliding();
+      return never_as_expected();
+    }
+    careful = true;
+    careful_batches_ = kCarefulBatches;
+  }
+}
+
+Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
+                                       bool careful, bool& inserts) {
+  auto decision = decide_on({events.begin(), events.end()}, careful);
+  if (!decision) return decision.error();
+  add_job_states(decision.value());
+  BatchWrite write;
+  {
+    const std::lock_guard lock(mutex_);
+    write.incarnation = stretches_[stretch].incarnation;
+    write.from = stretches_[stretch].stored;
+    write.ledger = ledger_;
+  }
+  fill_write(write, decision.value(), to);
+  inserts = std::ranges::any_of(write.runs, &RunChange::insert);
+  const bool changes = !std::ranges::all_of(write.runs, &RunChange::insert);
+  const auto committed = commit(write, events.size());
+  if (committed && committed.value() == Committed::kYes) {
+    took_new_ = took_new_ || inserts;
+    took_changed_ = took_changed_ || changes;
+    remember(write);
+    log_conflicts(decision.value().conflicts);
+    advance(stretch, to, write.ledger);
+  } else if (!committed || committed.value() != Committed::kMisplaced) {
+    for (const RunChange& change : write.runs) cache_.erase(change.after.run_id);
+  }
+  return committed;
+}
+
+// ---- whose fault it is
+
+bool Recorder::is_sound_but_for(const Refused& refused, const SpooledEvent& event) {
+  pulse_.beat();
+  const auto standing = store_->standing(self_);
+  if (!standing) {
+    lose_connection(standing.error());
+    return false;
+  }
+  if (!stands_where_expected(standing.value())) {
+    restand();
+    return false;
+  }
+  const auto taken = takes_others(refused, event);
+  if (taken && taken.value()) return true;
+  Error error = taken ? refused.error : taken.error();
+  // It works, and takes nothing.
+  if (blame_of(error) == Blame::kContent) error.kind = ErrorKind::kRefused;
+  lose_connection(error);
+  return false;
+}
+
+Result<bool> Recorder::takes_others(const Refused& refused, const SpooledEvent& event) {
+  const auto probed = takes_probe();
+  if (!probed || probed.value()) return probed;
+  // Something of somebody else's wants no rows like the probe's. Those of other events count as well, if they are
+  // written in the same way.
+  if (refused.inserts ? took_new_ : took_changed_) return true;
+  return takes_one_behind(refused, event.seq);
+}
+
+// First a run like any, then one like the newest.
+Result<bool> Recorder::takes_probe() {
+  const auto usual = rehearse(probe_writes(here(), nullptr, self_.id));
+  if (!usual || usual.value()) return usual;
+  RunFilter newest;
+  newest.limit = 1;
+  const auto page = store_->list_runs(newest);
+  if (!page) return page.error();
+  if (page.value().runs.empty()) return false;
+  const auto row = store_->find_run(page.value().runs.front().run_id);
+  if (!row) return row.error();
+  if (!row.value()) return false;
+  return rehearse(probe_writes(here(), &*row.value(), self_.id));
+}
+
+// Whether one of the events behind a refused one would be taken, each by itself and written in the same way.
+Result<bool> Recorder::takes_one_behind(const Refused& refused, std::uint64_t seq) {
+  std::vector<std::string> damage;
+  auto records = spool_.read(seq + 1, kAskedBehind, kAskedBehindBytes, damage);
+  tell_damage(damage);
+  if (!records) return false;
+  for (SpoolRecord& record : records.value()) {
+    auto event = decode_record(record.body);
+    if (!event) continue;
+    std::vector<SpooledEvent> alone;
+    alone.push_back({record.seq, std::move(event.value()), record.body.size()});
+    auto decision = decide_on(std::move(alone), true);
+    if (!decision) continue;
+    BatchWrite write = here();
+    write.runs = std::move(decision.value().runs);
+    write.history = std::move(decision.value().history);
+    if (write.runs.empty() || write.runs.front().insert != refused.inserts) continue;
+    const auto taken = rehearse({&write, 1});
+    if (!taken || taken.value()) return taken;
+  }
+  return false;
+}
+
+// False: rows were refused, or not as expected. Errors: what is no fault of the rows.
+Result<bool> Recorder::rehearse(std::span<const BatchWrite> writes) {
+  pulse_.beat();
+  const auto taken = store_->rehearse(self_, writes);
+  if (taken) return taken.value() == Committed::kYes;
+  count_error(taken.error());
+  if (blame_of(taken.error()) == Blame::kContent) return false;
+  return taken.error();
+}
+
+BatchWrite Recorder::here() const {
+  BatchWrite write;
+  const std::lock_guard lock(mutex_);
+  // The ledger is only right where the position is: of the newest stretch that has one.
+  const auto placed =
+      std::find_if(stretches_.rbegin(), stretches_.rend(), [](const Stretch& stretch) { return stretch.stored > 0; });
+  const Stretch& stretch = placed == stretches_.rend() ? stretches_.back() : *placed;
+  write.incarnation = stretch.incarnation;
+  write.from = write.to = stretch.stored;
+  write.ledger = ledger_;
+  return write;
 }
 
 bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to) {
@@ -986,6 +1130,7 @@ Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) 
 
 void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
   note_up();
+  batch_limit_.succeeded(events);
   last_heartbeat_ = steady_clock::now();
   window_applied_ += events;
   const std::lock_guard lock(mutex_);
@@ -1117,19 +1262,9 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   std::vector<SpooledEvent> events;
   events.push_back({0, std::move(event.value()), letter.record.size()});
   auto decision = decide_on(std::move(events), true);
-  if (!decision) return lost(decision.error());
+  if (!decision) return refused_again(letter, decision.error());
   add_job_states(decision.value());
-  BatchWrite write;
-  {
-    const std::lock_guard lock(mutex_);
-    // The ledger is only right where the position is: of the newest stretch that has one.
-    const auto placed = std::find_if(stretches_.rbegin(), stretches_.rend(),
-                                     [](const Stretch& stretch) { return stretch.stored > 0; });
-    const Stretch& stretch = placed == stretches_.rend() ? stretches_.back() : *placed;
-    write.incarnation = stretch.incarnation;
-    write.from = write.to = stretch.stored;
-    write.ledger = ledger_;
-  }
+  BatchWrite write = here();
   --write.ledger.dead_letters;
   write.ledger.applied += decision.value().applied;
   write.ledger.duplicate += decision.value().duplicate;
@@ -1139,14 +1274,7 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   write.retried = {letter.id};
   const auto committed = store_->commit(self_, write);
   cache_.erase(run_id);
-  if (!committed) {
-    const Error& error = committed.error();
-    if (error.kind != ErrorKind::kData) return lost(error);
-    count_error(error);
-    const auto noted = store_->note_refused_retry(letter.id, error.sqlstate, error.message);
-    if (!noted) return lost(noted.error());
-    return std::optional(Retried::kDead);
-  }
+  if (!committed) return refused_again(letter, committed.error());
   if (committed.value() == Committed::kMisplaced && !restand()) {
     return Error{ErrorKind::kUnavailable, "the database is away"};
   }
@@ -1155,6 +1283,21 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   const std::lock_guard lock(mutex_);
   ledger_ = write.ledger;
   return std::optional(decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
+}
+
+// A letter that was refused again stays one, whatever of: that needs no proof. What failed by the connection, or by
+// time, is noted over a new one; where there is none the database is away.
+Result<std::optional<Recorder::Retried>> Recorder::refused_again(const DeadLetter& letter, const Error& error) {
+  if (error.kind == ErrorKind::kInDoubt || blame_of(error) == Blame::kDatabase) return lost(error);
+  if (blame_of(error) == Blame::kMoment) {
+    auto store = open_store(options_.store);
+    if (!store) return lost(store.error());
+    store_ = std::move(store.value());
+  }
+  count_error(error);
+  const auto noted = store_->note_refused_retry(letter.id, error.sqlstate, error.message);
+  if (!noted) return lost(noted.error());
+  return std::optional(Retried::kDead);
 }
 
 Result<void> Recorder::remove_now(std::int64_t id) {

@@ -22,6 +22,8 @@
 #include "base/log.h"
 #include "base/pulse.h"
 #include "base/result.h"
+#include "recorder/batch_limit.h"
+#include "recorder/blame.h"
 #include "recorder/decision.h"
 #include "recorder/fresh_events.h"
 #include "recorder/job_probe.h"
@@ -42,6 +44,7 @@ struct RecorderOptions {
   std::size_t overlap_events = 200;     // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 3'000'000;
   std::size_t cache_bytes = 4'000'000;
+  SuspectPolicy suspect;                        // when an event that only ever fails by time becomes a dead letter
   std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
 };
 
@@ -166,6 +169,7 @@ class Recorder {
   std::uint64_t adopt(const Standing& standing);
   void forgive_forgotten(const Standing& standing, std::uint64_t kept);
   void lose_connection(const Error& error);
+  void lose_batch(const Error& error, std::size_t events);
   Error lost(const Error& error);  // the same, for a caller who has to be told
   void begin_stretches();
   void load_hint();
@@ -175,9 +179,23 @@ class Recorder {
   Batch next_batch();
   Batch missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to, const std::string& why) const;
   std::vector<SpooledEvent> read_events(std::uint64_t seq, std::size_t max_events, Batch& batch);
+  void tell_damage(const std::vector<std::string>& damage);
 
   // Both return false when the connection is lost or the position has to be read again.
   bool apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to);
+  // One try. inserts: whether it makes a row.
+  Result<Committed> try_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
+                               bool careful, bool& inserts);
+  Result<Committed> try_until_settled(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
+                                      bool& inserts);
+  // Whether the database takes other events than this one, which it refused. Where it does not, it is the database
+  // that refuses, and the connection is lost.
+  bool is_sound_but_for(const Refused& refused, const SpooledEvent& event);
+  Result<bool> takes_others(const Refused& refused, const SpooledEvent& event);
+  Result<bool> takes_probe();
+  Result<bool> takes_one_behind(const Refused& refused, std::uint64_t seq);
+  Result<bool> rehearse(std::span<const BatchWrite> writes);
+  BatchWrite here() const;  // where the position is, with the ledger, to change nothing
   bool bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to);
   void overlap(Batch batch);
   bool finish_commit();
@@ -202,6 +220,7 @@ class Recorder {
   DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error) const;
   Result<Retried> retry_now(std::int64_t id);
   Result<std::optional<Retried>> retry_once(const DeadLetter& letter);
+  Result<std::optional<Retried>> refused_again(const DeadLetter& letter, const Error& error);
   Result<void> remove_now(std::int64_t id);
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
@@ -229,6 +248,13 @@ class Recorder {
   std::chrono::steady_clock::time_point window_began_{};
   std::uint64_t window_newest_ = 0;
   std::uint64_t window_applied_ = 0;
+  BatchLimit batch_limit_;
+  Suspect suspect_;
+  // Of the batch that is being applied one try after the other: whether the database is known to take others, and
+  // what it took of this batch.
+  bool is_sound_ = false;
+  bool took_new_ = false;
+  bool took_changed_ = false;
   int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
   int failures_ = 0;         // connections in a row that failed or were lost before they were of use
   std::chrono::steady_clock::time_point last_heartbeat_{};

@@ -216,6 +216,14 @@ Result<std::optional<Committed>> PgStore::write_batch(const RecorderSelf& self, 
   const PgCommand command = batch_.write(self, batch, inserts);
   auto transaction = PgTransaction::begin(*connection_);
   if (!transaction) return transaction.error();
+  const auto written = write_rows(self, batch, inserts, command);
+  if (!written || *written != Committed::kYes) return written;
+  if (auto done = transaction->commit(); !done) return done.error();
+  return written;
+}
+
+Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, const BatchWrite& batch,
+                                                     PgBatch::Inserts inserts, const PgCommand& command) {
   if (inserts == PgBatch::Inserts::kCopied) {
     if (const auto copied = copy_.write(*connection_, self, batch); !copied) return copied.error();
   }
@@ -233,9 +241,21 @@ Result<std::optional<Committed>> PgStore::write_batch(const RecorderSelf& self, 
   const PgBatch::Counts expected = PgBatch::expected(batch, inserts);
   if (counts.triggers > 0) return std::optional<Committed>();
   if (counts.moved != expected.moved) return std::optional(Committed::kMisplaced);
-  if (counts != expected) return std::optional(Committed::kRaced);
-  if (auto done = transaction->commit(); !done) return done.error();
-  return std::optional(Committed::kYes);
+  return std::optional(counts == expected ? Committed::kYes : Committed::kRaced);
+}
+
+Result<Committed> PgStore::rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) {
+  const PgConnection::Deadline deadline(*connection_);
+  auto transaction = PgTransaction::begin(*connection_);
+  if (!transaction) return transaction.error();
+  for (const BatchWrite& batch : batches) {
+    const auto written =
+        write_rows(self, batch, PgBatch::Inserts::kHere, batch_.write(self, batch, PgBatch::Inserts::kHere));
+    if (!written) return written.error();
+    if (*written != Committed::kYes) return written->value();
+  }
+  if (auto looked = connection_->exec_script("SET CONSTRAINTS ALL IMMEDIATE"); !looked) return looked.error();
+  return Committed::kYes;
 }
 
 // A key was taken. Where rows or history moved since they were read, deciding again helps; otherwise the database

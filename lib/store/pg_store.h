@@ -33,6 +33,7 @@ class PgStore final : public Store {
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
+  Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
 
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
@@ -84,6 +85,9 @@ class PgStore final : public Store {
   // Empty: the rows cannot be copied, because triggers may drop some. Nothing was written then.
   Result<std::optional<Committed>> write_batch(const RecorderSelf& self, const BatchWrite& batch,
                                                PgBatch::Inserts inserts);
+  // Inside of a transaction, the rest as above.
+  Result<std::optional<Committed>> write_rows(const RecorderSelf& self, const BatchWrite& batch,
+                                              PgBatch::Inserts inserts, const PgCommand& command);
   Result<Committed> raced_or(const Error& error, const RecorderSelf& self, const BatchWrite& batch);
   struct UndoStep {
     std::uint64_t seen = 0;

@@ -213,6 +213,17 @@ Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite
   return Committed::kYes;
 }
 
+Result<Committed> SqliteStore::rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  for (const BatchWrite& batch : batches) {
+    auto written = write_batch(self, batch, clock_());
+    if (!written || *written != Committed::kYes) return written;
+  }
+  return Committed::kYes;
+}
+
 // Inside of the caller's transaction, which is rolled back on anything but kYes.
 Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now) {
   if (!batch.incarnation.empty()) {

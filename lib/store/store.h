@@ -1,11 +1,11 @@
 // The port to the database: loads and saves rows, decides nothing. Two adapters, PostgreSQL and SQLite, held to one
 // conformance suite (tests/unit/store). A Store is one connection with plain blocking calls, for one thread at a
 // time; each thread that needs one opens its own. Every call ends within the deadline it was opened with, also
-// against a frozen server.
+// against a frozen server. A connection that the server closed while nobody called is made again without a word.
 //
 // Errors of every call: kUnavailable (away, slow, refusing; reconnect and try later), kRefused (this database refuses
 // this daemon), and where named kData, kInDoubt, kNotFound. After kUnavailable or kInDoubt the Store must be thrown
-// away.
+// away, but for a kUnavailable with a SQLSTATE that only names what was refused (recorder/blame.h).
 #pragma once
 
 #include <chrono>
@@ -197,6 +197,9 @@ class Store {
       std::span<const std::pair<std::string, std::string>> ids) = 0;
   // All or nothing. kData: the database refuses some row of it. kInDoubt: standing() of a new Store tells.
   virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
+  // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at
+  // what it otherwise looks at in COMMIT, and rolls back. `from` and `to` of all are where the position is.
+  virtual Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) = 0;
 
   // ---- looking
   virtual Result<RunPage> list_runs(const RunFilter& filter) = 0;

@@ -93,6 +93,21 @@ class Poison:
         self.assertEqual([letter["event_id"] for letter in self.letters(server)], [str(n) for n in range(300)])
         self.assertLessEqual(self.errors(server), 3 * 300)  # a tree has fewer knots than twice its leaves
 
+    def test_a_trigger_that_refuses_everything_is_the_databases_and_costs_nothing(self):
+        server = self.start()
+        server.send(started("before"))
+        server.wait_applied()
+        self.refuse_all(server, "closed for today")
+        events = [started("r"), {"type": "note", "run_id": "r"}, {"type": "run_completed", "run_id": "r"}]
+        server.send(*events)
+        wait_until(lambda: server.status()["database"]["state"] == "refused", "the refusal")
+        status = server.check_ledger()
+        self.assertEqual((status["waiting"], status["dead_letters"]), (3, 0))
+        self.assertIn("closed for today", status["database"]["error"])
+        self.assertIn("the database refuses this daemon, events are spooled", server.log())
+        self.allow(server)
+        self.check(server, [started("before"), *events], 0)
+
     def test_what_comes_after_the_poison_in_its_run_is_applied_in_order(self):
         """The break is visible: the dead letter names its run, and the history goes on without it."""
         server = self.start()
@@ -261,6 +276,10 @@ class PoisonOnSqlite(OnSqlite, Poison, ProcessTest):
             f"CREATE TRIGGER poison BEFORE {operation} ON council_ex_{table} "
             f"WHEN json_extract(NEW.{column}, '$.{key}') IS NOT NULL BEGIN SELECT RAISE({how}, '{words}'); END")
 
+    def refuse_all(self, server, words):
+        server.database.execute("CREATE TRIGGER poison BEFORE INSERT ON council_ex_run_events "
+                                f"BEGIN SELECT RAISE(ABORT, '{words}'); END")
+
     def allow(self, server):
         server.database.execute("DROP TRIGGER poison")
 
@@ -304,6 +323,11 @@ class PoisonOnPostgres(OnPostgres, Poison, ProcessTest):
               $$ BEGIN PERFORM nextval('tries'); RAISE EXCEPTION '{words}'; END $$;
             CREATE TRIGGER poison BEFORE {operation} ON council_ex_{table} FOR EACH ROW
               WHEN (NEW.{column} ->> '{key}' IS NOT NULL) EXECUTE FUNCTION refuse()""")
+
+    def refuse_all(self, server, words):
+        server.database.execute(f"""
+            CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{words}'; END $$;
+            CREATE TRIGGER poison BEFORE INSERT ON council_ex_run_events FOR EACH ROW EXECUTE FUNCTION refuse_all()""")
 
     def allow(self, server):
         tables = server.database.rows("SELECT DISTINCT event_object_table AS name FROM information_schema.triggers")
@@ -377,6 +401,63 @@ class PoisonOnPostgres(OnPostgres, Poison, ProcessTest):
         self.assertLess(len(log), 100_000)
         self.assertFalse([line for line in log.splitlines() if line.startswith("forged")])
         self.assertNotIn("\x1b", log)
+
+    def test_an_index_a_trigger_and_a_policy_of_the_applications_cost_only_the_events_they_refuse(self):
+        """Whatever SQLSTATE they do it with, in a full batch and alone; nothing of it is an outage."""
+        server = self.start()
+        server.database.execute("CREATE INDEX theirs ON council_ex_runs ((input ->> 'long'))")  # 54000: a row of 8191 bytes at most
+        dead, good = 0, []
+        for sqlstate in ("54000", "42501", "21000", "44000", "55000", "XX000", "U0001"):
+            key = {"input": {"long": "".join(f"{number:x}" for number in range(20_000))}} if sqlstate == "54000" else {}
+            if not key:
+                server.database.execute(f"""
+                    CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                      $$ BEGIN RAISE EXCEPTION 'a code of its own' USING ERRCODE = '{sqlstate}'; END $$;
+                    CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON council_ex_runs FOR EACH ROW
+                      WHEN (NEW.run_id LIKE 'poison%') EXECUTE FUNCTION refuse()""")
+            events = stream(20 + dead, 300, f"s{sqlstate}")
+            with self.held(server):
+                server.send(*events[:150], started(f"poison-{sqlstate}", **key), *events[150:])
+            good += events
+            dead += 1
+            self.check(server, good, dead)
+            letter = self.letters(server)[-1]
+            self.assertEqual((letter["run_id"], letter["sqlstate"]), (f"poison-{sqlstate}", sqlstate))
+            answer = server.control.ok("POST", f"/v1/dead-letters/{letter['id']}/retry")
+            self.assertEqual(answer["outcome"], "dead")
+        self.assertEqual([line for line in server.log_lines("error") if "dead letter" not in line], [])
+
+    def test_sessions_that_the_server_ends_because_they_are_idle_are_no_outage(self):
+        server = self.start()
+        cluster, name = server.database.cluster, server.database.name
+        cluster.sql("postgres", f"ALTER DATABASE \"{name}\" SET idle_session_timeout = '100ms'")
+        server.restart()
+        for number in range(3):
+            server.send(started(f"r{number}"))
+            server.wait_applied()
+            self.assertEqual(server.control.get("/v1/runs").status, 200)
+            wait_until(lambda: not cluster.backends(f"datname = '{name}'"), "the server to end idle sessions")
+            self.assertEqual(server.control.get("/v1/runs").status, 200)
+            self.assertEqual(server.control.post("/v1/reconcile", {}).status, 200)
+        status = server.status()
+        self.assertEqual((status["database"]["state"], status["database"]["reconnects"]), ("up", 0), status["database"])
+        self.assertEqual(server.log_lines("error"), [])
+        self.check(server, [started(f"r{number}") for number in range(3)], 0)
+
+    def test_transactions_that_the_server_ends_for_their_length_become_smaller(self):
+        """As transaction_timeout does, which PostgreSQL 15 has not yet: each of more than 20 entries ends its session."""
+        server = self.start()
+        server.database.execute("""
+            CREATE FUNCTION too_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              IF (SELECT count(*) FROM added) > 20 THEN
+                PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60);
+              END IF; RETURN NULL; END $$;
+            CREATE TRIGGER too_long AFTER INSERT ON council_ex_run_events REFERENCING NEW TABLE AS added
+              FOR EACH STATEMENT EXECUTE FUNCTION too_long()""")
+        events = stream(30, 1_000, "t")
+        with self.held(server):
+            server.send(*events)
+        self.check(server, events, 0)
 
     def test_an_error_that_is_not_of_the_data_never_costs_an_event(self):
         """A trigger that fails as a broken system would: waited out, whatever class it claims to be of."""

@@ -6,6 +6,7 @@
 
 #include "protocol/protocol.h"
 #include "recorder_fixture.h"
+#include "support/private_postgres.h"
 
 namespace run_recorder::testing {
 namespace {
@@ -472,7 +473,7 @@ TEST_P(BothDatabases, TakesADatabaseThatFailsEveryCommitForAway) {
     return sum;
   };
   EXPECT_TRUE(eventually([&] { return tries() >= 6; }));
-  EXPECT_EQ(status().database, DatabaseState::kAway);
+  EXPECT_EQ(status().database, DatabaseState::kRefused);
   EXPECT_EQ(status().reconnects, reconnects) << "to be connected to is not to be back";
   EXPECT_THAT(status().database_error, HasSubstr("not this one"));
   EXPECT_EQ(status().waiting, 1U);
@@ -482,6 +483,177 @@ TEST_P(BothDatabases, TakesADatabaseThatFailsEveryCommitForAway) {
   EXPECT_EQ(status().reconnects, reconnects + 1);
   EXPECT_EQ(status().ledger.applied, 1U);
   EXPECT_EQ(history("r").size(), 1U);
+}
+
+// ---- whose fault it is
+
+TEST_P(BothDatabases, BuriesNothingWhereTheDatabaseRefusesEverything) {
+  start();
+  append({line_of("run_started", "before")});
+  settle();
+  refuse_rows("run_events", "true");
+  append(load(3));
+  EXPECT_TRUE(eventually([&] { return status().database == DatabaseState::kRefused; }));
+  EXPECT_THAT(status().database_error, HasSubstr("not this one"));
+  EXPECT_EQ(status().ledger.dead_letters, 0U);
+  EXPECT_EQ(status().waiting, 9U);
+  expect_identity();
+  accept_rows("run_events");
+  settle();
+  EXPECT_EQ(status().ledger.applied, 10U);
+  EXPECT_EQ(status().ledger.dead_letters, 0U);
+  EXPECT_EQ(count("runs", "run_id LIKE 'run-recorder-probe%'"), 0U);
+}
+
+// The probe's own values are refused, and a row like the newest is: but another event is not.
+TEST_P(BothDatabases, AsksTheEventsBehindWhereTheProbeIsRefused) {
+  start();
+  append({line_of("run_started", "r", R"("council":"given")"), line_of("run_started", "old", R"("council":"past")")});
+  settle();
+  refuse_rows("runs", "NEW.council NOT IN ('given')");
+  append({line_of("run_started", "bad", R"("council":"other")"), line_of("step", "r"),
+          line_of("run_started", "good", R"("council":"given")")});
+  settle();
+  EXPECT_EQ(status().ledger.dead_letters, 1U);
+  EXPECT_EQ(status().ledger.applied, 4U);
+  EXPECT_EQ(history("good").size(), 1U);
+  EXPECT_EQ(count("runs", "run_id = 'bad'"), 0U);
+}
+
+class PostgresOnly : public RecorderFixture {
+ protected:
+  // A trigger of the application's that raises this code where the condition on NEW holds.
+  void raise(const std::string& sqlstate, const std::string& condition) const {
+    execute(
+        fmt::format("CREATE OR REPLACE FUNCTION raise_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                    "RAISE EXCEPTION 'a code of its own' USING ERRCODE = '{}'; END $$; "
+                    "DROP TRIGGER IF EXISTS raised ON council_ex_run_events; "
+                    "CREATE TRIGGER raised BEFORE INSERT ON council_ex_run_events FOR EACH ROW WHEN ({}) "
+                    "EXECUTE FUNCTION raise_it()",
+                    sqlstate, condition));
+  }
+};
+
+TEST_P(PostgresOnly, BuriesAnEventWhateverCodeItIsRefusedWith) {
+  start();
+  settle();
+  std::uint64_t dead = 0;
+  for (const char* sqlstate : {"54000", "42501", "21000", "44000", "55000", "XX000", "U0001", "0A000", "42P01"}) {
+    raise(sqlstate, "NEW.type = 'poison'");
+    std::vector<std::string> lines = load(20, sqlstate);
+    lines.insert(lines.begin() + 30, line_of("poison", std::string(sqlstate) + "3"));
+    append(lines);
+    settle();
+    EXPECT_EQ(status().ledger.dead_letters, ++dead) << sqlstate;
+    EXPECT_EQ(status().ledger.applied, 60 * dead) << sqlstate;
+    EXPECT_EQ(history(std::string(sqlstate) + "3"), kWhole);
+    EXPECT_EQ(query("SELECT sqlstate FROM council_ex_dead_letters ORDER BY id DESC LIMIT 1"), sqlstate);
+    EXPECT_EQ(recorder_->retry_dead_letter(static_cast<std::int64_t>(dead)).value(), Recorder::Retried::kDead);
+    EXPECT_EQ(query("SELECT tries FROM council_ex_dead_letters ORDER BY id DESC LIMIT 1"), "2");
+  }
+  EXPECT_EQ(status().reconnects, 0U) << "no outage";
+}
+
+TEST_P(PostgresOnly, BuriesAnEventThatARowPolicyHides) {
+  const std::string writer = "writer_" + query("SELECT current_database()");
+  execute(fmt::format("CREATE ROLE {0} LOGIN; GRANT ALL ON SCHEMA public TO {0}", writer));
+  migrate(store_options(), false).value();
+  execute(
+      fmt::format("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}; ALTER TABLE council_ex_runs ENABLE ROW LEVEL "
+                  "SECURITY; CREATE POLICY p ON council_ex_runs USING (true) WITH CHECK (council <> 'secret')",
+                  writer));
+  recorder_options_.store = store_options();
+  recorder_options_.store.url = PrivatePostgres::shared().url(PrivatePostgres::database_of(url()), writer);
+  recorder_ = std::make_unique<Recorder>(recorder_options_, *spool_, nullptr);
+  append({line_of("run_started", "a", R"("council":"demo")"), line_of("run_started", "b", R"("council":"secret")"),
+          line_of("run_started", "c", R"("council":"demo")")});
+  start();
+  settle();
+  EXPECT_EQ(status().ledger.dead_letters, 1U);
+  EXPECT_EQ(query("SELECT sqlstate || run_id FROM council_ex_dead_letters"), "42501b");
+  EXPECT_EQ(count("runs"), 2U);
+  stop();
+  execute(fmt::format("DROP OWNED BY {0}; DROP ROLE {0}", writer));
+}
+
+TEST_P(PostgresOnly, AColumnThatIsTakenAwayIsNoEventsFault) {
+  start();
+  append({line_of("run_started", "before")});
+  settle();
+  execute("ALTER TABLE council_ex_run_events RENAME COLUMN effect TO other");
+  append(load(3));
+  EXPECT_TRUE(eventually([&] { return status().database == DatabaseState::kRefused; }));
+  EXPECT_EQ(status().ledger.dead_letters, 0U);
+  execute("ALTER TABLE council_ex_run_events RENAME COLUMN other TO effect");
+  settle();
+  EXPECT_EQ(status().ledger.applied, 10U);
+}
+
+// Each transaction with more than three entries of the history loses its connection.
+TEST_P(PostgresOnly, TriesABatchSmallerThatLostItsConnection) {
+  start();
+  settle();
+  execute(
+      "CREATE FUNCTION too_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF (SELECT count(*) FROM added) > 3 "
+      "THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END IF; RETURN NULL; END $$; "
+      "CREATE TRIGGER too_long AFTER INSERT ON council_ex_run_events REFERENCING NEW TABLE AS added FOR EACH "
+      "STATEMENT "
+      "EXECUTE FUNCTION too_long()");
+  append(load(100));
+  settle();
+  EXPECT_EQ(status().ledger.applied, 300U);
+  EXPECT_EQ(status().ledger.dead_letters, 0U);
+  EXPECT_EQ(count("run_events"), 300U);
+}
+
+TEST_P(PostgresOnly, BuriesWhatEndsItsConnectionAloneAgainAndAgain) {
+  recorder_options_.suspect = {3, std::chrono::milliseconds(0)};
+  start();
+  settle();
+  execute(
+      "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM "
+      "pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL; END $$; "
+      "CREATE TRIGGER die BEFORE INSERT ON council_ex_run_events FOR EACH ROW WHEN (NEW.type = 'poison') "
+      "EXECUTE FUNCTION die()");
+  append({line_of("run_started", "r"), line_of("poison", "r"), line_of("run_completed", "r")});
+  settle();
+  EXPECT_EQ(status().ledger.dead_letters, 1U);
+  EXPECT_THAT(history("r"), ElementsAre("1 run_started applied", "2 run_completed applied"));
+  EXPECT_EQ(recorder_->retry_dead_letter(1).value(), Recorder::Retried::kDead);
+  EXPECT_EQ(status().database, DatabaseState::kUp);
+}
+
+// As idle_session_timeout does, or a pooler.
+TEST_P(PostgresOnly, AnIdleConnectionThatTheServerClosesIsNoOutage) {
+  start();
+  for (int i = 0; i < 3; ++i) {
+    append({line_of("run_started", "r" + std::to_string(i))});
+    settle();
+    PrivatePostgres::shared().query(
+        "postgres", fmt::format("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{}'",
+                                PrivatePostgres::database_of(url())));
+  }
+  append({line_of("run_started", "last")});
+  settle();
+  EXPECT_EQ(status().ledger.applied, 4U);
+  EXPECT_EQ(status().reconnects, 0U);
+  EXPECT_TRUE(status().errors.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Recorder, PostgresOnly, ::testing::Values(DatabaseKind::kPostgres), name_of);
+
+// What SQLite has no code for: a trigger that fails in its own way.
+TEST_P(SqliteOnly, BuriesWhatATriggerOfTheApplicationsCannotRead) {
+  start();
+  settle();
+  execute(
+      "CREATE TRIGGER theirs BEFORE INSERT ON council_ex_run_events WHEN NEW.type = 'poison' BEGIN "
+      "SELECT json_extract('{no json', '$.a'); END");
+  append({line_of("run_started", "r"), line_of("poison", "r"), line_of("run_completed", "r")});
+  settle();
+  EXPECT_EQ(status().ledger.dead_letters, 1U);
+  EXPECT_EQ(query("SELECT sqlstate FROM council_ex_dead_letters"), "HY000");
+  EXPECT_THAT(history("r"), ElementsAre("1 run_started applied", "2 run_completed applied"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Recorder, BothDatabases, ::testing::Values(DatabaseKind::kSqlite, DatabaseKind::kPostgres),

@@ -703,6 +703,37 @@ TEST_P(StoreCommit, TwoStoresSeeEachOthersCommits) {
   EXPECT_EQ(stored("r").last_seq, 3);
 }
 
+TEST_P(StoreCommit, ARehearsalSaysWhatACommitWouldAndWritesNothing) {
+  store_run(running("old"));
+  const auto here = [&](std::vector<RunChange> runs, std::vector<HistoryEntry> history) {
+    BatchWrite write = batch(std::move(runs), std::move(history));
+    write.to = write.from;
+    return write;
+  };
+  Run made = running("r");
+  made.last_seq = 1;
+  const std::vector<BatchWrite> writes{here({insert(made)}, {entry("r", 1)}), here({update(made)}, {entry("r", 2)})};
+  const auto rehearse = [&] { return store().rehearse(self_, writes); };
+  EXPECT_EQ(rehearse().value(), Committed::kYes);
+  EXPECT_EQ(rehearse().value(), Committed::kYes) << "nothing was written";
+  EXPECT_FALSE(store().find_run("r").value());
+  EXPECT_EQ(history_size("r"), 0U);
+  EXPECT_EQ(store().standing(self_).value().ledger, ledger_);
+  Run moved = stored("old");
+  moved.last_seq = 7;
+  const BatchWrite raced = here({update(moved)}, {});
+  EXPECT_EQ(store().rehearse(self_, {&raced, 1}).value(), Committed::kRaced);
+  BatchWrite elsewhere = writes.front();
+  ++elsewhere.from;
+  EXPECT_EQ(store().rehearse(self_, {&elsewhere, 1}).value(), Committed::kMisplaced);
+  database().refuse_rows("council_ex_run_events", "NEW.seq = 2", "no second one");
+  const auto refused = rehearse();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kData);
+  EXPECT_THAT(refused.error().message, HasSubstr("no second one"));
+  commit(batch({insert(made)}, {entry("r", 1)}));
+}
+
 TEST_P(StoreCommit, ADatabaseThatForgotTakesTheSameBatchAgain) {
   const BatchWrite write = batch({}, {entry("r", 1)});
   commit(write);

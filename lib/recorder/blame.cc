@@ -1,0 +1,74 @@
+#include "recorder/blame.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace run_recorder {
+namespace {
+
+constexpr std::string_view kLockNotAvailable = "55P03";
+constexpr std::string_view kQueryCanceled = "57014";  // a statement_timeout among others
+constexpr std::string_view kReadOnly = "25006";
+
+// Connections, states of a transaction (its own time limits among them), collisions.
+constexpr std::array<std::string_view, 3> kOfTheMoment{"08", "25", "40"};
+// Insufficient resources, an operator's intervention, errors of the system, of the configuration.
+constexpr std::array<std::string_view, 4> kOfTheDatabase{"53", "57", "58", "F0"};
+
+Blame blame_of_sqlstate(std::string_view sqlstate) {
+  const auto in = [group = sqlstate.substr(0, 2)](const auto& groups) {
+    return std::find(groups.begin(), groups.end(), group) != groups.end();
+  };
+  if (sqlstate == kReadOnly) return Blame::kDatabase;
+  if (sqlstate.empty() || sqlstate == kLockNotAvailable || sqlstate == kQueryCanceled) return Blame::kMoment;
+  // A session that was ended: while it was idle, or by an operator (57P01), who may be a trigger. Memory and limits
+  // of the configuration (53200, 53400) may be exceeded by one event alone.
+  for (const std::string_view known : {"57P05", "57P01", "53200", "53400"}) {
+    if (sqlstate == known) return Blame::kMoment;
+  }
+  if (in(kOfTheMoment)) return Blame::kMoment;
+  return in(kOfTheDatabase) ? Blame::kDatabase : Blame::kContent;
+}
+
+}  // namespace
+
+Blame blame_of(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::kData:
+    case ErrorKind::kInternal:
+      return Blame::kContent;
+    case ErrorKind::kInDoubt:
+      return Blame::kMoment;
+    case ErrorKind::kUnavailable:
+      return blame_of_sqlstate(error.sqlstate);
+    case ErrorKind::kInvalid:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kConflict:
+    case ErrorKind::kFull:
+    case ErrorKind::kDenied:
+    case ErrorKind::kRefused:
+    case ErrorKind::kCorrupt:
+    case ErrorKind::kIo:
+      return Blame::kDatabase;
+  }
+  return Blame::kDatabase;
+}
+
+void Suspect::failed(std::uint64_t seq, const Refused& refused, Clock::time_point now, bool last) {
+  if (seq != seq_) {
+    seq_ = seq;
+    tries_ = 0;
+    since_ = now;
+    convicted_ = false;
+  }
+  ++tries_;
+  refused_ = refused;
+  convicted_ = convicted_ || last;
+}
+
+bool Suspect::is_due(std::uint64_t seq, Clock::time_point now) const {
+  return seq == seq_ && tries_ >= policy_.tries && now - since_ >= policy_.time;
+}
+
+}  // namespace run_recorder
