@@ -4,11 +4,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/standard_streams.h"
 #include "base/url.h"
 #include "cli/command_line.h"
 #include "cli/terminal.h"
 
 int main(int argc, char** argv) {
+  run_recorder::open_standard_streams();
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   run_recorder::hide_passwords_in_arguments(argc, argv);
   try {

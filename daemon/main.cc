@@ -12,6 +12,7 @@
 #include "actions.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "base/standard_streams.h"
 #include "base/url.h"
 #include "base/utf8.h"
 #include "options.h"
@@ -113,6 +114,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace run_recorder;
+  open_standard_streams();
   try {
     return run(argc, argv);
   } catch (const StartError& error) {

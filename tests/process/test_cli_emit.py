@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 import unittest
 
 from harness import DEADLINE_S, TOOL, OnSqlite, ProcessTest, temporary_folder, wait_until
@@ -276,6 +277,29 @@ class EmitToScript(ProcessTest):
                 wait_until(lambda: len(server.lines) == count, "the line to arrive while standard input stays open")
             emit.stdin.close()
             self.assertEqual(emit.wait(DEADLINE_S), 0)
+
+    def closed(self, closing, server, *arguments, input=None):
+        return subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", str(TOOL), "emit", "--socket", str(server.path),
+                               *arguments], input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=DEADLINE_S, check=False, env=clean_environment())
+
+    def test_a_closed_standard_error_never_sends_complaints_as_events(self):
+        received = []
+
+        def answer(_, line, text):
+            received.append(text)
+            return refused(line, b"invalid_event") if line == 1 else acked(line)
+        server = self.scripted(answer)
+        done = self.closed("2>&-", server, "--wait", "0s", input=numbered(2) + "x" * (17 << 20) + "\n" + numbered(2))
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual([json.loads(text)["type"] for text in received], ["progress"] * 4)
+
+    def test_a_closed_standard_input_is_an_error_and_a_closed_output_is_none(self):
+        server = self.scripted(lambda _, line, text: acked(line))
+        done = self.closed("<&-", server)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("read standard input: Bad file descriptor", done.stderr)
+        self.assertEqual(self.closed(">&-", server, input=numbered(1)).returncode, 0)
 
     def test_interrupted_it_dies_of_the_signal(self):
         server = self.scripted(lambda _, line, text: b"")

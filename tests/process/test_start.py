@@ -202,6 +202,26 @@ class Configuration(OnSqlite, ProcessTest):
         self.assertFalse(server.control_path.exists())
 
 
+class StandardStreams(OnSqlite, ProcessTest):
+    def spawn_closed(self, server):
+        server.write_config()
+        server.process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", str(DAEMON), "--config",
+                                           str(server.config_path)], env=server.environment())
+        return server.wait_ready()
+
+    def test_closed_standard_streams_are_nobody_elses_files(self):
+        server = self.daemon_with_database({"log": {"level": "debug"}})
+        for _ in range(2):
+            self.spawn_closed(server)
+            self.assertEqual([os.readlink(f"/proc/{server.process.pid}/fd/{fd}") for fd in (0, 1, 2)], ["/dev/null"] * 3)
+            server.send({"type": "run_started", "run_id": "r1"})
+            server.wait_applied()
+            server.stop()
+        for file in [path for path in server.folder.rglob("*") if path.is_file() and path != server.config_path]:
+            self.assertNotIn(b"accepts events", file.read_bytes(), f"a line of the log in {file}")
+        self.assertEqual(server.tool("spool", "verify", "--spool-path", server.spool_path).returncode, 0)
+
+
 class Taken(OnSqlite, ProcessTest):
     """A path, a spool or a file that somebody has already."""
 
