@@ -21,6 +21,8 @@ sigset_t watched() {
 
 Signals::Signals() {
   ::signal(SIGPIPE, SIG_IGN);
+  // As a container's process 1 the daemon inherits orphans, none of which it waits for: the kernel reaps them.
+  if (::getpid() == 1) ::signal(SIGCHLD, SIG_IGN);
   const sigset_t set = watched();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   thread_ = std::thread([this] { watch(); });

@@ -202,6 +202,7 @@ class Configuration(OnSqlite, ProcessTest):
         self.assertFalse(server.control_path.exists())
 
 
+
 class StandardStreams(OnSqlite, ProcessTest):
     def spawn_closed(self, server):
         server.write_config()
@@ -220,6 +221,26 @@ class StandardStreams(OnSqlite, ProcessTest):
         for file in [path for path in server.folder.rglob("*") if path.is_file() and path != server.config_path]:
             self.assertNotIn(b"accepts events", file.read_bytes(), f"a line of the log in {file}")
         self.assertEqual(server.tool("spool", "verify", "--spool-path", server.spool_path).returncode, 0)
+
+    @unittest.skipIf(os.getuid() != 0, "needs root, to make a PID namespace")
+    def test_as_process_1_the_daemon_leaves_no_zombies(self):
+        server = self.daemon_with_database()
+        server.write_config()
+        # A child of the shell that becomes the daemon, as an orphan would become one.
+        os.mkfifo(server.folder / "go")
+        script = f"(read line <{server.folder}/go) & exec {DAEMON} --config {server.config_path} 2>>{server.log_path}"
+        server.process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
+                                          env=server.environment(), stdin=subprocess.DEVNULL)
+        server.wait_ready()
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        daemon = int(children.read_text())
+
+        def children_of_daemon():
+            return [pid for thread in Path(f"/proc/{daemon}/task").iterdir() for pid in (thread / "children").read_text().split()]
+        self.assertEqual(len(children_of_daemon()), 1)
+        with open(server.folder / "go", "w", encoding="utf-8"):
+            pass
+        wait_until(lambda: not children_of_daemon(), "it to be reaped")
 
 
 class Taken(OnSqlite, ProcessTest):
