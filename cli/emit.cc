@@ -25,7 +25,8 @@ constexpr std::size_t kMaxLineBytes = std::size_t{16} << 20;
 constexpr std::size_t kWindowLines = 4'096;
 constexpr std::size_t kWindowBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxDepth = 1'000;
-constexpr std::chrono::milliseconds kLeastPatience{10'000};
+// With a daemon that listens and says nothing, where nothing is to be tried again: to acknowledge takes a sync.
+constexpr std::chrono::milliseconds kLeastPatience{2'000};
 constexpr std::chrono::milliseconds kProgressAfter{1'000};
 constexpr std::chrono::milliseconds kProgressEvery{500};
 
@@ -225,7 +226,7 @@ class Emission {
   }
   Clock::time_point gives_up_at() const {
     const bool listening = client_.connected() && client_.problem().empty();
-    return progress_ + (listening ? std::max(options_.wait, kLeastPatience) : options_.wait);
+    return progress_ + (listening && options_.wait.count() == 0 ? kLeastPatience : options_.wait);
   }
 
   int give_up() {

@@ -278,6 +278,23 @@ class EmitToScript(ProcessTest):
             emit.stdin.close()
             self.assertEqual(emit.wait(DEADLINE_S), 0)
 
+    def test_a_daemon_that_hangs_is_waited_for_only_so_long(self):
+        path = temporary_folder() / "events.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            took = []
+            for _ in range(3):  # what a busy machine may add; without the bound each takes ten seconds
+                began = time.monotonic()
+                done = subprocess.run([str(TOOL), "emit", "--socket", str(path), "--wait", "1s", "--type", "x", "--run-id", "r"],
+                                      capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=clean_environment())
+                took.append(time.monotonic() - began)
+                self.assertEqual(done.returncode, 69, done.stderr)
+                self.assertIn("the daemon has not answered for", done.stderr)
+                if took[-1] < 9:
+                    break
+        self.assertLess(min(took), 9)
+
     def closed(self, closing, server, *arguments, input=None):
         return subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", str(TOOL), "emit", "--socket", str(server.path),
                                *arguments], input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
