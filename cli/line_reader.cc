@@ -1,9 +1,11 @@
 #include "cli/line_reader.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 
 #include "base/file.h"
 
@@ -11,6 +13,8 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kReadBytes = std::size_t{64} * 1024;
+constexpr int kWaitMs = 100;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 }  // namespace
 
@@ -19,6 +23,7 @@ LineReader::Line LineReader::take(std::size_t end, std::size_t newline) {
   line.number = ++number_;
   line.too_long = skipping_ || end - start_ > max_line_bytes_;
   if (!line.too_long) line.text = buffer_.substr(start_, end - start_);
+  if (number_ == 1 && line.text.starts_with(kByteOrderMark)) line.text.erase(0, kByteOrderMark.size());
   skipping_ = false;
   start_ = end + newline;
   scanned_ = start_;
@@ -53,7 +58,13 @@ Result<void> LineReader::read() {
   const int error = errno;
   buffer_.resize(before + (got > 0 ? static_cast<std::size_t>(got) : 0));
   if (got > 0) bytes_read_ += static_cast<std::uint64_t>(got);
-  if (got > 0 || (got < 0 && (error == EINTR || error == EAGAIN))) return {};
+  if (got > 0 || (got < 0 && error == EINTR)) return {};
+  if (got < 0 && error == EAGAIN) {
+    // Another process made it non-blocking, or took what poll(2) had announced: who reads again must not spin.
+    pollfd polled{fd_, POLLIN, 0};
+    ::poll(&polled, 1, kWaitMs);
+    return {};
+  }
   ended_ = true;
   if (got < 0) return system_error_of("read standard input", error);
   return {};

@@ -1,4 +1,5 @@
-// Lines of a descriptor, read as they come, numbered from 1, bounded in memory however long a line is. One thread.
+// Lines of a descriptor, read as they come, numbered from 1, bounded in memory however long a line is. A byte order
+// mark before the first is left out, as some editors and PowerShell write one. One thread.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ class LineReader {
   };
   // A whole line that is there already (the last one may lack its newline); empty: read() for more.
   std::optional<Line> next();
-  // One read(2); blocks unless poll(2) said there is something. An error ends the input too.
+  // One read(2); blocks unless poll(2) said there is something, on a non-blocking descriptor for a tenth of a second.
+  // An error ends the input too.
   Result<void> read();
 
   bool ended() const { return ended_ && start_ == buffer_.size() && !skipping_; }

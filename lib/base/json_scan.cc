@@ -19,6 +19,7 @@ constexpr int kMaxExponent = 308;
 // Objects of up to so many members are searched for duplicate keys pair by pair, larger ones are sorted.
 constexpr std::size_t kFewKeys = 16;
 constexpr std::size_t kMaxKeyInMessage = 64;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 bool is_white(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -103,6 +104,9 @@ class Scanner {
   };
 
   bool take_document() {
+    if (text_.starts_with(kByteOrderMark)) {
+      return fail("a byte order mark (U+FEFF) precedes the JSON text, which must begin without one,", 0);
+    }
     skip_white();
     if (at_end()) return fail("a JSON value is missing", pos_);
     scan_.type = json_type(text_.substr(pos_, 1));

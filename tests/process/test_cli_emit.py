@@ -129,6 +129,13 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         self.assertEqual(self.server.control.run("a")["status"], "completed")
         self.assertEqual(self.server.control.run("b")["status"], "running")
 
+    def test_a_byte_order_mark_in_front_of_a_line_is_named(self):
+        with self.server.client() as client:
+            client.queue_bytes(b'\xef\xbb\xbf{"type":"run_started","run_id":"r1"}\n{"type":"run_started","run_id":"r2"}\n')
+            client.settle(2)
+            self.assertEqual(client.codes(), {1: "invalid_json"})
+            self.assertIn("byte order mark", client.refusals[1]["message"])
+
     def test_many_lines_arrive_exactly_once_and_in_order(self):
         count = 20_000
         done = self.emit(input=numbered(count))
@@ -317,6 +324,17 @@ class EmitToScript(ProcessTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("read standard input: Bad file descriptor", done.stderr)
         self.assertEqual(self.closed(">&-", server, input=numbered(1)).returncode, 0)
+
+    def test_a_byte_order_mark_before_the_first_line_is_left_out(self):
+        received = []
+
+        def answer(_, line, text):
+            received.append(text)
+            return acked(line)
+        server = self.scripted(answer)
+        done = server.emit(input="\ufeff" + numbered(2))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual([text[:1] for text in received], [b"{", b"{"])
 
     def test_interrupted_it_dies_of_the_signal(self):
         server = self.scripted(lambda _, line, text: b"")

@@ -1,5 +1,6 @@
 #include "cli/line_reader.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -22,6 +23,24 @@ class LineReaderTest : public ::testing::Test {
 
   UniqueFd reading_, writing_;
 };
+
+TEST_F(LineReaderTest, LeavesOutAByteOrderMarkBeforeTheFirstLineOnly) {
+  LineReader reader(reading_.get(), 100);
+  give("\xEF\xBB\xBF{}\n\xEF\xBB\xBF{}\n");
+  ASSERT_TRUE(reader.read());
+  EXPECT_EQ(reader.next()->text, "{}");
+  EXPECT_EQ(reader.next()->text, "\xEF\xBB\xBF{}");
+}
+
+TEST_F(LineReaderTest, WaitsForANonBlockingDescriptorInsteadOfEndingOrFailing) {
+  ASSERT_EQ(::fcntl(reading_.get(), F_SETFL, O_NONBLOCK), 0);
+  LineReader reader(reading_.get(), 100);
+  ASSERT_TRUE(reader.read());
+  EXPECT_TRUE(reader.wants_input());
+  give("one\n");
+  ASSERT_TRUE(reader.read());
+  EXPECT_EQ(reader.next()->text, "one");
+}
 
 TEST_F(LineReaderTest, NumbersLinesAndTakesTheLastWithoutNewline) {
   LineReader reader(reading_.get(), 100);
