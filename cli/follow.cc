@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <map>
-#include <thread>
 
 #include "cli/status.h"
 #include "cli/text.h"
@@ -119,7 +118,7 @@ int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::mill
         if (!table.empty()) print(table.render());
       }
     }
-    std::this_thread::sleep_for(interval);
+    pause_while_read(interval);
   }
 }
 
@@ -135,7 +134,7 @@ int watch(const Looking& looking, const RunQuery& query, std::chrono::millisecon
       screen += c;
     }
     print(screen + "\033[J");
-    std::this_thread::sleep_for(interval);
+    pause_while_read(interval);
   }
 }
 

@@ -1,9 +1,12 @@
 #include "cli/terminal.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 
 #include "base/file.h"
@@ -73,7 +76,16 @@ void print_json(std::string_view lines) {
   }
 }
 
-void complain(std::string_view text) {
+void pause_while_read(std::chrono::milliseconds time) {
+  // Closed from the beginning: open_standard_streams() has opened it for reading only.
+  const bool closed = (::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY;
+  pollfd output{STDOUT_FILENO, 0, 0};
+  if (!closed && ::poll(&output, 1, static_cast<int>(time.count())) <= 0) return;
+  ::raise(SIGPIPE);
+  throw StartError(kExitOther, "standard output: nobody reads it");
+}
+
+std::string complaint(std::string_view text) {
   std::string line = "run-recorder: ";
   const std::string hidden = hide_passwords(text);
   for (std::string_view rest = hidden;;) {
@@ -82,8 +94,12 @@ void complain(std::string_view text) {
     if (end == rest.size()) break;
     rest.remove_prefix(end + 1);
   }
+  return line;
+}
+
+void complain(std::string_view text) {
   // Where standard error is gone too there is nobody left to tell.
-  (void)write_all(STDERR_FILENO, line);
+  (void)write_all(STDERR_FILENO, complaint(text));
 }
 
 int exit_status_of(ErrorKind kind) {

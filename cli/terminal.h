@@ -1,6 +1,7 @@
 // Where the tool's words go: standard output for what was asked for, standard error for what went wrong. One thread.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -27,7 +28,12 @@ void print(std::string_view text);
 // JSON, one object a line, to standard output; on a terminal it is the same JSON with \uXXXX for what would command
 // it.
 void print_json(std::string_view lines);
-// "run-recorder: <text>\n" to standard error, made printable line by line and without the passwords of URLs.
+// Waits that long, for what is printed from time to time. Where whoever reads standard output goes meanwhile, this
+// process ends as by the next print: by SIGPIPE, or with StartError (1) where that is ignored.
+void pause_while_read(std::chrono::milliseconds time);
+// "run-recorder: <text>\n", made printable line by line and without the passwords of URLs.
+std::string complaint(std::string_view text);
+// The same to standard error.
 void complain(std::string_view text);
 
 // Says the error and gives the exit status that belongs to it (SPEC section 7).

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,6 +101,11 @@ Result<std::string> read_file(const std::filesystem::path& path, std::size_t max
 Result<void> write_all(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EAGAIN) {
+      pollfd polled{fd, POLLOUT, 0};
+      poll(&polled, 1, -1);
+      continue;
+    }
     if (written < 0) {
       if (errno == EINTR) continue;
       return system_error_of("write");

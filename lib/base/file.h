@@ -51,7 +51,8 @@ Result<UniqueFd> open_file(const std::filesystem::path& path, int flags, mode_t 
 // The whole file, or what a pipe gives. kInvalid where it is larger than max_bytes.
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t max_bytes);
 
-// Writes all of bytes to a blocking descriptor; short writes and EINTR are continued.
+// Writes all of bytes; short writes and EINTR are continued, and a descriptor that somebody else made non-blocking (a
+// terminal or pipe shared with another program) is waited for.
 Result<void> write_all(int fd, std::string_view bytes);
 // Fills up to size bytes from offset; fewer only at the end of the file.
 Result<std::size_t> read_at(int fd, char* buffer, std::size_t size, off_t offset);

@@ -231,6 +231,27 @@ class Looking(OnSqlite, ProcessTest):
             follow.send_signal(signal.SIGINT)
             self.assertEqual(follow.wait(DEADLINE_S), -signal.SIGINT)
 
+    def test_list_follow_and_watch_end_with_the_reader_of_their_output(self):
+        self.server.send({"type": "run_started", "run_id": "r1"})
+        for command in (("list", "--follow"), ("watch",)):
+            with subprocess.Popen([str(TOOL), *command, "--json", "--interval", "1h", "--control", str(self.server.control_path)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()) as follow:
+                try:
+                    self.assertIn("r1", follow.stdout.readline())
+                    follow.stdout.close()
+                    self.assertEqual(follow.wait(DEADLINE_S), -signal.SIGPIPE)
+                    self.assertEqual(follow.stderr.read(), "")
+                finally:
+                    follow.kill()
+
+    def test_a_closed_standard_output_is_an_error(self):
+        self.server.send({"type": "run_started", "run_id": "r1"})
+        for command in ("list", "list --follow", "watch", "status", "stats"):
+            done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", str(TOOL), *command.split(), "--control",
+                                   str(self.server.control_path)], stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S,
+                                  check=False, env=clean_environment())
+            self.assertIn(done.returncode, (1, -signal.SIGPIPE), (command, done.stderr))
+
     def test_a_closed_pipe_ends_it_quietly(self):
         self.server.send(*({"type": "run_queued", "run_id": f"r{n}"} for n in range(2_000)))
         with subprocess.Popen([str(TOOL), "list", "--all", "--json", "--control", str(self.server.control_path)],
