@@ -1,28 +1,20 @@
 #include "cli/child.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 
+#include "cli/signal_sets.h"
+
 namespace run_recorder {
 namespace {
 
 constexpr int kNotFoundStatus = 127;
 constexpr int kNotExecutableStatus = 126;
-
-struct Pipe {
-  UniqueFd reading;
-  UniqueFd writing;
-};
-
-Result<Pipe> make_pipe() {
-  int fds[2];
-  if (::pipe2(fds, O_CLOEXEC) != 0) return system_error_of("pipe");
-  return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
-}
 
 [[noreturn]] void become(const std::vector<std::string>& command,
                          const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
@@ -42,26 +34,30 @@ Result<Pipe> make_pipe() {
 
 }  // namespace
 
+Result<Pipe> make_pipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0) return system_error_of("pipe");
+  return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+void reap_children() {
+  while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+}
+
 Result<Child> Child::start(const std::vector<std::string>& command,
-                           const std::vector<std::pair<std::string, std::string>>& environment, bool capture_stderr,
+                           const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
                            const SignalRelay& signals) {
   Result<Pipe> start_error = make_pipe();
   if (!start_error) return start_error.error();
-  Pipe stderr_pipe;
-  if (capture_stderr) {
-    Result<Pipe> made = make_pipe();
-    if (!made) return made.error();
-    stderr_pipe = std::move(*made);
-  }
   const pid_t pid = ::fork();
   if (pid < 0) return system_error_of("fork");
-  if (pid == 0) become(command, environment, stderr_pipe.writing.get(), start_error->writing.get(), signals);
+  if (pid == 0) become(command, environment, stderr_fd, start_error->writing.get(), signals);
 
   Child child;
   child.pid_ = pid;
+  child.status_.reset(::open(fmt::format("/proc/{}/status", pid).c_str(), O_RDONLY | O_CLOEXEC));
   child.start_error_ = std::move(start_error->reading);
-  child.stderr_pipe_ = std::move(stderr_pipe.reading);
-  if (child.stderr_pipe_) ::fcntl(child.stderr_pipe_.get(), F_SETFL, O_NONBLOCK);
   return child;
 }
 
@@ -70,10 +66,18 @@ void Child::send(int signal) const {
   ::kill(pid_, signal);
 }
 
+bool Child::has_received(int signal, bool witnessed) const {
+  if (!witnessed) return false;
+  const std::optional<SignalSets> sets = read_signal_sets(status_.get());
+  return !sets || !sets->leaves_to_kernel(signal);
+}
+
 Child::Change Child::look() {
   Change change;
   int status = 0;
-  while (::waitpid(pid_, &status, WNOHANG | WUNTRACED) == pid_) {
+  while (const pid_t pid = ::waitpid(-1, &status, WNOHANG | WUNTRACED)) {
+    if (pid < 0) break;
+    if (pid != pid_) continue;
     if (WIFSTOPPED(status)) {
       change.stopped_by = WSTOPSIG(status);
       continue;
@@ -91,7 +95,6 @@ Child::Change Child::look() {
       ending.start_error = error;
     }
     change.ended = ending;
-    break;
   }
   return change;
 }

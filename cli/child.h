@@ -1,4 +1,5 @@
-// The command that `exec` runs, as a child process. For a single-threaded process; one object per command.
+// The command that `exec` runs, as a child process. For a single-threaded process that waits for its children nowhere
+// else; one object per command.
 #pragma once
 
 #include <sys/types.h>
@@ -24,30 +25,42 @@ struct Ending {
 
 class Child {
  public:
-  // Forks, and executes command (looked for in PATH) with these variables added to the environment. With
-  // capture_stderr its standard error is a pipe. The error is about fork and pipes only; a command that cannot be run
+  // Forks, and executes command (looked for in PATH) with these variables added to the environment, and with
+  // stderr_fd as its standard error (-1: ours). The error is about fork and pipes only; a command that cannot be run
   // is an Ending.
   static Result<Child> start(const std::vector<std::string>& command,
-                             const std::vector<std::pair<std::string, std::string>>& environment, bool capture_stderr,
+                             const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
                              const SignalRelay& signals);
 
   pid_t pid() const { return pid_; }
-  // The reading end of its standard error, non-blocking; -1 where that is not captured.
-  UniqueFd& stderr_pipe() { return stderr_pipe_; }
 
   void send(int signal) const;
+  // It has received that signal, as far as can be told, where witnessed says that everybody around it has. Never true
+  // of a signal that would have ended or stopped it.
+  bool has_received(int signal, bool witnessed) const;
 
   struct Change {
     std::optional<Ending> ended;
     int stopped_by = 0;  // a signal that stopped it
   };
-  // What became of it since the last call; never blocks.
+  // What became of it since the last call; never blocks. Reaps whatever else has ended: as process 1 we inherit the
+  // orphans.
   Change look();
 
  private:
   pid_t pid_ = -1;
-  UniqueFd stderr_pipe_;
+  UniqueFd status_;       // /proc/PID/status
   UniqueFd start_error_;  // an errno comes through where exec failed
 };
+
+struct Pipe {
+  UniqueFd reading;
+  UniqueFd writing;
+};
+// Both ends are closed on exec.
+Result<Pipe> make_pipe();
+
+// Reaps every child that has ended, while there is no Child to look at.
+void reap_children();
 
 }  // namespace run_recorder

@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 
 #include "base/uuid.h"
 #include "cli/child.h"
 #include "cli/event_client.h"
 #include "cli/event_line.h"
 #include "cli/exec_events.h"
+#include "cli/sidecar.h"
 #include "cli/signal_relay.h"
 #include "cli/stderr_relay.h"
 #include "cli/terminal.h"
@@ -23,11 +25,15 @@ namespace {
 using Clock = EventClient::Clock;
 
 constexpr std::chrono::milliseconds kLastWait{2'000};
+constexpr std::chrono::milliseconds kLastWaitIfStopped{500};
+// Between our receiving a signal that is sent to one process of a group after the other, and the last one's.
+constexpr std::chrono::milliseconds kWitnessWait{200};
 constexpr std::chrono::milliseconds kLongestPause{5'000};
 constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
 constexpr std::size_t kMaxNameBytes = 255;
 constexpr std::size_t kMaxDepth = 60;
 constexpr int kCannotRunStatus = 126;
+
 void require_name(const char* flag, const std::optional<std::string>& value) {
   if (!value) return;
   if (value->empty() || value->size() > kMaxNameBytes || !valid_utf8(*value) ||
@@ -52,8 +58,8 @@ void check(const ExecOptions& options) {
 // Sends the events beside the command, without ever being waited for until the end.
 class Reporter {
  public:
-  explicit Reporter(const std::string& socket_path)
-      : client_({.path = socket_path, .retry_refused = true, .longest_pause = kLongestPause}) {}
+  Reporter(const std::string& socket_path, StderrRelay& words)
+      : client_({.path = socket_path, .retry_refused = true, .longest_pause = kLongestPause}), words_(words) {}
 
   void send(std::string line) {
     client_.add(++sent_, std::move(line));
@@ -62,7 +68,9 @@ class Reporter {
 
   void work() {
     for (const EventClient::Settled& one : client_.work(Clock::now())) {
-      if (one.refusal) complain("the daemon refused an event of this run: " + printable(to_string(*one.refusal)));
+      if (one.refusal) {
+        words_.complain("the daemon refused an event of this run: " + printable(to_string(*one.refusal)));
+      }
     }
     if (client_.away() || client_.forbidden()) say_away();
   }
@@ -70,47 +78,36 @@ class Reporter {
   pollfd polled() const { return {client_.fd(), client_.interest(), 0}; }
   std::optional<Clock::time_point> wake_at() const { return client_.wake_at(); }
 
-  // Waits a little for what is not acknowledged, unless asked to stop; what is left then is printed, so that nothing
-  // is lost.
-  void finish(SignalRelay& signals) {
-    const Clock::time_point deadline = Clock::now() + kLastWait;
-    client_.hurry(kLongestPauseAtEnd);
-    while (true) {
-      work();
-      if (client_.waiting_lines() == 0) return;
-      const Clock::time_point now = Clock::now();
-      if (client_.forbidden() || now >= deadline) break;
-      const Clock::time_point until = std::min(deadline, client_.wake_at().value_or(deadline));
-      const auto pause = std::chrono::ceil<std::chrono::milliseconds>(std::max(until - now, Clock::duration(0)));
-      pollfd all[2] = {polled(), {signals.fd(), POLLIN, 0}};
-      ::poll(all, 2, static_cast<int>(pause.count()));
-      const std::vector<SignalRelay::Arrival> arrivals = signals.arrivals();
-      if (std::any_of(arrivals.begin(), arrivals.end(), [](const auto& a) { return asks_to_stop(a.signal); })) break;
-    }
-    print_unsent();
+  void hurry() { client_.hurry(kLongestPauseAtEnd); }
+  // All is acknowledged or refused, or never will be.
+  bool done() const { return client_.waiting_lines() == 0 || client_.forbidden(); }
+  // What is not acknowledged is printed, so that nothing is lost. stopped_by: the signal for which it was not waited
+  // for any longer, or 0.
+  void print_unsent(int stopped_by) {
+    if (client_.waiting_lines() == 0) return;
+    if (!said_) words_.complain(why_unsent(stopped_by) + "; the events not acknowledged, for run-recorder emit:");
+    std::string lines;
+    for (const EventClient::Waiting& one : client_.waiting()) lines += one.line + "\n";
+    // On a terminal it is the same JSON; what the command wrote last is in it.
+    words_.write(::isatty(STDERR_FILENO) == 1 ? printable_json(lines) : lines);
   }
 
  private:
   void say_away() {
     if (std::exchange(said_, true)) return;
-    complain(printable(client_.problem()) +
-             "; the command runs all the same, and events that cannot be sent until its "
-             "end are printed here, for run-recorder emit");
+    words_.complain(printable(client_.problem()) +
+                    "; the command runs all the same, and events that cannot be sent until its "
+                    "end are printed here, for run-recorder emit");
   }
 
-  void print_unsent() {
-    if (!said_) {
-      complain(client_.problem().empty()
-                   ? "the daemon does not answer; the events not acknowledged, for run-recorder emit:"
-                   : printable(client_.problem()) + "; the events not acknowledged, for run-recorder emit:");
-    }
-    std::string lines;
-    for (const EventClient::Waiting& one : client_.waiting()) lines += one.line + "\n";
-    // The same JSON; what the command wrote last is in it.
-    (void)write_all(STDERR_FILENO, ::isatty(STDERR_FILENO) == 1 ? printable_json(lines) : lines);
+  std::string why_unsent(int stopped_by) const {
+    if (!client_.problem().empty()) return printable(client_.problem());
+    if (stopped_by == 0) return "the daemon does not answer";
+    return fmt::format("asked to stop by {} before the daemon had answered", signal_name(stopped_by));
   }
 
   EventClient client_;
+  StderrRelay& words_;
   std::uint64_t sent_ = 0;
   bool said_ = false;
 };
@@ -118,7 +115,7 @@ class Reporter {
 class Execution {
  public:
   Execution(const ExecOptions& options, const std::string& socket_path)
-      : options_(options), socket_path_(socket_path), reporter_(socket_path) {
+      : options_(options), socket_path_(socket_path), reporter_(socket_path, stderr_) {
     start_.council = options.council ? *options.council : council_of(options.command.front());
     start_.input = options.input ? *options.input : command_input(options.command, options.record_args);
     start_.run_id = options.run_id ? *options.run_id : time_ordered_uuid(now_utc());
@@ -133,9 +130,9 @@ class Execution {
       end = run_attempt();
       if (end.ending.succeeded() || end.ending.start_error != 0 || was_cancelled(end) || retry == options_.retries)
         break;
-      complain(fmt::format("{} {}; attempt {} of {} follows in {}", options_.command.front(),
-                           ending_in_words(end.ending), retry + 2, options_.retries + 1,
-                           format_duration(options_.retry_delay)));
+      stderr_.complain(fmt::format("{} {}; attempt {} of {} follows in {}", options_.command.front(),
+                                   ending_in_words(end.ending), retry + 2, options_.retries + 1,
+                                   format_duration(options_.retry_delay)));
       pause_before_retry();
       if (stop_signal_ != 0) {
         end.ending.signal = stop_signal_;
@@ -145,7 +142,7 @@ class Execution {
       start_.attempt = start_.attempt.value_or(1) + 1;
       start_.run_id = time_ordered_uuid(now_utc());
     }
-    reporter_.finish(signals_);
+    finish();
     if (end.ending.signal == 0) return end.ending.exit_status;
     signals_.die_by(end.ending.signal);
     return 128 + end.ending.signal;
@@ -158,19 +155,15 @@ class Execution {
     start_.event_id = ids_.next();
     const Clock::time_point began = Clock::now();
     AttemptEnd end;
-    Result<Child> child = Child::start(
-        options_.command, {{"RUN_RECORDER_RUN_ID", start_.run_id}, {"RUN_RECORDER_SOCKET_PATH", socket_path_}},
-        options_.tail > 0, signals_);
+    Result<Child> child = start_command();
     if (child) {
       release_standard_streams();
       start_.worker_pid = child->pid();
       reporter_.send(started_line(start_));
-      StderrRelay relay(std::move(child->stderr_pipe()), options_.tail);
-      end.ending = wait_for_end(*child, relay);
-      drain(relay);
-      end.stderr_tail = relay.tail().lines();
+      end.ending = wait_for_end(*child);
+      end.stderr_tail = stderr_.read_last_words();
     } else {
-      complain(child.error().message);
+      stderr_.complain(child.error().message);
       start_.worker_pid.reset();
       reporter_.send(started_line(start_));
       end.ending = {.exit_status = kCannotRunStatus, .start_error = EAGAIN};
@@ -181,9 +174,29 @@ class Execution {
     end.duration = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
     end.asked_to_stop_by = stop_signal_;
     end.command = options_.command.front();
-    if (child && end.ending.start_error != 0) complain(end.command + " " + ending_in_words(end.ending));
+    if (child && end.ending.start_error != 0) stderr_.complain(end.command + " " + ending_in_words(end.ending));
+    // Before anybody waits for a reader of our standard error.
     reporter_.send(ended_line(end));
     return end;
+  }
+
+  Result<Child> start_command() {
+    Pipe pipe;
+    if (options_.tail > 0) {
+      Result<Pipe> made = make_pipe();
+      if (!made) return made.error();
+      pipe = std::move(*made);
+      ::fcntl(pipe.reading.get(), F_SETFL, O_NONBLOCK);
+    }
+    // The command comes first: where there is no room for a process beside it, it runs without.
+    Result<Sidecar> sidecar = Sidecar::start(pipe.reading.get());
+    sidecar_ = sidecar ? std::move(*sidecar) : Sidecar();
+    pipe_closed_ = false;
+    Result<Child> child = Child::start(
+        options_.command, {{"RUN_RECORDER_RUN_ID", start_.run_id}, {"RUN_RECORDER_SOCKET_PATH", socket_path_}},
+        pipe.writing.get(), signals_);
+    if (child) stderr_.begin(std::move(pipe.reading), options_.tail);
+    return child;
   }
 
   // Pipes must end where the command closes them, not where we end. A later attempt needs them, though.
@@ -195,27 +208,47 @@ class Execution {
     ::dup2(null.get(), STDOUT_FILENO);
   }
 
-  Ending wait_for_end(Child& child, StderrRelay& relay) {
+  Ending wait_for_end(Child& child) {
+    held_.clear();
     while (true) {
-      wait_for_something(&relay, std::nullopt);
-      bool child_changed = false;
-      for (const SignalRelay::Arrival& arrival : signals_.arrivals()) {
-        child_changed = child_changed || arrival.signal == SIGCHLD;
-        if (arrival.signal == SIGCHLD) continue;
-        if (asks_to_stop(arrival.signal)) stop_signal_ = arrival.signal;
-        if (!arrival.from_terminal) child.send(arrival.signal);
+      wait_for_something(held_.empty() ? std::nullopt : std::optional(held_.front().due));
+      if (take_signals()) {
+        const Child::Change change = child.look();
+        if (change.ended) return *change.ended;
+        // Ctrl-Z: our caller's job control looks at us. Whoever continues us continues the command too.
+        const int stopped_by = change.stopped_by;
+        if (stopped_by == SIGTSTP || stopped_by == SIGTTIN || stopped_by == SIGTTOU) ::raise(SIGSTOP);
       }
-      if (!child_changed) continue;
-      const Child::Change change = child.look();
-      if (change.ended) return *change.ended;
-      // Ctrl-Z: our caller's job control looks at us. Whoever continues us continues the command too.
-      const int stopped_by = change.stopped_by;
-      if (stopped_by == SIGTSTP || stopped_by == SIGTTIN || stopped_by == SIGTTOU) ::raise(SIGSTOP);
+      pass_on_signals(child);
     }
   }
 
+  // True where a child has changed.
+  bool take_signals() {
+    bool child_changed = false;
+    for (const SignalRelay::Arrival& arrival : signals_.arrivals()) {
+      child_changed = child_changed || arrival.signal == SIGCHLD;
+      if (arrival.signal == SIGCHLD) continue;
+      if (asks_to_stop(arrival.signal)) stop_signal_ = arrival.signal;
+      held_.push_back({arrival.signal, arrival.from_terminal, Clock::now() + kWitnessWait});
+    }
+    return child_changed;
+  }
+
+  // What was sent to our whole process group or control group has reached the command too, and is not sent twice.
+  // Those who send it to one process after the other have done so when it is due.
+  void pass_on_signals(const Child& child) {
+    if (held_.empty()) return;
+    for (; !held_.empty() && held_.front().due <= Clock::now(); held_.pop_front()) {
+      const HeldSignal& held = held_.front();
+      if (held.from_terminal || child.has_received(held.signal, sidecar_.has_received(held.signal))) continue;
+      child.send(held.signal);
+    }
+    if (held_.empty()) sidecar_.forget_signals();
+  }
+
   // Lets everything move until something has happened.
-  void wait_for_something(StderrRelay* relay, std::optional<Clock::time_point> until) {
+  void wait_for_something(std::optional<Clock::time_point> until) {
     std::optional<Clock::time_point> wake = reporter_.wake_at();
     if (until) wake = wake ? std::min(*wake, *until) : until;
     int timeout_ms = -1;
@@ -225,43 +258,77 @@ class Execution {
     }
     pollfd all[4] = {{signals_.fd(), POLLIN, 0},
                      reporter_.polled(),
-                     {relay != nullptr ? relay->reading_fd() : -1, POLLIN, 0},
-                     {relay != nullptr ? relay->writing_fd() : -1, POLLOUT, 0}};
+                     {stderr_.reading_fd(), POLLIN, 0},
+                     {stderr_.writing_fd(), POLLOUT, 0}};
     ::poll(all, 4, timeout_ms);
-    if (relay != nullptr) relay->work();
+    stderr_.work();
+    if (stderr_.broken()) close_pipe_of_command();
     reporter_.work();
   }
 
-  // Writes out what the command wrote, unless our standard error stalls and somebody wants us to stop.
-  void drain(StderrRelay& relay) {
-    relay.read_last_words();
-    while (!relay.written() && stop_signal_ == 0 && !asked_to_stop()) wait_for_something(&relay, std::nullopt);
-    relay.hand_over();
+  void close_pipe_of_command() {
+    if (!std::exchange(pipe_closed_, true)) sidecar_.close_pipe();
   }
-  // Whoever asks us to stop does not want to wait for a reader of our standard error.
-  bool asked_to_stop() {
-    const std::vector<SignalRelay::Arrival> arrivals = signals_.arrivals();
-    return std::any_of(arrivals.begin(), arrivals.end(), [](const auto& a) { return asks_to_stop(a.signal); });
+
+  // While no command runs: lets everything move until there is nothing to wait for any more.
+  template <class Done>
+  void wait_until(std::optional<Clock::time_point> deadline, Done done) {
+    while (!done() && !(deadline && Clock::now() >= *deadline)) {
+      wait_for_something(deadline);
+      if (take_signals()) reap_children();
+    }
   }
 
   void pause_before_retry() {
+    // In this order on standard error, too: what the command wrote, then what the next one writes.
+    wait_until(std::nullopt, [&] { return stderr_.written() || stop_signal_ != 0; });
+    leave({});
     stop_signal_ = 0;
-    const Clock::time_point until = Clock::now() + options_.retry_delay;
-    while (Clock::now() < until && stop_signal_ == 0) {
-      wait_for_something(nullptr, until);
-      for (const SignalRelay::Arrival& arrival : signals_.arrivals()) {
-        if (asks_to_stop(arrival.signal)) stop_signal_ = arrival.signal;
-      }
+    wait_until(Clock::now() + options_.retry_delay, [&] { return stop_signal_ != 0; });
+  }
+
+  // Waits a little for what is not acknowledged and not written yet, less where asked to stop.
+  void finish() {
+    Clock::time_point deadline = Clock::now() + kLastWait;
+    stop_signal_ = 0;
+    reporter_.hurry();
+    const auto done = [&] { return reporter_.done() && stderr_.written(); };
+    wait_until(deadline, [&] { return done() || stop_signal_ != 0; });
+    if (stop_signal_ != 0) deadline = std::min(deadline, Clock::now() + kLastWaitIfStopped);
+    wait_until(deadline, done);
+    reporter_.print_unsent(stop_signal_);
+    wait_until(deadline, [&] { return stderr_.written(); });
+    leave(stderr_.take_rest());
+  }
+
+  // Processes that the command left behind may still write, and our standard error may be stalled: the sidecar
+  // carries that on, so that they do not die of a closed pipe and our caller does not wait for them.
+  void leave(std::string_view rest) {
+    const bool others_write = stderr_.end();
+    if (others_write || !rest.empty()) {
+      sidecar_.take_over(rest);
+    } else {
+      sidecar_.dismiss();
     }
   }
+
+  struct HeldSignal {
+    int signal;
+    bool from_terminal;
+    Clock::time_point due;
+  };
 
   const ExecOptions& options_;
   const std::string socket_path_;
   SignalRelay signals_;
+  StderrRelay stderr_;
   Reporter reporter_;
+  Sidecar sidecar_;
   EventIds ids_;
   AttemptStart start_;
-  int stop_signal_ = 0;  // the latest request to stop
+  std::deque<HeldSignal> held_;  // by due
+  int stop_signal_ = 0;          // the latest request to stop
+  bool pipe_closed_ = false;     // also the sidecar's
 };
 
 }  // namespace

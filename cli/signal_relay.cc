@@ -61,6 +61,12 @@ SignalRelay::SignalRelay() {
 }
 
 SignalRelay::~SignalRelay() {
+  // What came and was not taken, as the SIGPIPE of a write that nobody read, is not to end us now.
+  sigset_t blocked = relayed_;
+  sigaddset(&blocked, SIGPIPE);
+  constexpr timespec kNow{0, 0};
+  while (::sigtimedwait(&blocked, nullptr, &kNow) > 0) {
+  }
   ::sigprocmask(SIG_SETMASK, &caller_mask_, nullptr);
   ::sigaction(SIGCHLD, &caller_child_action_, nullptr);
 }

@@ -1,104 +1,116 @@
 #include "cli/stderr_relay.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
+
+#include "cli/terminal.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kWaitingBytes = std::size_t{64} * 1024;
 // What a pipe can hold at most by default; leftovers of the command may write for ever.
 constexpr std::size_t kLastWordsBytes = std::size_t{1} << 20;
 // After poll(2) a pipe takes as much without blocking.
 constexpr std::size_t kPieceBytes = 4'096;
+// Then signals and the daemon have their turn.
+constexpr int kPiecesAtOnce = 16;
 
-bool is_writable(int fd) {
-  pollfd polled{fd, POLLOUT, 0};
+bool is_ready(int fd, short events) {
+  pollfd polled{fd, events, 0};
   return ::poll(&polled, 1, 0) > 0;
 }
 
 }  // namespace
 
+void StderrRelay::begin(UniqueFd pipe, std::size_t tail_lines) {
+  pipe_ = std::move(pipe);
+  tail_ = StderrTail(tail_lines);
+  stalled_ = false;
+}
+
+void StderrRelay::complain(std::string_view text) {
+  write(complaint(text));
+}
+
+void StderrRelay::write(std::string_view text) {
+  if (broken_) return;
+  waiting_.append(text);
+  write_some();
+}
+
 int StderrRelay::reading_fd() const {
-  return !ended_ && waiting_.size() < kWaitingBytes ? pipe_.get() : -1;
+  return !stalled_ && waiting_.empty() ? pipe_.get() : -1;
 }
 
 int StderrRelay::writing_fd() const {
-  return waiting_.empty() ? -1 : STDERR_FILENO;
+  return stalled_ || !waiting_.empty() ? STDERR_FILENO : -1;
 }
 
+// Only what can be written at once is read, so that next to nothing is lost where this process is killed.
 void StderrRelay::work() {
-  if (!ended_) read_some(kWaitingBytes);
+  stalled_ = false;
   write_some();
-}
-
-void StderrRelay::read_last_words() {
-  read_some(waiting_.size() + kLastWordsBytes);
-  ended_ = true;
-  write_some();
-}
-
-void StderrRelay::read_some(std::size_t waiting_limit) {
-  char buffer[16 * 1024];
-  while (pipe_ && waiting_.size() < waiting_limit) {
-    const ssize_t got = ::read(pipe_.get(), buffer, sizeof(buffer));
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (got <= 0) {
-      pipe_.reset();
-      return;
-    }
-    const std::string_view bytes(buffer, static_cast<std::size_t>(got));
-    tail_.feed(bytes);
-    waiting_.append(bytes);
+  for (int piece = 0; piece < kPiecesAtOnce && pipe_ && waiting_.empty(); ++piece) {
+    if (!is_ready(pipe_.get(), POLLIN)) return;
+    stalled_ = !is_ready(STDERR_FILENO, POLLOUT);
+    if (stalled_ || !read_piece()) return;
+    write_some();
   }
+}
+
+std::vector<std::string> StderrRelay::read_last_words() {
+  stalled_ = false;
+  const std::size_t limit = waiting_.size() + kLastWordsBytes;
+  while (waiting_.size() < limit && read_piece()) {
+  }
+  write_some();
+  return tail_.lines();
+}
+
+bool StderrRelay::end() {
+  const bool others_write = static_cast<bool>(pipe_);
+  pipe_.reset();
+  return others_write;
+}
+
+// False: there is nothing now, or nothing will come any more.
+bool StderrRelay::read_piece() {
+  if (!pipe_) return false;
+  char buffer[kPieceBytes];
+  const ssize_t got = ::read(pipe_.get(), buffer, sizeof(buffer));
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  if (got <= 0) {
+    pipe_.reset();
+    return false;
+  }
+  const std::string_view bytes(buffer, static_cast<std::size_t>(got));
+  tail_.feed(bytes);
+  waiting_.append(bytes);
+  return true;
 }
 
 void StderrRelay::write_some() {
   std::size_t written = 0;
-  while (written < waiting_.size() && is_writable(STDERR_FILENO)) {
+  while (written < waiting_.size() && is_ready(STDERR_FILENO, POLLOUT)) {
     const ssize_t wrote =
         ::write(STDERR_FILENO, waiting_.data() + written, std::min(kPieceBytes, waiting_.size() - written));
     if (wrote < 0 && (errno == EINTR || errno == EAGAIN)) break;
-    if (wrote < 0) {
+    if (wrote < 0 && errno == EPIPE) {
       // Nobody reads it any more: the command learns that at its next write, as it would without us.
-      waiting_.clear();
+      broken_ = true;
       pipe_.reset();
+    }
+    if (wrote < 0) {
+      // A full disk, a terminal that hung up: these words are lost, and the command need not die of it.
+      waiting_.clear();
       return;
     }
     written += static_cast<std::size_t>(wrote);
   }
   waiting_.erase(0, written);
-}
-
-void StderrRelay::hand_over() {
-  if (!pipe_ && waiting_.empty()) return;
-  if (::fork() != 0) {
-    pipe_.reset();
-    return;
-  }
-  // Whoever waits for the end of our standard output, or of our connection to the daemon, shall not wait for this
-  // process.
-  const int null = ::open("/dev/null", O_RDWR);
-  if (pipe_) ::fcntl(pipe_.get(), F_SETFL, 0);
-  ::dup2(pipe_ ? pipe_.get() : null, STDIN_FILENO);
-  ::dup2(null, STDOUT_FILENO);
-  ::close_range(STDERR_FILENO + 1, ~0U, 0);
-  sigset_t none;
-  sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (!write_all(STDERR_FILENO, waiting_)) ::_exit(0);
-  char buffer[16 * 1024];
-  while (true) {
-    const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof(buffer));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) ::_exit(0);
-    if (!write_all(STDERR_FILENO, std::string_view(buffer, static_cast<std::size_t>(got)))) ::_exit(0);
-  }
 }
 
 }  // namespace run_recorder

@@ -1,8 +1,11 @@
-// Carries a command's standard error on to ours, and remembers its end. Never blocks, so that signals get through
-// while whoever reads our standard error does not. One thread.
+// What `exec` writes to its standard error: what its command writes there, whose end it remembers, and its own words
+// in between. Never blocks, so that signals get through and events are sent while whoever reads our standard error
+// does not. Little is held here meanwhile: the command waits, as it would without us. One thread.
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "cli/stderr_tail.h"
@@ -11,7 +14,11 @@ namespace run_recorder {
 
 class StderrRelay {
  public:
-  StderrRelay(UniqueFd pipe, std::size_t tail_lines) : pipe_(std::move(pipe)), tail_(tail_lines) {}
+  // The reading end of the next command's standard error, non-blocking, and how many of its last lines to remember.
+  void begin(UniqueFd pipe, std::size_t tail_lines);
+  // As complain() in terminal.h, behind what the command wrote so far.
+  void complain(std::string_view text);
+  void write(std::string_view text);
 
   // For poll(2): the pipe to read and the descriptor to write; -1 for what is not waited for.
   int reading_fd() const;
@@ -19,25 +26,27 @@ class StderrRelay {
   // Moves what can be moved now.
   void work();
 
-  // The command has ended: reads its last words, which are still in the pipe, and nothing after them.
-  void read_last_words();
-  // All that was read is written.
-  bool written() const { return waiting_.empty(); }
-  // Processes that the command left behind may still write, and our standard error may be stalled: a process of ours
-  // in the background carries that on, so that they do not die of a closed pipe and the caller does not wait for
-  // them.
-  void hand_over();
+  // The command has ended: reads its last words, which are still in the pipe, and nothing after them. Its last lines.
+  std::vector<std::string> read_last_words();
+  // Closes our end of the pipe; true where processes of the command still hold the other.
+  bool end();
 
-  const StderrTail& tail() const { return tail_; }
+  // All that was read is written, or never will be.
+  bool written() const { return waiting_.empty(); }
+  // What is not written yet, for somebody else to write.
+  std::string take_rest() { return std::exchange(waiting_, {}); }
+  // Nobody reads our standard error any more.
+  bool broken() const { return broken_; }
 
  private:
-  void read_some(std::size_t waiting_limit);
+  bool read_piece();
   void write_some();
 
   UniqueFd pipe_;
-  StderrTail tail_;
-  std::string waiting_;  // read, not written yet
-  bool ended_ = false;   // the last words were read
+  StderrTail tail_{0};
+  std::string waiting_;   // read, not written yet
+  bool stalled_ = false;  // there is something to read, and nothing can be written
+  bool broken_ = false;
 };
 
 }  // namespace run_recorder

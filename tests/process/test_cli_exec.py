@@ -1,11 +1,13 @@
 """run-recorder exec: the command passes through untouched, and its run is recorded, the daemon being there or not."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,66 @@ import unittest
 from harness import DEADLINE_S, TOOL, OnSqlite, ProcessTest, temporary_folder, wait_until
 
 SH = ("sh", "-c")
+PR_SET_CHILD_SUBREAPER = 36
+# Says each of its SIGTERMs. SIGPWR comes behind all of them, as exec passes signals on in their order: then it ends.
+ASKED_TO_STOP = """
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"asked\\n"))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPWR})
+os.write(1, b"ready\\n")
+signal.sigwaitinfo({signal.SIGPWR})
+for _ in range(10):  # a handler that is due runs now at the latest
+    pass
+"""
+# Leaves an orphan behind that ends at once, and succeeds when that has been reaped.
+LEAVING_AN_ORPHAN = """
+import os, sys, time
+reading, writing = os.pipe()
+if os.fork() == 0:
+    orphan = os.fork()
+    if orphan == 0:
+        os._exit(0)
+    os.write(writing, str(orphan).encode())
+    os._exit(0)
+os.wait()
+orphan = int(os.read(reading, 20))
+end = time.monotonic() + float(sys.argv[1])
+while os.path.exists(f"/proc/{orphan}"):
+    if time.monotonic() > end:
+        sys.exit(9)
+    time.sleep(0.01)
+"""
+
+
+def processes_of_group(group):
+    """The name and pid of exec, of the process beside it, and of the command, once all have their own names."""
+    def found():
+        all_of_it = []
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if entry.isdigit() and os.getpgid(int(entry)) == group:
+                    with open(f"/proc/{entry}/comm", encoding="utf-8") as comm:
+                        all_of_it.append((comm.read().strip(), int(entry)))
+        names = [name for name, _ in all_of_it]
+        return all_of_it if len(names) == 3 and "exec-sidecar" in names else None
+    return wait_until(found, "three processes in the group")
+
+
+def full_pipe():
+    """A pipe that takes nothing more, and how much is in it."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    size = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            size += os.write(writing, b"." * 4096)
+    os.set_blocking(writing, True)
+    return reading, writing, size
+
+
+def read_to_end(fd):
+    with open(fd, "rb") as stream:
+        return stream.read()
 
 
 def tool_environment(**more):
@@ -200,6 +262,154 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         os.close(writing)
         self.assertEqual(process.stderr.read(), "late\n")
 
+    def test_the_end_is_sent_although_nobody_reads_our_standard_error(self):
+        reading, writing, size = full_pipe()
+        process = self.spawn("--run-id", "r1", "--", *SH, "echo last words >&2; exit 3", stderr=writing)
+        os.close(writing)
+        self.assertEqual(process.wait(DEADLINE_S), 3)
+        self.assertEqual(self.error_of("r1")["stderr_tail"], ["last words"])
+        self.assertEqual(read_to_end(reading)[size:], b"last words\n", "carried on when it is read after all")
+
+    def test_what_the_command_writes_survives_a_kill_of_exec(self):
+        process = self.spawn("--run-id", "r1", "--", *SH, "echo ready; read line; echo late >&2; echo survived",
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        process.kill()
+        process.wait(DEADLINE_S)
+        self.assertEqual(process.communicate("\n", timeout=DEADLINE_S), ("survived\n", "late\n"))
+
+    def test_a_disk_that_is_full_does_not_end_the_command(self):
+        with open("/dev/full", "wb") as full:
+            process = self.spawn("--run-id", "r1", "--", *SH, "for i in $(seq 3000); do echo $i >&2; done; exit 5", stderr=full)
+            self.assertEqual(process.wait(DEADLINE_S), 5)
+        self.assertEqual(self.error_of("r1")["stderr_tail"][-1], "3000")
+
+    def test_the_exit_status_is_the_commands_when_nobody_reads_its_standard_error(self):
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = self.spawn("--run-id", "r1", "--", *SH, "echo gone >&2; exit 3", stderr=writing)
+        os.close(writing)
+        self.assertEqual(process.wait(DEADLINE_S), 3)
+        self.assertEqual(self.error_of("r1")["exit_status"], 3)
+
+    def test_it_reaps_the_orphans_that_it_inherits(self):
+        def inherit():
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        process = self.spawn("--run-id", "r1", "--", sys.executable, "-c", LEAVING_AN_ORPHAN, str(DEADLINE_S / 3),
+                             preexec_fn=inherit)
+        self.assertEqual(process.wait(DEADLINE_S), 0)
+
+    @unittest.skipIf(os.getuid() != 0, "needs root, to make a PID namespace")
+    def test_as_process_1_it_reaps_orphans_and_stops_when_asked(self):
+        done = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", str(TOOL), "exec", "--socket",
+                               str(self.server.socket_path), "--run-id", "r1", "--", sys.executable, "-c", LEAVING_AN_ORPHAN,
+                               str(DEADLINE_S / 3)], env=tool_environment(), timeout=DEADLINE_S, check=False)
+        self.assertEqual(done.returncode, 0)
+        with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", str(TOOL), "exec", "--run-id", "r2",
+                               "--socket", str(self.server.socket_path), "--", *SH, "echo ready; kill -TERM 1; exec sleep 1000"],
+                              stdout=subprocess.PIPE, text=True, env=tool_environment()) as process:
+            try:
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                self.assertEqual(process.wait(DEADLINE_S), 128 + signal.SIGTERM)
+            finally:
+                process.kill()
+        self.assertEqual(self.run_of("r2")["status"], "cancelled")
+
+    def closed(self, closing, *command):
+        """Starts exec with standard streams closed, as `<&-` says."""
+        process = subprocess.Popen([*SH, f'exec "$@" {closing}', "sh", str(TOOL), "exec", "--socket",
+                                    str(self.server.socket_path), *command], env=tool_environment())
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_closed_standard_streams_are_closed_for_the_command_and_nothing_hangs(self):
+        seen = temporary_folder() / "seen"
+        look = ("import os\ndef is_open(fd):\n try: return os.fstat(fd) is not None\n except OSError: return False\n"
+                "found = [fd for fd in (0, 1, 2) if is_open(fd)]\n"
+                f"os.write(os.open({str(seen)!r}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), str(found).encode())\n"
+                "if 2 in found: os.write(2, b'words')\nos._exit(3)")
+        for closing, tail, still_open in (("<&-", 20, [1, 2]), (">&-", 20, [0, 2]), ("2>&-", 20, [0, 1, 2]), ("2>&-", 0, [0, 1]),
+                                          ("<&- >&- 2>&-", 20, [2]), ("<&- >&- 2>&-", 0, [])):
+            with self.subTest(closing=closing, tail=tail):
+                process = self.closed(closing, "--run-id", f"r{closing}{tail}", "--tail", str(tail), "--", sys.executable, "-c", look)
+                self.assertEqual(process.wait(DEADLINE_S), 3)
+                self.assertEqual(json.loads(seen.read_text()), still_open)
+                self.assertEqual(self.error_of(f"r{closing}{tail}")["stderr_tail"], ["words"] if tail else [])
+
+    def test_with_closed_standard_streams_it_stops_when_asked(self):
+        for run_id, closing in (("in", "<&-"), ("out", ">&-"), ("error", "2>&-"), ("all", "<&- >&- 2>&-")):
+            with self.subTest(closing=closing):
+                process = self.closed(closing, "--run-id", run_id, "--", "sleep", "1000")
+                self.wait_for_run(run_id, "running")
+                process.terminate()
+                self.assertEqual(process.wait(DEADLINE_S), -signal.SIGTERM)
+
+    def spawn_in_group(self):
+        process = self.spawn("--", sys.executable, "-c", ASKED_TO_STOP, stdout=subprocess.PIPE, start_new_session=True)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        return process
+
+    def rest(self, process):
+        process.send_signal(signal.SIGPWR)
+        return process.stdout.read()
+
+    def test_a_signal_to_exec_alone_reaches_the_command_once(self):
+        process = self.spawn_in_group()
+        process.terminate()
+        self.assertEqual(self.rest(process), "asked\n")
+
+    def test_a_signal_to_the_process_group_reaches_the_command_once(self):
+        process = self.spawn_in_group()
+        os.killpg(process.pid, signal.SIGTERM)
+        self.assertEqual(process.stdout.readline(), "asked\n")
+        self.assertEqual(self.rest(process), "")
+
+    def test_a_signal_to_exec_and_then_to_its_group_reaches_the_command_once(self):
+        """As timeout(1) sends it."""
+        process = self.spawn_in_group()
+        process.send_signal(signal.SIGSTOP)
+        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
+        self.assertEqual(process.stdout.readline(), "asked\n")
+        process.send_signal(signal.SIGCONT)
+        self.assertEqual(self.rest(process), "")
+
+    def test_a_signal_to_one_process_after_the_other_reaches_the_command_once(self):
+        """As systemd sends it to a control group: to the main process first, or last."""
+        for exec_first in (True, False):
+            with self.subTest(exec_first=exec_first):
+                process = self.spawn_in_group()
+                others = [pid for _, pid in processes_of_group(process.pid) if pid != process.pid]
+                # Stopped, exec acts when all have the signal, however long that takes.
+                process.send_signal(signal.SIGSTOP)
+                for pid in ((process.pid, *others) if exec_first else (*reversed(others), process.pid)):
+                    os.kill(pid, signal.SIGTERM)
+                self.assertEqual(process.stdout.readline(), "asked\n")
+                process.send_signal(signal.SIGCONT)
+                self.assertEqual(self.rest(process), "")
+
+    def test_a_signal_that_went_to_programs_by_name_still_reaches_the_command(self):
+        process = self.spawn("--", *SH, "echo ready; exec sleep 1000", stdout=subprocess.PIPE, start_new_session=True)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        for name, pid in processes_of_group(process.pid):
+            if name in ("run-recorder", "exec-sidecar"):
+                os.kill(pid, signal.SIGTERM)
+        self.assertEqual(process.wait(DEADLINE_S), -signal.SIGTERM)
+
+    def test_the_process_beside_it_has_a_name_of_its_own(self):
+        process = self.spawn("--", *SH, "echo ready; exec sleep 1000", stdout=subprocess.PIPE, start_new_session=True)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        beside = dict(processes_of_group(process.pid))["exec-sidecar"]
+
+        def renamed():
+            with open(f"/proc/{beside}/cmdline", "rb") as words:
+                return words.read().strip(b"\0") == b"exec-sidecar"
+        wait_until(renamed, "its command line")
+        process.terminate()
+        process.wait(DEADLINE_S)
+        wait_until(lambda: not os.path.exists(f"/proc/{beside}"), "it to end with the others")
+
     def test_pipes_end_where_the_command_closes_them(self):
         process = self.spawn("--", *SH, "exec >&-; read line", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.assertEqual(process.stdout.read(), "")
@@ -343,6 +553,43 @@ class ExecWithoutDaemon(OnSqlite, ProcessTest):
             _, stderr = process.communicate("\n", timeout=DEADLINE_S)
         self.assertEqual((process.returncode, stderr), (1, ""))
         self.assertEqual(server.control.run("r1")["status"], "failed")
+
+    def test_asked_to_stop_before_the_daemon_answers_it_says_so(self):
+        path = temporary_folder() / "events.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            with subprocess.Popen([str(TOOL), "exec", "--socket", str(path), "--run-id", "r1", "--", *SH,
+                                   "echo ready; exec sleep 1000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  env=tool_environment()) as process:
+                connection, _ = listener.accept()
+                with connection, connection.makefile("rb") as lines:
+                    process.stdout.readline()
+                    self.assertEqual(json.loads(lines.readline())["type"], "run_started")
+                    process.terminate()
+                    self.assertEqual(json.loads(lines.readline())["type"], "run_failed")
+                    process.terminate()
+                    try:
+                        _, stderr = process.communicate(timeout=DEADLINE_S)
+                    finally:
+                        process.kill()
+        self.assertEqual(process.returncode, -signal.SIGTERM)
+        self.assertRegex(stderr, "asked to stop by SIGTERM before the daemon had answered; the events not acknowledged, for "
+                                 "run-recorder emit:")
+        unsent = [json.loads(line)["type"] for line in stderr.splitlines() if line.startswith("{")]
+        self.assertEqual(unsent, ["run_started", "run_failed"])
+
+    def test_unsent_events_are_carried_on_where_nobody_reads_at_the_end(self):
+        reading, writing, size = full_pipe()
+        with subprocess.Popen([str(TOOL), "exec", "--socket", str(temporary_folder() / "none.sock"), "--tail", "0", "--run-id",
+                               "r1", "--", "true"], stderr=writing, env=tool_environment()) as process:
+            os.close(writing)
+            try:
+                self.assertEqual(process.wait(DEADLINE_S), 0)
+            finally:
+                process.kill()
+        lines = read_to_end(reading)[size:].decode().splitlines()
+        self.assertEqual([json.loads(line)["type"] for line in lines if line.startswith("{")], ["run_started", "run_completed"])
 
     def test_while_it_waits_it_costs_no_processor_time(self):
         process = subprocess.Popen([str(TOOL), "exec", "--socket", str(temporary_folder() / "none.sock"), "--", *SH,
