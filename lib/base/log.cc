@@ -1,6 +1,9 @@
 #include "base/log.h"
 
 #include <poll.h>
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/base_sink.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <systemd/sd-journal.h>
@@ -23,13 +26,59 @@ namespace {
 constexpr std::chrono::milliseconds kLastLines{1'000};  // to be written at the end, before they are given up
 constexpr std::chrono::seconds kStandsStill{5};         // not keeping up for so long is no passing thing
 
+// Whether the line that this thread gave to the logger last was written as a whole.
+thread_local bool line_written = false;
+
+// The descriptor itself: it may be shared with somebody who made it non-blocking, and what was not written is
+// counted. One caller at a time.
+class StderrSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    for (std::string_view rest(line.data(), line.size()); !rest.empty();) {
+      const ssize_t count = ::write(STDERR_FILENO, rest.data(), rest.size());
+      if (count >= 0) {
+        rest.remove_prefix(static_cast<std::size_t>(count));
+      } else if (errno == EAGAIN) {  // somebody who shares it does not want to wait
+        pollfd room{STDERR_FILENO, POLLOUT, 0};
+        ::poll(&room, 1, -1);
+      } else if (errno != EINTR) {
+        return;
+      }
+    }
+    line_written = true;
+  }
+  void flush_() override {}
+};
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::err;
+}
+
 struct LogState {
-  std::atomic<LogLevel> level{LogLevel::kInfo};
+  spdlog::logger lines{"run-recorder", std::make_shared<StderrSink>()};
   std::atomic<LogFormat> format{LogFormat::kText};
   std::atomic<bool> journal{false};
   std::mutex mutex;
   std::shared_ptr<LogQueue> queue;  // guarded by mutex; empty: who calls writes
   std::mutex writing;               // one line at a time, where there is no queue
+
+  LogState() {
+    lines.set_level(spdlog::level::info);
+    lines.set_pattern("%v");                             // a line comes complete
+    lines.set_error_handler([](const std::string&) {});  // the library's own would wait for stderr
+  }
 };
 
 // Never destroyed: threads may log until the process is gone.
@@ -109,24 +158,14 @@ bool send_to_journal(const std::vector<std::string>& entry) {
   return sd_journal_sendv(parts.data(), static_cast<int>(parts.size())) == 0;
 }
 
-bool write_to_stderr(std::string line) {
-  line += '\n';
-  for (std::string_view rest = line; !rest.empty();) {
-    const ssize_t count = ::write(STDERR_FILENO, rest.data(), rest.size());
-    if (count >= 0) {
-      rest.remove_prefix(static_cast<std::size_t>(count));
-    } else if (errno == EAGAIN) {  // somebody who shares it does not want to wait
-      pollfd room{STDERR_FILENO, POLLOUT, 0};
-      ::poll(&room, 1, -1);
-    } else if (errno != EINTR) {
-      return false;
-    }
-  }
-  return true;
+bool write_to_stderr(const LogQueue::Line& line) {
+  line_written = !log_enabled(line.level);  // the level may have changed since: not wanted any more is not lost
+  log_state().lines.log(spdlog_level(line.level), line.text);
+  return line_written;
 }
 
 bool write_line(const LogQueue::Line& line) {
-  return (!line.entry.empty() && send_to_journal(line.entry)) || write_to_stderr(line.text);
+  return (!line.entry.empty() && send_to_journal(line.entry)) || write_to_stderr(line);
 }
 
 LogQueue::Line line_of(LogLevel level, std::string_view message, std::span<const LogField> fields) {
@@ -134,6 +173,7 @@ LogQueue::Line line_of(LogLevel level, std::string_view message, std::span<const
   const bool json = state.format.load(std::memory_order_relaxed) == LogFormat::kJson;
   const Timestamp now = now_utc();
   LogQueue::Line line;
+  line.level = level;
   line.text = json ? format_json_line(now, level, message, fields) : format_text_line(now, level, message, fields);
   if (state.journal.load(std::memory_order_relaxed)) line.entry = journal_entry(level, message, fields);
   return line;
@@ -204,13 +244,13 @@ std::string_view to_string(LogFormat format) {
 
 void set_up_log(const LogOptions& options) {
   LogState& state = log_state();
-  state.level = options.level;
+  state.lines.set_level(spdlog_level(options.level));
   state.format = options.format;
   state.journal = options.detect_journal && stderr_is_journal();
 }
 
 void set_log_level(LogLevel level) {
-  log_state().level = level;
+  log_state().lines.set_level(spdlog_level(level));
 }
 
 bool log_is_journal() {
@@ -218,7 +258,7 @@ bool log_is_journal() {
 }
 
 bool log_enabled(LogLevel level) {
-  return level >= log_state().level.load(std::memory_order_relaxed);
+  return log_state().lines.should_log(spdlog_level(level));
 }
 
 LogWriter::LogWriter() {

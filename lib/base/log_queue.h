@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
+
 namespace run_recorder {
 
 class LogQueue {
@@ -22,6 +24,7 @@ class LogQueue {
   struct Line {
     std::string text;                // as it is shown, without newline
     std::vector<std::string> entry;  // for the journal; empty where it does not go there
+    LogLevel level = LogLevel::kInfo;
   };
   // False: it could not be written. Called by the queue's thread alone; may block for ever.
   using Write = std::function<bool(const Line&)>;
