@@ -165,6 +165,7 @@ struct Commands {
   ReconcileOptions reconcile;
   PruneOptions prune;
   std::vector<std::string> letter_ids;
+  std::string export_cursor;
   std::uint64_t from_seq = 1, record_limit = 100;
   bool records_all = false;
 };
@@ -466,19 +467,19 @@ int examine_installation(const Request& request) {
   return examine({ControlClient(control), request.json}, options);
 }
 
-void declare_moving(CLI::App& app, Request& request) {
-  app.add_subcommand("export", "All runs with their history to standard output, one JSON object a line")
-      ->callback([&] { request.run = [&] { return export_runs(looking(request)); }; });
-  CLI::App* import = app.add_subcommand("import", "Take in what export wrote, from standard input");
-  import->footer(
-      "What is there already is never changed, so that it is safe to repeat; where it differs the run is named, and "
-      "the exit status is 1.\n"
+void declare_moving(CLI::App& app, Request& request, Commands& all) {
+  CLI::App* exported = app.add_subcommand(
+      "export", "All runs with their history, and what else moves with them, to standard output as lines of JSON");
+  exported->add_option("--cursor", all.export_cursor, "Go on where an export stopped, as its error says")
+      ->type_name("CURSOR");
+  exported->callback([&] { request.run = [&] { return export_all(looking(request), all.export_cursor); }; });
+  CLI::App* imported = app.add_subcommand("import", "Take in what export wrote, from standard input");
+  imported->footer(
+      "What is there already is never changed, so that it is safe to repeat, also after it was interrupted; a line "
+      "that is refused is named, and the exit status is 1. With --json each line's outcome.\n"
       "\n  run-recorder --control /run/old/control.sock export | run-recorder import");
-  import->callback([&] { request.run = [&] { return import_runs_from_input(looking(request));
-};
-}  // namespace
-);
-}  // namespace run_recorder
+  imported->callback([&] { request.run = [&] { return import_from_input(looking(request)); }; });
+}
 
 void declare_doctor(CLI::App& app, Request& request) {
   CLI::App* doctor = app.add_subcommand("doctor", "Check this installation, and say what to do about each finding");
@@ -566,7 +567,7 @@ int run_command_line(std::vector<std::string> arguments) {
   declare_prune(app, request, all.prune);
   declare_dead_letters(app, request, all);
   declare_spool(app, request, all);
-  declare_moving(app, request);
+  declare_moving(app, request, all);
   declare_doctor(app, request);
   return parse_and_run(app, request, std::move(arguments));
 }

@@ -57,6 +57,7 @@ Error connect_error(const std::string& path, const ErrorCode& code) {
 ErrorKind kind_of(unsigned status) {
   switch (status) {
     case 400:
+    case 413:
     case 422:
       return ErrorKind::kInvalid;
     case 401:

@@ -1,9 +1,12 @@
 #include "cli/move.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <thread>
 
 #include "cli/event_line.h"
 #include "cli/line_reader.h"
@@ -13,112 +16,346 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kLongestLine = 255 << 20;  // what the daemon takes in one request
-constexpr std::size_t kBytesAtOnce = 512 << 10;
-constexpr int kRunsAtOnce = 200;
+constexpr std::size_t kLongestLine = 255 << 20;
+constexpr std::size_t kBytesAtOnce = 512 << 10;  // of a request, of which a longer line is the only one
+constexpr std::size_t kLinesAtOnce = 200;
+constexpr std::size_t kLargeRun = 1 << 20;  // goes in parts
+constexpr std::size_t kMaxDepth = 600;
+constexpr std::uint64_t kPageLines = 200;
+constexpr std::chrono::seconds kPatience{60};  // while a daemon, or its database, restarts
+constexpr std::chrono::milliseconds kPause{500};
 
-struct Sum {
-  std::uint64_t added = 0, same = 0, left = 0;
-};
-
-// Runs on their way to the daemon, several in one request.
-class Importer {
+// How long to go on with a daemon that answered before and is away now.
+class Patience {
  public:
-  explicit Importer(const Looking& looking) : looking_(looking) {}
-
-  Result<void> add(std::string_view line) {
-    runs_ += runs_.empty() ? "" : ",";
-    runs_ += line;
-    if (++count_ < kRunsAtOnce && runs_.size() < kBytesAtOnce) return {};
-    return send();
+  // Waits a little. False: it has been too long, or there never was an answer.
+  bool wait(const Error& error) {
+    if (error.kind != ErrorKind::kUnavailable || !answered_) return false;
+    const auto now = Clock::now();
+    if (!away_since_) {
+      away_since_ = now;
+      complain(fmt::format("{}; trying again for {} s", error.message, kPatience.count()));
+    }
+    if (now - *away_since_ > kPatience) return false;
+    std::this_thread::sleep_for(kPause);
+    return true;
+  }
+  void note_answer() {
+    answered_ = true;
+    away_since_.reset();
   }
 
-  Result<void> send() {
-    if (count_ == 0) return {};
-    const Result<ControlAnswer> answer = looking_.client.post("/v1/import", "{\"runs\":[" + runs_ + "]}");
-    runs_.clear();
-    count_ = 0;
-    if (!answer) return answer.error();
-    const JsonObject report(answer->body);
-    sum_.added += static_cast<std::uint64_t>(report.integer("added").value_or(0));
-    sum_.same += static_cast<std::uint64_t>(report.integer("same").value_or(0));
-    for (const std::string_view item : report.elements("left")) {
-      const JsonObject one(item);
-      ++sum_.left;
-      progress_.clear();
-      complain(fmt::format("run {}: {}", printable(one.text("run_id")), printable(one.text("reason"))));
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool answered_ = false;
+  std::optional<Clock::time_point> away_since_;
+};
+
+// A line on its way to the daemon.
+struct Item {
+  std::uint64_t line = 0;
+  std::uint64_t run_line = 0;  // where its run began
+  std::string text;
+};
+
+// A run whose history comes in parts: the row goes with the last of them. Until then nobody sees the run.
+struct LargeRun {
+  std::uint64_t line = 0;
+  std::string run_id;
+  std::string row;
+  std::string events;  // the part that came last, with its brackets
+};
+
+struct Sum {
+  std::uint64_t imported = 0, present = 0, refused = 0, others = 0;
+};
+
+class Importer {
+ public:
+  explicit Importer(const Looking& looking) : looking_(looking) {
+    struct stat status {};
+    if (::fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode))
+      size_ = static_cast<std::uint64_t>(status.st_size);
+  }
+
+  // Every line up to the end of standard input.
+  Result<void> run() {
+    // Before anything is read: whether there is a daemon to take it, with its database.
+    if (const Result<ControlAnswer> there = looking_.client.post("/v1/import", {}); !there) return there.error();
+    patience_.note_answer();
+    LineReader reader(STDIN_FILENO, kLongestLine);
+    while (!reader.ended()) {
+      auto line = reader.next();
+      if (!line) {
+        if (const auto read = reader.read(); !read) return read.error();
+        bytes_ = reader.bytes_read();
+        continue;
+      }
+      if (const auto taken = take(*line); !taken) return taken.error();
     }
-    progress_.show(
-        fmt::format("{} imported, {} were there", count_of(sum_.added, "run"), with_separators(sum_.same)));
-    return {};
+    return finish();
   }
 
   const Sum& sum() const { return sum_; }
+  // An export whose last line never came.
+  bool cut_off() const { return begun_ && !ended_; }
   void finish_progress() { progress_.clear(); }
 
  private:
+  Result<void> take(LineReader::Line& line) {
+    if (line.too_long) {
+      refuse(line.number, {},
+             fmt::format("longer than {}: export it again with this version, which writes large runs "
+                         "in parts",
+                         size_in_words(kLongestLine)));
+      return {};
+    }
+    if (line.text.find_first_not_of(" \t\r") == std::string::npos) return {};
+    const JsonScan scan = scan_json(line.text, kMaxDepth);
+    const bool readable = scan.problem == JsonProblem::kNone || scan.problem == JsonProblem::kNulEscape;
+    if (!readable || scan.type != JsonType::kObject) {
+      refuse(line.number, {}, readable ? "not a JSON object" : "not JSON: " + scan.message);
+      return {};
+    }
+    const JsonObject object(line.text);
+    if (!object.raw("run").empty()) return take_run(line, object);
+    if (large_ && !object.raw("run_id").empty()) return take_part(line.number, object);
+    if (!object.raw("export").empty()) begun_ = true;
+    if (!object.raw("end").empty()) ended_ = true;
+    if (!object.raw("recorder").empty()) {
+      recorders_.push_back({line.number, line.number, std::move(line.text)});
+      return {};
+    }
+    if (!object.raw("export").empty() || !object.raw("end").empty()) return {};
+    return add({line.number, line.number, std::move(line.text)});
+  }
+
+  Result<void> take_run(LineReader::Line& line, const JsonObject& object) {
+    drop_unfinished();
+    const bool more = object.is_true("more");
+    if (!more && line.text.size() < kLargeRun) return add({line.number, line.number, std::move(line.text)});
+    large_ = LargeRun{line.number, object.object("run").text("run_id"), std::string(object.raw("run")), {}};
+    return take_events(object, more);
+  }
+
+  Result<void> take_part(std::uint64_t line, const JsonObject& object) {
+    if (object.text("run_id") != large_->run_id) {
+      refuse(line, object.text("run_id"), "run_id: that of the run before it is allowed");
+      return {};
+    }
+    if (object.is_true("withdrawn")) {
+      const std::uint64_t run_line = large_->line;
+      large_.reset();
+      return add({line, run_line, fmt::format(R"({{"run_id":{},"withdrawn":true}})", object.raw("run_id"))});
+    }
+    return take_events(object, object.is_true("more"));
+  }
+
+  // One part, or the several that a long line of an older version makes.
+  Result<void> take_events(const JsonObject& object, bool more) {
+    std::string part;
+    for (const std::string_view element : object.elements("events")) {
+      if (part.size() > kBytesAtOnce) {
+        if (const auto held = hold(part); !held) return held.error();
+        part.clear();
+      }
+      part += part.empty() ? '[' : ',';
+      part += element;
+    }
+    if (!part.empty()) {
+      if (const auto held = hold(part); !held) return held.error();
+    }
+    if (more) return {};
+    const std::string events = large_->events.empty() ? "[]" : large_->events + "]";
+    Item item{large_->line, large_->line, fmt::format(R"({{"run":{},"events":{}}})", large_->row, events)};
+    large_.reset();
+    return add(std::move(item));
+  }
+
+  // Keeps the newest part back, for it may be the last.
+  Result<void> hold(std::string part) {
+    const std::string before = std::exchange(large_->events, std::move(part));
+    if (before.empty()) return {};
+    return add({large_->line, large_->line,
+                fmt::format(R"({{"run_id":{},"events":{}]}})", json_string(large_->run_id), before)});
+  }
+
+  void drop_unfinished() {
+    if (large_) refuse(large_->line, large_->run_id, "is cut off: the rest of its history is missing");
+    large_.reset();
+  }
+
+  Result<void> finish() {
+    drop_unfinished();
+    if (const auto sent = send(); !sent) return sent;
+    // A recorder that stands somewhere skips what it has applied: that must all be here.
+    if (cut_off()) return {};
+    for (Item& recorder : recorders_) {
+      if (const auto added = add(std::move(recorder)); !added) return added;
+    }
+    return send();
+  }
+
+  Result<void> add(Item item) {
+    if (!items_.empty() && queued_bytes_ + item.text.size() > kBytesAtOnce) {
+      if (const auto sent = send(); !sent) return sent;
+    }
+    queued_bytes_ += item.text.size();
+    items_.push_back(std::move(item));
+    return items_.size() < kLinesAtOnce && queued_bytes_ < kBytesAtOnce ? Result<void>() : send();
+  }
+
+  // Until each of them is settled; what the daemon took before it went away it knows again.
+  Result<void> send() {
+    std::size_t settled = 0;
+    while (settled < items_.size()) {
+      std::string body;
+      for (std::size_t i = settled; i < items_.size(); ++i) body += items_[i].text + "\n";
+      const Result<ControlAnswer> answer = looking_.client.post("/v1/import", std::move(body));
+      if (!answer && answer.error().kind == ErrorKind::kInvalid) {
+        note(items_[settled], Outcome{"refused", {}, {}, answer.error().message});
+        ++settled;
+        continue;
+      }
+      const auto told = answer ? JsonObject(answer->body).elements("lines") : std::vector<std::string_view>();
+      const Error away = answer ? Error{ErrorKind::kUnavailable, "the daemon lost its database"} : answer.error();
+      if (!told.empty()) {
+        patience_.note_answer();
+      } else if (!patience_.wait(away)) {
+        return away;
+      }
+      for (const std::string_view one : told) {
+        const JsonObject line(one);
+        note(items_[settled++], {line.text("outcome"), line.text("kind"), line.text("run_id"), line.text("reason")});
+      }
+    }
+    items_.clear();
+    queued_bytes_ = 0;
+    show_progress();
+    return {};
+  }
+
+  struct Outcome {
+    std::string word, kind, run_id, reason;
+  };
+  void note(const Item& item, const Outcome& outcome) {
+    if (outcome.word == "kept" || outcome.word == "passed") return;
+    if (outcome.word == "refused") {
+      // The parts behind one that was refused are too.
+      if (refused_run_ == item.run_line) return;
+      refused_run_ = item.run_line;
+      return refuse(item.line, outcome.run_id, outcome.reason);
+    }
+    if (outcome.kind != "run") {
+      ++sum_.others;
+    } else if (outcome.word == "imported") {
+      ++sum_.imported;
+    } else {
+      ++sum_.present;
+    }
+    tell(item.line, outcome);
+  }
+
+  void refuse(std::uint64_t line, const std::string& run_id, const std::string& reason) {
+    ++sum_.refused;
+    progress_.clear();
+    const std::string run = run_id.empty() ? "" : fmt::format("run {}: ", printable(run_id));
+    complain(fmt::format("line {}: {}{}", line, run, printable(reason)));
+    tell(line, {"refused", {}, run_id, reason});
+  }
+
+  void tell(std::uint64_t line, const Outcome& outcome) const {
+    if (!looking_.json) return;
+    EventLine told;
+    told.number("line", static_cast<std::int64_t>(line)).text("outcome", outcome.word);
+    if (!outcome.run_id.empty()) told.text("run_id", outcome.run_id);
+    if (!outcome.reason.empty()) told.text("reason", outcome.reason);
+    print_json(told.str() + "\n");
+  }
+
+  void show_progress() {
+    const std::string part = size_ > 0 ? fmt::format(", {} %", 100 * bytes_ / size_) : "";
+    progress_.show(fmt::format("{} imported, {} were there, {} read{}", count_of(sum_.imported, "run"),
+                               with_separators(sum_.present), size_in_words(bytes_), part));
+  }
+
   const Looking& looking_;
-  std::string runs_;
-  int count_ = 0;
+  std::vector<Item> items_;
+  std::size_t queued_bytes_ = 0;
+  std::optional<LargeRun> large_;
+  std::vector<Item> recorders_;  // for the end
+  bool begun_ = false, ended_ = false;
+  std::uint64_t refused_run_ = 0;
+  std::uint64_t bytes_ = 0, size_ = 0;
   Sum sum_;
+  Patience patience_;
   Progress progress_;
 };
 
-// Every line up to the end of standard input; what is wrong with a line names it.
-Result<void> read_lines(Importer& importer) {
-  LineReader reader(STDIN_FILENO, kLongestLine);
-  while (!reader.ended()) {
-    const auto line = reader.next();
-    if (!line) {
-      if (const auto read = reader.read(); !read) return read.error();
-      continue;
-    }
-    if (line->too_long) {
-      return Error{ErrorKind::kInvalid, fmt::format("line {} is longer than a request may be", line->number)};
-    }
-    if (line->text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const JsonScan scan = scan_json(line->text, 600);
-    if (scan.problem != JsonProblem::kNone || scan.type != JsonType::kObject) {
-      return Error{ErrorKind::kInvalid, fmt::format("line {} is no JSON object{}{}", line->number,
-                                                    scan.message.empty() ? "" : ": ", scan.message)};
-    }
-    if (const auto added = importer.add(line->text); !added) return added;
+// Every page from the cursor on, which it moves.
+Result<void> print_pages(const Looking& looking, std::string& cursor) {
+  Progress progress;
+  Patience patience;
+  std::uint64_t lines = 0;
+  std::uint64_t bytes = 0;
+  while (true) {
+    Target target("/v1/export");
+    target.add("limit", std::to_string(kPageLines));
+    if (!cursor.empty()) target.add("cursor", cursor);
+    const Result<ControlAnswer> answer = looking.client.get(target.str());
+    if (!answer && patience.wait(answer.error())) continue;
+    if (!answer) return answer.error();
+    patience.note_answer();
+    if (lines == 0) hint_pending(answer->pending);
+    const JsonObject page(answer->body);
+    const std::vector<std::string_view> items = page.elements("lines");
+    print_json_lines(items);
+    lines += items.size();
+    bytes += answer->body.size();
+    progress.show(fmt::format("{} exported, {}", count_of(lines, "line"), size_in_words(bytes)));
+    cursor = page.text("next");
+    if (cursor.empty()) return {};
   }
-  return importer.send();
 }
 
 }  // namespace
 
-int export_runs(const Looking& looking) {
-  Progress progress;
-  std::uint64_t runs = 0;
-  const Result<Listed> listed =
-      list_pages(looking.client, Target("/v1/export"), "runs", UINT64_MAX, [&](const auto& items) {
-        print_json_lines(items);
-        runs += items.size();
-        progress.show(count_of(runs, "run") + " exported");
-      });
-  progress.clear();
-  if (!listed) return fail(listed.error());
-  hint_pending(listed->pending);
-  return kExitDone;
+int export_all(const Looking& looking, const std::string& from) {
+  std::string cursor = from;
+  const Result<void> done = print_pages(looking, cursor);
+  if (done) return kExitDone;
+  const int status = fail(done.error());
+  if (!cursor.empty())
+    complain("what is written is whole; to go on behind it: run-recorder export --cursor " + cursor);
+  return status;
 }
 
-int import_runs_from_input(const Looking& looking) {
+int import_from_input(const Looking& looking) {
   Importer importer(looking);
-  const Result<void> done = read_lines(importer);
+  const Result<void> done = importer.run();
   importer.finish_progress();
   const Sum& sum = importer.sum();
   if (looking.json) {
     EventLine line;
-    line.number("added", static_cast<std::int64_t>(sum.added)).number("same", static_cast<std::int64_t>(sum.same));
-    print_json(line.number("left", static_cast<std::int64_t>(sum.left)).str() + "\n");
+    line.number("imported", static_cast<std::int64_t>(sum.imported));
+    line.number("present", static_cast<std::int64_t>(sum.present));
+    line.number("others", static_cast<std::int64_t>(sum.others));
+    print_json(line.number("refused", static_cast<std::int64_t>(sum.refused)).str() + "\n");
   } else {
-    print(fmt::format("{} imported; {} there already, {} left out\n", count_of(sum.added, "run"),
-                      with_separators(sum.same), with_separators(sum.left)));
+    const std::string others = sum.others > 0 ? fmt::format("; {} of passes, dead letters, removed ids and recorders",
+                                                            count_of(sum.others, "line"))
+                                              : "";
+    print(fmt::format("{} imported; {} there already, {} refused{}\n", count_of(sum.imported, "run"),
+                      with_separators(sum.present), with_separators(sum.refused), others));
   }
   if (!done) return fail(done.error());
-  return sum.left == 0 ? kExitDone : kExitOther;
+  if (importer.cut_off()) {
+    complain(
+        "the export is cut off before its last line: what came is here, but not where the recorders stand; import "
+        "the whole of it");
+    return kExitOther;
+  }
+  return sum.refused == 0 ? kExitDone : kExitOther;
 }
 
 }  // namespace run_recorder

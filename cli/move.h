@@ -1,13 +1,16 @@
-// `run-recorder export` and `import`: all runs with their history, one JSON object a line. Each returns the exit
-// status.
+// `run-recorder export` and `import`: all that moves from one database to another, as lines of JSON (control/move.h
+// has their form). Each returns the exit status.
 #pragma once
+
+#include <string>
 
 #include "cli/looking.h"
 
 namespace run_recorder {
 
-int export_runs(const Looking& looking);
-// From standard input. 1 where a run is there already and differs, or is refused; those are named, the others taken.
-int import_runs_from_input(const Looking& looking);
+// From the beginning, or from where an export stopped: its error names the cursor.
+int export_all(const Looking& looking, const std::string& cursor);
+// From standard input. 1 where a line is refused; it is named, and the others are taken.
+int import_from_input(const Looking& looking);
 
 }  // namespace run_recorder

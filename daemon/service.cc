@@ -211,7 +211,8 @@ void Service::start() {
   api.not_ready = [this] { return not_ready(snapshot()); };
   api_ = std::make_unique<Api>(std::move(api), *recorder_, *reconciler_, *pruner_);
   http_ = std::make_unique<HttpServer>(
-      HttpOptions{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen},
+      HttpOptions{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen,
+                  std::max(HttpOptions().import_bytes, 8 * config_.limits.line_bytes)},
       [this](const ApiRequest& request) { return api_->answer(request); });
 
   // The sockets first: a path that is taken ends the start before anything is touched.

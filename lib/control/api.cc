@@ -236,13 +236,7 @@ Result<JsonText> list_reconciliations(Store& store, const Paging& paging) {
   const auto page = store.list_reconciliations(paging.limit, paging.cursor);
   if (!page) return page.error();
   JsonList list("reconciliations");
-  for (const ReconciliationRow& row : page.value().passes) {
-    const std::string finished = row.finished_at ? json_string(format_rfc3339(*row.finished_at)) : "null";
-    list.add(fmt::format(
-        "{{\"pass_id\":{},\"recorder\":{},\"trigger\":{},\"started_at\":{},\"finished_at\":{},\"report\":{}}}",
-        json_string(row.pass_id), json_string(row.recorder), json_string(row.trigger),
-        json_string(format_rfc3339(row.started_at)), finished, row.report));
-  }
+  for (const ReconciliationRow& row : page.value().passes) list.add(reconciliation_json(row));
   return list.close(page.value().next);
 }
 
@@ -408,9 +402,10 @@ ApiAnswer Api::route(const ApiRequest& request, const RequestTarget& target) {
   if (noun == "import" && target.path.size() == 2) {
     if (request.method != "POST") return wrong_method("POST");
     return read([&](Store& store) -> Result<JsonText> {
-      const auto report = import_runs(store, request.body);
-      if (!report) return report.error();
-      return report.value().to_json();
+      const ImportReport report = import_lines(store, request.body);
+      // What was taken before the database went away is told; the rest can be sent again.
+      if (report.stopped_by && report.lines.empty()) return *report.stopped_by;
+      return report.to_json();
     });
   }
   if (noun == "prune" && target.path.size() == 2) {

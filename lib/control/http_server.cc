@@ -44,7 +44,6 @@ constexpr std::size_t kThrownAway = 16 << 10;  // of what they send
 constexpr std::chrono::seconds kCalm{5};       // without a refusal, before there counts as being room again
 constexpr std::uint32_t kHeaderBytes = 16 << 10;
 constexpr std::uint64_t kBodyBytes = 64 << 10;
-constexpr std::uint64_t kImportBytes = 256 << 20;  // a run with its whole history comes in one request
 constexpr std::chrono::seconds kReadTimeout{30};
 constexpr std::chrono::seconds kAcceptPause{1};
 constexpr std::chrono::minutes kReadTime{3};  // several calls to the database, each to its deadline
@@ -244,7 +243,7 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
   while (true) {
     http::request_parser<http::string_body> parser;
     parser.header_limit(kHeaderBytes);
-    parser.body_limit(kImportBytes);  // until the header says what it is for
+    parser.body_limit(options.import_bytes);  // until the header says what it is for
     stream.expires_after(kReadTimeout);
     auto [problem, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
     const bool large = !metrics_only && parser.get().target() == "/v1/import";

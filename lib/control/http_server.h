@@ -21,8 +21,9 @@ namespace run_recorder {
 struct HttpOptions {
   std::filesystem::path path;
   mode_t mode = 0600;
-  std::string group;           // name or number; empty: the process's own
-  std::string metrics_listen;  // host:port, numeric host; empty: none
+  std::string group;                     // name or number; empty: the process's own
+  std::string metrics_listen;            // host:port, numeric host; empty: none
+  std::uint64_t import_bytes = 8 << 20;  // of the body of an import: a row of three texts, and a part of its history
 };
 
 // What became of one listening socket's connections; a snapshot.

@@ -1,8 +1,18 @@
-// Runs on their way from one database to another: a row with its whole history as one JSON object,
-// {"run":{…},"events":[…]}, with the members that the control API shows. Calls block on the store.
+// All that is worth keeping on its way from one database to another, as lines of JSON, each of bounded size:
+//   {"export":{"format":2,…}}                        the first line
+//   {"recorder":{…,"positions":{…}}}                 where a recorder stands: import it when all others are in
+//   {"pruned":[{"run_id":…,"pruned_at":…},…]}        ids of removed runs that are remembered
+//   {"reconciliation":{…}}, {"dead_letter":{…}}
+//   {"run":{…},"events":[…]}                         a run with its history, as the control API shows them
+//   {"run":{…},"events":[…],"more":true}             a large one: its first part, then its others:
+//   {"run_id":…,"events":[…],"more":true}            ("more" is missing in the last part)
+//   {"run_id":…,"withdrawn":true}                    it was removed meanwhile
+//   {"end":true}                                     the last line
+// Calls block on the store.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,21 +22,33 @@
 
 namespace run_recorder {
 
-// A page of all runs, oldest first, {"runs":[…],"next":CURSOR or null}: at most limit, fewer where they are large.
+// A page of these lines, {"lines":[…],"next":CURSOR or null}: at most limit, fewer where they are large.
 Result<JsonText> export_page(Store& store, std::size_t limit, std::string_view cursor);
 
 struct ImportReport {
-  std::uint64_t added = 0;
-  std::uint64_t same = 0;  // were there already, as they are
-  struct Left {
-    std::string run_id;
-    std::string reason;
+  enum class Outcome {
+    kImported,
+    kPresent,  // it was there already, as it is
+    kKept,     // a part of a large run: the row is made by its last one
+    kRefused,
+    kPassed,  // a line that holds no row
   };
-  std::vector<Left> left;  // are there already, otherwise; or the database refuses them
+  struct Line {
+    std::uint64_t number = 0;  // from 1, blank ones count
+    std::string_view kind;     // run, pruned, reconciliation, dead_letter, recorder; empty where it is none
+    std::string run_id;
+    Outcome outcome = Outcome::kRefused;
+    std::string reason;  // of what was refused
+  };
+  std::vector<Line> lines;          // in their order; those behind a stop are missing
+  std::optional<Error> stopped_by;  // the database went away
   JsonText to_json() const;
 };
-// Takes {"runs":[…]} as export_page gives it. What is there already is never changed. kInvalid: something is no such
-// run, and those before it were taken.
-Result<ImportReport> import_runs(Store& store, std::string_view body);
+std::string_view to_string(ImportReport::Outcome outcome);
+
+// Takes lines as export_page gives them. What is there already is never changed. A large run comes in parts by
+// {"run_id":…,"events":[…]}, with its row and the last of them as {"run":{…},"events":[…]}; each line is a
+// transaction of its own.
+ImportReport import_lines(Store& store, std::string_view body);
 
 }  // namespace run_recorder

@@ -96,7 +96,9 @@ JsonText event_json(const StoredEvent& event) {
   return std::move(out).close();
 }
 
-JsonText dead_letter_json(const DeadLetter& letter) {
+namespace {
+
+JsonObject letter_object(const DeadLetter& letter) {
   JsonObject out;
   out.number("id", letter.id);
   out.text("recorder", letter.recorder);
@@ -109,6 +111,36 @@ JsonText dead_letter_json(const DeadLetter& letter) {
   out.number("tries", letter.tries);
   out.time("received_at", letter.received_at);
   out.time("inserted_at", letter.inserted_at);
+  return out;
+}
+
+}  // namespace
+
+JsonText dead_letter_json(const DeadLetter& letter) {
+  return letter_object(letter).close();
+}
+
+JsonText moved_letter_json(const DeadLetter& letter) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string record;
+  record.reserve(2 * letter.record.size());
+  for (const char byte : letter.record) {
+    record += kDigits[static_cast<unsigned char>(byte) >> 4];
+    record += kDigits[static_cast<unsigned char>(byte) & 15U];
+  }
+  JsonObject out = letter_object(letter);
+  out.text("record", record);
+  return std::move(out).close();
+}
+
+JsonText reconciliation_json(const ReconciliationRow& row) {
+  JsonObject out;
+  out.text("pass_id", row.pass_id);
+  out.text("recorder", row.recorder);
+  out.text("trigger", row.trigger);
+  out.text("started_at", format_rfc3339(row.started_at));
+  out.time("finished_at", row.finished_at);
+  out.raw("report", row.report);
   return std::move(out).close();
 }
 

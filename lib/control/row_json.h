@@ -14,6 +14,10 @@ JsonText run_json(const Run& run, bool with_payloads);
 JsonText event_json(const StoredEvent& event);
 JsonText dead_letter_json(const DeadLetter& letter);
 
+JsonText reconciliation_json(const ReconciliationRow& row);
+// With all that another database needs of it: also the record, its bytes as hexadecimal digits.
+JsonText moved_letter_json(const DeadLetter& letter);
+
 // {"<name>":[items],"next":CURSOR or null}
 class JsonList {
  public:

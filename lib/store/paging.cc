@@ -66,6 +66,16 @@ std::optional<PagePlace> decode_cursor(std::string_view cursor) {
   return PagePlace{bytes->substr(0, separator), bytes->substr(separator + 1)};
 }
 
+std::string encode_id_cursor(std::string_view id) {
+  return to_url_text(id);
+}
+
+std::optional<std::string> decode_id_cursor(std::string_view cursor) {
+  auto id = from_url_text(cursor);
+  if (!id || id->find('\0') != std::string::npos) return std::nullopt;
+  return id;
+}
+
 std::optional<std::int64_t> decode_number_cursor(std::string_view cursor) {
   std::int64_t number = 0;
   if (cursor.empty()) return number;

@@ -23,6 +23,10 @@ std::string encode_cursor(const PagePlace& place);
 // Empty where the text is no such cursor.
 std::optional<PagePlace> decode_cursor(std::string_view cursor);
 
+// A place in a list ordered by an id.
+std::string encode_id_cursor(std::string_view id);
+std::optional<std::string> decode_id_cursor(std::string_view cursor);  // the empty cursor is the empty id
+
 // A place in a list ordered by a number (a seq, an id): its decimal digits. The empty cursor is 0.
 std::optional<std::int64_t> decode_number_cursor(std::string_view cursor);
 

@@ -192,6 +192,47 @@ Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
                        });
 }
 
+Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view cursor) {
+  PgCommand command;
+  const std::string time_type = schema_.column("runs", "inserted_at").type;
+  std::string condition = "r.inserted_at IS NOT NULL";
+  if (!cursor.empty()) {
+    const auto after = decode_time_cursor(cursor);
+    if (!after) return no_cursor(cursor);
+    const std::string time = command.param(after->time, time_type);
+    condition = fmt::format("(r.inserted_at, r.run_id) > ({}, {})", time, command.param(after->id, "text"));
+  }
+  const auto size = [](std::string_view column) {
+    return fmt::format("coalesce(octet_length(r.{}::text), 0)", column);
+  };
+  const std::string inner = fmt::format(
+      "SELECT {}, {} AS place_time, r.inserted_at AS o1, r.run_id AS o2, {} + {} + {} AS weight FROM {} r WHERE {} "
+      "ORDER BY r.inserted_at, r.run_id LIMIT {}",
+      run_list(schema_, PgRunParts::kAll), schema_.time_text("runs", "inserted_at", "r"), size("input"),
+      size("result"), size("error"), table("runs"), condition, limit + 1);
+  const auto rows = connection_->exec(page_sql(inner, "o1, o2"), command.params);
+  if (!rows) return rows.error();
+  const PageEnd end = end_of_page(*rows, limit);
+  WholePage page;
+  for (std::size_t i = 0; i < end.rows; ++i) {
+    PgFields fields((*rows)[static_cast<int>(i)]);
+    WholeRun& whole = page.runs.emplace_back();
+    whole.run = read_run(fields, PgRunParts::kAll);
+    whole.place = encode_cursor({fields.text(), whole.run.run_id});
+  }
+  if (end.more) page.next = page.runs.back().place;
+  return page;
+}
+
+Result<WholePage> PgStore::whole_runs(std::size_t limit, std::string_view cursor) {
+  const auto weight = [](const WholeRun& whole) {
+    const auto size = [](const JsonColumn& text) { return text ? text->size() : 0; };
+    return size(whole.run.input) + size(whole.run.result) + size(whole.run.error);
+  };
+  return page_of_parts(&WholePage::runs, limit, std::string(cursor), weight,
+                       [&](std::size_t some, const std::string& from) { return some_whole_runs(some, from); });
+}
+
 Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
   const auto rows = connection_->exec(
       fmt::format("SELECT {} FROM {} r WHERE r.run_id = $1", run_list(schema_, PgRunParts::kAll), table("runs")),

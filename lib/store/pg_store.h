@@ -60,7 +60,17 @@ class PgStore final : public Store {
   Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
 
+  Result<WholePage> whole_runs(std::size_t limit, std::string_view cursor) override;
+  Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) override;
+  Result<std::vector<RecorderRow>> list_recorders(std::string_view after, std::size_t limit) override;
   Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) override;
+  Result<void> insert_history(std::string_view run_id, std::span<const StoredEvent> part) override;
+  Result<bool> insert_row(const Run& run) override;
+  Result<void> remove_history(std::string_view run_id) override;
+  Result<std::uint64_t> insert_pruned(std::span<const PrunedRun> runs) override;
+  Result<bool> insert_reconciliation(const ReconciliationRow& row) override;
+  Result<bool> insert_dead_letter(const DeadLetter& letter) override;
+  Result<bool> insert_recorder(const RecorderRow& row) override;
   Result<AgedPage> aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) override;
   Result<std::vector<AgedRow>> aged_chain(std::string_view run_id, std::size_t limit) override;
   Result<Pruned> prune(std::span<const std::vector<AgedRow>> chains) override;
@@ -74,6 +84,7 @@ class PgStore final : public Store {
   // Parts of lists, bounded by rows and by bytes.
   Result<RunPage> some_runs(const RunFilter& filter);
   Result<EventPage> some_events(std::string_view run_id, std::size_t limit, std::string_view cursor);
+  Result<WholePage> some_whole_runs(std::size_t limit, std::string_view cursor);
   Result<ReconciliationPage> some_reconciliations(std::size_t limit, std::string_view cursor);
   Result<std::vector<Run>> chain_order(std::string_view run_id, bool& truncated);
   std::string running_row_sql(std::string_view where) const;

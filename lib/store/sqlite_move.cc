@@ -1,4 +1,8 @@
-// Rows from another database into SQLite.
+// Rows out of SQLite and from another database into it.
+#include <fmt/format.h>
+
+#include "store/moving.h"
+#include "store/paging.h"
 #include "store/sqlite_store.h"
 
 namespace run_recorder {
@@ -12,14 +16,123 @@ constexpr std::string_view kInsertWhole =
     "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
     "?21, ?22, ?23) ON CONFLICT (run_id) DO NOTHING";
 constexpr std::string_view kForgetOne = "DELETE FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
+constexpr std::string_view kHasRow = "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1";
+constexpr std::string_view kHasHistory = "SELECT 1 FROM \"{{prefix}}run_events\" WHERE run_id = ?1";
+constexpr std::string_view kHistoryEnds =
+    "SELECT count(*), coalesce(max(seq), 0) FROM \"{{prefix}}run_events\" WHERE run_id = ?1";
+constexpr std::string_view kRemoveHistory =
+    "DELETE FROM \"{{prefix}}run_events\" WHERE run_id = ?1 AND NOT EXISTS "
+    "(SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1)";
+
+constexpr std::string_view kListPruned =
+    "SELECT run_id, pruned_at FROM \"{{prefix}}pruned\" WHERE run_id > ?1 ORDER BY run_id LIMIT ?2";
+constexpr std::string_view kInsertPruned =
+    "INSERT INTO \"{{prefix}}pruned\" (run_id, pruned_at) SELECT ?1, ?2 WHERE NOT EXISTS "
+    "(SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1) ON CONFLICT (run_id) DO NOTHING";
+
+constexpr std::string_view kInsertReconciliation =
+    "INSERT INTO \"{{prefix}}reconciliations\" (pass_id, recorder, \"trigger\", started_at, finished_at, report) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (pass_id) DO NOTHING";
+
+constexpr std::string_view kHasDeadLetter =
+    "SELECT 1 FROM \"{{prefix}}dead_letters\" WHERE run_id = ?1 AND recorder = ?2 AND inserted_at = ?3 AND record = "
+    "?4";
+constexpr std::string_view kInsertDeadLetter =
+    "INSERT INTO \"{{prefix}}dead_letters\" (recorder, run_id, type, event_id, record, line, sqlstate, reason, "
+    "tries, "
+    "received_at, inserted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+constexpr std::string_view kCountDeadLetters = "SELECT count(*) FROM \"{{prefix}}dead_letters\" WHERE recorder = ?1";
+
+constexpr std::string_view kListRecorders =
+    "SELECT id, host, version, incarnation, first_seen, last_seen, applied, duplicate, dead_letters, "
+    "dead_letters_removed, conflicts FROM \"{{prefix}}recorders\" WHERE id > ?1 ORDER BY id LIMIT ?2";
+constexpr std::string_view kListPositions =
+    "SELECT incarnation, applied FROM \"{{prefix}}positions\" WHERE recorder = ?1";
+constexpr std::string_view kHasRecorder = "SELECT 1 FROM \"{{prefix}}recorders\" WHERE id = ?1";
+constexpr std::string_view kInsertRecorder =
+    "INSERT INTO \"{{prefix}}recorders\" (id, host, version, incarnation, first_seen, last_seen, applied, duplicate, "
+    "dead_letters, dead_letters_removed, conflicts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+constexpr std::string_view kInsertPosition =
+    "INSERT INTO \"{{prefix}}positions\" (recorder, incarnation, applied, updated_at) VALUES (?1, ?2, ?3, ?4)";
+
+RecorderRow read_recorder(const SqliteRows& row) {
+  const auto number = [&row](int column) { return static_cast<std::uint64_t>(row.integer(column)); };
+  RecorderRow recorder;
+  recorder.self = {std::string(row.text(0)), std::string(row.text(3)), std::string(row.text(1)),
+                   std::string(row.text(2))};
+  recorder.first_seen = row.time(4);
+  recorder.last_seen = row.time(5);
+  recorder.standing.known = true;
+  recorder.standing.ledger = {.applied = number(6),
+                              .duplicate = number(7),
+                              .dead_letters = number(8),
+                              .dead_letters_removed = number(9),
+                              .conflicts = number(10)};
+  return recorder;
+}
 
 }  // namespace
 
-Result<bool> SqliteStore::insert_whole(const Run& run, std::span<const StoredEvent> history) {
+Result<WholePage> SqliteStore::whole_runs(std::size_t limit, std::string_view cursor) {
+  static const std::string sql = fmt::format(
+      "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r WHERE (r.inserted_at, r.run_id) > (?1, ?2) "
+      "ORDER BY r.inserted_at, r.run_id LIMIT ?3",
+      run_columns(RunColumns::kAll));
+  const auto after = cursor.empty() ? PagePlace() : decode_cursor(cursor);
+  if (!after) return no_such_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
-  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  WholePage page;
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    if (!page.runs.empty() && (page.runs.size() >= limit || bytes > kPageBytes)) {
+      page.next = page.runs.back().place;
+      return false;
+    }
+    WholeRun& whole = page.runs.emplace_back();
+    whole.run = read_run(row, RunColumns::kAll);
+    whole.place = encode_cursor({std::string(row.text(run_column_count(RunColumns::kAll))), whole.run.run_id});
+    bytes += weight_of(whole.run);
+    return true;
+  };
+  if (auto done = read(sql, on_row, after->time, after->id, limit + 1); !done) return done.error();
+  return page;
+}
+
+Result<PrunedPage> SqliteStore::list_pruned(std::size_t limit, std::string_view cursor) {
+  const auto after = decode_id_cursor(cursor);
+  if (!after) return no_such_cursor(cursor);
+  if (auto begun = begin_call(); !begun) return begun.error();
+  PrunedPage page;
+  const auto on_row = [&](const SqliteRows& row) {
+    page.runs.push_back({std::string(row.text(0)), row.time(1).value_or(Timestamp{})});
+    return true;
+  };
+  if (auto done = read(kListPruned, on_row, *after, limit); !done) return done.error();
+  if (page.runs.size() == limit) page.next = encode_id_cursor(page.runs.back().run_id);
+  return page;
+}
+
+Result<std::vector<RecorderRow>> SqliteStore::list_recorders(std::string_view after, std::size_t limit) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
-  const Timestamp now = clock_();
+  std::vector<RecorderRow> recorders;
+  const auto on_row = [&](const SqliteRows& row) {
+    recorders.push_back(read_recorder(row));
+    return true;
+  };
+  if (auto done = read(kListRecorders, on_row, after, limit); !done) return done.error();
+  for (RecorderRow& recorder : recorders) {
+    const auto on_position = [&](const SqliteRows& row) {
+      recorder.standing.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
+      return true;
+    };
+    if (auto done = read(kListPositions, on_position, recorder.self.id); !done) return done.error();
+  }
+  return recorders;
+}
+
+Result<bool> SqliteStore::write_whole(const Run& run, Timestamp now) {
   const auto inserted =
       write(kInsertWhole, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
             run.oban_job_id, run.oban_job_state_at_finalize, run.input.text(), run.result.text(), run.error.text(),
@@ -28,15 +141,138 @@ Result<bool> SqliteStore::insert_whole(const Run& run, std::span<const StoredEve
             run.connection, run.last_seq, run.last_event_at, run.stuck_pass);
   if (!inserted) return inserted.error();
   if (*inserted != 1) return false;
+  if (auto done = write(kForgetOne, run.run_id); !done) return done.error();
+  return true;
+}
+
+Result<bool> SqliteStore::insert_whole(const Run& run, std::span<const StoredEvent> history) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  const Timestamp now = clock_();
+  const auto begun_before = finds(kHasHistory, run.run_id);
+  if (!begun_before) return begun_before.error();
+  if (*begun_before) return false;
+  const auto inserted = write_whole(run, now);
+  if (!inserted || !*inserted) return inserted;
   for (const StoredEvent& event : history) {
     const auto written = write_history(event.entry, event.recorder, event.inserted_at.value_or(now));
     if (!written) return written.error();
-    if (!*written) {
-      return Error{ErrorKind::kData,
-                   "the history of run " + run.run_id + " has such an entry already, without a row"};
-    }
+    if (!*written) return Error{ErrorKind::kData, "its history has an event id twice"};
   }
-  if (auto done = write(kForgetOne, run.run_id); !done) return done.error();
+  if (auto done = transaction->commit(); !done) return done.error();
+  return true;
+}
+
+Result<void> SqliteStore::insert_history(std::string_view run_id, std::span<const StoredEvent> part) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  const auto row = finds(kHasRow, run_id);
+  if (!row) return row.error();
+  if (*row) return Error{ErrorKind::kConflict, "there is such a run"};
+  const Timestamp now = clock_();
+  for (const StoredEvent& event : part) {
+    const auto written = write_history(event.entry, event.recorder, event.inserted_at.value_or(now));
+    if (!written) return written.error();
+    if (!*written) return Error{ErrorKind::kData, "its history has a seq or an event id twice"};
+  }
+  return transaction->commit();
+}
+
+Result<bool> SqliteStore::insert_row(const Run& run) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  std::int64_t count = 0;
+  std::int64_t last = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    count = row.integer(0);
+    last = row.integer(1);
+    return true;
+  };
+  const auto there = finds(kHasRow, run.run_id);
+  if (!there) return there.error();
+  if (*there) return false;
+  if (auto done = read(kHistoryEnds, on_row, run.run_id); !done) return done.error();
+  if (count != run.last_seq || last != run.last_seq) return incomplete_history(run.last_seq, count, last);
+  const auto inserted = write_whole(run, clock_());
+  if (!inserted || !*inserted) return inserted;
+  if (auto done = transaction->commit(); !done) return done.error();
+  return true;
+}
+
+Result<void> SqliteStore::remove_history(std::string_view run_id) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto removed = write(kRemoveHistory, run_id);
+  if (!removed) return removed.error();
+  return {};
+}
+
+Result<std::uint64_t> SqliteStore::insert_pruned(std::span<const PrunedRun> runs) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  std::uint64_t added = 0;
+  for (const PrunedRun& run : runs) {
+    const auto inserted = write(kInsertPruned, run.run_id, run.pruned_at);
+    if (!inserted) return inserted.error();
+    added += static_cast<std::uint64_t>(*inserted);
+  }
+  if (auto done = transaction->commit(); !done) return done.error();
+  return added;
+}
+
+Result<bool> SqliteStore::insert_reconciliation(const ReconciliationRow& row) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto inserted = write(kInsertReconciliation, row.pass_id, row.recorder, row.trigger, row.started_at,
+                              row.finished_at, row.report);
+  if (!inserted) return inserted.error();
+  return *inserted == 1;
+}
+
+Result<bool> SqliteStore::insert_dead_letter(const DeadLetter& letter) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  const Timestamp inserted_at = letter.inserted_at.value_or(clock_());
+  const auto there = finds(kHasDeadLetter, letter.run_id, letter.recorder, inserted_at, SqliteBlob{letter.record});
+  if (!there) return there.error();
+  if (*there) return false;
+  const auto known = finds(kHasRecorder, letter.recorder);
+  if (!known) return known.error();
+  if (*known) return recorder_known(letter.recorder);
+  const auto inserted = write(kInsertDeadLetter, letter.recorder, letter.run_id, letter.type, letter.event_id,
+                              SqliteBlob{letter.record}, letter.line, letter.sqlstate, letter.reason, letter.tries,
+                              letter.received_at, inserted_at);
+  if (!inserted) return inserted.error();
+  if (auto done = transaction->commit(); !done) return done.error();
+  return true;
+}
+
+Result<bool> SqliteStore::insert_recorder(const RecorderRow& row) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  const auto known = finds(kHasRecorder, row.self.id);
+  if (!known) return known.error();
+  if (*known) return false;
+  const Ledger& ledger = row.standing.ledger;
+  std::uint64_t letters = 0;
+  const auto on_row = [&letters](const SqliteRows& found) {
+    letters = static_cast<std::uint64_t>(found.integer(0));
+    return true;
+  };
+  if (auto done = read(kCountDeadLetters, on_row, row.self.id); !done) return done.error();
+  if (letters != ledger.dead_letters) return letters_missing(ledger.dead_letters, letters);
+  const auto inserted = write(kInsertRecorder, row.self.id, row.self.host, row.self.version, row.self.incarnation,
+                              row.first_seen, row.last_seen, ledger.applied, ledger.duplicate, ledger.dead_letters,
+                              ledger.dead_letters_removed, ledger.conflicts);
+  if (!inserted) return inserted.error();
+  for (const auto& [incarnation, applied] : row.standing.applied) {
+    const auto placed = write(kInsertPosition, row.self.id, incarnation, applied, clock_());
+    if (!placed) return placed.error();
+  }
   if (auto done = transaction->commit(); !done) return done.error();
   return true;
 }

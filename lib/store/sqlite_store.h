@@ -58,7 +58,17 @@ class SqliteStore final : public Store {
   Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
 
+  Result<WholePage> whole_runs(std::size_t limit, std::string_view cursor) override;
+  Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) override;
+  Result<std::vector<RecorderRow>> list_recorders(std::string_view after, std::size_t limit) override;
   Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) override;
+  Result<void> insert_history(std::string_view run_id, std::span<const StoredEvent> part) override;
+  Result<bool> insert_row(const Run& run) override;
+  Result<void> remove_history(std::string_view run_id) override;
+  Result<std::uint64_t> insert_pruned(std::span<const PrunedRun> runs) override;
+  Result<bool> insert_reconciliation(const ReconciliationRow& row) override;
+  Result<bool> insert_dead_letter(const DeadLetter& letter) override;
+  Result<bool> insert_recorder(const RecorderRow& row) override;
   Result<AgedPage> aged_rows(Timestamp before, std::size_t limit, std::string_view cursor) override;
   Result<std::vector<AgedRow>> aged_chain(std::string_view run_id, std::size_t limit) override;
   Result<Pruned> prune(std::span<const std::vector<AgedRow>> chains) override;
@@ -139,6 +149,7 @@ class SqliteStore final : public Store {
   Result<bool> mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark, Timestamp now);
   Result<bool> undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                         std::int64_t marked_seq, Timestamp now);
+  Result<bool> write_whole(const Run& run, Timestamp now);
   Result<bool> may_go(const std::vector<AgedRow>& chain);
   RunningRow read_running_row(const SqliteRows& row, Timestamp now) const;
 

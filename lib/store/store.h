@@ -179,6 +179,30 @@ struct DeadLetterPage {
   std::string next;
 };
 
+// ---- what moves to another database, beside history, passes and dead letters
+struct WholeRun {
+  Run run;            // with everything
+  std::string place;  // the cursor of the page after it
+};
+struct WholePage {
+  std::vector<WholeRun> runs;  // oldest first (inserted_at, run_id)
+  std::string next;            // empty: no more
+};
+struct PrunedRun {
+  std::string run_id;
+  Timestamp pruned_at{};
+};
+struct PrunedPage {
+  std::vector<PrunedRun> runs;  // by run_id
+  std::string next;
+};
+// What a database has of a recorder: all that it needs to go on there with its spool.
+struct RecorderRow {
+  RecorderSelf self;
+  std::optional<Timestamp> first_seen, last_seen;
+  Standing standing;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -247,10 +271,29 @@ class Store {
   virtual Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) = 0;
   virtual Result<void> save_reconciliation(const ReconciliationRow& row) = 0;
 
-  // ---- moving
-  // A row as it was in another database, with its times and its whole history (their ids are not kept), in one
-  // transaction; a removed run's id is forgotten by it. False: there is such a row, and nothing was written.
+  // ---- moving: rows as they were in another database, with their times. Each call is one transaction; what is there
+  // already is never changed.
+  virtual Result<WholePage> whole_runs(std::size_t limit, std::string_view cursor) = 0;
+  virtual Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) = 0;
+  // By id, those after the given one.
+  virtual Result<std::vector<RecorderRow>> list_recorders(std::string_view after, std::size_t limit) = 0;
+  // A row with its whole history (their ids are not kept); a removed run's id is forgotten by it. False: there is
+  // such a row, or a part of its history, and nothing was written.
   virtual Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) = 0;
+  // A large history comes in parts, and its row when all are there: until then nobody sees the run, and an event of
+  // it that is applied meanwhile becomes a dead letter. kConflict: there is a row. kData: an entry is there already.
+  virtual Result<void> insert_history(std::string_view run_id, std::span<const StoredEvent> part) = 0;
+  // The row of a history that is there. False: there is such a row. kInvalid: the history is not 1 … last_seq.
+  virtual Result<bool> insert_row(const Run& run) = 0;
+  // Takes a history without a row out again.
+  virtual Result<void> remove_history(std::string_view run_id) = 0;
+  // How many were not remembered yet and have no row.
+  virtual Result<std::uint64_t> insert_pruned(std::span<const PrunedRun> runs) = 0;
+  virtual Result<bool> insert_reconciliation(const ReconciliationRow& row) = 0;  // false: it is there
+  // With an id of its own. False: it is there. kConflict: its recorder is known here, and has its own.
+  virtual Result<bool> insert_dead_letter(const DeadLetter& letter) = 0;
+  // False: it is known here. kConflict: not all of its dead letters are here.
+  virtual Result<bool> insert_recorder(const RecorderRow& row) = 0;
 
   // ---- retention
   // Rows that were inserted before then; limit bounds what is looked at, too.

@@ -1,0 +1,506 @@
+// The way in: see move.h.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+#include "base/time.h"
+#include "control/move.h"
+#include "control/row_json.h"
+
+namespace run_recorder {
+namespace {
+
+using LineOutcome = ImportReport::Outcome;
+
+constexpr std::size_t kMaxDepth = 600;  // what an event may nest, and its envelopes
+constexpr std::size_t kIdBytes = 255;
+constexpr std::size_t kEventIdBytes = 64;
+constexpr std::size_t kTypeBytes = 64;
+constexpr std::size_t kOwnTextBytes = 1'024;  // of the recorder's own columns
+constexpr std::size_t kAnyBytes = std::numeric_limits<std::size_t>::max();
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kMostAttempts = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kMostUsers = std::numeric_limits<std::uint32_t>::max();
+
+bool is_event_type(std::string_view type) {
+  const auto letter = [](char c) { return c >= 'a' && c <= 'z'; };
+  const auto other = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
+  return !type.empty() && type.size() <= kTypeBytes && letter(type.front()) && std::ranges::all_of(type, other);
+}
+
+// An object's members as values of the columns' types; the first that does not fit is remembered, with what is
+// allowed.
+class Members {
+ public:
+  explicit Members(std::string_view object, std::string_view what) {
+    if (json_type(object) != JsonType::kObject) {
+      wrong(what, "an object");
+      return;
+    }
+    for (const JsonMember& member : json_members(object)) {
+      if (member.type != JsonType::kNull) members_.emplace(member.key, member);
+    }
+  }
+  const std::string& problem() const { return problem_; }
+
+  std::optional<std::string> text(const char* name, std::size_t most, std::size_t least = 0) {
+    const JsonMember* member = find(name, JsonType::kString, "a string");
+    if (member == nullptr) return std::nullopt;
+    std::string value = json_string_value(member->value);
+    if (value.size() < least || value.size() > most) wrong(name, bytes_allowed(least, most));
+    return value;
+  }
+  std::string needed(const char* name, std::size_t most, std::size_t least = 1) {
+    const auto value = text(name, most, least);
+    if (!value) wrong(name, bytes_allowed(least, most));
+    return value.value_or("");
+  }
+  std::optional<std::int64_t> number(const char* name, std::int64_t lowest, std::int64_t highest) {
+    const std::string allowed = fmt::format("a whole number from {} to {}", lowest, highest);
+    const JsonMember* member = find(name, JsonType::kNumber, allowed);
+    if (member == nullptr) return std::nullopt;
+    const auto value = json_integer(member->value);
+    if (!value || *value < lowest || *value > highest) wrong(name, allowed);
+    return value;
+  }
+  std::uint64_t count(const char* name) { return static_cast<std::uint64_t>(number(name, 0, kMost).value_or(0)); }
+  std::optional<Timestamp> time(const char* name) {
+    constexpr std::string_view kAllowed = "an RFC 3339 time with offset";
+    const JsonMember* member = find(name, JsonType::kString, kAllowed);
+    if (member == nullptr) return std::nullopt;
+    const auto time = parse_rfc3339(json_string_value(member->value));
+    if (!time) wrong(name, kAllowed);
+    return time;
+  }
+  std::optional<Timestamp> needed_time(const char* name) {
+    const auto value = time(name);
+    if (!value) wrong(name, "an RFC 3339 time with offset");
+    return value;
+  }
+  bool flag(const char* name) {
+    const auto found = members_.find(name);
+    if (found == members_.end()) return false;
+    const JsonType type = found->second.type;
+    if (type != JsonType::kTrue && type != JsonType::kFalse) wrong(name, "true or false");
+    return type == JsonType::kTrue;
+  }
+  std::optional<JsonText> object(const char* name) {
+    const JsonMember* member = find(name, JsonType::kObject, "an object or null");
+    return member ? std::optional(JsonText(member->value)) : std::nullopt;
+  }
+  // The first one stays.
+  void wrong(std::string_view name, std::string_view allowed) {
+    if (problem_.empty()) problem_ = fmt::format("{}: {} is allowed", name, allowed);
+  }
+
+ private:
+  static std::string bytes_allowed(std::size_t least, std::size_t most) {
+    return most == kAnyBytes ? "a string" : fmt::format("a string of {} to {} bytes", least, most);
+  }
+  const JsonMember* find(const char* name, JsonType type, std::string_view allowed) {
+    const auto found = members_.find(name);
+    if (found == members_.end()) return nullptr;
+    if (found->second.type == type) return &found->second;
+    wrong(name, allowed);
+    return nullptr;
+  }
+
+  std::map<std::string, JsonMember, std::less<>> members_;
+  std::string problem_;
+};
+
+bool is_final(Status status) {
+  return std::ranges::count(terminal_statuses(), status) > 0;
+}
+
+void read_own_columns(Members& members, Run& run) {
+  run.council_given = members.flag("council_given");
+  run.attempt_given = members.flag("attempt_given");
+  run.recorder = members.text("recorder", kOwnTextBytes).value_or("");
+  run.worker_process = members.text("worker_process", kOwnTextBytes).value_or("");
+  run.sender_process = members.text("sender_process", kOwnTextBytes).value_or("");
+  run.connection = members.text("connection", kOwnTextBytes).value_or("");
+  run.last_seq = members.number("last_seq", 0, kMost).value_or(0);
+  run.last_event_at = members.time("last_event_at");
+  run.stuck_pass = members.text("stuck_pass", kOwnTextBytes).value_or("");
+}
+
+Run read_run(Members& members) {
+  Run run;
+  run.run_id = members.needed("run_id", kIdBytes);
+  run.council = members.needed("council", kIdBytes);
+  const auto status = parse_status(members.text("status", kAnyBytes).value_or(""));
+  if (!status) members.wrong("status", "queued, running, completed, failed, cancelled or stuck");
+  run.status = status.value_or(Status::kQueued);
+  run.attempt = static_cast<std::int32_t>(members.number("attempt", 1, kMostAttempts).value_or(1));
+  run.parent_attempt_run_id = members.text("parent_attempt_run_id", kIdBytes, 1);
+  run.oban_job_id = members.number("oban_job_id", 1, kMost);
+  run.oban_job_state_at_finalize = members.text("oban_job_state_at_finalize", kIdBytes);
+  run.input = members.object("input");
+  run.result = members.object("result");
+  run.error = members.object("error");
+  run.started_at = members.time("started_at");
+  run.finalized_at = members.time("finalized_at");
+  run.inserted_at = members.needed_time("inserted_at");
+  run.updated_at = members.needed_time("updated_at");
+  if (status && is_final(*status) != run.finalized_at.has_value()) {
+    members.wrong("finalized_at", is_final(*status) ? fmt::format("a time, where status is {},", to_string(*status))
+                                                    : fmt::format("null, where status is {},", to_string(*status)));
+  }
+  read_own_columns(members, run);
+  return run;
+}
+
+StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t expected_seq) {
+  StoredEvent event;
+  HistoryEntry& entry = event.entry;
+  entry.run_id = members.needed("run_id", kIdBytes);
+  if (entry.run_id != run_id) members.wrong("run_id of an event", "its run's");
+  entry.seq = members.number("seq", 1, kMost).value_or(0);
+  if (entry.seq == 0 || (expected_seq > 0 && entry.seq != expected_seq)) {
+    members.wrong(fmt::format("seq ({})", entry.seq),
+                  fmt::format("{} here, each one more than the last,", std::max<std::int64_t>(expected_seq, 1)));
+  }
+  entry.type = members.text("type", kAnyBytes).value_or("");
+  if (!is_event_type(entry.type)) {
+    members.wrong("type of an event", "[a-z][a-z0-9_.]* of at most 64 bytes");
+  }
+  entry.payload = members.object("payload").value_or("{}");
+  entry.event_id = members.text("event_id", kEventIdBytes, 1);
+  entry.at = members.time("at");
+  event.inserted_at = members.needed_time("inserted_at");
+  entry.received_at = members.time("received_at").value_or(event.inserted_at.value_or(Timestamp{}));
+  event.recorder = members.text("recorder", kOwnTextBytes).value_or("");
+  const auto uid = members.number("peer_uid", 0, kMostUsers);
+  if (uid) entry.peer_uid = static_cast<std::uint32_t>(*uid);
+  const auto pid = members.number("peer_pid", 0, kMostAttempts);
+  if (pid) entry.peer_pid = static_cast<std::int32_t>(*pid);
+  const std::string effect = members.text("effect", kAnyBytes).value_or("");
+  bool known = false;
+  for (const Effect one : {Effect::kApplied, Effect::kRecorded, Effect::kConflict, Effect::kRevived}) {
+    if (to_string(one) == effect) entry.effect = one, known = true;
+  }
+  if (!known) members.wrong("effect", "applied, recorded, conflict or revived");
+  entry.pass_id = members.text("pass_id", kOwnTextBytes).value_or("");
+  return event;
+}
+
+std::string_view member_of(std::string_view object, std::string_view name) {
+  if (json_type(object) != JsonType::kObject) return "null";
+  for (const JsonMember& member : json_members(object)) {
+    if (member.key == name) return member.value;
+  }
+  return "null";
+}
+
+Error refused(std::string message) {
+  return Error{ErrorKind::kInvalid, std::move(message)};
+}
+
+Error differs() {
+  return Error{ErrorKind::kConflict, "is there already, and differs"};
+}
+
+// The entries of a run's history in their order, without a gap between them.
+Result<std::vector<StoredEvent>> read_events(std::string_view list, std::string_view run_id) {
+  if (json_type(list) != JsonType::kArray) return refused("events: a list is allowed");
+  std::vector<StoredEvent> events;
+  for (const std::string_view element : json_elements(list)) {
+    Members members(element, "an event");
+    events.push_back(read_event(members, run_id, events.empty() ? 0 : events.back().entry.seq + 1));
+    if (!members.problem().empty()) return refused(members.problem());
+  }
+  return events;
+}
+
+// As JSON without the entries' ids, which each database gives by itself.
+bool same_event(const StoredEvent& a, StoredEvent b) {
+  b.id = a.id;
+  return json_equal(event_json(a), event_json(b));
+}
+
+// How many of the entries are there already; kConflict where one is and differs.
+Result<std::size_t> count_stored(Store& store, std::string_view run_id, std::span<const StoredEvent> events) {
+  std::size_t stored = 0;
+  while (stored < events.size()) {
+    const std::int64_t before = events[stored].entry.seq - 1;
+    const auto page = store.list_events(run_id, events.size() - stored, std::to_string(before));
+    if (!page) return page.error();
+    for (const StoredEvent& event : page->events) {
+      if (!same_event(events[stored], event)) return differs();
+      ++stored;
+    }
+    if (page->next.empty()) break;
+  }
+  return stored;
+}
+
+Result<LineOutcome> keep_part(Store& store, const std::string& run_id, std::span<const StoredEvent> events) {
+  const auto stored = count_stored(store, run_id, events);
+  if (!stored) return stored.error();
+  if (*stored == events.size()) return LineOutcome::kKept;
+  const auto kept = store.insert_history(run_id, events.subspan(*stored));
+  if (!kept) return kept.error().kind == ErrorKind::kConflict ? differs() : kept.error();
+  return LineOutcome::kKept;
+}
+
+Result<LineOutcome> import_run(Store& store, const Run& run, std::span<const StoredEvent> events) {
+  const bool whole = events.empty() ? run.last_seq == 0 : events.front().entry.seq == 1;
+  if (whole) {
+    const auto added = store.insert_whole(run, events);
+    if (!added) return added.error();
+    if (*added) return LineOutcome::kImported;
+  }
+  const auto there = store.find_run(run.run_id);
+  if (!there) return there.error();
+  if (there->has_value()) {
+    if (!json_equal(run_json(run, true), run_json(**there, true))) return differs();
+    const auto stored = count_stored(store, run.run_id, events);
+    if (!stored) return stored.error();
+    return *stored == events.size() ? Result<LineOutcome>(LineOutcome::kPresent) : differs();
+  }
+  // The rest of its history is there, from its other parts or from an import that was interrupted.
+  if (const auto kept = keep_part(store, run.run_id, events); !kept) return kept.error();
+  const auto added = store.insert_row(run);
+  if (!added) return added.error();
+  return *added ? Result<LineOutcome>(LineOutcome::kImported) : differs();
+}
+
+Result<LineOutcome> take_run(Store& store, std::string_view line, std::string& run_id) {
+  Members members(member_of(line, "run"), "run");
+  const Run run = read_run(members);
+  run_id = run.run_id;
+  if (!members.problem().empty()) return refused(members.problem());
+  if (member_of(line, "more") == "true") {
+    return refused("more: a run in parts is put together by run-recorder import; its row comes with the last part");
+  }
+  const auto events = read_events(member_of(line, "events"), run.run_id);
+  if (!events) return events.error();
+  const std::int64_t last = events->empty() ? 0 : events->back().entry.seq;
+  if (last != run.last_seq) {
+    return refused(fmt::format("last_seq: {} is allowed, the seq of its last event", last));
+  }
+  return import_run(store, run, *events);
+}
+
+Result<LineOutcome> take_part(Store& store, std::string_view line, std::string& run_id) {
+  Members members(line, "the line");
+  run_id = members.needed("run_id", kIdBytes);
+  if (!members.problem().empty()) return refused(members.problem());
+  if (members.flag("withdrawn")) {
+    if (const auto removed = store.remove_history(run_id); !removed) return removed.error();
+    return LineOutcome::kKept;
+  }
+  const auto events = read_events(member_of(line, "events"), run_id);
+  if (!events) return events.error();
+  return keep_part(store, run_id, *events);
+}
+
+Result<LineOutcome> take_pruned(Store& store, std::string_view list) {
+  if (json_type(list) != JsonType::kArray) return refused("pruned: a list is allowed");
+  std::vector<PrunedRun> runs;
+  for (const std::string_view element : json_elements(list)) {
+    Members members(element, "an element of pruned");
+    PrunedRun& run = runs.emplace_back();
+    run.run_id = members.needed("run_id", kIdBytes);
+    run.pruned_at = members.needed_time("pruned_at").value_or(Timestamp{});
+    if (!members.problem().empty()) return refused(members.problem());
+  }
+  const auto added = store.insert_pruned(runs);
+  if (!added) return added.error();
+  return *added > 0 ? LineOutcome::kImported : LineOutcome::kPresent;
+}
+
+Result<LineOutcome> take_reconciliation(Store& store, std::string_view object) {
+  Members members(object, "reconciliation");
+  ReconciliationRow row;
+  row.pass_id = members.needed("pass_id", kIdBytes);
+  row.recorder = members.text("recorder", kOwnTextBytes).value_or("");
+  row.trigger = members.text("trigger", kIdBytes).value_or("");
+  row.started_at = members.needed_time("started_at").value_or(Timestamp{});
+  row.finished_at = members.time("finished_at");
+  row.report = members.object("report").value_or("{}");
+  if (!members.problem().empty()) return refused(members.problem());
+  const auto added = store.insert_reconciliation(row);
+  if (!added) return added.error();
+  return *added ? LineOutcome::kImported : LineOutcome::kPresent;
+}
+
+std::optional<std::string> bytes_of(std::string_view hex) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  std::string bytes;
+  bytes.reserve(hex.size() / 2);
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+    const int high = digit(hex[i]);
+    const int low = digit(hex[i + 1]);
+    if (high < 0 || low < 0) return std::nullopt;
+    bytes += static_cast<char>(high * 16 + low);
+  }
+  return hex.size() % 2 == 0 ? std::optional(std::move(bytes)) : std::nullopt;
+}
+
+Result<LineOutcome> take_dead_letter(Store& store, std::string_view object, std::string& run_id) {
+  Members members(object, "dead_letter");
+  DeadLetter letter;
+  letter.recorder = members.needed("recorder", kOwnTextBytes);
+  letter.run_id = run_id = members.text("run_id", kIdBytes).value_or("");
+  letter.type = members.text("type", kTypeBytes).value_or("");
+  letter.event_id = members.text("event_id", kEventIdBytes);
+  auto record = bytes_of(members.text("record", kAnyBytes).value_or("x"));
+  if (!record) members.wrong("record", "an even number of hexadecimal digits");
+  letter.record = std::move(record).value_or("");
+  letter.line = members.text("line", kAnyBytes).value_or("");
+  letter.sqlstate = members.text("sqlstate", kIdBytes).value_or("");
+  letter.reason = members.text("reason", kAnyBytes).value_or("");
+  letter.tries = members.number("tries", 1, kMost).value_or(1);
+  letter.received_at = members.time("received_at");
+  letter.inserted_at = members.needed_time("inserted_at");
+  if (!members.problem().empty()) return refused(members.problem());
+  const auto added = store.insert_dead_letter(letter);
+  if (!added) return added.error();
+  return *added ? LineOutcome::kImported : LineOutcome::kPresent;
+}
+
+Result<bool> is_known_as_it_is(Store& store, const RecorderRow& row) {
+  std::string before = row.self.id;
+  before.pop_back();  // sorts before it, and no other recorder's id lies between
+  const auto some = store.list_recorders(before, 100);
+  if (!some) return some.error();
+  const auto found = std::ranges::find(*some, row.self.id, [](const RecorderRow& one) { return one.self.id; });
+  return found != some->end() && found->standing.ledger == row.standing.ledger &&
+         found->standing.applied == row.standing.applied;
+}
+
+Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
+  Members members(object, "recorder");
+  RecorderRow row;
+  row.self.id = members.needed("id", kIdBytes);
+  row.self.host = members.text("host", kOwnTextBytes).value_or("");
+  row.self.version = members.text("version", kOwnTextBytes).value_or("");
+  row.self.incarnation = members.text("incarnation", kOwnTextBytes).value_or("");
+  row.first_seen = members.time("first_seen");
+  row.last_seen = members.time("last_seen");
+  row.standing.known = true;
+  row.standing.ledger = {.applied = members.count("applied"),
+                         .duplicate = members.count("duplicate"),
+                         .dead_letters = members.count("dead_letters"),
+                         .dead_letters_removed = members.count("dead_letters_removed"),
+                         .conflicts = members.count("conflicts")};
+  const std::string positions = members.object("positions").value_or("{}");
+  for (const JsonMember& member : json_members(positions)) {
+    const auto applied = member.type == JsonType::kNumber ? json_integer(member.value) : std::nullopt;
+    if (!applied || *applied < 0) members.wrong("positions", "an object of whole numbers");
+    row.standing.applied.emplace(member.key, static_cast<std::uint64_t>(applied.value_or(0)));
+  }
+  const auto printable = [](char c) { return c > ' ' && c <= '~'; };
+  if (!std::ranges::all_of(row.self.id, printable)) members.wrong("id", "printable ASCII");
+  if (!members.problem().empty()) return refused(members.problem());
+  const auto added = store.insert_recorder(row);
+  if (!added) return added.error();
+  if (*added) return LineOutcome::kImported;
+  const auto same = is_known_as_it_is(store, row);
+  if (!same) return same.error();
+  return *same ? Result<LineOutcome>(LineOutcome::kPresent) : differs();
+}
+
+// Whether the next line may fare better: it was this one that was refused.
+bool is_refusal(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::kInvalid:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kConflict:
+    case ErrorKind::kData:
+    case ErrorKind::kDenied:
+      return true;
+    case ErrorKind::kFull:
+    case ErrorKind::kUnavailable:
+    case ErrorKind::kRefused:
+    case ErrorKind::kInDoubt:
+    case ErrorKind::kCorrupt:
+    case ErrorKind::kIo:
+    case ErrorKind::kInternal:
+      break;
+  }
+  return false;
+}
+
+Result<LineOutcome> take_line(Store& store, std::string_view text, ImportReport::Line& line) {
+  const JsonScan scan = scan_json(text, kMaxDepth);
+  if (scan.problem != JsonProblem::kNone) return refused("not JSON: " + scan.message);
+  for (const JsonMember& member : scan.members) {
+    if (member.key == "run") return line.kind = "run", take_run(store, text, line.run_id);
+    if (member.key == "run_id") return line.kind = "run", take_part(store, text, line.run_id);
+    if (member.key == "pruned") return line.kind = "pruned", take_pruned(store, member.value);
+    if (member.key == "reconciliation") {
+      return line.kind = "reconciliation", take_reconciliation(store, member.value);
+    }
+    if (member.key == "dead_letter") {
+      return line.kind = "dead_letter", take_dead_letter(store, member.value, line.run_id);
+    }
+    if (member.key == "recorder") return line.kind = "recorder", take_recorder(store, member.value);
+    if (member.key == "export" || member.key == "end") return LineOutcome::kPassed;
+  }
+  return refused(
+      "a line of an export is allowed, an object with run, pruned, reconciliation, dead_letter or recorder");
+}
+
+}  // namespace
+
+std::string_view to_string(LineOutcome outcome) {
+  switch (outcome) {
+    case LineOutcome::kImported:
+      return "imported";
+    case LineOutcome::kPresent:
+      return "present";
+    case LineOutcome::kKept:
+      return "kept";
+    case LineOutcome::kRefused:
+      return "refused";
+    case LineOutcome::kPassed:
+      return "passed";
+  }
+  return "";
+}
+
+JsonText ImportReport::to_json() const {
+  std::map<LineOutcome, std::uint64_t> counts;
+  std::string list;
+  for (const Line& line : lines) {
+    ++counts[line.outcome];
+    list += fmt::format("{}{{\"line\":{},\"kind\":{},\"run_id\":{},\"outcome\":\"{}\"", list.empty() ? "" : ",",
+                        line.number, line.kind.empty() ? "null" : json_string(line.kind),
+                        line.run_id.empty() ? "null" : json_string(line.run_id), to_string(line.outcome));
+    if (line.outcome == LineOutcome::kRefused) list += ",\"reason\":" + json_string(line.reason);
+    list += '}';
+  }
+  return fmt::format("{{\"imported\":{},\"present\":{},\"refused\":{},\"lines\":[{}]}}",
+                     counts[LineOutcome::kImported], counts[LineOutcome::kPresent], counts[LineOutcome::kRefused],
+                     list);
+}
+
+ImportReport import_lines(Store& store, std::string_view body) {
+  ImportReport report;
+  std::uint64_t number = 0;
+  while (!body.empty()) {
+    const std::size_t end = std::min(body.find('\n'), body.size());
+    const std::string_view text = body.substr(0, end);
+    body.remove_prefix(std::min(end + 1, body.size()));
+    ++number;
+    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    ImportReport::Line line;
+    line.number = number;
+    const auto outcome = take_line(store, text, line);
+    if (!outcome && !is_refusal(outcome.error())) {
+      report.stopped_by = outcome.error();
+      break;
+    }
+    line.outcome = outcome ? *outcome : LineOutcome::kRefused;
+    if (!outcome) line.reason = outcome.error().message;
+    report.lines.push_back(std::move(line));
+  }
+  return report;
+}
+
+}  // namespace run_recorder
