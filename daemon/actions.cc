@@ -130,6 +130,19 @@ int print_migrations(const Config& config) {
   return kExitDone;
 }
 
+int adopt_spool(const Config& config) {
+  const auto adopted = adopt_spool(std::filesystem::path(config.spool.path));
+  if (!adopted) {
+    fmt::print(stderr, "run-recorderd: spool: {}\n", adopted.error().message);
+    const ErrorKind kind = adopted.error().kind;
+    const bool not_there = kind == ErrorKind::kConflict || kind == ErrorKind::kDenied || kind == ErrorKind::kNotFound;
+    return not_there ? kExitNotThere : kExitOther;
+  }
+  fmt::print("the spool {} stays recorder {} on this machine, unless another process records under that id\n",
+             config.spool.path, adopted.value());
+  return kExitDone;
+}
+
 int drain(const Config& config, Signals& signals) {
   const auto spool = open_spool(config);
   const auto lock = claim_database(config);

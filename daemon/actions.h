@@ -1,5 +1,5 @@
-// What the daemon does instead of serving: --check, --migrate, --print, --drain. Each returns the exit status and
-// says on stdout what it found; StartError is main's.
+// What the daemon does instead of serving: --check, --migrate, --print, --drain, --adopt-spool. Each returns the exit
+// status and says on stdout what it found; StartError is main's.
 #pragma once
 
 #include "base/config.h"
@@ -11,5 +11,6 @@ int check(const Config& config);
 int migrate_database(const Config& config);
 int print_migrations(const Config& config);
 int drain(const Config& config, Signals& signals);
+int adopt_spool(const Config& config);
 
 }  // namespace run_recorder

@@ -101,6 +101,7 @@ int run(int argc, char** argv) {
   }
   if (options.action == Action::kCheck) return check(config.value());
   if (options.action == Action::kPrintMigrations) return print_migrations(config.value());
+  if (options.action == Action::kAdoptSpool) return adopt_spool(config.value());
   if (options.action == Action::kMigrate) return migrate_database(config.value());
   Signals signals;
   if (options.action == Action::kServe) return serve(std::move(config.value()), std::move(sources), signals);

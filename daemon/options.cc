@@ -16,14 +16,18 @@ Action action_of(const std::vector<std::string>& arguments) {
   if (has("--help") || has("-h")) return Action::kHelp;
   if (has("--version")) return Action::kVersion;
   if (has("--print")) {
-    if (has("--check") || has("--drain")) throw StartError(kExitUsage, "--print goes with --migrate only");
+    if (has("--check") || has("--drain") || has("--adopt-spool"))
+      throw StartError(kExitUsage, "--print goes with --migrate only");
     return Action::kPrintMigrations;
   }
-  const int actions = has("--check") + has("--migrate") + has("--drain");
-  if (actions > 1) throw StartError(kExitUsage, "--check, --migrate and --drain exclude each other");
+  const int actions = has("--check") + has("--migrate") + has("--drain") + has("--adopt-spool");
+  if (actions > 1) {
+    throw StartError(kExitUsage, "--check, --migrate, --drain and --adopt-spool exclude each other");
+  }
   if (has("--check")) return Action::kCheck;
   if (has("--migrate")) return Action::kMigrate;
   if (has("--drain")) return Action::kDrain;
+  if (has("--adopt-spool")) return Action::kAdoptSpool;
   return Action::kServe;
 }
 
@@ -35,7 +39,7 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
   if (!flags) throw StartError(kExitUsage, flags.error().message);
   options.config_flags = std::move(flags.value());
   static constexpr std::string_view kKnown[] = {"--help",    "-h",      "--version", "--check",
-                                                "--migrate", "--print", "--drain"};
+                                                "--migrate", "--print", "--drain",   "--adopt-spool"};
   for (const std::string& argument : arguments) {
     if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
       throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what there is",
@@ -56,6 +60,7 @@ Without an action it serves until SIGTERM. Actions:
   --migrate    only bring the database's schema up to date
   --print      with or without --migrate: only show the schema's SQL
   --drain      only apply what is in the spool; exits 0 when it is empty
+  --adopt-spool  only let a spool that was moved here from another machine keep its recorder id
   --version    show the version
   --help       show this
 

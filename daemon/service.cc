@@ -82,7 +82,14 @@ void log_opening(const SpoolOpening& opening, const Config& config) {
   for (const std::string& what : opening.set_aside)
     log_error("something in the spool was set aside", {{"WHAT", what}});
   if (opening.damaged_records > 0) {
-    log_error("events in the spool are damaged", {{"EVENTS", opening.damaged_records}, {"PATH", config.spool.path}});
+    log_warning("events are missing in the spool; those that the database does not have either become dead letters",
+                {{"EVENTS", opening.damaged_records}, {"PATH", config.spool.path}});
+  }
+  if (!opening.other_machines.empty()) {
+    log_warning(
+        "the spool comes from another machine and goes on under a new recorder id; where it was moved on "
+        "purpose, run-recorderd --adopt-spool before its first start there keeps the id",
+        {{"PATH", config.spool.path}, {"OLD", opening.other_machines}});
   }
 }
 
@@ -164,8 +171,16 @@ int Service::run(Signals& signals) {
       case Signals::Wake::kTimeout:
         break;
     }
+    look_at_spool();
     tell_service_manager(signals);
   }
+}
+
+// Once a second, so that an idle daemon notices too that its files are gone. Only what is new is said.
+void Service::look_at_spool() {
+  const FilesCheck check = spool_->check_files();
+  if (!check.repaired.empty()) log_warning(check.repaired);
+  if (!check.failed.empty()) log_error("the spool can no longer be used: " + check.failed);
 }
 
 void Service::start() {

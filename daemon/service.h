@@ -43,6 +43,7 @@ class Service {
   void start();
   int stop();
   void reload();
+  void look_at_spool();
   void tell_service_manager(const Signals& signals);
   bool healthy(const Signals& signals);
   Snapshot snapshot() const;

@@ -192,7 +192,7 @@ void spool_metrics(Metrics& out, const Snapshot& snapshot) {
   out.value(snapshot.spool.kept_bytes, label("state", "kept"));
   out.single("spool_max_bytes", "gauge", "How many bytes of events not yet applied the spool may hold.",
              snapshot.spool_max_bytes);
-  out.single("spool_failed", "gauge", "1 when a sync failed and nothing is accepted until a restart.",
+  out.single("spool_failed", "gauge", "1 when a sync failed, or the files are gone, and nothing is accepted until a restart.",
              snapshot.spool.failed ? 1 : 0);
 }
 

@@ -29,12 +29,13 @@ Error as_append_error(const Error& error) {
 
 }  // namespace
 
-DiskSpool::DiskSpool(const SpoolOptions& options, UniqueFd lock, Recovered recovered)
+DiskSpool::DiskSpool(const SpoolOptions& options, FolderHold hold, Recovered recovered)
     : options_(options),
-      lock_(std::move(lock)),
-      recorder_(recovered.recorder),
-      id_(to_hex(recovered.recorder)),
+      place_(spool_folder::place_of(options.path, options.machine)),
+      origin_(to_hex(recovered.identity.origin)),
       incarnation_(random_id()),
+      identity_(std::move(recovered.identity)),
+      hold_(std::move(hold)),
       said_(std::move(recovered.said)),
       next_seq_(recovered.next_seq),
       limits_{options.max_bytes, options.min_free, options.keep,
@@ -50,6 +51,7 @@ DiskSpool::DiskSpool(const SpoolOptions& options, UniqueFd lock, Recovered recov
   mark_synced(next_seq_ - 1, false);
   // Best effort, so that the first event need not wait for it; a full disk must not keep the daemon from starting.
   static_cast<void>(begin_segment());
+  remember_opening();
 }
 
 DiskSpool::~DiskSpool() {
@@ -66,6 +68,61 @@ std::vector<Incarnation> DiskSpool::incarnations() const {
   return found;
 }
 
+std::vector<Incarnation> DiskSpool::remembered() const {
+  const std::lock_guard identity_lock(identity_mutex_);
+  return identity_.openings;
+}
+
+std::string DiskSpool::id() const {
+  const std::lock_guard identity_lock(identity_mutex_);
+  return to_hex(identity_.recorder);
+}
+
+bool DiskSpool::may_be_copy() const {
+  const std::lock_guard identity_lock(identity_mutex_);
+  return identity_.place != place_;
+}
+
+// Best effort as all writing of the identity but its making, so that a full disk keeps nobody from starting: where it
+// fails, the next opening asks the database again.
+void DiskSpool::settle() {
+  const std::lock_guard identity_lock(identity_mutex_);
+  if (identity_.place == place_) return;
+  identity_.place = place_;
+  static_cast<void>(spool_folder::write_identity(options_.path, identity_));
+}
+
+std::string DiskSpool::renew() {
+  const std::lock_guard identity_lock(identity_mutex_);
+  identity_.recorder = random_id();
+  identity_.shared_before = identity_.openings.back().first_seq;
+  identity_.place = place_;
+  static_cast<void>(spool_folder::write_identity(options_.path, identity_));
+  return to_hex(identity_.recorder);
+}
+
+std::uint64_t DiskSpool::shared_before() const {
+  const std::lock_guard identity_lock(identity_mutex_);
+  return identity_.shared_before;
+}
+
+// Before the database hears of the incarnation, so that the next opening knows it for one of its own. An opening that
+// wrote nothing makes room for the next.
+void DiskSpool::remember_opening() {
+  const std::lock_guard identity_lock(identity_mutex_);
+  std::vector<Incarnation>& openings = identity_.openings;
+  openings.push_back({to_hex(incarnation_), next_seq_});
+  if (openings.size() > spool_folder::kMostRemembered) {
+    const auto idle = std::adjacent_find(openings.begin(), openings.end() - 1, [](const auto& one, const auto& next) {
+      return one.first_seq == next.first_seq;
+    });
+    openings.erase(idle == openings.end() - 1 ? openings.begin() : idle);
+  }
+  // A new spool, or one of an earlier release.
+  if (!identity_.place) identity_.place = place_;
+  static_cast<void>(spool_folder::write_identity(options_.path, identity_));
+}
+
 Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
   const std::lock_guard append_lock(append_mutex_);
   Appended appended;
@@ -79,8 +136,13 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
   admit(entries, appended, bodies, zeros_ahead);
   if (bodies.empty()) return appended;
   Result<void> done = ensure_segment();
+  const std::uint64_t end = writer_ ? writer_->end() : 0;
   if (done) done = writer_->append(appended.first_seq, bodies, zeros_ahead);
   if (writer_ && writer_->failed()) note_failure(done.error());
+  if (done) {
+    done = look_at_files();
+    if (!done) writer_->retract(end);
+  }
   if (!done && done.error().kind == ErrorKind::kFull) {
     std::fill(appended.admissions.begin(), appended.admissions.end(), Admission::kFull);
     return appended;
@@ -128,7 +190,7 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
 std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
   while (true) {
     struct statvfs status {};
-    if (fstatvfs(lock_.get(), &status) != 0) return UINT64_MAX;  // writing will tell
+    if (fstatvfs(hold_.folder(), &status) != 0) return UINT64_MAX;  // writing will tell
     const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
     std::optional<Segment> segment;
     {
@@ -156,6 +218,7 @@ Result<void> DiskSpool::ensure_segment() {
 }
 
 Result<void> DiskSpool::begin_segment() {
+  if (Result<void> held = look_at_files(); !held) return held;  // not into another folder of this path
   Segment segment;
   {
     const std::lock_guard state_lock(state_mutex_);
@@ -164,11 +227,12 @@ Result<void> DiskSpool::begin_segment() {
   segment.last_seq = segment.first_seq - 1;
   segment.incarnation = incarnation_;
   Result<std::unique_ptr<SegmentWriter>> made =
-      SegmentWriter::create(options_.path, {kVersion, recorder_, incarnation_, segment.first_seq},
+      SegmentWriter::create(options_.path, {kVersion, *id_from_hex(origin_), incarnation_, segment.first_seq},
                             options_.sync ? options_.sync : fdatasync);
   if (!made) return made.error();
   if (writer_) writer_->trim();
   writer_ = std::move(*made);
+  writer_name_ = segment_name(segment.first_seq);
   const std::lock_guard state_lock(state_mutex_);
   table_.push(segment);
   return {};
@@ -177,10 +241,37 @@ Result<void> DiskSpool::begin_segment() {
 // Not synced after each group: it is a lower bound, and in the page cache it survives the death of this process.
 void DiskSpool::mark_synced(std::uint64_t seq, bool durable) {
   if (!synced_file_) return;
-  const std::string bytes = encode_mark({recorder_, seq});
+  const std::string bytes = encode_mark({*id_from_hex(origin_), seq});
   const bool written =
       pwrite(synced_file_.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
   if (written && durable) static_cast<void>(fdatasync(synced_file_.get()));
+}
+
+// What was written into files that the path does not name is not accepted: the next opening would not find it.
+Result<void> DiskSpool::look_at_files() {
+  FolderHold::Finding found = hold_.check(writer_name_, writer_ ? writer_->fd() : -1);
+  if (!found.repaired.empty()) repaired_ = std::move(found.repaired);
+  if (found.lost.empty()) return {};
+  const Error error{ErrorKind::kIo, std::move(found.lost)};
+  note_failure(error);
+  return Error{ErrorKind::kIo, failure()};
+}
+
+FilesCheck DiskSpool::check_files() {
+  // Whoever appends looks by himself, and may wait for the disk for long.
+  const std::unique_lock append_lock(append_mutex_, std::try_to_lock);
+  FilesCheck check;
+  if (!append_lock) return check;
+  const bool failed_before = !failure().empty();
+  if (!failed_before) static_cast<void>(look_at_files());
+  if (!failed_before) check.failed = failure();
+  check.repaired = std::exchange(repaired_, {});
+  return check;
+}
+
+std::string DiskSpool::failure() const {
+  const std::lock_guard state_lock(state_mutex_);
+  return failure_;
 }
 
 void DiskSpool::note_failure(const Error& error) {
@@ -192,7 +283,7 @@ void DiskSpool::note_failure(const Error& error) {
 
 void DiskSpool::delete_segment(const Segment& segment) const {
   // One that stays because this fails is found by the next open(), and is released and forgotten again then.
-  unlink((options_.path / segment_name(segment.first_seq)).c_str());
+  unlinkat(hold_.folder(), segment_name(segment.first_seq).c_str(), 0);
 }
 
 void DiskSpool::release(std::uint64_t seq) {
@@ -256,7 +347,7 @@ SpoolUsage DiskSpool::usage() const {
 
 bool DiskSpool::disk_is_full() const {
   struct statvfs status {};
-  if (fstatvfs(lock_.get(), &status) != 0) return false;  // writing will tell
+  if (fstatvfs(hold_.folder(), &status) != 0) return false;  // writing will tell
   const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
   const std::lock_guard state_lock(state_mutex_);
   return free_bytes <= limits_.min_free && !table_.front_is_released();
@@ -278,14 +369,33 @@ Result<std::unique_ptr<Spool>> Spool::open(const SpoolOptions& options, SpoolOpe
   if (!made) return as_open_error(made.error());
   const Result<void> usable = spool_folder::refuse_foreign(options.path);  // before anything is written into it
   if (!usable) return as_open_error(usable.error());
-  Result<UniqueFd> lock = spool_folder::lock(options.path);
-  if (!lock) return as_open_error(lock.error());
+  Result<FolderHold> hold = FolderHold::take(options.path);
+  if (!hold) return as_open_error(hold.error());
   // Also where the folder was there: it may have been made by a daemon that died before this.
   const Result<void> named = sync_name_of(options.path);
   if (!named) return as_open_error(named.error());
   Result<Recovered> recovered = recover_spool(options.path, opening);
   if (!recovered) return as_open_error(recovered.error());
-  return std::unique_ptr<Spool>(std::make_unique<DiskSpool>(options, std::move(*lock), std::move(*recovered)));
+  const spool_folder::Place here = spool_folder::place_of(options.path, options.machine);
+  const bool elsewhere =
+      recovered->identity.place && spool_folder::is_other_machine(*recovered->identity.place, here);
+  if (elsewhere) opening.other_machines = to_hex(recovered->identity.recorder);
+  auto spool = std::make_unique<DiskSpool>(options, std::move(*hold), std::move(*recovered));
+  if (elsewhere) spool->renew();
+  return std::unique_ptr<Spool>(std::move(spool));
+}
+
+Result<std::string> adopt_spool(const std::filesystem::path& folder) {
+  const Result<FolderHold> hold = FolderHold::take(folder);
+  if (!hold) return hold.error();
+  Result<std::optional<spool_folder::Identity>> identity = spool_folder::read_identity(folder);
+  if (!identity) return identity.error();
+  if (!*identity) return Error{ErrorKind::kNotFound, folder.string() + " is not a spool: it has no identity"};
+  // Neither this boot nor this folder: the next opening still asks whether the other one is alive.
+  (*identity)->place = spool_folder::Place{spool_folder::place_of(folder).machine, "-", "-"};
+  const Result<void> written = spool_folder::write_identity(folder, **identity);
+  if (!written) return written.error();
+  return to_hex((*identity)->recorder);
 }
 
 }  // namespace run_recorder

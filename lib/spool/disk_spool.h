@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "base/file.h"
+#include "spool/folder.h"
+#include "spool/hold.h"
 #include "spool/recovery.h"
 #include "spool/segment_reader.h"
 #include "spool/segment_table.h"
@@ -22,13 +24,19 @@ namespace run_recorder {
 
 class DiskSpool final : public Spool {
  public:
-  DiskSpool(const SpoolOptions& options, UniqueFd lock, Recovered recovered);
+  DiskSpool(const SpoolOptions& options, FolderHold hold, Recovered recovered);
   ~DiskSpool() override;
   DiskSpool(const DiskSpool&) = delete;
   DiskSpool& operator=(const DiskSpool&) = delete;
 
-  const std::string& id() const override { return id_; }
+  std::string id() const override;
+  const std::string& origin() const override { return origin_; }
   std::vector<Incarnation> incarnations() const override;
+  std::vector<Incarnation> remembered() const override;
+  bool may_be_copy() const override;
+  void settle() override;
+  std::string renew() override;
+  std::uint64_t shared_before() const override;
   Result<Appended> append(std::span<const Entry> entries) override;
   Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                         std::vector<std::string>& damage) override;
@@ -36,6 +44,7 @@ class DiskSpool final : public Spool {
   void forget(Timestamp now) override;
   std::string hint() const override;
   void set_hint(std::string_view text) override;
+  FilesCheck check_files() override;
   SpoolUsage usage() const override;
   bool disk_is_full() const override;
   void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) override;
@@ -62,11 +71,15 @@ class DiskSpool final : public Spool {
   Result<void> ensure_segment();
   Result<void> begin_segment();
   void mark_synced(std::uint64_t seq, bool durable);
+  void remember_opening();
+  Result<void> look_at_files();
+  std::string failure() const;  // empty: none
   void note_failure(const Error& error);
   void delete_segment(const Segment& segment) const;
 
   // Reading; under read_mutex_.
   std::optional<Segment> segment_for(std::uint64_t seq) const;
+  Result<UniqueFd> open_segment(const std::string& name);
   Result<void> move_cursor(const Segment& segment, std::uint64_t seq);
   Result<bool> read_segment(const Segment& segment, Batch& batch);
   void say_damage(const DamagedStretch& stretch, Batch& batch);
@@ -74,13 +87,18 @@ class DiskSpool final : public Spool {
   void say_surplus(const Segment& segment, Batch& batch);
 
   const SpoolOptions options_;
-  const UniqueFd lock_;
-  const spool_format::Id recorder_;
-  const std::string id_;
+  const spool_folder::Place place_;  // where the folder lies now
+  const std::string origin_;
   const spool_format::Id incarnation_;
 
+  mutable std::mutex identity_mutex_;
+  spool_folder::Identity identity_;
+
   std::mutex append_mutex_;  // held over the writing and syncing of a group; before state_mutex_
+  FolderHold hold_;          // its folder() may be used without the mutex
   std::unique_ptr<SegmentWriter> writer_;
+  std::string writer_name_;  // of its file
+  std::string repaired_;     // not told yet
   UniqueFd synced_file_;
 
   std::mutex read_mutex_;  // before state_mutex_

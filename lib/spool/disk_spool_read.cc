@@ -47,6 +47,18 @@ std::optional<Segment> DiskSpool::segment_for(std::uint64_t seq) const {
   return table_.find(seq);
 }
 
+// By the folder that is open, whatever its path names by now. The segment being written can be read even without a
+// name.
+Result<UniqueFd> DiskSpool::open_segment(const std::string& name) {
+  UniqueFd file(openat(hold_.folder(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (file) return file;
+  const Error error = system_error_of("open " + (options_.path / name).string());
+  if (error.kind != ErrorKind::kNotFound) return error;
+  const std::lock_guard append_lock(append_mutex_);
+  if (!writer_ || writer_name_ != name) return error;
+  return open_file(fmt::format("/proc/self/fd/{}", writer_->fd()), O_RDONLY);
+}
+
 Result<void> DiskSpool::move_cursor(const Segment& segment, std::uint64_t seq) {
   if (cursor_.reader && cursor_.first_seq == segment.first_seq) {
     const std::uint64_t next = cursor_.held ? cursor_.reader->seq() : cursor_.reader->expected();
@@ -56,8 +68,7 @@ Result<void> DiskSpool::move_cursor(const Segment& segment, std::uint64_t seq) {
     }
   }
   cursor_ = {};
-  Result<UniqueFd> file =
-      open_file(options_.path / spool_format::segment_name(segment.first_seq), O_RDONLY | O_NOFOLLOW);
+  Result<UniqueFd> file = open_segment(spool_format::segment_name(segment.first_seq));
   if (!file) return file.error();
   cursor_.first_seq = segment.first_seq;
   cursor_.reader = std::make_unique<SegmentReader>(

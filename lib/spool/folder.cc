@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +17,9 @@ using spool_format::Id;
 
 constexpr std::string_view kIdentityMagic = "run-recorder spool";
 constexpr std::size_t kMaxIdentityBytes = 4096;
+constexpr std::size_t kShortIdDigits = 16;
+constexpr std::string_view kHexDigits = "0123456789abcdef";
+constexpr std::string_view kUnknown = "-";
 constexpr std::size_t kCopyBytes = 256 * 1024;
 
 // What a crash may leave of this program's own writing, and what a file system puts into its root.
@@ -45,6 +47,46 @@ std::optional<int> parse_pid(std::string_view text) {
   int pid = 0;
   if (std::from_chars(text.data(), text.data() + text.size(), pid).ec != std::errc{} || pid <= 0) return std::nullopt;
   return pid;
+}
+
+// The next word of a line, which is taken off it; empty at its end.
+std::string_view take_word(std::string_view& line) {
+  const std::size_t end = std::min(line.find(' '), line.size());
+  const std::string_view word = line.substr(0, end);
+  line.remove_prefix(std::min(end + 1, line.size()));
+  return word;
+}
+
+std::optional<Place> parse_place(std::string_view line) {
+  Place place;
+  for (std::string* part : {&place.machine, &place.boot, &place.folder}) *part = take_word(line);
+  return place.folder.empty() ? std::nullopt : std::optional(std::move(place));
+}
+
+// "HEX:NUMBER HEX:NUMBER"; what is not one is left out.
+std::vector<Incarnation> parse_openings(std::string_view line) {
+  std::vector<Incarnation> openings;
+  while (!line.empty()) {
+    const std::string_view word = take_word(line);
+    const std::size_t colon = std::min(word.find(':'), word.size());
+    std::uint64_t first_seq = 0;
+    std::from_chars(word.data() + std::min(colon + 1, word.size()), word.data() + word.size(), first_seq);
+    if (!spool_format::id_from_hex(word.substr(0, colon)) || first_seq == 0) continue;
+    openings.push_back({std::string(word.substr(0, colon)), first_seq});
+  }
+  return openings;
+}
+
+// The first digits of an id in a file of the system, without dashes. Not all of it: machine-id(5) is to be kept to
+// the machine, and a spool may be copied away.
+std::string short_id_in(const char* path) {
+  const Result<std::string> text = read_file(path, 256);
+  std::string digits;
+  for (const char c : text ? *text : std::string()) {
+    if (c != '-' && digits.size() < kShortIdDigits) digits += c;
+  }
+  const bool is_id = digits.size() == kShortIdDigits && digits.find_first_not_of(kHexDigits) == std::string::npos;
+  return is_id ? digits : std::string(kUnknown);
 }
 
 Result<void> copy_bytes(int from_fd, std::uint64_t from, std::uint64_t to, int to_fd) {
@@ -92,46 +134,47 @@ Result<void> refuse_foreign(const fs::path& folder) {
                            listing->unknown.front(), kIdentity)};
 }
 
-Result<UniqueFd> lock(const fs::path& folder) {
-  const fs::path path = folder / kLock;
-  Result<UniqueFd> file = open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW);
-  if (!file) return file;
-  if (flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return system_error_of("lock " + path.string());
-    const std::optional<int> pid = holder(folder);
-    return Error{ErrorKind::kConflict, fmt::format("the spool {} is held by another process{}", folder.string(),
-                                                   pid ? fmt::format(" ({})", *pid) : std::string())};
-  }
-  // Who holds it, for people and for the message above; the lock itself is the kernel's.
-  const std::string pid = fmt::format("{}\n", getpid());
-  if (ftruncate(file->get(), 0) != 0 || pwrite(file->get(), pid.data(), pid.size(), 0) < 0) {
-    // A full disk must not keep the spool from being opened.
-  }
-  return file;
-}
-
 std::optional<int> holder(const fs::path& folder) {
   const fs::path path = folder / kLock;
   const Result<UniqueFd> file = open_file(path, O_RDONLY | O_NOFOLLOW);
   if (!file) return std::nullopt;
-  if (flock(file->get(), LOCK_SH | LOCK_NB) == 0) return std::nullopt;
+  struct flock asked {};
+  asked.l_type = F_RDLCK;
+  asked.l_whence = SEEK_SET;
+  if (fcntl(file->get(), F_OFD_GETLK, &asked) != 0 || asked.l_type == F_UNLCK) return std::nullopt;
   const Result<std::string> text = read_file(path, 64);
   return text ? parse_pid(*text) : std::nullopt;
+}
+
+Place place_of(const fs::path& folder, const std::string& machine) {
+  Place place{machine, short_id_in("/proc/sys/kernel/random/boot_id"), std::string(kUnknown)};
+  if (machine.empty()) place.machine = short_id_in("/etc/machine-id");
+  struct stat status {};
+  if (stat(folder.c_str(), &status) == 0) place.folder = fmt::format("{:x}:{:x}", status.st_dev, status.st_ino);
+  return place;
+}
+
+bool is_other_machine(const Place& place, const Place& other) {
+  return place.machine != kUnknown && other.machine != kUnknown && place.machine != other.machine;
 }
 
 std::string newer_version_words(std::uint32_t version) {
   return fmt::format("has format version {}, this program reads up to {}", version, spool_format::kVersion);
 }
 
-Result<std::optional<Id>> read_identity(const fs::path& folder) {
+bool is_other_folder(const Place& place, const Place& other) {
+  const auto inode = [](std::string_view folder) { return folder.substr(folder.find(':') + 1); };
+  return inode(place.folder) != inode(other.folder);
+}
+
+Result<std::optional<Identity>> read_identity(const fs::path& folder) {
   const fs::path path = folder / kIdentity;
   const Result<std::string> text = read_file(path, kMaxIdentityBytes);
-  if (!text && text.error().kind == ErrorKind::kNotFound) return std::optional<Id>();
+  if (!text && text.error().kind == ErrorKind::kNotFound) return std::optional<Identity>();
   if (!text) return text.error();
   const Error corrupt{ErrorKind::kCorrupt, path.string() + " is damaged"};
   if (!text->starts_with(kIdentityMagic)) return corrupt;
   const std::optional<std::string_view> version_text = value_of(*text, "version");
-  const std::optional<std::string_view> recorder_text = value_of(*text, "recorder");
   std::uint32_t version = 0;
   if (!version_text ||
       std::from_chars(version_text->data(), version_text->data() + version_text->size(), version).ec != std::errc{}) {
@@ -140,15 +183,31 @@ Result<std::optional<Id>> read_identity(const fs::path& folder) {
   if (version > spool_format::kVersion) {
     return Error{ErrorKind::kInvalid, fmt::format("the spool {} {}", folder.string(), newer_version_words(version))};
   }
-  const std::optional<Id> recorder = recorder_text ? spool_format::id_from_hex(*recorder_text) : std::nullopt;
-  if (!recorder) return corrupt;
-  return std::optional<Id>(*recorder);
+  const std::optional<Id> origin = spool_format::id_from_hex(value_of(*text, "recorder").value_or(""));
+  if (!origin) return corrupt;
+  Identity identity;
+  identity.origin = *origin;
+  std::string_view renewed = value_of(*text, "renewed").value_or("");
+  identity.recorder = spool_format::id_from_hex(take_word(renewed)).value_or(*origin);
+  std::from_chars(renewed.data(), renewed.data() + renewed.size(), identity.shared_before);
+  identity.place = parse_place(value_of(*text, "place").value_or(""));
+  identity.openings = parse_openings(value_of(*text, "openings").value_or(""));
+  return std::optional(std::move(identity));
 }
 
-Result<void> write_identity(const fs::path& folder, const Id& recorder) {
-  return replace_file_atomically(folder / kIdentity,
-                                 fmt::format("{}\nversion {}\nrecorder {}\n", kIdentityMagic, spool_format::kVersion,
-                                             spool_format::to_hex(recorder)));
+Result<void> write_identity(const fs::path& folder, const Identity& identity) {
+  std::string text = fmt::format("{}\nversion {}\nrecorder {}\n", kIdentityMagic, spool_format::kVersion,
+                                 spool_format::to_hex(identity.origin));
+  if (identity.recorder != identity.origin) {
+    text += fmt::format("renewed {} {}\n", spool_format::to_hex(identity.recorder), identity.shared_before);
+  }
+  if (identity.place) {
+    text += fmt::format("place {} {} {}\n", identity.place->machine, identity.place->boot, identity.place->folder);
+  }
+  if (!identity.openings.empty()) text += "openings";
+  for (const Incarnation& one : identity.openings) text += fmt::format(" {}:{}", one.id, one.first_seq);
+  if (!identity.openings.empty()) text += '\n';
+  return replace_file_atomically(folder / kIdentity, text);
 }
 
 std::optional<spool_format::Mark> read_mark(const fs::path& folder) {

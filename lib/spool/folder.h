@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "spool/format.h"
+#include "spool/spool.h"
 
 namespace run_recorder::spool_folder {
 
@@ -33,15 +34,36 @@ Result<Listing> list(const std::filesystem::path& folder);
 // kInvalid where the folder holds files but nothing of a spool.
 Result<void> refuse_foreign(const std::filesystem::path& folder);
 
-// Holds the folder for this process as long as the descriptor lives. kConflict names the process that has it.
-Result<UniqueFd> lock(const std::filesystem::path& folder);
-// The process that holds the folder now, as written in its lock file; empty where nobody does.
+// The process that holds the folder now (hold.h), as written in its lock file; empty where nobody does. Takes no
+// lock.
 std::optional<int> holder(const std::filesystem::path& folder);
 
-// The recorder's id. Empty where the file is missing; kCorrupt where it cannot be understood, kInvalid where it is of
-// a newer format.
-Result<std::optional<spool_format::Id>> read_identity(const std::filesystem::path& folder);
-Result<void> write_identity(const std::filesystem::path& folder, const spool_format::Id& recorder);
+// Where a spool lies; "-" for what cannot be told.
+struct Place {
+  std::string machine;  // the first half of its machine id
+  std::string boot;
+  std::string folder;  // device and inode
+  bool operator==(const Place&) const = default;
+};
+// machine: as in SpoolOptions.
+Place place_of(const std::filesystem::path& folder, const std::string& machine = {});
+// Both machines are known, and they differ.
+bool is_other_machine(const Place& place, const Place& other);
+// Another folder: a copy, made file by file. A copy of the whole file system has the same inodes, and is of one moment.
+bool is_other_folder(const Place& place, const Place& other);
+
+// The `identity` file.
+inline constexpr std::size_t kMostRemembered = 48;
+struct Identity {
+  spool_format::Id origin{};          // as in the segments
+  spool_format::Id recorder{};        // the same until it had to be another
+  std::uint64_t shared_before = 0;    // see Spool; 0 while the two are the same
+  std::optional<Place> place;         // where it was settled; a spool of an earlier release has none
+  std::vector<Incarnation> openings;  // the last ones, oldest first
+};
+// Empty where the file is missing; kCorrupt where it cannot be understood, kInvalid where it is of a newer format.
+Result<std::optional<Identity>> read_identity(const std::filesystem::path& folder);
+Result<void> write_identity(const std::filesystem::path& folder, const Identity& identity);
 // "has format version 2, this program reads up to 1".
 std::string newer_version_words(std::uint32_t version);
 

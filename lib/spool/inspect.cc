@@ -214,16 +214,17 @@ Result<SpoolReport> inspect_spool(const fs::path& folder, InspectionDepth depth)
   report.holder = found->holder;
   report.acknowledged = found->acknowledged;
   report.hint = spool_folder::read_hint(folder).text;
-  const Result<std::optional<Id>> identity = spool_folder::read_identity(folder);
+  const Result<std::optional<spool_folder::Identity>> identity = spool_folder::read_identity(folder);
   if (!identity && identity.error().kind != ErrorKind::kCorrupt) return identity.error();
-  const std::optional<Id> recorder = identity ? *identity : std::nullopt;
-  if (recorder) report.id = to_hex(*recorder);
-  if (!recorder) report.problems.push_back(fmt::format("{} cannot be read", spool_folder::kIdentity));
+  const bool known = identity && *identity;
+  const std::optional<Id> origin = known ? std::optional((*identity)->origin) : std::nullopt;
+  if (known) report.id = to_hex((*identity)->recorder);
+  if (!known) report.problems.push_back(fmt::format("{} cannot be read", spool_folder::kIdentity));
   for (const std::string& name : found->listing.unknown) {
     report.problems.push_back(name + " is not one of the spool's files");
   }
   for (std::size_t i = 0; i < found->listing.segments.size(); ++i) {
-    Result<SegmentReport> segment = report_segment(*found, i, depth, recorder, report.lost_records);
+    Result<SegmentReport> segment = report_segment(*found, i, depth, origin, report.lost_records);
     // The daemon forgets segments while this goes on.
     if (!segment && segment.error().kind == ErrorKind::kNotFound) continue;
     if (!segment) return segment.error();

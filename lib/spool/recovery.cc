@@ -58,9 +58,10 @@ std::optional<Id> recorder_from_segments(const fs::path& folder, const std::vect
   return mark ? std::optional<Id>(mark->recorder) : std::nullopt;
 }
 
-Result<Id> find_recorder(const fs::path& folder, const spool_folder::Listing& listing, SpoolOpening& opening) {
-  const Result<std::optional<Id>> identity = spool_folder::read_identity(folder);
-  if (identity && *identity) return **identity;
+Result<spool_folder::Identity> find_identity(const fs::path& folder, const spool_folder::Listing& listing,
+                                             SpoolOpening& opening) {
+  Result<std::optional<spool_folder::Identity>> identity = spool_folder::read_identity(folder);
+  if (identity && *identity) return std::move(**identity);
   if (!identity && identity.error().kind != ErrorKind::kCorrupt) return identity.error();
   std::optional<Id> recorder = recorder_from_segments(folder, listing.segments);
   if (recorder) {
@@ -80,9 +81,11 @@ Result<Id> find_recorder(const fs::path& folder, const spool_folder::Listing& li
     recorder = random_id();
     opening.created = true;
   }
-  const Result<void> written = spool_folder::write_identity(folder, *recorder);
+  spool_folder::Identity made;
+  made.origin = made.recorder = *recorder;
+  const Result<void> written = spool_folder::write_identity(folder, made);
   if (!written) return written.error();
-  return *recorder;
+  return made;
 }
 
 // A segment whose header cannot be read: its incarnation from the first of its groups that can.
@@ -262,9 +265,8 @@ std::string record_words(std::uint64_t first, std::uint64_t count) {
 
 std::string set_aside_stretch(const fs::path& folder, std::uint64_t segment, int fd, const DamagedStretch& stretch) {
   const std::string name = segment_name(segment);
-  std::string lost = "no record is lost";
-  if (stretch.lost > 0)
-    lost = record_words(stretch.first_lost, stretch.lost) + (stretch.lost == 1 ? " is" : " are") + " lost";
+  std::string lost = "no record is among them";
+  if (stretch.lost > 0) lost = record_words(stretch.first_lost, stretch.lost) + " cannot be read";
   if (stretch.from == stretch.to) return fmt::format("{}: {} at byte {}", name, lost, stretch.from);
   std::uint64_t to = stretch.to;
   if (stretch.to_end) {
@@ -277,18 +279,33 @@ std::string set_aside_stretch(const fs::path& folder, std::uint64_t segment, int
                      words_of(kept));
 }
 
+namespace {
+
+// A copy is made file by file, and has the mark from later than the segments.
+std::string missing_words(const fs::path& folder, const Recovered& recovered, std::uint64_t count) {
+  const std::string records = record_words(recovered.last_seq + 1, count);
+  const std::optional<spool_folder::Place>& place = recovered.identity.place;
+  if (place && spool_folder::is_other_folder(*place, spool_folder::place_of(folder))) {
+    return records + " came too late for this copy of a spool; the original has acknowledged them";
+  }
+  return records + (count == 1 ? " was" : " were") + " acknowledged once and cannot be found any more";
+}
+
+}  // namespace
+
 Result<Recovered> recover_spool(const fs::path& folder, SpoolOpening& opening) {
   const Result<spool_folder::Listing> listing = spool_folder::list(folder);
   if (!listing) return listing.error();
-  const Result<Id> recorder = find_recorder(folder, *listing, opening);
-  if (!recorder) return recorder.error();
+  Result<spool_folder::Identity> identity = find_identity(folder, *listing, opening);
+  if (!identity) return identity.error();
   name_unknown(*listing, opening);
   Recovered recovered;
-  recovered.recorder = *recorder;
+  recovered.identity = std::move(*identity);
+  const Id& origin = recovered.identity.origin;
   const std::optional<Mark> mark = spool_folder::read_mark(folder);
-  std::uint64_t acknowledged = mark && mark->recorder == *recorder ? mark->seq : 0;
+  std::uint64_t acknowledged = mark && mark->recorder == origin ? mark->seq : 0;
   for (const std::uint64_t first_seq : listing->segments) {
-    const Result<std::optional<Segment>> segment = examine(folder, *recorder, first_seq, acknowledged, opening);
+    const Result<std::optional<Segment>> segment = examine(folder, origin, first_seq, acknowledged, opening);
     if (!segment) return segment.error();
     if (*segment) recovered.segments.push_back(**segment);
   }
@@ -303,8 +320,7 @@ Result<Recovered> recover_spool(const fs::path& folder, SpoolOpening& opening) {
   const std::uint64_t lost = acknowledged > recovered.last_seq ? acknowledged - recovered.last_seq : 0;
   if (lost > 0 && !recovered.segments.empty()) {
     opening.damaged_records += lost;
-    opening.set_aside.push_back(record_words(recovered.last_seq + 1, lost) + (lost == 1 ? " was" : " were") +
-                                " acknowledged once and cannot be found any more");
+    opening.set_aside.push_back(missing_words(folder, recovered, lost));
   } else if (lost > 0) {
     opening.set_aside.push_back(
         fmt::format("there is no segment left, but records up to {} were acknowledged once", acknowledged));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "spool/folder.h"
 #include "spool/format.h"
 #include "spool/segment_reader.h"
 #include "spool/segment_table.h"
@@ -20,7 +21,7 @@ namespace run_recorder {
 using SaidDamage = std::set<std::pair<std::uint64_t, std::uint64_t>>;
 
 struct Recovered {
-  spool_format::Id recorder{};
+  spool_folder::Identity identity;
   std::vector<Segment> segments;
   std::uint64_t last_seq = 0;  // of the newest record there is
   std::uint64_t next_seq = 1;  // higher than last_seq + 1 where acknowledged records are lost

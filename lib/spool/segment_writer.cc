@@ -134,6 +134,12 @@ void SegmentWriter::take_back() {
   failed_ = true;  // what stands there may pass for a group, so nothing may come behind it
 }
 
+void SegmentWriter::retract(std::uint64_t end) {
+  end_ = end;
+  take_back();
+  static_cast<void>(sync_(file_.get()));
+}
+
 void SegmentWriter::trim() {
   if (failed_ || zeroed_ == end_) return;
   if (ftruncate(file_.get(), static_cast<off_t>(end_)) == 0) zeroed_ = end_;

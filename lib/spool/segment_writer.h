@@ -28,11 +28,14 @@ class SegmentWriter {
   // are written behind a small group when it reaches new ground: the next ones then overwrite and need no change of
   // the file's size or blocks, which halves the time of a sync. Errors: kFull (no room: taken back), kIo.
   Result<void> append(std::uint64_t first_seq, std::span<const std::string_view> bodies, std::uint64_t zeros_ahead);
+  // Takes the group back that was appended last and is not to be found after all; end: where it began. Best effort.
+  void retract(std::uint64_t end);
   static std::uint64_t group_bytes(std::span<const std::string_view> bodies);
 
   // What failed to sync, or could not be taken back: nothing may be written any more.
   bool failed() const { return failed_; }
   std::uint64_t end() const { return end_; }
+  int fd() const { return file_.get(); }
   // Cuts off what was preallocated. Best effort: a reader takes zeros for the end.
   void trim();
 

@@ -31,10 +31,11 @@ struct SpoolOptions {
   std::uint64_t min_free = 256ULL << 20;  // of the file system
   std::chrono::milliseconds keep{3'600'000};  // applied records are kept this long; they give way first
   std::uint64_t segment_bytes = 16ULL << 20;  // at most; 64 KiB or a sixteenth of max_bytes where that is less
+  std::string machine;                        // instead of this machine's id: a test's way to be another one
   int (*sync)(int fd) = nullptr;              // instead of fdatasync(2): a test's way to make it fail
 };
 
-// A stretch of records written by one open() of the spool.
+// A stretch of records written by one open() of the spool. No other open(), of a copy neither, writes the same id.
 struct Incarnation {
   std::string id;  // 32 hex digits
   std::uint64_t first_seq = 1;
@@ -50,7 +51,14 @@ struct SpoolOpening {
   bool created = false;
   std::uint64_t torn_bytes = 0;        // cut from the tail: never acknowledged; kept beside as a .torn file
   std::vector<std::string> set_aside;  // one sentence per file that was damaged, foreign or empty, with its new name
-  std::uint64_t damaged_records = 0;   // sequence numbers missing because of damage in the middle
+  std::uint64_t damaged_records = 0;  // acknowledged numbers that are not here; a database may have them all the same
+  std::string other_machines;         // the recorder's id that was given up: this is another machine's spool
+};
+
+// What a look at the open files found since the last look; at most one is not empty.
+struct FilesCheck {
+  std::string repaired;  // something was missing and is back
+  std::string failed;    // they are not the path's any more: the failure, as usage() has it from now on
 };
 
 struct SpoolUsage {
@@ -60,22 +68,38 @@ struct SpoolUsage {
   std::uint64_t pending_bytes = 0;  // not yet released
   std::uint64_t kept_bytes = 0;     // released, still kept
   std::uint64_t segments = 0;
-  bool failed = false;  // a sync failed: nothing is accepted any more until the next open()
+  bool failed = false;  // a sync failed, or the files are gone: nothing is accepted any more until the next open()
   std::string failure;
 };
 
 // What was applied, as last written down beside the segments: a hint for when the database is away. Opaque text.
 class Spool {
  public:
-  // Creates the folder (0700) where it is missing, locks it, finds the tail. Errors: kConflict (another process holds
-  // it), kDenied, kIo, kInvalid (not a spool, or of a newer format version: the message names both versions).
+  // Creates the folder (0700) where it is missing, locks it, finds the tail. On another machine than before it takes
+  // a new id(). Errors: kConflict (another process holds it), kDenied, kIo, kInvalid (not a spool, or of a newer
+  // format version: the message names both versions).
   static Result<std::unique_ptr<Spool>> open(const SpoolOptions& options, SpoolOpening& opening);
   virtual ~Spool() = default;
 
-  // The recorder's id: made with the spool, survives restarts. 32 hex digits.
-  virtual const std::string& id() const = 0;
+  // The recorder's id: made with the spool, survives restarts; another one after renew(). 32 hex digits.
+  virtual std::string id() const = 0;
+  // The id the spool was made with, which its copies have too. Positions are kept under it, so that records which a
+  // spool and its copy both have are applied by one of them.
+  virtual const std::string& origin() const = 0;
   // All incarnations that still have records on disk, oldest first; the last is the current one.
   virtual std::vector<Incarnation> incarnations() const = 0;
+  // Those that this folder had before, as far as it remembers (some dozens), oldest first, with the numbers they
+  // began with; with the current one, also where they still have records.
+  virtual std::vector<Incarnation> remembered() const = 0;
+
+  // It lies elsewhere than when it was settled last (another boot, device or inode): it may be a copy, and the other
+  // one alive. Whoever records under id() asks the database first, then settles or renews.
+  virtual bool may_be_copy() const = 0;
+  virtual void settle() = 0;
+  // Another process records under id(): takes a new one, which is returned, and settles. What waits stays.
+  virtual std::string renew() = 0;
+  // Records of incarnations that began below this number are the other process's too; 0: there is none.
+  virtual std::uint64_t shared_before() const = 0;
 
   struct Entry {
     std::string_view body;
@@ -109,10 +133,19 @@ class Spool {
   virtual std::string hint() const = 0;
   virtual void set_hint(std::string_view text) = 0;
 
+  // Whether folder, lock and the segment being written are still what the path names; append() looks too, before it
+  // accepts. Where they are not, nothing is accepted any more. Cheap; at least once a second while nothing is
+  // appended.
+  virtual FilesCheck check_files() = 0;
+
   virtual SpoolUsage usage() const = 0;
   // The file system has nothing left above min_free, and nothing kept could give way. Asks the file system.
   virtual bool disk_is_full() const = 0;
   virtual void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) = 0;
 };
+
+// For a spool that was moved to another machine on purpose: the next open() keeps its id where no other process
+// records under it. Needs the folder's lock. The id. Errors as open(), and kNotFound where there is no spool.
+Result<std::string> adopt_spool(const std::filesystem::path& folder);
 
 }  // namespace run_recorder

@@ -4,11 +4,12 @@ a spool in which something is not what was written."""
 import json
 import os
 import resource
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from harness import wait_until
+from harness import Daemon, temporary_folder, wait_until
 from torture_fault import Fault, row
 from torture_kill import Kill9UnderLoad
 from torture_power import PowerLoss, Traced
@@ -212,6 +213,79 @@ class FailingSync(Traced):
         trial.check_nothing_is_accepted()
         assert trial.server.log()[mark:].count(FAILED) == 1, "a failed sync is one line in the log"
         self.lose_power(trial)
+
+
+@row
+class SpoolGone(Fault):
+    name = "spool-gone"
+    title = ("the spool's folder moved away, another one in its place, its lock file or the segment being written deleted, under "
+             "load; at last the folder deleted: nothing more is acknowledged, and what was is applied")
+    config = {"spool": {"keep": "1h", "max_bytes": "1GiB"}}
+    strikes = (4, 12)
+
+    def run(self, trial):
+        super().run(trial)
+        self.delete(trial)
+
+    def strike(self, trial):
+        (self.move_away, self.exchange, self.delete_lock, self.delete_segment)[trial.figures.injected % 4](trial)
+
+    def until_nothing_is_accepted(self, trial):
+        """Refused at once, said, and what was acknowledged is still applied from the files that are open."""
+        mark = len(trial.server.log())
+        trial.advance_until_refused("unavailable")
+        trial.check_nothing_is_accepted()
+        errors = trial.server.log_lines("error", after=mark)
+        assert all(str(trial.server.spool_path) in line for line in errors), errors
+        assert trial.server.control.get("/readyz").status == 503
+        trial.server.wait_applied()
+        assert trial.server.stop() == 0
+        trial.drain_answers()
+
+    def start_again(self, trial):
+        trial.server.start()
+        for sender in trial.senders:
+            sender.codes.clear()
+        trial.advance_surely()
+
+    def move_away(self, trial):
+        old = trial.folder / "old-spool"
+        trial.server.spool_path.rename(old)
+        self.until_nothing_is_accepted(trial)
+        assert not trial.server.spool_path.exists()
+        old.rename(trial.server.spool_path)
+        self.start_again(trial)
+
+    def exchange(self, trial):
+        old = trial.folder / "old-spool"
+        trial.server.spool_path.rename(old)
+        trial.server.spool_path.mkdir()
+        self.until_nothing_is_accepted(trial)
+        trial.server.spool_path.rmdir()  # nothing was written into it
+        old.rename(trial.server.spool_path)
+        self.start_again(trial)
+
+    def delete_lock(self, trial):
+        (trial.server.spool_path / "lock").unlink()
+        other = Daemon(folder=temporary_folder(), config={"spool": {"path": trial.server.spool_path}})
+        trial.undo.append(other.close)
+        assert other.run().returncode == 69, "a second daemon has the spool too"
+        trial.advance_surely()
+
+    def delete_segment(self, trial):
+        trial.advance_surely(20)
+        max(trial.server.spool_path.glob("*.seg")).unlink()
+        self.until_nothing_is_accepted(trial)
+        self.start_again(trial)
+
+    def delete(self, trial):
+        trial.advance_surely(20)
+        shutil.rmtree(trial.server.spool_path)
+        trial.figures.injected += 1
+        self.until_nothing_is_accepted(trial)
+        for sender in trial.senders:
+            sender.again = []  # nobody is there to take it
+        trial.check_rows()
 
 
 @row

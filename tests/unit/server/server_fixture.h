@@ -83,8 +83,15 @@ class GatedSpool : public Spool {
   std::size_t largest_append() const;  // in entries
   std::string last_thread() const;     // that appended, by its name
 
-  const std::string& id() const override { return spool_->id(); }
+  std::string id() const override { return spool_->id(); }
+  const std::string& origin() const override { return spool_->origin(); }
   std::vector<Incarnation> incarnations() const override { return spool_->incarnations(); }
+  std::vector<Incarnation> remembered() const override { return spool_->remembered(); }
+  bool may_be_copy() const override { return spool_->may_be_copy(); }
+  void settle() override { spool_->settle(); }
+  std::string renew() override { return spool_->renew(); }
+  std::uint64_t shared_before() const override { return spool_->shared_before(); }
+  FilesCheck check_files() override { return spool_->check_files(); }
   Result<Appended> append(std::span<const Entry> entries) override;
   Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                         std::vector<std::string>& damage) override {
