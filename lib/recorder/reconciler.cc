@@ -49,6 +49,7 @@ struct Reconciler::Page {
 
 struct Reconciler::Pass {
   PassReport report;
+  std::string recorder;  // whose own rows it judges
   ReconcilePolicy policy;
   std::unique_ptr<Store> store;
   std::unique_ptr<Store> reader;  // the next page is read while this one is marked
@@ -237,7 +238,7 @@ Result<PassReport> Reconciler::try_pass(const Plan& plan, Pass& pass) {
   const std::uint64_t received = recorder_.accepted_seq();
   const bool own = plan.trigger != "request";
   pass.pulse = own ? &own_pulse_ : &request_pulse_;
-  while (!recorder_.wait_applied(received, milliseconds{100})) {
+  while (!recorder_.wait_settled(milliseconds{100}) || !recorder_.wait_applied(received, milliseconds{100})) {
     if (own) own_pulse_.beat();
     const std::lock_guard lock(mutex_);
     if (stopping_) return stopping_error();
@@ -284,6 +285,7 @@ void Reconciler::end_turn(Pass& pass) {
 Result<PassReport> Reconciler::run_pass(const Plan& plan, Pass& pass) {
   PassReport& report = pass.report;
   pass.policy = policy();
+  pass.recorder = recorder_.self().id;
   pass.pulse->beat();
   report.pass_id = time_ordered_uuid(now_utc());
   report.trigger = plan.trigger;
@@ -437,6 +439,10 @@ Result<void> Reconciler::mark_page(Pass& pass, const Page& page, std::span<const
 // Many at once are shared between two connections, because one backend of PostgreSQL uses one processor. `marked`
 // gets what was marked, also where a part of it failed.
 Result<void> Reconciler::mark(Pass& pass, std::span<const StuckMark> marks, std::set<std::string>& marked) {
+  // What was judged as this recorder's own may be another's by now.
+  if (recorder_.self().id != pass.recorder) {
+    return Error{ErrorKind::kConflict, "this daemon has taken a new recorder id, the pass ends"};
+  }
   const auto mark_on = [&](Store& store, std::span<const StuckMark> some) {
     return store.mark_stuck(recorder_.self(), pass.report.pass_id, some);
   };

@@ -40,6 +40,7 @@ constexpr int kRacesOfOneBatch = 10;
 constexpr std::size_t kAskedBehind = 32;  // events behind a refused one that are rehearsed
 constexpr std::size_t kAskedBehindBytes = 1 << 20;
 constexpr std::size_t kDeadLineBytes = 1 << 16;
+constexpr int kPausesOfDoubt = 4;              // about one look a second whether another recorder is alive
 constexpr std::chrono::seconds kPatience{10};  // of who asks for something to be done to a dead letter
 
 // Growing, and spread so that many daemons do not come back in the same moment.
@@ -48,6 +49,11 @@ milliseconds pause_after(int failures) {
   const int doublings = std::min(failures, 10);
   const milliseconds pause = std::min(kLongestPause, kFirstPause * (1 << doublings));
   return pause * std::uniform_int_distribution<int>(80, 120)(random) / 100;
+}
+
+// Longer than one that is alive stays silent: it looks whether its heartbeat is due at each idle turn.
+milliseconds silence_of_the_ended(milliseconds heartbeat) {
+  return heartbeat + heartbeat / 3 + kIdleTurn + milliseconds{1'000};
 }
 
 // A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever; so would
@@ -139,19 +145,23 @@ std::string_view to_string(DatabaseState state) {
 Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQueue> queue)
     : options_(std::move(options)),
       spool_(spool),
-      self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version},
+      self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
       fresh_(options_.fresh_bytes),
       probe_(std::move(queue)),
       pulse_(kTurnTime),
       cache_(options_.cache_bytes),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
+      claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
       letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
       refused_(LogLevel::kError, "the database refuses this daemon, events are spooled",
                "the database is usable again"),
-      unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again") {
+      unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again"),
+      doubtful_(LogLevel::kWarning, "events are spooled until it is known who records under this spool's id",
+                "it is known who records under this spool's id"),
+      settled_(!spool.may_be_copy()) {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   window_newest_ = accepted_seq();
   begin_stretches();
@@ -224,7 +234,13 @@ std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
 }
 
 RecorderSelf Recorder::self() const {
+  const std::lock_guard lock(mutex_);
   return self_;
+}
+
+bool Recorder::wait_settled(milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return applied_.wait_for(lock, timeout, [this] { return settled_; });
 }
 
 std::optional<steady_clock::time_point> Recorder::back_since() const {
@@ -243,18 +259,46 @@ RecorderStatus Recorder::status() const {
 
 // ---- the spool's stretches
 
+namespace {
+
+// What the segments on disk say of incarnations, and what the spool remembers of those whose segments are gone, in
+// order; the current one is the last. Remembered numbers are the true beginnings, also where a segment is missing.
+std::vector<Incarnation> known_incarnations(const std::vector<Incarnation>& on_disk, std::vector<Incarnation> known) {
+  const Incarnation& current = on_disk.back();
+  const auto is_behind = [&](const Incarnation& one) { return one.first_seq >= current.first_seq; };
+  std::erase_if(known, is_behind);
+  for (const Incarnation& one : on_disk) {
+    const bool missing = std::ranges::find(known, one.id, &Incarnation::id) == known.end();
+    if (missing && !is_behind(one)) known.push_back(one);
+  }
+  std::ranges::stable_sort(known, {}, &Incarnation::first_seq);
+  // One that began with the same number as the next wrote nothing.
+  const auto wrote = std::unique(known.rbegin(), known.rend(), [](const Incarnation& next, const Incarnation& one) {
+    return next.first_seq == one.first_seq;
+  });
+  known.erase(known.begin(), wrote.base());
+  known.push_back(current);
+  return known;
+}
+
+}  // namespace
+
 void Recorder::begin_stretches() {
-  const std::vector<Incarnation> incarnations = spool_.incarnations();
+  const std::vector<Incarnation> known = known_incarnations(spool_.incarnations(), spool_.remembered());
   const std::uint64_t first_kept = spool_.usage().first_seq;
-  for (std::size_t i = 0; i < incarnations.size(); ++i) {
+  for (std::size_t i = 0; i < known.size(); ++i) {
     Stretch stretch;
-    stretch.incarnation = incarnations[i].id;
-    stretch.first = std::max(incarnations[i].first_seq, i == 0 ? first_kept : std::uint64_t{0});
-    stretch.last = i + 1 < incarnations.size() ? incarnations[i + 1].first_seq - 1 : 0;
+    stretch.incarnation = known[i].id;
+    stretch.begin = known[i].first_seq;
+    const bool is_current = i + 1 == known.size();
+    stretch.last = is_current ? 0 : known[i + 1].first_seq - 1;
+    // Those of which nothing is kept any more have a place too: a database that goes back may have forgotten them.
+    stretch.first = is_current ? stretch.begin : std::clamp(first_kept, stretch.begin, stretch.last + 1);
     stretch.done = stretch.first - 1;
     stretches_.push_back(std::move(stretch));
   }
-  ledger_.applied = stretches_.front().first - 1;  // until the hint or the database knows better
+  // Until the hint or the database knows better.
+  if (self_.id == self_.origin) ledger_.applied = first_kept - 1;
 }
 
 std::uint64_t Recorder::last_of(std::size_t stretch) const {
@@ -284,12 +328,14 @@ void Recorder::load_hint() {
   if (!hint.is_object()) return;
   try {
     const auto& ledger = hint.at("ledger");
-    Ledger known;
-    known.applied = ledger.at("applied");
-    known.duplicate = ledger.at("duplicate");
-    known.dead_letters = ledger.at("dead_letters");
-    known.dead_letters_removed = ledger.at("dead_letters_removed");
-    known.conflicts = ledger.at("conflicts");
+    Ledger known = ledger_;
+    if (hint.value("recorder", spool_.origin()) == self_.id) {  // else it is of an id given up since
+      known.applied = ledger.at("applied");
+      known.duplicate = ledger.at("duplicate");
+      known.dead_letters = ledger.at("dead_letters");
+      known.dead_letters_removed = ledger.at("dead_letters_removed");
+      known.conflicts = ledger.at("conflicts");
+    }
     const auto& positions = hint.at("positions");
     for (std::size_t i = 0; i < stretches_.size(); ++i) {
       const std::uint64_t done = positions.value(stretches_[i].incarnation, std::uint64_t{0});
@@ -308,6 +354,7 @@ void Recorder::save_hint(bool now) {
   nlohmann::json hint;
   {
     const std::lock_guard lock(mutex_);
+    hint["recorder"] = self_.id;
     hint["ledger"] = {{"applied", ledger_.applied},
                       {"duplicate", ledger_.duplicate},
                       {"dead_letters", ledger_.dead_letters},
@@ -382,7 +429,7 @@ bool Recorder::turn() {
   is_sound_ = took_new_ = took_changed_ = false;
   if (batch.unreadable.empty()) {
     apply_events(batch.events, batch.stretch, batch.to);
-  } else {
+  } else if (!leave_to_original(batch)) {
     bury(std::move(batch.unreadable), batch.stretch, batch.to);
   }
   return presses_on();
@@ -456,10 +503,15 @@ void Recorder::housekeep() {
   // behind a pooler. Whoever commits notices; who is idle has to look, before the spool forgets too.
   const auto standing = store_->standing(self_);
   if (!standing) return lose_connection(standing.error());
+  if (standing.value().holder) {
+    restand();
+    return;
+  }
   note_up();
   if (stands_where_expected(standing.value())) return;
   cache_.clear();
-  forgive_forgotten(standing.value(), adopt(standing.value()));
+  adopt(standing.value());
+  forgive_forgotten();
 }
 
 // ---- the connection
@@ -506,17 +558,92 @@ void Recorder::note_up() {
   if (was_away) back_since_ = steady_clock::now();
 }
 
-// Reads the position and the ledger; everything known of rows is forgotten.
+// Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
 bool Recorder::restand() {
   cache_.clear();
-  const auto standing = store_->standing(self_);
+  const auto standing = stand();
   if (!standing) {
     lose_connection(standing.error());
     return false;
   }
+  if (!standing.value()) {
+    store_.reset();
+    failures_ = kPausesOfDoubt;
+    return false;
+  }
+  note_settled();
   last_heartbeat_ = steady_clock::now();
-  forgive_forgotten(standing.value(), adopt(standing.value()));
+  adopt(*standing.value());
+  forgive_forgotten();
   return store_ != nullptr;
+}
+
+// The standing, once this incarnation holds the id; empty while another one may still record under it.
+Result<std::optional<Standing>> Recorder::stand() {
+  while (true) {
+    auto standing = store_->standing(self_);
+    if (!standing) return standing.error();
+    if (!standing.value().holder) return std::optional(std::move(standing.value()));
+    const Holder& holder = *standing.value().holder;
+    switch (claimant_.judge(holder, is_own(holder), steady_clock::now())) {
+      case Claim::kTakeOver:
+        if (const auto taken = store_->take_over(self_, holder.incarnation); !taken) return taken.error();
+        break;
+      case Claim::kWait:
+        wait_for(holder);
+        return std::optional<Standing>();
+      case Claim::kRenew:
+        take_new_id(holder);
+        break;
+    }
+  }
+}
+
+// The one SQLite file is this process's alone, so whoever else wrote into it has ended.
+bool Recorder::is_own(const Holder& holder) const {
+  if (database_kind(options_.store.url) == DatabaseKind::kSqlite) return true;
+  if (spool_.may_be_copy()) return false;
+  const auto has_it = [&holder](const std::vector<Incarnation>& own) {
+    return std::ranges::find(own, holder.incarnation, &Incarnation::id) != own.end();
+  };
+  return has_it(spool_.remembered()) ||
+         has_it(spool_.incarnations());  // a spool of an earlier release remembers none
+}
+
+void Recorder::wait_for(const Holder& holder) {
+  const std::string why = fmt::format("another incarnation of recorder {} was seen on {} {} s ago", self_.id,
+                                      holder.host, holder.seen_ago.count() / 1'000);
+  doubtful_.report(why);
+  const std::lock_guard lock(mutex_);
+  settled_ = false;
+  if (counters_.database == DatabaseState::kUp) {
+    counters_.database = DatabaseState::kAway;
+    counters_.database_since = now_utc();
+  }
+  counters_.database_error = why + "; if it is not seen again soon, this one goes on, else under a new id";
+}
+
+void Recorder::note_settled() {
+  spool_.settle();
+  claimant_.forget();
+  doubtful_.clear();
+  {
+    const std::lock_guard lock(mutex_);
+    settled_ = true;
+  }
+  applied_.notify_all();
+}
+
+// Positions stay where they are, under the spool's origin: what this spool and the other one both have is applied by
+// whichever comes first, and what only this one has by this one.
+void Recorder::take_new_id(const Holder& holder) {
+  const std::string id = spool_.renew();
+  log_warning("another process records under this spool's id: one of the two is a copy; this one takes a new id",
+              {{"OLD", self_.id}, {"NEW", id}, {"OTHER_HOST", holder.host}});
+  claimant_.forget();
+  const std::lock_guard lock(mutex_);
+  self_.id = id;
+  ledger_ = {};
 }
 
 bool Recorder::stands_where_expected(const Standing& standing) const {
@@ -526,8 +653,7 @@ bool Recorder::stands_where_expected(const Standing& standing) const {
          });
 }
 
-// Returns the first record that the spool still has, as the stretches know it from now on.
-std::uint64_t Recorder::adopt(const Standing& standing) {
+void Recorder::adopt(const Standing& standing) {
   std::uint64_t before = 0;
   std::uint64_t wanted = 0;
   {
@@ -557,35 +683,43 @@ std::uint64_t Recorder::adopt(const Standing& standing) {
                 {{"EVENTS", before - after}, {"FROM", after}});
   }
   applied_.notify_all();
-  return kept;
 }
 
 // What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it
 // was.
-void Recorder::forgive_forgotten(const Standing& standing, std::uint64_t kept) {
+void Recorder::forgive_forgotten() {
   std::uint64_t forgotten = 0;
-  BatchWrite write;
-  {
+  while (const std::optional<BatchWrite> write = next_forgotten()) {
+    const auto committed = store_->commit(self_, *write);
+    if (!committed) lose_connection(committed.error());
+    if (!committed || committed.value() != Committed::kYes) break;
     const std::lock_guard lock(mutex_);
-    const Stretch& first = stretches_.front();
-    std::uint64_t expected = kept - 1;  // gone from the disk, and applied therefore
-    for (const Stretch& stretch : stretches_) expected += stretch.done - (stretch.first - 1);
-    if (expected <= standing.ledger.consumed()) return;
-    forgotten = expected - standing.ledger.consumed();
-    write.incarnation = first.incarnation;
-    write.from = first.stored;
-    write.to = first.done;
-    write.ledger = ledger_;
-    write.ledger.applied += forgotten;
+    const auto stretch = std::ranges::find(stretches_, write->incarnation, &Stretch::incarnation);
+    stretch->stored = write->to;
+    ledger_ = write->ledger;
+    forgotten += write->to - std::max(write->from, stretch->begin - 1);
   }
+  if (forgotten == 0) return;
   log_error("the database has forgotten events that the spool no longer keeps", {{"EVENTS", forgotten}});
-  const auto committed = store_->commit(self_, write);
-  if (!committed) return lose_connection(committed.error());
   const std::lock_guard lock(mutex_);
-  if (committed.value() != Committed::kYes) return;
-  stretches_.front().stored = write.to;
-  ledger_ = write.ledger;
   counters_.forgotten += forgotten;
+}
+
+// The first stretch whose position lies before records that were applied once, as they are gone from the disk.
+std::optional<BatchWrite> Recorder::next_forgotten() {
+  const std::lock_guard lock(mutex_);
+  for (const Stretch& stretch : stretches_) {
+    const std::uint64_t stored = std::max(stretch.stored, stretch.begin - 1);
+    if (stored + 1 >= stretch.first) continue;
+    BatchWrite write;
+    write.incarnation = stretch.incarnation;
+    write.from = stretch.stored;
+    write.to = stretch.first - 1;
+    write.ledger = ledger_;
+    write.ledger.applied += write.to - stored;
+    return write;
+  }
+  return std::nullopt;
 }
 
 void Recorder::lose_connection(const Error& error) {
@@ -722,6 +856,20 @@ Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t fro
     batch.unreadable.push_back(std::move(letter));
   }
   return batch;
+}
+
+// Records that a copy of a spool lacks are not lost: the other one has them, and the position up to which they are
+// applied is the same for both. What follows them in their stretch the other one has too. False: they are this one's.
+bool Recorder::leave_to_original(const Batch& batch) {
+  const std::lock_guard lock(mutex_);
+  Stretch& stretch = stretches_[batch.stretch];
+  const bool is_missing = batch.unreadable.front().record.empty();
+  if (!is_missing || stretch.begin >= spool_.shared_before()) return false;
+  log_warning("records are missing in this copy of a spool; they and those behind them are left to the original",
+              {{"FROM", batch.from + 1}, {"TO", stretch.last}});
+  stretch.last = stretch.done;
+  spool_.release(next_seq_locked() - 1);
+  return true;
 }
 
 // ---- applying

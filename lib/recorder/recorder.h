@@ -24,6 +24,7 @@
 #include "base/result.h"
 #include "recorder/batch_limit.h"
 #include "recorder/blame.h"
+#include "recorder/claim.h"
 #include "recorder/decision.h"
 #include "recorder/fresh_events.h"
 #include "recorder/job_probe.h"
@@ -115,7 +116,10 @@ class Recorder {
   void look_soon();
 
   RecorderStatus status() const;
+  // Its id changes where another process turns out to record under it.
   RecorderSelf self() const;
+  // Waits until no other process is known or suspected to record under self().id. False: not within timeout.
+  bool wait_settled(std::chrono::milliseconds timeout);
   // When the database came back after it had been away; empty: it never was. For judging other recorders.
   std::optional<std::chrono::steady_clock::time_point> back_since() const;
 
@@ -131,8 +135,9 @@ class Recorder {
   // A stretch of the spool written by one incarnation, and how far it is applied.
   struct Stretch {
     std::string incarnation;
-    std::uint64_t first = 1;
-    std::uint64_t last = 0;  // the current one's grows: see last_of()
+    std::uint64_t begin = 1;  // its first record, as far as that is known
+    std::uint64_t first = 1;  // its first record that is kept; last + 1 where none is
+    std::uint64_t last = 0;   // the current one's grows: see last_of()
     std::uint64_t done = 0;
     std::uint64_t stored = 0;  // the position as the database has it; 0: none
   };
@@ -166,8 +171,9 @@ class Recorder {
   bool connect();
   void note_up();
   bool stands_where_expected(const Standing& standing) const;
-  std::uint64_t adopt(const Standing& standing);
-  void forgive_forgotten(const Standing& standing, std::uint64_t kept);
+  void adopt(const Standing& standing);
+  void forgive_forgotten();
+  std::optional<BatchWrite> next_forgotten();
   void lose_connection(const Error& error);
   void lose_batch(const Error& error, std::size_t events);
   Error lost(const Error& error);  // the same, for a caller who has to be told
@@ -178,6 +184,7 @@ class Recorder {
   std::size_t batch_limit();
   Batch next_batch();
   Batch missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to, const std::string& why) const;
+  bool leave_to_original(const Batch& batch);
   std::vector<SpooledEvent> read_events(std::uint64_t seq, std::size_t max_events, Batch& batch);
   void tell_damage(const std::vector<std::string>& damage);
 
@@ -217,6 +224,11 @@ class Recorder {
   void remember(const BatchWrite& write);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool restand();
+  Result<std::optional<Standing>> stand();
+  bool is_own(const Holder& holder) const;
+  void wait_for(const Holder& holder);
+  void note_settled();
+  void take_new_id(const Holder& holder);
   DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error) const;
   Result<Retried> retry_now(std::int64_t id);
   Result<std::optional<Retried>> retry_once(const DeadLetter& letter);
@@ -232,7 +244,7 @@ class Recorder {
 
   const RecorderOptions options_;
   Spool& spool_;
-  const RecorderSelf self_;
+  RecorderSelf self_;  // written by the recorder's thread under mutex_
   FreshEvents fresh_;
   JobProbe probe_;
   std::thread thread_;
@@ -259,11 +271,13 @@ class Recorder {
   int failures_ = 0;         // connections in a row that failed or were lost before they were of use
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
+  Claimant claimant_;
   LineLimit conflicts_logged_;
   LineLimit letters_logged_;
   RepeatGuard away_;
   RepeatGuard refused_;
   RepeatGuard unreadable_;
+  RepeatGuard doubtful_;
   std::string damage_told_;
 
   mutable std::mutex mutex_;
@@ -274,6 +288,7 @@ class Recorder {
   Ledger ledger_;
   RecorderStatus counters_;  // the fields that are counted here
   std::vector<Task> tasks_;
+  bool settled_ = true;
   bool stopping_ = false;
   bool signalled_ = false;
   bool tables_ = false;     // they were brought up to date since the start

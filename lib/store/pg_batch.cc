@@ -271,7 +271,8 @@ PgBatch::Counts PgBatch::expected(const BatchWrite& batch, Inserts inserts) {
   return counts;
 }
 
-std::string PgBatch::position_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const {
+std::string PgBatch::position_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const {
+  const std::string owner = command.param(self.positions_of(), "text");
   const std::string incarnation = command.param(batch.incarnation, "text");
   const std::string to = command.param(batch.to, "bigint");
   const std::string from = command.param(batch.from, "bigint");
@@ -281,11 +282,11 @@ std::string PgBatch::position_sql(PgCommand& command, const std::string& self, c
         "INSERT INTO {} AS p (recorder, incarnation, applied) VALUES ({}, {}, {}) ON CONFLICT (recorder, "
         "incarnation) "
         "DO UPDATE SET applied = excluded.applied, updated_at = now() WHERE p.applied = {}",
-        positions_, self, incarnation, to, from);
+        positions_, owner, incarnation, to, from);
   }
   return fmt::format(
       "UPDATE {} SET applied = {}, updated_at = now() WHERE recorder = {} AND incarnation = {} AND applied = {}",
-      positions_, to, self, incarnation, from);
+      positions_, to, owner, incarnation, from);
 }
 
 std::string PgBatch::letters_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const {
@@ -325,7 +326,8 @@ std::string PgBatch::ledger_sql(PgCommand& command, const RecorderSelf& self, co
       "INSERT INTO {} AS w (id, host, version, incarnation, applied, duplicate, conflicts, dead_letters) "
       "VALUES ($1::text, {}, {}, {}, {}, {}, {}, {}) ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, "
       "duplicate = excluded.duplicate, conflicts = excluded.conflicts, "
-      "dead_letters = w.dead_letters + excluded.dead_letters, last_seen = now()",
+      "dead_letters = w.dead_letters + excluded.dead_letters, last_seen = now() "
+      "WHERE w.incarnation = excluded.incarnation",
       recorders_, command.param(self.host, "text"), command.param(self.version, "text"),
       command.param(self.incarnation, "text"), command.param(batch.ledger.applied, "bigint"),
       command.param(batch.ledger.duplicate, "bigint"), command.param(batch.ledger.conflicts, "bigint"),
@@ -358,7 +360,7 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
   };
   const auto rows = [&](std::string json) { return command.param(std::move(json), "jsonb"); };
   const Counts wanted = expected(batch, inserts);
-  add("moved", wanted.moved, [&] { return position_sql(command, me, batch); });
+  add("moved", wanted.moved, [&] { return position_sql(command, self, batch); });
   add("updated", wanted.updated, [&] {
     return fmt::format("{}{}{} WHERE {}", update_, rows(runs_json(batch, false, self.id)), update_record_,
                        update_guard_);
@@ -376,7 +378,8 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
       "tgtype & 7 = 7)",
       quoted_literal(runs_), quoted_literal(events_));
   counts += inserts == Inserts::kCopied ? fmt::format("{}, {}", pruned_sql(command, batch), triggers) : "0, 0";
-  command.sql = fmt::format("WITH {}ledger AS ({}) SELECT {}", parts, ledger_sql(command, self, batch), counts);
+  command.sql = fmt::format("WITH {}ledger AS ({} RETURNING 1) SELECT {}, (SELECT count(*) FROM ledger)", parts,
+                            ledger_sql(command, self, batch), counts);
   return command;
 }
 
@@ -385,7 +388,7 @@ PgCommand PgBatch::moved(const RecorderSelf& self, const BatchWrite& batch) cons
   const auto json = [&command](std::string text) {
     return command.param(text.empty() ? "[]" : std::move(text), "jsonb");
   };
-  const std::string me = command.param(self.id, "text");
+  const std::string me = command.param(self.positions_of(), "text");
   const std::string position =
       fmt::format("SELECT coalesce((SELECT applied FROM {} WHERE recorder = {} AND incarnation = {}), 0) = {}",
                   positions_, me, command.param(batch.incarnation, "text"), command.param(batch.from, "bigint"));

@@ -41,6 +41,7 @@ class PgBatch {
     std::uint64_t history = 0;   // kHere
     std::uint64_t pruned = 0;    // kCopied: new rows of removed runs
     std::uint64_t triggers = 0;  // kCopied: triggers that may have dropped rows
+    std::uint64_t held = 1;      // 0: another incarnation holds the recorder's id
     bool operator==(const Counts&) const = default;
   };
   static Counts expected(const BatchWrite& batch, Inserts inserts);
@@ -54,7 +55,7 @@ class PgBatch {
   static std::string id_column(const PgSchema& schema, std::string_view table);
 
  private:
-  std::string position_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
+  std::string position_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
   std::string letters_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
   std::string retried_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
   std::string pruned_sql(PgCommand& command, const BatchWrite& batch) const;

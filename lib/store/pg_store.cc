@@ -72,12 +72,18 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
   const auto ledger = connection_->exec(
       fmt::format("INSERT INTO {} AS w (id, host, version, incarnation) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO "
                   "UPDATE SET host = excluded.host, version = excluded.version, incarnation = excluded.incarnation, "
-                  "last_seen = now() "
+                  "last_seen = now() WHERE w.incarnation IN ('', excluded.incarnation) "
                   "RETURNING w.xmax <> 0, applied, duplicate, dead_letters, dead_letters_removed, conflicts",
                   table("recorders")),
       {self.id, self.host, self.version, self.incarnation});
   if (!ledger) return ledger.error();
   Standing standing;
+  if (ledger->empty()) {
+    auto holder = holder_of(self.id);
+    if (!holder) return holder.error();
+    standing.holder = std::move(*holder);
+    return standing;
+  }
   PgFields fields((*ledger)[0]);
   standing.known = fields.boolean();
   standing.ledger.applied = fields.count();
@@ -85,8 +91,9 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
   standing.ledger.dead_letters = fields.count();
   standing.ledger.dead_letters_removed = fields.count();
   standing.ledger.conflicts = fields.count();
-  const auto positions = connection_->exec(
-      fmt::format("SELECT incarnation, applied FROM {} WHERE recorder = $1", table("positions")), {self.id});
+  const auto positions =
+      connection_->exec(fmt::format("SELECT incarnation, applied FROM {} WHERE recorder = $1", table("positions")),
+                        {self.positions_of()});
   if (!positions) return positions.error();
   for (const auto& row : *positions) {
     PgFields position(row);
@@ -94,6 +101,34 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
     standing.applied.emplace(std::move(incarnation), position.count());
   }
   return standing;
+}
+
+Result<Holder> PgStore::holder_of(const std::string& id) {
+  const auto rows = connection_->exec(
+      fmt::format("SELECT incarnation, host, last_seen::text, "
+                  "greatest(0, floor(extract(epoch FROM now() - last_seen) * 1000))::bigint FROM {} WHERE id = $1",
+                  table("recorders")),
+      {id});
+  if (!rows) return rows.error();
+  if (rows->empty()) return Error{ErrorKind::kUnavailable, "the recorder's row was removed just now"};
+  PgFields fields((*rows)[0]);
+  Holder holder;
+  holder.incarnation = fields.text();
+  holder.host = fields.text();
+  holder.last_seen = fields.text();
+  holder.seen_ago = std::chrono::milliseconds(fields.count());
+  return holder;
+}
+
+Result<bool> PgStore::take_over(const RecorderSelf& self, std::string_view from) {
+  const PgConnection::Deadline deadline(*connection_);
+  const auto taken = connection_->exec(
+      fmt::format("UPDATE {} SET incarnation = $1::text, last_seen = now() WHERE id = $2::text AND incarnation = "
+                  "$3::text RETURNING 1",
+                  table("recorders")),
+      {self.incarnation, self.id, std::string(from)});
+  if (!taken) return taken.error();
+  return !taken->empty();
 }
 
 Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {
@@ -238,9 +273,10 @@ Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, c
   counts.history = fields.count();
   counts.pruned = fields.count();
   counts.triggers = fields.count();
+  counts.held = fields.count();
   const PgBatch::Counts expected = PgBatch::expected(batch, inserts);
   if (counts.triggers > 0) return std::optional<Committed>();
-  if (counts.moved != expected.moved) return std::optional(Committed::kMisplaced);
+  if (counts.moved != expected.moved || counts.held != expected.held) return std::optional(Committed::kMisplaced);
   return std::optional(counts == expected ? Committed::kYes : Committed::kRaced);
 }
 

@@ -28,6 +28,7 @@ class PgStore final : public Store {
   PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std::size_t copy_rows);
 
   Result<Standing> standing(const RecorderSelf& self) override;
+  Result<bool> take_over(const RecorderSelf& self, std::string_view from) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
   Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
@@ -78,6 +79,7 @@ class PgStore final : public Store {
   Result<std::uint64_t> forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) override;
 
  private:
+  Result<Holder> holder_of(const std::string& id);
   std::string table(std::string_view name) const { return schema_.table(name); }
   // The rows of the chain of run $1, at most so many; `columns` of table alias r.
   std::string chain_sql(std::string_view columns, std::size_t limit) const;

@@ -13,10 +13,16 @@ namespace run_recorder {
 namespace {
 
 constexpr std::string_view kTouchRecorder =
-    "INSERT INTO \"{{prefix}}recorders\" (id, host, version, incarnation, first_seen, last_seen) "
+    "INSERT INTO \"{{prefix}}recorders\" AS recorders (id, host, version, incarnation, first_seen, last_seen) "
     "VALUES (?1, ?2, ?3, ?4, ?5, ?5) "
     "ON CONFLICT (id) DO UPDATE SET host = excluded.host, version = excluded.version, "
-    "incarnation = excluded.incarnation, last_seen = excluded.last_seen";
+    "incarnation = excluded.incarnation, last_seen = excluded.last_seen "
+    "WHERE recorders.incarnation IN ('', excluded.incarnation)";
+
+constexpr std::string_view kReadHolder =
+    "SELECT incarnation, host, last_seen FROM \"{{prefix}}recorders\" WHERE id = ?1";
+constexpr std::string_view kTakeOver =
+    "UPDATE \"{{prefix}}recorders\" SET incarnation = ?1, last_seen = ?2 WHERE id = ?3 AND incarnation = ?4";
 
 constexpr std::string_view kReadLedger =
     "SELECT applied, duplicate, dead_letters, dead_letters_removed, conflicts FROM \"{{prefix}}recorders\" "
@@ -116,10 +122,30 @@ Result<SqliteStatement*> SqliteStore::statement(std::string_view sql) {
 
 // ---- the recorder
 
-Result<void> SqliteStore::touch_recorder(const RecorderSelf& self, Timestamp now) {
+Result<bool> SqliteStore::touch_recorder(const RecorderSelf& self, Timestamp now) {
   const auto touched = write(kTouchRecorder, self.id, self.host, self.version, self.incarnation, now);
   if (!touched) return touched.error();
-  return {};
+  return *touched > 0;
+}
+
+Result<std::optional<Holder>> SqliteStore::holder_of(const std::string& id, Timestamp now) {
+  std::optional<Holder> holder;
+  const auto on_row = [&](const SqliteRows& row) {
+    holder = Holder{std::string(row.text(0)), std::string(row.text(1)), std::string(row.text(2)), {}};
+    if (const auto seen = parse_rfc3339(holder->last_seen); seen) {
+      holder->seen_ago = std::chrono::duration_cast<std::chrono::milliseconds>(now - *seen);
+    }
+    return false;
+  };
+  if (auto done = read(kReadHolder, on_row, id); !done) return done.error();
+  return holder;
+}
+
+Result<bool> SqliteStore::take_over(const RecorderSelf& self, std::string_view from) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto taken = write(kTakeOver, self.incarnation, clock_(), self.id, from);
+  if (!taken) return taken.error();
+  return *taken > 0;
 }
 
 Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
@@ -127,6 +153,13 @@ Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   Standing standing;
+  const Timestamp now = clock_();
+  if (auto holder = holder_of(self.id, now); !holder) {
+    return holder.error();
+  } else if (*holder && !(*holder)->incarnation.empty() && (*holder)->incarnation != self.incarnation) {
+    standing.holder = std::move(*holder);
+    return standing;
+  }
   const auto on_ledger = [&standing](const SqliteRows& row) {
     const auto number = [&row](int column) { return static_cast<std::uint64_t>(row.integer(column)); };
     standing.known = true;
@@ -142,8 +175,8 @@ Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
     standing.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
     return true;
   };
-  if (auto done = read(kReadPositions, on_position, self.id); !done) return done.error();
-  if (auto done = touch_recorder(self, clock_()); !done) return done.error();
+  if (auto done = read(kReadPositions, on_position, self.positions_of()); !done) return done.error();
+  if (auto done = touch_recorder(self, now); !done) return done.error();
   if (auto done = transaction->commit(); !done) return done.error();
   return standing;
 }
@@ -230,7 +263,7 @@ Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const Batch
     const auto placed = at_position(self, batch);
     if (!placed) return placed.error();
     if (!*placed) return Committed::kMisplaced;
-    const auto moved = write(kWritePosition, self.id, batch.incarnation, batch.to, now);
+    const auto moved = write(kWritePosition, self.positions_of(), batch.incarnation, batch.to, now);
     if (!moved) return moved.error();
   }
   for (const RunChange& change : batch.runs) {
@@ -247,7 +280,9 @@ Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const Batch
   if (!as_expected) return as_expected.error();
   if (!*as_expected) return Committed::kRaced;
 
-  if (auto touched = touch_recorder(self, now); !touched) return touched.error();
+  const auto held = touch_recorder(self, now);
+  if (!held) return held.error();
+  if (!*held) return Committed::kMisplaced;
   const auto letters =
       static_cast<std::int64_t>(batch.dead_letters.size()) - static_cast<std::int64_t>(batch.retried.size());
   const auto counted = write(kWriteLedger, self.id, batch.ledger.applied, batch.ledger.duplicate,
@@ -262,7 +297,7 @@ Result<bool> SqliteStore::at_position(const RecorderSelf& self, const BatchWrite
     position = static_cast<std::uint64_t>(row.integer(0));
     return false;
   };
-  if (auto done = read(kReadPosition, on_row, self.id, batch.incarnation); !done) return done.error();
+  if (auto done = read(kReadPosition, on_row, self.positions_of(), batch.incarnation); !done) return done.error();
   return position == batch.from;
 }
 

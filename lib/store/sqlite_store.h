@@ -24,6 +24,7 @@ class SqliteStore final : public Store {
   SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, WallClock clock);
 
   Result<Standing> standing(const RecorderSelf& self) override;
+  Result<bool> take_over(const RecorderSelf& self, std::string_view from) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
   Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
@@ -145,7 +146,9 @@ class SqliteStore final : public Store {
   Result<Committed> raced_or_data(const HistoryEntry& entry, const BatchWrite& batch);
   Result<bool> write_history(const HistoryEntry& entry, std::string_view recorder, Timestamp now);
   Result<bool> write_dead_letters(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
-  Result<void> touch_recorder(const RecorderSelf& self, Timestamp now);
+  // False: another incarnation holds the id.
+  Result<bool> touch_recorder(const RecorderSelf& self, Timestamp now);
+  Result<std::optional<Holder>> holder_of(const std::string& id, Timestamp now);
   Result<bool> mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark, Timestamp now);
   Result<bool> undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                         std::int64_t marked_seq, Timestamp now);

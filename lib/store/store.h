@@ -39,10 +39,22 @@ struct RecorderSelf {
   std::string incarnation;  // the spool's current incarnation
   std::string host;
   std::string version;
+  std::string origin = {};  // the spool's origin: whose positions these are; empty: id
+  const std::string& positions_of() const { return origin.empty() ? id : origin; }
+};
+
+// Who records under an id: at most one incarnation at a time.
+struct Holder {
+  std::string incarnation;
+  std::string host;
+  std::string last_seen;                 // by the database's clock; only to be compared
+  std::chrono::milliseconds seen_ago{};  // likewise
 };
 
 // Where a recorder stands in this database.
 struct Standing {
+  std::optional<Holder>
+      holder;          // another incarnation records under this id: nothing was changed, nothing else is set
   bool known = false;  // this database has seen the recorder
   Ledger ledger;
   std::map<std::string, std::uint64_t> applied;  // incarnation id -> highest sequence number applied
@@ -93,7 +105,8 @@ enum class Committed {
   kYes,
   kRaced,      // a row or a history entry was not as expected, nothing was written: load again and decide again
   kCollided,   // a deadlock or a serialization failure with others, nothing was written: the same again helps
-  kMisplaced,  // the position was not `from`, nothing was written: read standing() again
+  kMisplaced,  // the position was not `from`, or another incarnation holds the id; nothing was written: read
+               // standing() again
 };
 
 struct RunFilter {
@@ -209,7 +222,10 @@ class Store {
 
   // ---- the recorder's side: one transaction each
   // Registers the recorder, or finds it, and sets its last seen to the database's now. Also after an empty hour.
+  // Where another incarnation holds the id, says so.
   virtual Result<Standing> standing(const RecorderSelf& self) = 0;
+  // Takes the id over from an incarnation, as standing() named it. False: another one holds it by now.
+  virtual Result<bool> take_over(const RecorderSelf& self, std::string_view from) = 0;
   // Rows by run_id, for deciding; missing ones are left out. What they weigh in memory does not depend on what they
   // hold: of input, result and error it is only known whether they are there, and inserted_at, updated_at and
   // last_event_at are left out.

@@ -4,11 +4,12 @@ import subprocess
 import threading
 
 from harness import Daemon, merged, temporary_folder, wait_until
-from torture_check import check_ledger
+from torture_check import check_ledger, is_kept
 from torture_fault import Fault, row
 from workload import stream
 
 RECORDER_TIMEOUT = "2s"
+NEW_ID = "one of the two is a copy; this one takes a new id"
 
 
 class Hosts(Fault):
@@ -135,3 +136,61 @@ class SharedRuns(Hosts):
             self.kill_one(trial)
             trial.figures.injected += 1
         self.check_all(trial)
+
+
+@row
+class ClonedSpool(Hosts):
+    name = "cloned-spool"
+    title = ("a copy of a spool, taken under load while the database is away, with a daemon of its own beside the first: it becomes "
+             "another recorder, and what both have is applied once")
+    strikes = (1, 3)
+    # Neither is to judge the other's rows here.
+    config = {"spool": {"keep": "1h", "max_bytes": "1GiB"}, "reconcile": {"grace": "1h", "recorder_timeout": "1h"}}
+
+    def run(self, trial):
+        trial.start()
+        trial.daemons = [trial.server]
+        trial.wait_for_tables()
+        trial.open_senders()
+        trial.advance_until(lambda: trial.server.status()["applied"] > 0, "the database to know the first one")
+        strikes = self.scaled(trial, self.strikes)
+        for number in range(strikes):
+            trial.advance_to((number + trial.random.random()) / (strikes + 1))
+            come_back = trial.database_away()
+            trial.advance_surely()
+            copy = self.copy(trial)
+            come_back()
+            copy.start()
+            trial.daemons.append(copy)
+            trial.figures.injected += 1
+            trial.add_sender(stream(trial.seed, 50, f"copy-{number}"), server=copy)
+            trial.trickle_until(lambda: NEW_ID in copy.log(), "the copy to take an id of its own")
+        trial.send_all()
+        self.check_all(trial)
+
+    @staticmethod
+    def copy(trial):
+        """As it is at some moment while it grows: file by file."""
+        folder = temporary_folder()
+        copying = subprocess.Popen(["cp", "-a", str(trial.server.spool_path), str(folder / "spool")])
+        trial.advance_until(lambda: copying.poll() is not None, "the copy to be made")
+        assert copying.returncode == 0
+        copy = Daemon(trial.database.url, config=merged(trial.server.config, {}), folder=folder)
+        for section, name in (("socket", "events.sock"), ("control", "control.sock"), ("spool", "spool")):
+            copy.config[section]["path"] = copy.folder / name
+        trial.undo.append(copy.close)
+        return copy
+
+    def check_all(self, trial):
+        """Everything once; each ledger is what the history has from that daemon; and together they are what was accepted."""
+        statuses = [daemon.wait_applied() for daemon in trial.daemons]
+        trial.check_rows()
+        assert len({status["recorder"] for status in statuses}) == len(statuses), statuses
+        entries = [entry for history in trial.database.events().values() for entry in history]
+        for status in statuses:
+            mine = sum(entry["recorder"] == status["recorder"] for entry in entries)
+            assert status["applied"] == mine, f"the history has {mine}: {status}"
+            assert status["dead_letters"] == 0, status
+        accepted = sum(status["accepted"] for status in statuses)
+        fates = [fate for sender in trial.senders for _, event, fate in sender.deliveries() if is_kept(event)]
+        assert fates.count(True) <= accepted <= fates.count(True) + fates.count(None), (accepted, statuses)

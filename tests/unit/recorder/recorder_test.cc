@@ -785,6 +785,49 @@ TEST_P(SqliteOnly, AppliesEverythingKeptAgainToAnEmptyDatabase) {
   EXPECT_EQ(status().accepted, 30U);
 }
 
+TEST_P(SqliteOnly, ASegmentThatIsGoneIsNoLossWhereTheDatabaseHasItsEvents) {
+  start();
+  append(load(5));
+  settle();
+  restart();
+  const std::uint64_t first = append(load(5, "s"));
+  settle();
+  stop();
+  spool_.reset();
+  std::filesystem::remove(spool_path() / fmt::format("{:020}.seg", first));
+  open_spool();
+  start();
+  append({line_of("run_started", "t")});
+  settle();
+  EXPECT_EQ(status().ledger.dead_letters, 0U);
+  EXPECT_EQ(status().damaged, 0U);
+  EXPECT_EQ(status().forgotten, 0U);
+  EXPECT_EQ(status().ledger.applied, 31U);
+  EXPECT_EQ(status().accepted, 31U);
+}
+
+TEST_P(SqliteOnly, ARenewedIdHasALedgerOfItsOwnAndAppliesNothingAgain) {
+  start();
+  append(load(5));
+  settle();
+  stop();
+  spool_.reset();
+  open_spool();
+  const std::string id = spool_->renew();
+  append(load(5, "s"), false);
+  make_recorder();
+  start();
+  settle();
+  EXPECT_EQ(count("run_events"), 30U);
+  EXPECT_EQ(count("run_events", "recorder = '" + id + "'"), 15U);
+  EXPECT_EQ(status().ledger.applied, 15U);
+  EXPECT_EQ(status().accepted, 15U);
+  EXPECT_EQ(status().forgotten, 0U);
+  restart();
+  settle();
+  EXPECT_EQ(status().accepted, 15U);
+}
+
 TEST_P(SqliteOnly, SaysWhatTheDatabaseForgotAndTheSpoolNoLongerKeeps) {
   spool_options_.keep = std::chrono::milliseconds{0};
   spool_.reset();

@@ -422,6 +422,7 @@ TEST_P(StoreCommit, EachIncarnationAndRecorderHasAPositionOfItsOwn) {
   store_run(running("r"));
   RecorderSelf later = self_;
   later.incarnation = "incarnation-2";
+  ASSERT_TRUE(store().take_over(later, self_.incarnation).value());
   BatchWrite write = batch({}, {entry("s", 1)});
   write.incarnation = later.incarnation;
   write.from = 0;
@@ -445,6 +446,7 @@ TEST_P(StoreCommit, ABatchOfAnOlderIncarnationMovesItsPosition) {
   store_run(running("r"));
   RecorderSelf later = self_;
   later.incarnation = "incarnation-2";
+  ASSERT_TRUE(store().take_over(later, self_.incarnation).value());
   BatchWrite old = batch({}, {entry("s", 1)});  // records of the spool from before the restart
   ASSERT_EQ(old.incarnation, "incarnation-1");
   ASSERT_EQ(store().commit(later, old).value(), Committed::kYes);
@@ -494,10 +496,56 @@ TEST_P(StoreCommit, StandingWritesWhoTheRecorderIs) {
   ASSERT_TRUE(store().standing(self_));
   self_.host = "another";
   self_.version = "9.9.9";
-  self_.incarnation = "incarnation-2";
   ASSERT_TRUE(store().standing(self_));
   EXPECT_EQ(database().query("SELECT host || ' ' || version || ' ' || incarnation FROM council_ex_recorders"),
-            "another 9.9.9 incarnation-2");
+            "another 9.9.9 incarnation-1");
+}
+
+TEST_P(StoreCommit, OneIncarnationAtATimeHoldsTheId) {
+  BatchWrite write = batch({}, {entry("r", 1)});
+  write.ledger.applied = 3;
+  commit(write);
+  RecorderSelf copy = self_;
+  copy.incarnation = "incarnation-2";
+  copy.host = "host-2";
+  const auto standing = store().standing(copy).value();
+  ASSERT_TRUE(standing.holder);
+  EXPECT_EQ(standing.holder->incarnation, self_.incarnation);
+  EXPECT_EQ(standing.holder->host, self_.host);
+  EXPECT_GE(standing.holder->seen_ago.count(), 0);
+  EXPECT_EQ(store().standing(copy).value().holder->last_seen, standing.holder->last_seen)
+      << "a look is no sign of life";
+  EXPECT_FALSE(store().standing(self_).value().holder);
+
+  // Neither its ledger nor anything else is written by another.
+  BatchWrite others = batch({}, {entry("s", 1)});
+  others.incarnation = copy.incarnation;
+  others.from = 0;
+  others.ledger.applied = 99;
+  EXPECT_EQ(store().commit(copy, others).value(), Committed::kMisplaced);
+  EXPECT_EQ(store().standing(self_).value().ledger, write.ledger);
+  EXPECT_EQ(store().standing(self_).value().applied.size(), 1U);
+  EXPECT_EQ(database().query("SELECT count(*) FROM council_ex_run_events"), "1");
+
+  EXPECT_FALSE(store().take_over(copy, "incarnation-0").value()) << "that is not the holder";
+  EXPECT_TRUE(store().take_over(copy, self_.incarnation).value());
+  EXPECT_EQ(store().commit(copy, others).value(), Committed::kYes);
+  EXPECT_EQ(store().standing(self_).value().holder->incarnation, copy.incarnation);
+}
+
+TEST_P(StoreCommit, PositionsAreKeptUnderTheOriginAndMovedByOneOfTwoOnly) {
+  RecorderSelf renewed{"recorder-2", "incarnation-9", "host-2", "0.1.0", self_.id};
+  const BatchWrite write = batch({}, {entry("r", 1)});
+  commit(write);
+  EXPECT_EQ(store().standing(renewed).value().applied.at(self_.incarnation), write.to);
+  EXPECT_EQ(store().standing(renewed).value().ledger, Ledger());
+  EXPECT_EQ(store().commit(renewed, write).value(), Committed::kMisplaced) << "the other one has applied these";
+  BatchWrite next = batch({}, {entry("s", 1)});
+  next.from = write.to;
+  next.to = write.to + 1;
+  EXPECT_EQ(store().commit(renewed, next).value(), Committed::kYes);
+  EXPECT_EQ(store().commit(self_, next).value(), Committed::kMisplaced);
+  EXPECT_EQ(store().standing(self_).value().applied.at(self_.incarnation), next.to);
 }
 
 TEST_P(StoreCommit, LoadLeavesOutWhatIsMissing) {
