@@ -155,6 +155,12 @@ Service::Service(Config config, ConfigSources sources)
       started_at_(now_utc()),
       stuck_(LogLevel::kError, "a thread does not get on, the service manager is not told that all is well",
              "all threads get on again"),
+      event_socket_(config_.socket.path,
+                    "the event socket was deleted or exchanged, nobody can connect to it; restart the daemon",
+                    "the event socket is back"),
+      control_socket_(config_.control.path,
+                      "the control socket was deleted or exchanged, nobody can connect to it; restart the daemon",
+                      "the control socket is back"),
       spool_max_bytes_(config_.spool.max_bytes) {}
 
 Service::~Service() = default;
@@ -171,13 +177,15 @@ int Service::run(Signals& signals) {
       case Signals::Wake::kTimeout:
         break;
     }
-    look_at_spool();
+    look_at_files();
     tell_service_manager(signals);
   }
 }
 
 // Once a second, so that an idle daemon notices too that its files are gone. Only what is new is said.
-void Service::look_at_spool() {
+void Service::look_at_files() {
+  event_socket_.look();
+  control_socket_.look();
   const FilesCheck check = spool_->check_files();
   if (!check.repaired.empty()) log_warning(check.repaired);
   if (!check.failed.empty()) log_error("the spool can no longer be used: " + check.failed);
@@ -242,6 +250,7 @@ void Service::start() {
                                             {"DATABASE", shown_database_url_},
                                             {"SPOOL", config_.spool.path},
                                             {"WAITING", recorder_->status().waiting}});
+  look_at_files();
   notify_ready(status_sentence(snapshot()));
 }
 

@@ -15,6 +15,7 @@
 #include "control/http_server.h"
 #include "control/snapshot.h"
 #include "database/sqlite.h"
+#include "path_watch.h"
 #include "recorder/pruner.h"
 #include "recorder/reconciler.h"
 #include "recorder/recorder.h"
@@ -43,7 +44,7 @@ class Service {
   void start();
   int stop();
   void reload();
-  void look_at_spool();
+  void look_at_files();
   void tell_service_manager(const Signals& signals);
   bool healthy(const Signals& signals);
   Snapshot snapshot() const;
@@ -64,6 +65,8 @@ class Service {
   const std::string shown_database_url_;  // without its password; for any thread: a reload changes config_
   const Timestamp started_at_;
   RepeatGuard stuck_;
+  PathWatch event_socket_;
+  PathWatch control_socket_;
   std::optional<SqliteFileLock> database_lock_;
   std::unique_ptr<Spool> spool_;
   std::unique_ptr<Recorder> recorder_;

@@ -97,6 +97,24 @@ class FilesGone(unittest.TestCase):
         self.server.send(started("after"))
 
 
+class SocketsGone(unittest.TestCase):
+    """The same of a path that is no file: whoever listens does not notice by himself."""
+
+    def test_a_socket_that_is_deleted_or_exchanged_is_said_once(self):
+        server = Daemon()
+        self.addCleanup(server.close)
+        server.start()
+        server.socket_path.unlink()
+        server.wait_for_log(r"error the event socket was deleted or exchanged[^\n]*" + re.escape(str(server.socket_path)))
+        self.assertEqual(200, server.control.get("/healthz").status)
+        server.control_path.rename(server.folder / "elsewhere.sock")
+        server.wait_for_log(r"error the control socket was deleted or exchanged")
+        (server.folder / "elsewhere.sock").rename(server.control_path)
+        server.wait_for_log(r"the control socket is back")
+        self.assertEqual(2, len(re.findall("was deleted or exchanged", server.log())))
+        self.assertEqual(0, server.stop())
+
+
 class Copies(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
