@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "database/pg_connection.h"
+#include "database/pg_policies.h"
 #include "queue/oban_table.h"
 
 namespace run_recorder {
@@ -49,8 +50,8 @@ JobAnswer read_job(const pqxx::row& row) {
 
 class ObanInPostgres final : public ObanTable {
  public:
-  ObanInPostgres(std::unique_ptr<PgConnection> connection, std::string select)
-      : connection_(std::move(connection)), select_(std::move(select)) {}
+  ObanInPostgres(std::unique_ptr<PgConnection> connection, std::string table)
+      : connection_(std::move(connection)), table_(std::move(table)), select_(fmt::format(kSelectJobs, table_)) {}
 
   Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) override {
     const PgConnection::Deadline deadline(*connection_);
@@ -61,8 +62,16 @@ class ObanInPostgres final : public ObanTable {
     return jobs;
   }
 
+  Result<void> check_visible() override {
+    const auto hides = policies_may_hide_rows(*connection_, table_, "{r}");
+    if (!hides) return hides.error();
+    if (*hides) return Error{ErrorKind::kDenied, advice_for_hidden_rows(table_)};
+    return {};
+  }
+
  private:
   std::unique_ptr<PgConnection> connection_;
+  const std::string table_;
   const std::string select_;
 };
 
@@ -78,8 +87,7 @@ Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& opt
   where.reconnects_at_begin = true;
   auto connection = PgConnection::connect(where);
   if (!connection) return connection.error();
-  return std::unique_ptr<ObanTable>(
-      std::make_unique<ObanInPostgres>(std::move(*connection), fmt::format(kSelectJobs, *table)));
+  return std::unique_ptr<ObanTable>(std::make_unique<ObanInPostgres>(std::move(*connection), *table));
 }
 
 }  // namespace run_recorder

@@ -46,6 +46,7 @@ class ObanQueue final : public JobQueue {
   Result<void> check() override {
     auto answer = ask({});
     if (!answer) return answer.error();
+    if (const auto visible = table_->check_visible(); !visible) return in_words(visible.error());
     return {};
   }
 

@@ -61,6 +61,8 @@ class ObanInSqlite final : public ObanTable {
     }
   }
 
+  Result<void> check_visible() override { return {}; }
+
  private:
   std::unique_ptr<SqliteConnection> connection_;
   SqliteStatement select_;  // must go before the connection

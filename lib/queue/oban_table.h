@@ -20,6 +20,8 @@ class ObanTable {
   virtual ~ObanTable() = default;
   // The jobs that are there; within the deadline. Without ids it still proves that the table can be read.
   virtual Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) = 0;
+  // Whether all jobs are shown to this user: kDenied says why some may not be, and what helps.
+  virtual Result<void> check_visible() = 0;
 };
 
 Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& options);

@@ -9,6 +9,7 @@
 #include "base/uuid.h"
 #include "database/pg_connection.h"
 #include "store/migrations.h"
+#include "store/pg_rows.h"
 #include "store/pg_schema.h"
 
 namespace run_recorder {
@@ -218,12 +219,31 @@ class Migrator {
   PgConnection& connection_;
 };
 
+// Whether anything can be written at all. A standby may be promoted at any time: it is away, not refusing.
+Result<void> check_writable(PgConnection& connection) {
+  const auto rows = connection.exec("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'");
+  if (!rows) return rows.error();
+  PgFields fields((*rows)[0]);
+  if (fields.boolean()) {
+    return unavailable(
+        "the server is a hot standby (read-only, in recovery) and nothing can be recorded there; name the primary, "
+        "or "
+        "all servers with target_session_attrs=read-write in the url");
+  }
+  if (!fields.boolean()) return {};
+  return Error{
+      ErrorKind::kRefused,
+      "sessions of this role in this database are read-only (default_transaction_read_only = on): ALTER ROLE "
+      "… or ALTER DATABASE … SET default_transaction_read_only = off"};
+}
+
 }  // namespace
 
 Result<MigrationReport> migrate_pg(const StoreOptions& options, bool verify_only) {
   if (auto fits = check_table_prefix(options.table_prefix); !fits) return fits.error();
   auto connection = PgConnection::connect(connection_options(options, options.deadline));
   if (!connection) return connection.error();
+  if (auto writable = check_writable(**connection); !writable) return writable.error();
   Migrator migrator(options, **connection);
   Result<PgSchema> schema = migrator.look();
   if (!schema) return schema.error();

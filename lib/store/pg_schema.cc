@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <span>
 
+#include "database/pg_policies.h"
 #include "store/migrations.h"
 
 namespace run_recorder {
@@ -210,6 +211,14 @@ std::string_view words_for(Family family) {
   return "anything";
 }
 
+// The commands in which a hidden row would be taken for absent, as policies name them.
+std::string commands_for(std::string_view rights) {
+  std::string commands = "{r";
+  if (rights.find("UPDATE") != std::string_view::npos) commands += ",w";
+  if (rights.find("DELETE") != std::string_view::npos) commands += ",d";
+  return commands + "}";
+}
+
 Result<PgTable> read_table(PgConnection& connection, const std::string& name, std::string_view rights) {
   PgTable table;
   const auto found = connection.exec(kReadTable, {name, rights});
@@ -221,6 +230,11 @@ Result<PgTable> read_table(PgConnection& connection, const std::string& name, st
   table.missing_rights = (*found)[0][2].c_str();
   table.row_security = (*found)[0][3].c_str()[0] == 't';
   if (table.kind != 'r' && table.kind != 'p') return table;
+  if (table.row_security) {
+    const auto hides = policies_may_hide_rows(connection, name, commands_for(rights));
+    if (!hides) return hides.error();
+    table.hides_rows = *hides;
+  }
   const auto columns = connection.exec(kReadColumns, {name});
   if (!columns) return columns.error();
   const auto is_true = [](const pqxx::field& field) { return field.c_str()[0] == 't'; };
@@ -413,6 +427,7 @@ Result<void> verify(const PgSchema& schema) {
     if (!table.missing_rights.empty()) {
       problems.push_back(fmt::format("this role lacks {} on {}", table.missing_rights, name));
     }
+    if (table.hides_rows) problems.push_back(advice_for_hidden_rows(name));
   }
   if (!problems.empty()) return refused(join(problems));
   return {};

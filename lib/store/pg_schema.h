@@ -25,6 +25,7 @@ struct PgTable {
   bool exists = false;
   char kind = 'r';  // pg_class.relkind
   bool row_security = false;
+  bool hides_rows = false;  // a policy may, from this role
   std::string schema;
   std::string missing_rights;  // as "INSERT, UPDATE"; empty: none
   std::map<std::string, PgColumn, std::less<>> columns;
