@@ -167,6 +167,19 @@ void check_ledger(Report& report, const JsonObject& status) {
   }
 }
 
+void check_indexes(Report& report, const JsonObject& database) {
+  const JsonObject wait = database.object("waiting_for");
+  if (wait.members().empty()) return;
+  const std::string error = wait.text("error");
+  const std::string holder = wait.text("held_up_by");
+  report.wrong("indexes",
+               fmt::format("{} missing since {}, event ids are {}", wait.text("indexes"), wait.text("since"),
+                           wait.text("event_ids")),
+               !error.empty()    ? error
+               : !holder.empty() ? "they wait for " + holder + ": let it end, or end it"
+                                 : "they are being built; nothing is lost meanwhile");
+}
+
 // Whether the database is up.
 bool check_daemon(Report& report, const Looking& looking) {
   const Result<ControlAnswer> answer = looking.client.get("/v1/status");
@@ -192,6 +205,7 @@ bool check_daemon(Report& report, const Looking& looking) {
   const JsonObject database = status.object("database");
   if (database.text("state") != "up") return false;
   report.fine("database", fmt::format("{}, used by the daemon", database.text("url")));
+  check_indexes(report, database);
   return true;
 }
 

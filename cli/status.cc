@@ -57,6 +57,14 @@ void add_database(Facts& facts, const JsonObject& database, Timestamp now) {
   facts.add("database url", database.text("url"));
   if (const std::string error = database.text("error"); !error.empty())
     facts.add("database error", error, Colour::kRed);
+  const JsonObject wait = database.object("waiting_for");
+  if (wait.members().empty()) return;
+  facts.add("indexes missing",
+            fmt::format("{} since {}", wait.text("indexes"), time_and_age(wait.time("since"), now)), Colour::kYellow);
+  facts.add("event ids", wait.text("event_ids"), Colour::kYellow);
+  if (const std::string holder = wait.text("held_up_by"); !holder.empty())
+    facts.add("indexes wait for", holder, Colour::kYellow);
+  if (const std::string why = wait.text("error"); !why.empty()) facts.add("indexes fail", why, Colour::kRed);
 }
 
 void add_reconciliation(Facts& facts, const JsonObject& reconciliation, Timestamp now) {

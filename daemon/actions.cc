@@ -52,7 +52,7 @@ int check_database(const Config& config) {
     return status_of(verified.error());
   }
   const std::string schema = verified ? fmt::format("schema version {}", verified.value().schema_version)
-                                      : "the schema will be made at the start";
+                                      : fmt::format("to be done at the start: {}", verified.error().message);
   say("database", fmt::format("fine: {}, {}", redact_url(config.database.url), schema));
   return kExitDone;
 }
@@ -122,6 +122,11 @@ int migrate_database(const Config& config) {
   }
   for (const std::string& name : report.value().applied) fmt::print("applied {}\n", name);
   fmt::print("the schema is at version {}\n", report.value().schema_version);
+  if (!report.value().indexes_left.empty()) {
+    fmt::print(stderr, "run-recorderd: indexes are still being built: {}; run it again to wait for them\n",
+               report.value().indexes_left);
+    return kExitNotThere;
+  }
   return kExitDone;
 }
 

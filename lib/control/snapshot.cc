@@ -68,6 +68,16 @@ Json reconciliation_json(const ReconcilerStatus& reconciler) {
   return out;
 }
 
+Json index_wait_json(const std::optional<IndexWait>& wait) {
+  if (!wait) return Json();
+  const auto text_or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  return {{"indexes", wait->indexes},
+          {"since", format_rfc3339(wait->since)},
+          {"event_ids", wait->events_unique ? "unique" : "compared with the history"},
+          {"held_up_by", text_or_null(wait->held_up_by)},
+          {"error", text_or_null(wait->error)}};
+}
+
 // Prometheus' text format, one family after the other.
 class Metrics {
  public:
@@ -200,6 +210,8 @@ void store_metrics(Metrics& out, const Snapshot& snapshot) {
   const RecorderStatus& recorder = snapshot.recorder;
   out.single("database_up", "gauge", "1 when the database is reachable and usable.",
              recorder.database == DatabaseState::kUp ? 1 : 0);
+  out.single("database_indexes_missing", "gauge", "1 while indexes are missing or being built.",
+             recorder.waiting_for ? 1 : 0);
   out.single("database_reconnects_total", "counter", "How often the database was reached again.",
              recorder.reconnects);
   out.family("store_errors_total", "counter", "Errors of the database, by SQLSTATE or kind.");
@@ -270,6 +282,7 @@ JsonText status_json(const Snapshot& snapshot) {
                      {"url", snapshot.database_url},
                      {"error", recorder.database_error.empty() ? Json() : Json(recorder.database_error)},
                      {"since", time_or_null(recorder.database_since)},
+                     {"waiting_for", index_wait_json(recorder.waiting_for)},
                      {"reconnects", recorder.reconnects}};
   out["spool"] = {{"first_seq", snapshot.spool.first_seq},
                   {"last_seq", snapshot.spool.last_seq},
@@ -310,6 +323,11 @@ std::string status_sentence(const Snapshot& snapshot) {
     case DatabaseState::kRefused:
       sentence += "; the database refuses this daemon";
       break;
+  }
+  if (const auto& wait = snapshot.recorder.waiting_for) {
+    sentence += wait->held_up_by.empty() ? "; indexes are being built"
+                                         : fmt::format("; indexes wait for {}", wait->held_up_by);
+    if (!wait->error.empty()) sentence += "; an index cannot be built";
   }
   if (snapshot.recorder.ledger.dead_letters > 0) {
     const std::uint64_t letters = snapshot.recorder.ledger.dead_letters;

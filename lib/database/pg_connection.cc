@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <libpq-fe.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -169,6 +170,10 @@ bool PgConnection::broken() const {
 
 int PgConnection::backend_pid() const {
   return session_->connection.backendpid();
+}
+
+void PgConnection::abandon() {
+  ::shutdown(session_->watched_socket, SHUT_RDWR);
 }
 
 PgConnection::Deadline::Deadline(PgConnection& connection)

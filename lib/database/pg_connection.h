@@ -97,6 +97,8 @@ class PgConnection {
   bool broken() const;
   int server_version() const { return server_version_; }  // as 150004
   int backend_pid() const;
+  // From any thread: ends the call under way and breaks the connection. The server goes on with what it was given.
+  void abandon();
 
   // All calls while this object lives share one deadline, counted from its construction. Nested ones change nothing.
   // A call without one has the whole deadline for itself.

@@ -28,8 +28,10 @@ constexpr milliseconds kLongestRest{50};  // between the small batches that leav
 constexpr milliseconds kWindow{100};      // in which senders are counted
 constexpr std::uint64_t kAnySenders = 5;
 constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
-constexpr std::chrono::minutes kMigrationTime{15};  // longer than building indexes may take
+constexpr std::chrono::minutes kMigrationTime{15};  // several migrations, each to its deadline
 constexpr milliseconds kHintEvery{1'000};
+constexpr milliseconds kMissingIndexLook{1'000};  // how often indexes are looked at while some are missing
+constexpr milliseconds kIndexLook{30'000};        // and while all stand: somebody may drop one
 constexpr milliseconds kJobPatience{200};
 constexpr int kCarefulBatches = 16;
 constexpr int kConflictLinesPerMinute = 20;
@@ -152,6 +154,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       cache_(options_.cache_bytes),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
+      building_(options_.store),
       claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
       letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
@@ -161,6 +164,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again"),
       doubtful_(LogLevel::kWarning, "events are spooled until it is known who records under this spool's id",
                 "it is known who records under this spool's id"),
+      indexes_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand"),
       settled_(!spool.may_be_copy()) {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   window_newest_ = accepted_seq();
@@ -420,7 +424,8 @@ bool Recorder::turn() {
     finish_commit();
     return was_committing && presses_on();
   }
-  if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0) {
+  if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0 &&
+      events_unique_) {
     overlap(std::move(batch));
     return presses_on();
   }
@@ -493,6 +498,8 @@ void Recorder::housekeep() {
   const auto now = steady_clock::now();
   // A host's clock that is set forward ends no event's time in the spool.
   spool_.forget(born_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - born_));
+  const milliseconds look_after = counters_.waiting_for ? kMissingIndexLook : kIndexLook;
+  if (now - last_index_look_ >= look_after && (!finish_commit() || !look_at_indexes())) return;
   const bool asked = [this] {
     const std::lock_guard lock(mutex_);
     return std::exchange(look_soon_, false);
@@ -518,7 +525,9 @@ void Recorder::housekeep() {
 
 bool Recorder::connect() {
   pulse_.beat(kMigrationTime);
-  if (const auto migrated = run_recorder::migrate(options_.store, !options_.migrate); !migrated) {
+  const auto migrated =
+      options_.migrate ? migrate_tables(options_.store) : run_recorder::migrate(options_.store, true);
+  if (!migrated) {
     lose_connection(migrated.error());
     return false;
   } else {
@@ -536,7 +545,7 @@ bool Recorder::connect() {
     return false;
   }
   store_ = std::move(store.value());
-  if (!restand()) return false;
+  if (!look_at_indexes() || !restand()) return false;
   const bool nothing_to_prove = [&] {
     const std::lock_guard lock(mutex_);
     return waiting_locked() == 0;
@@ -556,6 +565,55 @@ void Recorder::note_up() {
   counters_.database_error.clear();
   counters_.database_since = now_utc();
   if (was_away) back_since_ = steady_clock::now();
+}
+
+// Whether this database refuses an event's id that comes twice, or every batch has to look for itself. The first to
+// miss an index has it built.
+bool Recorder::look_at_indexes() {
+  last_index_look_ = steady_clock::now();
+  const auto looked = store_->indexes();
+  if (!looked) {
+    lose_connection(looked.error());
+    return false;
+  }
+  if (!looked->events_unique && !options_.migrate) {
+    lose_connection(Error{ErrorKind::kRefused,
+                          fmt::format("the history lost its unique index of (run_id, event_id): {}", looked->sql)});
+    return false;
+  }
+  events_unique_ = looked->events_unique;
+  if (!looked->missing.empty() && options_.migrate) building_.begin();
+  note_indexes(*looked);
+  return true;
+}
+
+void Recorder::note_indexes(const IndexState& state) {
+  std::optional<IndexWait> wait;
+  if (!state.missing.empty()) {
+    wait.emplace(IndexWait{state.missing, state.events_unique, now_utc(), state.held_up_by, building_.error()});
+  }
+  bool again = false;
+  {
+    const std::lock_guard lock(mutex_);
+    again = wait && counters_.waiting_for;
+    if (again) wait->since = counters_.waiting_for->since;
+    counters_.waiting_for = wait;
+  }
+  if (!wait) {
+    indexes_.clear();
+    holder_logged_.clear();
+    return;
+  }
+  if (!again) return;  // those of a small table take a moment
+  const std::string why = wait->error.empty() ? wait->held_up_by : wait->error;
+  const bool said = indexes_.active() && why == holder_logged_;
+  holder_logged_ = why;
+  const std::string since = format_rfc3339(wait->since);
+  const std::string decided = wait->events_unique ? "" : "; each event is compared with the history meanwhile";
+  const std::string detail = fmt::format("{} since {}{}", wait->indexes, since, decided);
+  if (!indexes_.report(detail, {{"WAITS_FOR", why}}) && !said) {
+    log_warning("indexes of the database are still missing: " + detail, {{"WAITS_FOR", why}});
+  }
 }
 
 // Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
@@ -985,8 +1043,8 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
 // kYes, kMisplaced or an error: races and collisions are tried again.
 Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> events, std::size_t stretch,
                                               std::uint64_t to, bool& inserts) {
-  bool careful = careful_batches_ > 0;
-  if (careful) --careful_batches_;
+  bool careful = careful_batches_ > 0 || !events_unique_;
+  if (careful_batches_ > 0) --careful_batches_;
   for (int races = 0;;) {
     const auto committed = try_events(events, stretch, to, careful, inserts);
     if (!committed || committed.value() == Committed::kYes || committed.value() == Committed::kMisplaced) {

@@ -27,6 +27,7 @@
 #include "recorder/claim.h"
 #include "recorder/decision.h"
 #include "recorder/fresh_events.h"
+#include "recorder/index_building.h"
 #include "recorder/job_probe.h"
 #include "recorder/row_cache.h"
 #include "spool/spool.h"
@@ -57,6 +58,15 @@ enum class DatabaseState {
 };
 std::string_view to_string(DatabaseState state);
 
+// Indexes that are not there yet. Where events_unique is false each event is compared with the history meanwhile.
+struct IndexWait {
+  std::string indexes;  // their names
+  bool events_unique = false;
+  Timestamp since{};
+  std::string held_up_by;  // whose transaction the building waits for; empty: nobody's that is known
+  std::string error;       // why they could not be built
+};
+
 struct RecorderStatus {
   Ledger ledger;
   std::uint64_t waiting = 0;
@@ -66,6 +76,7 @@ struct RecorderStatus {
   DatabaseState database = DatabaseState::kConnecting;
   std::string database_error;               // why it is away or refusing; empty when up
   std::optional<Timestamp> database_since;  // since when the state holds
+  std::optional<IndexWait> waiting_for;     // also while the state is up
   std::uint64_t reconnects = 0;
   std::uint64_t batches = 0;
   std::map<std::string, std::uint64_t> errors;  // store errors by kind: SQLSTATE, else a word
@@ -170,6 +181,8 @@ class Recorder {
 
   bool connect();
   void note_up();
+  bool look_at_indexes();
+  void note_indexes(const IndexState& state);
   bool stands_where_expected(const Standing& standing) const;
   void adopt(const Standing& standing);
   void forgive_forgotten();
@@ -267,8 +280,12 @@ class Recorder {
   bool is_sound_ = false;
   bool took_new_ = false;
   bool took_changed_ = false;
-  int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
-  int failures_ = 0;         // connections in a row that failed or were lost before they were of use
+  int careful_batches_ = 0;    // how many more batches look everything up first, after one was raced
+  bool events_unique_ = true;  // see IndexState; while it is false every batch is decided carefully
+  IndexBuilding building_;
+  std::chrono::steady_clock::time_point last_index_look_{};
+  std::string holder_logged_;
+  int failures_ = 0;  // connections in a row that failed or were lost before they were of use
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
   Claimant claimant_;
@@ -278,6 +295,7 @@ class Recorder {
   RepeatGuard refused_;
   RepeatGuard unreadable_;
   RepeatGuard doubtful_;
+  RepeatGuard indexes_;
   std::string damage_told_;
 
   mutable std::mutex mutex_;

@@ -82,6 +82,10 @@ Result<void> check_table_prefix(std::string_view prefix) {
                   kMaxPrefix)};
 }
 
+std::string lock_of_migrations(std::string_view prefix) {
+  return fmt::format("run-recorder migrations of {}", prefix);
+}
+
 std::string with_prefix(std::string_view sql, std::string_view prefix) {
   std::string text;
   text.reserve(sql.size());

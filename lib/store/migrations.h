@@ -30,6 +30,8 @@ std::span<const Migration> sqlite_migrations();
 // What the names of our tables may begin with: letters, digits and underscores, at most 30, not beginning with a
 // digit; may be empty. kInvalid says so.
 Result<void> check_table_prefix(std::string_view prefix);
+// What daemons that migrate the same tables in PostgreSQL hash for their advisory lock.
+std::string lock_of_migrations(std::string_view prefix);
 std::string with_prefix(std::string_view sql, std::string_view prefix);
 // The statements of a script, without comment lines.
 std::vector<std::string> statements_of(std::string_view sql);

@@ -6,9 +6,10 @@
 #include <chrono>
 #include <thread>
 
-#include "base/uuid.h"
 #include "database/pg_connection.h"
+#include "store/index_build.h"
 #include "store/migrations.h"
+#include "store/pg_indexes.h"
 #include "store/pg_rows.h"
 #include "store/pg_schema.h"
 
@@ -23,13 +24,10 @@ using std::chrono::steady_clock;
 constexpr milliseconds kLockPause{20};
 // A table that somebody uses for long is not waited for: everybody else would queue behind us.
 constexpr std::string_view kLockTimeout = "SET LOCAL lock_timeout = '3s'";
-// Of all indexes together; the lease lives a little longer. What takes longer, or waits for somebody's long
-// transaction, goes on in the server and is looked at again at the next start: nothing but speed depends on it.
-constexpr std::chrono::minutes kIndexDeadline{10};
-constexpr std::chrono::minutes kLeaseSlack{1};
-constexpr std::string_view kIndexLease = "migrate";
+// Rows that were there before are indexed beside the writers: see IndexBuild.
+constexpr std::string_view kLockNotAvailable = "55P03";
 
-enum class Step { kApplied, kThereAlready, kNeedsIndexes };
+enum class Step { kApplied, kThereAlready, kLeftToIndexBuild };
 
 Error unavailable(std::string message) {
   return Error{ErrorKind::kUnavailable, std::move(message)};
@@ -62,13 +60,7 @@ class Migrator {
     for (const Migration& migration : postgresql_migrations()) {
       const Result<Step> step = apply(migration);
       if (!step) return step.error();
-      bool done = *step == Step::kApplied;
-      if (*step == Step::kNeedsIndexes) {
-        const Result<bool> built = build_indexes(migration);
-        if (!built) return built.error();
-        done = *built;
-      }
-      if (done) applied.emplace_back(migration.name);
+      if (*step == Step::kApplied) applied.emplace_back(migration.name);
     }
     return applied;
   }
@@ -84,14 +76,13 @@ class Migrator {
       return Error{ErrorKind::kRefused, fmt::format("{}", fmt::join(problems, "; "))};
     }
     if (auto moved = create_beside(*schema); !moved) return moved.error();
-    std::string sql = with_prefix(migration.sql, options_.table_prefix);
     if (migration.each_by_itself) {
-      const Result<bool> rows = have_rows(*schema);
-      if (!rows) return rows.error();
-      if (*rows) return Step::kNeedsIndexes;
-      sql = without_word(std::move(sql), " CONCURRENTLY");
+      const Result<bool> made = make_indexes(migration, *schema);
+      if (!made) return made.error();
+      if (!*made) return Step::kLeftToIndexBuild;
+    } else if (auto run = connection_.exec_script(with_prefix(migration.sql, options_.table_prefix)); !run) {
+      return in_use(run.error());
     }
-    if (auto run = connection_.exec_script(sql); !run) return run.error();
     if (auto recorded = record(migration); !recorded) return recorded.error();
     if (auto committed = transaction->commit(); !committed) return unavailable(committed.error().message);
     return Step::kApplied;
@@ -104,7 +95,7 @@ class Migrator {
       auto transaction = PgTransaction::begin(connection_);
       if (!transaction) return transaction;
       const auto locked = connection_.exec("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))",
-                                           {"run-recorder migrations of " + options_.table_prefix});
+                                           {lock_of_migrations(options_.table_prefix)});
       if (!locked) return locked.error();
       if ((*locked)[0][0].c_str()[0] == 't') {
         if (auto set = connection_.exec(std::string(kLockTimeout)); !set) return set.error();
@@ -137,9 +128,29 @@ class Migrator {
     return (*rows)[0][0].c_str()[0] == 't';
   }
 
-  static std::string without_word(std::string sql, std::string_view word) {
-    for (std::size_t at = sql.find(word); at != std::string::npos; at = sql.find(word)) sql.erase(at, word.size());
-    return sql;
+  // Those of empty tables, in the migration's transaction. False: there are rows, and not all stand.
+  Result<bool> make_indexes(const Migration& migration, const PgSchema& schema) {
+    const auto indexes = look_at_indexes(connection_, options_.table_prefix);
+    if (!indexes) return indexes.error();
+    for (const PgIndex& index : indexes->missing) {
+      if (index.migration != &migration) continue;
+      const Result<bool> rows = have_rows(schema);
+      if (!rows) return rows.error();
+      if (*rows) return false;
+      if (auto built = connection_.exec_script(without_concurrently(index.sql)); !built) return built.error();
+    }
+    return true;
+  }
+
+  // A lock that was not to be had, with who has it.
+  Error in_use(Error error) {
+    if (error.sqlstate != kLockNotAvailable || connection_.broken()) return error;
+    connection_.rollback();
+    const auto users = who_uses_tables(connection_, options_.table_prefix);
+    if (users && !users->empty()) {
+      error.message = fmt::format("the tables are to be taken over, which waits for {} ({})", *users, error.message);
+    }
+    return error;
   }
 
   Result<void> record(const Migration& migration) {
@@ -149,69 +160,6 @@ class Migrator {
                     options_.table_prefix),
         {migration.version, migration.name, migration.oldest_daemon});
     if (!recorded) return recorded.error();
-    return {};
-  }
-
-  // False: not now, because another daemon is at it or because it takes too long.
-  Result<bool> build_indexes(const Migration& migration) {
-    PgOptions by_itself = connection_options(options_, kIndexDeadline);
-    by_itself.server_gives_up = false;
-    auto patient = PgConnection::connect(by_itself);
-    if (!patient) return patient.error();
-    const std::string holder = random_hex(32);
-    const Result<bool> leased = lease(holder);
-    if (!leased || !*leased) return leased;
-    const PgConnection::Deadline deadline(**patient);
-    for (const std::string& statement : statements_of(with_prefix(migration.sql, options_.table_prefix))) {
-      const Result<void> built = build_index(**patient, statement);
-      if (built) continue;
-      // Entries that contradict each other are for somebody to look at; everything else passes.
-      // The lease stays there, because the server may still be at it.
-      if (at_opening(built.error()).kind != ErrorKind::kRefused) return false;
-      release(holder);
-      return built.error();
-    }
-    if (auto recorded = record(migration); !recorded) return recorded.error();
-    release(holder);
-    return true;
-  }
-
-  // Where this fails the lease expires.
-  void release(const std::string& holder) {
-    static_cast<void>(connection_.exec(
-        fmt::format("DELETE FROM \"{}leases\" WHERE name = $1 AND holder = $2", options_.table_prefix),
-        {kIndexLease, holder}));
-  }
-
-  Result<bool> lease(const std::string& holder) {
-    const auto seconds = std::chrono::seconds(kIndexDeadline + kLeaseSlack).count();
-    const auto taken = connection_.exec(
-        fmt::format("INSERT INTO \"{}leases\" AS l (name, holder, expires_at) "
-                    "VALUES ($1, $2, now() + $3::integer * interval '1 second') ON CONFLICT (name) DO UPDATE SET "
-                    "holder = excluded.holder, expires_at = excluded.expires_at "
-                    "WHERE l.holder = excluded.holder OR l.expires_at <= now()",
-                    options_.table_prefix),
-        {kIndexLease, holder, seconds});
-    if (!taken) return taken.error();
-    return taken->affected_rows() == 1;
-  }
-
-  // An index whose building was interrupted stays behind as invalid, and is in the way of a new one.
-  static Result<void> build_index(PgConnection& connection, const std::string& statement) {
-    const std::size_t begin = statement.find('"');
-    const std::string name = statement.substr(begin, statement.find('"', begin + 1) + 1 - begin);
-    const auto invalid = connection.exec(
-        "SELECT EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)", {name});
-    if (!invalid) return invalid.error();
-    if ((*invalid)[0][0].c_str()[0] == 't') {
-      if (auto dropped = connection.exec("DROP INDEX CONCURRENTLY " + name); !dropped) return dropped.error();
-    }
-    if (auto built = connection.exec(statement); !built) {
-      Error error = built.error();
-      error.message = fmt::format("index {} cannot be built: {}", name, error.message);
-      if (!connection.broken()) static_cast<void>(connection.exec("DROP INDEX CONCURRENTLY IF EXISTS " + name));
-      return error;
-    }
     return {};
   }
 
@@ -237,9 +185,43 @@ Result<void> check_writable(PgConnection& connection) {
       "… or ALTER DATABASE … SET default_transaction_read_only = off"};
 }
 
+// Without it a resent event can be applied twice; whoever may not build it must not work without it.
+Result<void> require_unique_events(PgConnection& connection, std::string_view prefix) {
+  const auto indexes = look_at_indexes(connection, prefix);
+  if (!indexes) return at_opening(indexes.error());
+  if (indexes->events_unique) return {};
+  for (const PgIndex& index : indexes->missing) {
+    if (!index.name.ends_with("run_events_event\"")) continue;
+    const auto doubles = doubles_in_the_way(connection, prefix, index);
+    if (doubles && !doubles->empty()) return Error{ErrorKind::kRefused, *doubles};
+    return Error{
+        ErrorKind::kNotFound,
+        fmt::format("the history has no valid unique index of (run_id, event_id), which keeps an event that is "
+                    "sent again from being applied twice; run-recorderd --migrate builds it, or: {}",
+                    sql_by_hand(index))};
+  }
+  return {};
+}
+
+Result<void> build_indexes(const StoreOptions& options, PgConnection& connection, MigrationReport& report) {
+  IndexBuild build(options);
+  const auto built = build.run();
+  if (!built) return built.error();
+  report.applied.insert(report.applied.end(), built->recorded.begin(), built->recorded.end());
+  if (built->all_stand) return {};
+  const auto left = look_at_indexes(connection, options.table_prefix);
+  if (!left) return left.error();
+  for (const PgIndex& index : left->missing) {
+    report.indexes_left += (report.indexes_left.empty() ? "" : ", ") + index.name;
+  }
+  const auto holders = who_holds_up_indexes(connection, options.table_prefix);
+  if (holders && !holders->empty()) report.indexes_left += ", held up by " + *holders;
+  return {};
+}
+
 }  // namespace
 
-Result<MigrationReport> migrate_pg(const StoreOptions& options, bool verify_only) {
+Result<MigrationReport> migrate_pg(const StoreOptions& options, PgMigration how) {
   if (auto fits = check_table_prefix(options.table_prefix); !fits) return fits.error();
   auto connection = PgConnection::connect(connection_options(options, options.deadline));
   if (!connection) return connection.error();
@@ -251,7 +233,7 @@ Result<MigrationReport> migrate_pg(const StoreOptions& options, bool verify_only
   if (auto young = check_schema_age(migrations, schema->version(), schema->oldest_daemon); !young)
     return young.error();
   MigrationReport report;
-  if (!verify_only && needs_migration(*schema)) {
+  if (how != PgMigration::kVerifyOnly && needs_migration(*schema)) {
     auto applied = migrator.apply_missing();
     if (!applied) return at_opening(applied.error());
     report.applied = std::move(*applied);
@@ -259,6 +241,13 @@ Result<MigrationReport> migrate_pg(const StoreOptions& options, bool verify_only
     if (!schema) return schema.error();
   }
   if (auto fits = verify(*schema); !fits) return fits.error();
+  if (how == PgMigration::kVerifyOnly) {
+    if (auto unique = require_unique_events(**connection, options.table_prefix); !unique) return unique.error();
+  } else if (how == PgMigration::kAll) {
+    if (auto built = build_indexes(options, **connection, report); !built) return built.error();
+    schema = migrator.look();
+    if (!schema) return schema.error();
+  }
   report.schema_version = schema->version();
   return report;
 }

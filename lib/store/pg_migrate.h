@@ -5,9 +5,13 @@
 
 namespace run_recorder {
 
-// See migrate(). Each migration has a transaction of its own under an advisory lock that ends with it, which also
-// works through a pooler. Indexes of tables that have rows already are built concurrently by one daemon at a time;
-// the others do not wait for them.
-Result<MigrationReport> migrate_pg(const StoreOptions& options, bool verify_only);
+enum class PgMigration {
+  kVerifyOnly,
+  kTables,  // without the indexes of tables that have rows
+  kAll,
+};
+// See migrate() and migrate_tables(). Each migration has a transaction of its own under an advisory lock that ends
+// with it, which also works through a pooler.
+Result<MigrationReport> migrate_pg(const StoreOptions& options, PgMigration how);
 
 }  // namespace run_recorder

@@ -9,6 +9,7 @@
 
 #include "base/json_text.h"
 #include "store/migrations.h"
+#include "store/pg_indexes.h"
 
 namespace run_recorder {
 namespace {
@@ -129,6 +130,23 @@ Result<bool> PgStore::take_over(const RecorderSelf& self, std::string_view from)
       {self.incarnation, self.id, std::string(from)});
   if (!taken) return taken.error();
   return !taken->empty();
+}
+
+Result<IndexState> PgStore::indexes() {
+  const PgConnection::Deadline deadline(*connection_);
+  const auto found = look_at_indexes(*connection_, schema_.prefix);
+  if (!found) return found.error();
+  IndexState state;
+  state.events_unique = found->events_unique;
+  if (found->missing.empty()) return state;
+  for (const PgIndex& index : found->missing) {
+    state.missing += (state.missing.empty() ? "" : ", ") + index.name;
+    state.sql += (state.sql.empty() ? "" : "; ") + sql_by_hand(index);
+  }
+  auto holders = who_holds_up_indexes(*connection_, schema_.prefix);
+  if (!holders) return holders.error();
+  state.held_up_by = std::move(*holders);
+  return state;
 }
 
 Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {

@@ -35,6 +35,7 @@ class PgStore final : public Store {
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
   Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
+  Result<IndexState> indexes() override;
 
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;

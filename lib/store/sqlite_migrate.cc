@@ -121,6 +121,60 @@ Result<bool> has_unique_run_id(SqliteConnection& connection, const std::string& 
   return !rows->empty();
 }
 
+// What keeps an event's id, and a place in a run's history, from coming twice.
+struct UniqueIndex {
+  std::string_view name;
+  std::string_view columns;
+  std::string_view predicate;
+  std::string_view repair;
+};
+constexpr std::array kUniqueIndexes{
+    UniqueIndex{
+        "event", "run_id, event_id", " WHERE event_id IS NOT NULL",
+        "keep each event's first entry and take the id from the others: UPDATE \"{0}\" AS h SET event_id = NULL "
+        "WHERE EXISTS (SELECT 1 FROM \"{0}\" AS f WHERE f.run_id = h.run_id AND f.event_id = h.event_id AND "
+        "f.seq < h.seq)"},
+    UniqueIndex{"seq", "run_id, seq", "", "number the entries of these runs anew"},
+};
+
+Result<bool> is_there(SqliteConnection& connection, const std::string& table, const UniqueIndex& index) {
+  const auto rows = look(connection,
+                         fmt::format("SELECT 1 FROM pragma_index_list(?1) AS list WHERE list.\"unique\" = 1 AND "
+                                     "(list.partial = 0 OR list.name = '{}_{}') AND (SELECT group_concat(name, ', ') "
+                                     "FROM pragma_index_info(list.name)) = '{}'",
+                                     table, index.name, index.columns),
+                         table, 1);
+  if (!rows) return rows.error();
+  return !rows->empty();
+}
+
+std::string sql_of(const std::string& table, const UniqueIndex& index) {
+  return fmt::format("CREATE UNIQUE INDEX IF NOT EXISTS \"{0}_{1}\" ON \"{0}\" ({2}){3}", table, index.name,
+                     index.columns, index.predicate);
+}
+
+// The entries that keep an index from being made, in words; empty where there are none, or no such table yet.
+std::string doubles_in_the_way(SqliteConnection& connection, const std::string& table) {
+  for (const UniqueIndex& index : kUniqueIndexes) {
+    const std::string list =
+        fmt::format("SELECT {0}, count(*) AS times FROM \"{1}\"{2} GROUP BY {0} HAVING count(*) > 1", index.columns,
+                    table, index.predicate);
+    const auto rows = look(connection,
+                           fmt::format("WITH doubles AS ({}) SELECT (SELECT count(*) FROM doubles), {} || '', times "
+                                       "FROM doubles WHERE ?1 = '' LIMIT 1",
+                                       list, index.columns),
+                           "", 4);
+    if (!rows || rows->empty()) continue;
+    const auto& row = rows->front();
+    return fmt::format(
+        "the history {} holds {} {} more than once, for example ({})=({}, {}) {} times; list them: {}; {}", table,
+        row[0].value_or(""), index.name == "event" ? "event ids" : "places of a run's history", index.columns,
+        row[1].value_or(""), row[2].value_or(""), row[3].value_or(""), list,
+        fmt::format(fmt::runtime(index.repair), table));
+  }
+  return {};
+}
+
 // Adds the columns that an existing table of an application lacks, before the first migration meets it.
 Result<void> take_over(SqliteConnection& connection, std::string_view prefix) {
   auto model = model_of_schema(sqlite_migrations().first(1));
@@ -252,6 +306,16 @@ Result<int> verify(SqliteConnection& connection, std::string_view prefix) {
   const auto missing = missing_parts(connection, **model, prefix);
   if (!missing) return missing.error();
   if (!missing->empty()) return refused(connection, *missing);
+  const std::string events = fmt::format("{}run_events", prefix);
+  for (const UniqueIndex& index : kUniqueIndexes) {
+    const auto there = is_there(connection, events, index);
+    if (!there) return there.error();
+    if (*there) continue;
+    return to_be_migrated(connection,
+                          fmt::format("there is no unique index on ({}) of {}; run-recorderd --migrate makes "
+                                      "it, or: {}",
+                                      index.columns, events, sql_of(events, index)));
+  }
   return age->version;
 }
 
@@ -274,6 +338,10 @@ Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, std
     if (!done) return done.error();
     applied.emplace_back(migration.name);
   }
+  const std::string events = fmt::format("{}run_events", prefix);
+  for (const UniqueIndex& index : kUniqueIndexes) {
+    if (auto done = connection.execute(sql_of(events, index)); !done) return done.error();
+  }
   return applied;
 }
 
@@ -293,7 +361,7 @@ Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_
   auto connection = open_file(options, !verify_only);
   if (!connection) return connection.error();
   const auto current = verify(**connection, options.table_prefix);
-  if (current) return MigrationReport{*current, {}};
+  if (current) return MigrationReport{*current, {}, {}};
   if (verify_only || current.error().kind != ErrorKind::kNotFound) return current.error();
 
   auto transaction = SqliteTransaction::begin(**connection, SqliteTransaction::Mode::kWrite);
@@ -302,13 +370,16 @@ Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_
   if (!applied) {
     // What is in an existing table contradicts the schema; its rows are not at fault.
     Error error = applied.error();
-    if (error.kind == ErrorKind::kData) error = refused(**connection, error.message);
+    if (error.kind == ErrorKind::kData) {
+      const std::string doubles = doubles_in_the_way(**connection, fmt::format("{}run_events", options.table_prefix));
+      error = refused(**connection, doubles.empty() ? error.message : doubles);
+    }
     return error;
   }
   const auto version = verify(**connection, options.table_prefix);
   if (!version) return version.error();
   if (auto done = transaction->commit(); !done) return done.error();
-  return MigrationReport{*version, std::move(*applied)};
+  return MigrationReport{*version, std::move(*applied), {}};
 }
 
 Result<std::unique_ptr<SqliteConnection>> open_sqlite_with_schema(const StoreOptions& options) {

@@ -31,6 +31,7 @@ class SqliteStore final : public Store {
       std::span<const std::pair<std::string, std::string>> ids) override;
   Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
   Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
+  Result<IndexState> indexes() override { return IndexState(); }  // opening it required them
 
   Result<RunPage> list_runs(const RunFilter& filter) override;
   Result<std::optional<Run>> find_run(std::string_view run_id) override;

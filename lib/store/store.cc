@@ -37,9 +37,14 @@ Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only) {
     case DatabaseKind::kSqlite:
       return migrate_sqlite(options, verify_only);
     case DatabaseKind::kPostgres:
-      return migrate_pg(options, verify_only);
+      return migrate_pg(options, verify_only ? PgMigration::kVerifyOnly : PgMigration::kAll);
   }
   return no_kind();
+}
+
+Result<MigrationReport> migrate_tables(const StoreOptions& options) {
+  const bool postgres = database_kind(options.url) == DatabaseKind::kPostgres;
+  return postgres ? migrate_pg(options, PgMigration::kTables) : migrate(options, false);
 }
 
 std::string migration_sql(const StoreOptions& options) {

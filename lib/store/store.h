@@ -60,6 +60,16 @@ struct Standing {
   std::map<std::string, std::uint64_t> applied;  // incarnation id -> highest sequence number applied
 };
 
+// The indexes of runs and their history that are built beside the writers.
+struct IndexState {
+  // A valid unique index keeps an event's id from coming twice in a run: commit() is refused then (kRaced). Without
+  // it only who looked at known_events() behind load() knows.
+  bool events_unique = true;
+  std::string missing;     // the names of those that do not stand; empty: all do
+  std::string held_up_by;  // who the building waits for, in words; empty: nobody, or nothing is being built
+  std::string sql;         // what builds the missing ones by hand
+};
+
 struct RunChange {
   Run after;  // the whole row; what of its JSON was not loaded stays as it is
   std::int64_t expected_last_seq = 0;
@@ -240,6 +250,7 @@ class Store {
   // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at
   // what it otherwise looks at in COMMIT, and rolls back. `from` and `to` of all are where the position is.
   virtual Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) = 0;
+  virtual Result<IndexState> indexes() = 0;
 
   // ---- looking
   virtual Result<RunPage> list_runs(const RunFilter& filter) = 0;
@@ -340,11 +351,15 @@ Result<std::unique_ptr<Store>> open_store(const StoreOptions& options);
 struct MigrationReport {
   int schema_version = 0;            // after
   std::vector<std::string> applied;  // names of the migrations applied now
+  std::string indexes_left;          // that another daemon builds, or that took too long, and who holds them up
 };
-// Brings the schema up to date under a lock (many daemons may start at once). With verify_only it changes nothing:
-// kNotFound says that migrations are missing which migrate() would apply, kRefused that the database refuses this
-// daemon.
+// Brings the schema up to date under a lock (many daemons may start at once), indexes included, which may take as
+// long as the longest transaction; where another daemon is building them they are left to it. With verify_only it
+// changes nothing: kNotFound says that migrations, or the index that keeps event ids unique, are missing and
+// migrate() would make them, kRefused that the database refuses this daemon.
 Result<MigrationReport> migrate(const StoreOptions& options, bool verify_only);
+// The same without the indexes of tables that have rows, which IndexBuild makes meanwhile: see Store::indexes().
+Result<MigrationReport> migrate_tables(const StoreOptions& options);
 // The SQL of all migrations for this url's database, with the prefix put in.
 std::string migration_sql(const StoreOptions& options);
 

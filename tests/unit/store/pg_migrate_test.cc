@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "database/pg_connection.h"
+#include "store/index_build.h"
 #include "store/migrations.h"
 #include "store/store.h"
 #include "support/private_postgres.h"
@@ -228,7 +229,7 @@ TEST_F(PgMigrateTest, AnIndexThatWasInterruptedIsBuiltAgain) {
 TEST_F(PgMigrateTest, IndexesThatAnotherDaemonBuildsAreNotWaitedFor) {
   query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
   ASSERT_EQ(refusal(), "");
-  query("DELETE FROM council_ex_recorder_schema WHERE version = 2");
+  query("DELETE FROM council_ex_recorder_schema WHERE version = 2; DROP INDEX council_ex_runs_running");
   query("INSERT INTO council_ex_leases VALUES ('migrate', 'another', now() + interval '1 hour')");
   const auto report = migrate(options(), false);
   ASSERT_TRUE(report) << report.error().message;
@@ -238,6 +239,47 @@ TEST_F(PgMigrateTest, IndexesThatAnotherDaemonBuildsAreNotWaitedFor) {
   query("UPDATE council_ex_leases SET expires_at = now()");
   EXPECT_TRUE(migrate(options(), false));
   EXPECT_EQ(query(indexes_recorded), "1");
+}
+
+TEST_F(PgMigrateTest, VerifyingRequiresAValidIndexOfEventIdsWhateverItsName) {
+  query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
+  ASSERT_EQ(refusal(), "");
+  EXPECT_TRUE(migrate(options(), true));
+  query("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'council_ex_run_events_event'::regclass");
+  const auto invalid = migrate(options(), true);
+  ASSERT_FALSE(invalid);
+  EXPECT_EQ(invalid.error().kind, ErrorKind::kNotFound);
+  EXPECT_THAT(invalid.error().message, HasSubstr("CREATE UNIQUE INDEX CONCURRENTLY"));
+  EXPECT_FALSE(open_store(options()).value()->indexes().value().events_unique);
+  query(
+      "DROP INDEX council_ex_run_events_event; CREATE UNIQUE INDEX theirs ON council_ex_run_events (event_id, "
+      "run_id)");
+  EXPECT_TRUE(migrate(options(), true));
+  EXPECT_TRUE(open_store(options()).value()->indexes().value().events_unique);
+  query("DROP INDEX theirs; CREATE UNIQUE INDEX part ON council_ex_run_events (run_id, event_id) WHERE seq > 7");
+  EXPECT_FALSE(migrate(options(), true)) << "it leaves entries out";
+}
+
+TEST_F(PgMigrateTest, TheTablesAloneLeaveTheIndexesOfRowsToTheirBuilder) {
+  query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
+  ASSERT_TRUE(migrate_tables(options()));
+  EXPECT_FALSE(open_store(options()).value()->indexes().value().events_unique);
+  IndexBuild build(options());
+  const auto built = build.run();
+  ASSERT_TRUE(built) << built.error().message;
+  EXPECT_TRUE(built->all_stand);
+  EXPECT_EQ(open_store(options()).value()->indexes().value().missing, "");
+}
+
+TEST_F(PgMigrateTest, DoublesAreNamedWithAnExampleAndWhatHelps) {
+  query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
+  ASSERT_EQ(refusal(), "");
+  query("DROP INDEX council_ex_run_events_event; UPDATE council_ex_run_events SET event_id = 'e'");
+  for (const bool verify_only : {true, false}) {
+    const std::string words = refusal(migrate(options(), verify_only));
+    EXPECT_THAT(words, HasSubstr("1 event ids more than once, for example (run_id, event_id)=(old, e) 2 times"));
+    query("BEGIN; " + words.substr(words.find("UPDATE")) + "; ROLLBACK");
+  }
 }
 
 TEST_F(PgMigrateTest, RunsInAnotherSchemaOfTheSearchPathAreFoundThere) {
