@@ -165,6 +165,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQue
       doubtful_(LogLevel::kWarning, "events are spooled until it is known who records under this spool's id",
                 "it is known who records under this spool's id"),
       indexes_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand"),
+      sequences_(LogLevel::kError, "a sequence of the database stands behind", "the sequences are right again"),
       settled_(!spool.may_be_copy()) {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   window_newest_ = accepted_seq();
@@ -515,6 +516,7 @@ void Recorder::housekeep() {
     return;
   }
   note_up();
+  log_sequences(standing.value());
   if (stands_where_expected(standing.value())) return;
   cache_.clear();
   adopt(standing.value());
@@ -616,6 +618,15 @@ void Recorder::note_indexes(const IndexState& state) {
   }
 }
 
+// Ids that were given out twice would be said to be the events' fault.
+void Recorder::log_sequences(const Standing& standing) {
+  if (standing.sequences.empty()) {
+    sequences_.clear();
+    return;
+  }
+  for (const std::string& sequence : standing.sequences) sequences_.report(sequence);
+}
+
 // Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
 bool Recorder::restand() {
   cache_.clear();
@@ -631,6 +642,7 @@ bool Recorder::restand() {
   }
   note_settled();
   last_heartbeat_ = steady_clock::now();
+  log_sequences(*standing.value());
   adopt(*standing.value());
   forgive_forgotten();
   return store_ != nullptr;

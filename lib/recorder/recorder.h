@@ -183,6 +183,7 @@ class Recorder {
   void note_up();
   bool look_at_indexes();
   void note_indexes(const IndexState& state);
+  void log_sequences(const Standing& standing);
   bool stands_where_expected(const Standing& standing) const;
   void adopt(const Standing& standing);
   void forgive_forgotten();
@@ -296,6 +297,7 @@ class Recorder {
   RepeatGuard unreadable_;
   RepeatGuard doubtful_;
   RepeatGuard indexes_;
+  RepeatGuard sequences_;
   std::string damage_told_;
 
   mutable std::mutex mutex_;

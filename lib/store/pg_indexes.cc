@@ -99,6 +99,9 @@ constexpr std::array kUniquenesses{
         "number each run's entries anew: UPDATE {0} h SET seq = n.seq FROM (SELECT ctid AS at, row_number() "
         "OVER (PARTITION BY run_id ORDER BY seq, inserted_at) AS seq FROM {0}) n WHERE h.ctid = n.at AND h.seq "
         "<> n.seq"},
+    Uniqueness{"run_events_id", "id", "{id}", "", "ids of entries",
+               "give each but the first a new one: UPDATE {0} h SET id = DEFAULT WHERE EXISTS (SELECT 1 FROM {0} f "
+               "WHERE f.id = h.id AND (f.run_id, f.seq) < (h.run_id, h.seq))"},
 };
 
 const Uniqueness* uniqueness_of(std::string_view prefix, const PgIndex& index) {

@@ -168,7 +168,7 @@ Result<std::vector<RecorderRow>> PgStore::list_recorders(std::string_view after,
 // ---- in
 
 Result<bool> PgStore::insert_whole(const Run& run, std::span<const StoredEvent> history) {
-  const auto rows = connection_->exec(
+  const auto rows = exec_giving_ids(
       fmt::format("WITH added AS ({0} WHERE NOT EXISTS (SELECT 1 FROM {1} h WHERE h.run_id = $3) ON CONFLICT DO "
                   "NOTHING RETURNING 1), known AS (DELETE FROM {2} WHERE run_id = $3 AND EXISTS (SELECT 1 FROM "
                   "added)), history AS ({3} WHERE EXISTS (SELECT 1 FROM added)) SELECT count(*) FROM added",

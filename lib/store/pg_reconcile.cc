@@ -127,7 +127,7 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
   }
   const auto runs_type = [this](std::string_view column) { return schema_.column("runs", column).type; };
   const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
-  const auto done = connection_->exec(
+  const auto done = exec_giving_ids(
       fmt::format(
           "WITH marked AS (UPDATE {} r SET status = 'stuck', error = c.k, oban_job_state_at_finalize = c.z, "
           "stuck_pass = $2, last_seq = c.a + 1, finalized_at = {}, updated_at = {} "
@@ -173,7 +173,7 @@ Result<PgStore::UndoStep> PgStore::undo_some(const RecorderSelf& self, std::stri
   const std::string payload =
       fmt::format(R"({{"from":"stuck","to":"running","by":"undo","pass_id":{}}})", json_string(pass_id));
   const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
-  const auto rows = connection_->exec(
+  const auto rows = exec_giving_ids(
       fmt::format(
           "WITH seen AS MATERIALIZED (SELECT h.run_id, h.seq FROM {0} h WHERE h.pass_id = $1 "
           "AND h.type = 'run_stuck' AND h.run_id > $2 ORDER BY h.run_id LIMIT {1}), "

@@ -10,6 +10,7 @@
 #include "base/json_text.h"
 #include "store/migrations.h"
 #include "store/pg_indexes.h"
+#include "store/pg_sequences.h"
 
 namespace run_recorder {
 namespace {
@@ -101,6 +102,10 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
     std::string incarnation = position.text();
     standing.applied.emplace(std::move(incarnation), position.count());
   }
+  auto sequences = advance_pg_sequences(*connection_, schema_);
+  if (!sequences) return sequences.error();
+  standing.sequences = std::move(sequences->advanced);
+  standing.sequences.insert(standing.sequences.end(), sequences->denied.begin(), sequences->denied.end());
   return standing;
 }
 
@@ -248,8 +253,21 @@ Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& ba
   if (written) return written;
   const Error& error = written.error();
   if (is_collision(error) && !connection_->broken()) return Committed::kCollided;
-  if (error.sqlstate == kUniqueViolation && !connection_->broken()) return raced_or(error, self, batch);
+  if (error.sqlstate == kUniqueViolation && !connection_->broken()) return taken_key(error, self, batch);
   return written;
+}
+
+// An id that a sequence gave out a second time is nobody's fault in the batch, and is not taken next time.
+Result<Committed> PgStore::taken_key(const Error& error, const RecorderSelf& self, const BatchWrite& batch) {
+  const auto sequences = advance_pg_sequences(*connection_, schema_);
+  if (!sequences) return sequences.error();
+  if (!sequences->advanced.empty()) return Committed::kCollided;
+  const bool an_id = error.message.find("(id)=(") != std::string::npos;
+  const auto& why = sequences->denied.empty() ? sequences->unseen : sequences->denied;
+  if (an_id && !why.empty()) {
+    return Error{ErrorKind::kRefused, fmt::format("{} ({})", fmt::join(why, "; "), error.message)};
+  }
+  return raced_or(error, self, batch);
 }
 
 Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch) {
@@ -310,6 +328,15 @@ Result<Committed> PgStore::rehearse(const RecorderSelf& self, std::span<const Ba
   }
   if (auto looked = connection_->exec_script("SET CONSTRAINTS ALL IMMEDIATE"); !looked) return looked.error();
   return Committed::kYes;
+}
+
+Result<pqxx::result> PgStore::exec_giving_ids(const std::string& statement, std::initializer_list<PgParam> params) {
+  const std::span<const PgParam> all(params.begin(), params.size());
+  auto done = connection_->exec(statement, all);
+  if (done || done.error().sqlstate != kUniqueViolation || connection_->broken()) return done;
+  const auto sequences = advance_pg_sequences(*connection_, schema_);
+  if (!sequences || sequences->advanced.empty()) return done;
+  return connection_->exec(statement, all);
 }
 
 // A key was taken. Where rows or history moved since they were read, deciding again helps; otherwise the database

@@ -102,6 +102,10 @@ class PgStore final : public Store {
   // Inside of a transaction, the rest as above.
   Result<std::optional<Committed>> write_rows(const RecorderSelf& self, const BatchWrite& batch,
                                               PgBatch::Inserts inserts, const PgCommand& command);
+  // A statement that makes entries of the history, outside of a transaction; once more where an id was taken because
+  // the sequence stood behind.
+  Result<pqxx::result> exec_giving_ids(const std::string& statement, std::initializer_list<PgParam> params);
+  Result<Committed> taken_key(const Error& error, const RecorderSelf& self, const BatchWrite& batch);
   Result<Committed> raced_or(const Error& error, const RecorderSelf& self, const BatchWrite& batch);
   struct UndoStep {
     std::uint64_t seen = 0;

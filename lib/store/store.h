@@ -58,6 +58,8 @@ struct Standing {
   bool known = false;  // this database has seen the recorder
   Ledger ledger;
   std::map<std::string, std::uint64_t> applied;  // incarnation id -> highest sequence number applied
+  // Sequences of ids that stood behind the ids in use and were set, or that this role may not set; in words.
+  std::vector<std::string> sequences;
 };
 
 // The indexes of runs and their history that are built beside the writers.
@@ -232,7 +234,8 @@ class Store {
 
   // ---- the recorder's side: one transaction each
   // Registers the recorder, or finds it, and sets its last seen to the database's now. Also after an empty hour.
-  // Where another incarnation holds the id, says so.
+  // Where another incarnation holds the id, says so. It sets
+  // sequences of ids that stand behind, as after a logical switch-over.
   virtual Result<Standing> standing(const RecorderSelf& self) = 0;
   // Takes the id over from an incarnation, as standing() named it. False: another one holds it by now.
   virtual Result<bool> take_over(const RecorderSelf& self, std::string_view from) = 0;
@@ -245,7 +248,8 @@ class Store {
   // Which of these (run_id, event id) are already in the history. In no particular order.
   virtual Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) = 0;
-  // All or nothing. kData: the database refuses some row of it. kInDoubt: standing() of a new Store tells.
+  // All or nothing. kData: the database refuses some row of it. kInDoubt: standing() of a new Store tells. An id that
+  // is taken because a sequence stands behind is kCollided, or kRefused where this role may not set the sequence.
   virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
   // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at
   // what it otherwise looks at in COMMIT, and rolls back. `from` and `to` of all are where the position is.

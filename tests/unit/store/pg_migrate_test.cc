@@ -260,6 +260,14 @@ TEST_F(PgMigrateTest, VerifyingRequiresAValidIndexOfEventIdsWhateverItsName) {
   EXPECT_FALSE(migrate(options(), true)) << "it leaves entries out";
 }
 
+TEST_F(PgMigrateTest, AnIdThatIsAKeyAlreadyGetsNoSecondIndex) {
+  query(std::string(kEctoRuns) + kEctoEvents);
+  ASSERT_EQ(refusal(), "");
+  EXPECT_EQ(query("SELECT to_regclass('council_ex_run_events_id') IS NULL"), "t");
+  EXPECT_EQ(query("SELECT max(version) FROM council_ex_recorder_schema"),
+            std::to_string(postgresql_migrations().back().version));
+}
+
 TEST_F(PgMigrateTest, TheTablesAloneLeaveTheIndexesOfRowsToTheirBuilder) {
   query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
   ASSERT_TRUE(migrate_tables(options()));

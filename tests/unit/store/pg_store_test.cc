@@ -2,6 +2,7 @@
 // both databases promise is in the conformance suite.
 #include "store/pg_store.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -320,6 +321,25 @@ TEST_F(PgStoreTest, HistoryBeyondItsRowIsDataNotARaceForEver) {
   ASSERT_FALSE(committed);
   EXPECT_EQ(committed.error().kind, ErrorKind::kData);
   EXPECT_EQ(committed.error().sqlstate, "23505");
+}
+
+TEST_F(PgStoreTest, ASequenceThatStandsBehindIsSetAndNeverTakenForTheDatasFault) {
+  const auto store = migrated();
+  ASSERT_EQ(store->commit(kSelf, first_batch({"a", "b", "c"})).value(), Committed::kYes);
+  const char* const turn_back = "SELECT setval(pg_get_serial_sequence('council_ex_run_events', 'id'), 1)";
+  query(turn_back);
+  BatchWrite next = first_batch({"d"});
+  next.from = first_batch({"a", "b", "c"}).to;
+  next.to = next.from + 1;
+  EXPECT_EQ(store->commit(kSelf, next).value(), Committed::kCollided);
+  EXPECT_EQ(store->commit(kSelf, next).value(), Committed::kYes);
+  EXPECT_THAT(store->standing(kSelf).value().sequences, ::testing::IsEmpty());
+  query(turn_back);
+  EXPECT_THAT(store->standing(kSelf).value().sequences, ::testing::SizeIs(1));
+  EXPECT_THAT(store->standing(kSelf).value().sequences, ::testing::IsEmpty());
+  query(turn_back);
+  const StuckMark mark{"d", 1, R"({"kind":"stuck"})", std::nullopt};
+  EXPECT_EQ(store->mark_stuck(kSelf, "pass", {&mark, 1}).value().size(), 1U);
 }
 
 TEST_F(PgStoreTest, ALockHeldByAnotherEndsTheCallAtItsDeadline) {
