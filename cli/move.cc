@@ -32,23 +32,25 @@ class Patience {
   bool wait(const Error& error) {
     if (error.kind != ErrorKind::kUnavailable || !answered_) return false;
     const auto now = Clock::now();
-    if (!away_since_) {
-      away_since_ = now;
+    if (!away_) {
+      away_ = true;
+      give_up_ = now + kPatience;
       complain(fmt::format("{}; trying again for {} s", error.message, kPatience.count()));
     }
-    if (now - *away_since_ > kPatience) return false;
+    if (now > give_up_) return false;
     std::this_thread::sleep_for(kPause);
     return true;
   }
   void note_answer() {
     answered_ = true;
-    away_since_.reset();
+    away_ = false;
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   bool answered_ = false;
-  std::optional<Clock::time_point> away_since_;
+  bool away_ = false;
+  Clock::time_point give_up_{};  // while away_
 };
 
 // A line on its way to the daemon.
