@@ -82,7 +82,7 @@ class Documents(unittest.TestCase):
         for cell in lines:
             for line in re.findall(r"`([^`]+)`", cell):
                 words = re.sub(r"(finished|stopped): …$|…$", "", line).strip()
-                self.assertIn(words, sources)
+                self.assertTrue(words in sources, f"no line of the log says {words!r}")
 
     def test_the_manual_pages_are_well_formed(self):
         if not shutil.which("mandoc"):

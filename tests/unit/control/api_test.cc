@@ -365,11 +365,12 @@ TEST_P(ControlApiOnSqlite, WaitsForWhatWasAcknowledgedBefore) {
 }
 
 TEST_P(ControlApiOnSqlite, CountsWhatIsNotAppliedYet) {
-  api_.reset();
-  reconciler_.reset();
-  recorder_.reset();
-  make_recorder();  // it does not run: nothing is applied
-  make_api();
+  append({line_of("run_started", "before")});
+  settle();
+  const auto other = SqliteConnection::open({.path = sqlite_path(url())}).value();
+  other->begin_call();
+  const auto writing = SqliteTransaction::begin(*other, SqliteTransaction::Mode::kWrite);
+  ASSERT_TRUE(writing);  // nothing is applied meanwhile
   append({line_of("run_started", "a"), line_of("run_started", "b")});
   const ApiAnswer answer = get("/v1/runs");
   EXPECT_EQ(answer.status, 200U);
