@@ -793,9 +793,12 @@ std::optional<BatchWrite> Recorder::next_forgotten() {
 }
 
 void Recorder::lose_connection(const Error& error) {
+  const bool first = store_ != nullptr && failures_ == 0;
   store_.reset();
   ++failures_;
   count_error(error);
+  // A server that has become read-only: the next connection tells whether it is a standby or a setting, and says it.
+  if (first && error.sqlstate == "25006") return;
   const bool refused = is_refusal(error);
   (refused ? refused_ : away_).report(error.message, {{"URL", redact_url(options_.store.url)}});
   const std::lock_guard lock(mutex_);
