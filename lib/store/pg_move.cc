@@ -181,7 +181,7 @@ Result<bool> PgStore::insert_whole(const Run& run, std::span<const StoredEvent> 
 
 Result<void> PgStore::insert_history(std::string_view run_id, std::span<const StoredEvent> part) {
   if (part.empty()) return {};
-  const auto rows = connection_->exec(
+  const auto rows = exec_giving_ids(
       fmt::format("WITH added AS ({} WHERE NOT EXISTS (SELECT 1 FROM {} r WHERE r.run_id = $2) RETURNING 1) SELECT "
                   "count(*) FROM added",
                   insert_sql(schema_, "run_events", kEventColumns, "$1"), table("runs")),
@@ -256,7 +256,7 @@ Result<bool> PgStore::insert_dead_letter(const DeadLetter& letter) {
   const auto text = [](const std::optional<Timestamp>& time) {
     return time ? std::optional(format_rfc3339(*time)) : std::nullopt;
   };
-  const auto rows = connection_->exec(
+  const auto rows = exec_giving_ids(
       fmt::format(
           "WITH there AS MATERIALIZED (SELECT 1 FROM {0} WHERE run_id = $2 AND recorder = $1 AND inserted_at = "
           "$11::timestamptz AND record = decode($5, 'hex')), added AS (INSERT INTO {0} (recorder, run_id, "

@@ -40,6 +40,12 @@ bool has_history_alone(const BatchWrite& batch) {
 }
 
 constexpr std::string_view kUniqueViolation = "23505";
+
+// Of an entry or a dead letter, which their sequence gave out: the server names the key in every language. The next
+// one may be free, because a statement that fails moves the sequence all the same.
+bool is_taken_id(const Error& error) {
+  return error.sqlstate == kUniqueViolation && error.message.find("(id)=(") != std::string::npos;
+}
 constexpr std::size_t kComparedAtOnce = 200;
 
 }  // namespace
@@ -262,11 +268,13 @@ Result<Committed> PgStore::taken_key(const Error& error, const RecorderSelf& sel
   const auto sequences = advance_pg_sequences(*connection_, schema_);
   if (!sequences) return sequences.error();
   if (!sequences->advanced.empty()) return Committed::kCollided;
-  const bool an_id = error.message.find("(id)=(") != std::string::npos;
+  const bool an_id = is_taken_id(error);
   const auto& why = sequences->denied.empty() ? sequences->unseen : sequences->denied;
   if (an_id && !why.empty()) {
     return Error{ErrorKind::kRefused, fmt::format("{} ({})", fmt::join(why, "; "), error.message)};
   }
+  // The statement that failed moved the sequence to the highest id itself.
+  if (an_id) return Committed::kCollided;
   return raced_or(error, self, batch);
 }
 
@@ -335,7 +343,7 @@ Result<pqxx::result> PgStore::exec_giving_ids(const std::string& statement, std:
   auto done = connection_->exec(statement, all);
   if (done || done.error().sqlstate != kUniqueViolation || connection_->broken()) return done;
   const auto sequences = advance_pg_sequences(*connection_, schema_);
-  if (!sequences || sequences->advanced.empty()) return done;
+  if (!sequences || (sequences->advanced.empty() && !is_taken_id(done.error()))) return done;
   return connection_->exec(statement, all);
 }
 

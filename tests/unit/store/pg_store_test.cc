@@ -340,6 +340,25 @@ TEST_F(PgStoreTest, ASequenceThatStandsBehindIsSetAndNeverTakenForTheDatasFault)
   query(turn_back);
   const StuckMark mark{"d", 1, R"({"kind":"stuck"})", std::nullopt};
   EXPECT_EQ(store->mark_stuck(kSelf, "pass", {&mark, 1}).value().size(), 1U);
+
+  // The id that collides is the highest, so that the sequence is where it should be when it is looked at.
+  const char* const to_the_last =
+      "SELECT setval(pg_get_serial_sequence('council_ex_run_events', 'id'), (SELECT max(id) FROM "
+      "council_ex_run_events), false)";
+  query(to_the_last);
+  next = first_batch({"f"});
+  next.from = 4;
+  next.to = 5;
+  EXPECT_EQ(store->commit(kSelf, next).value(), Committed::kCollided);
+  EXPECT_EQ(store->commit(kSelf, next).value(), Committed::kYes);
+
+  // What is imported gets ids too.
+  query(to_the_last);
+  StoredEvent moved;
+  moved.entry = entry("e", 1);
+  moved.inserted_at = moved.entry.received_at;
+  const auto kept = store->insert_history("e", {&moved, 1});
+  EXPECT_TRUE(kept) << kept.error().message;
 }
 
 TEST_F(PgStoreTest, ALockHeldByAnotherEndsTheCallAtItsDeadline) {
