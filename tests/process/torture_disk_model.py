@@ -35,6 +35,10 @@ class File:
         self.durable = bytes(content)
         self.pending = []  # (WRITE, offset, bytes) or (TRUNCATE, size, b"") since then
 
+    def now(self):
+        """As a program that reads it sees it."""
+        return applied(self.durable, self.pending)
+
     def image(self, kind, random):
         pending = self.pending
         if kind == "nothing":
@@ -149,6 +153,29 @@ class Disk:
             self._unlink(self._name(data))
         elif op == MKDIR:
             self._link(self._name(data), None)
+
+    def end_life(self, trace):
+        """The program was killed and the host goes on. A kill comes between a system call and its record at times, so what the
+        files show counts; nothing of it is known to be synced. The next life writes a new trace."""
+        for record in read_trace(trace):
+            self.apply(record)
+        Path(trace).unlink(missing_ok=True)
+        self.open.clear()
+        self.syncing.clear()
+        found = Disk(self.root, self.take).names
+        missing = {name: file for name, file in self.names.items() if name not in found}
+        for name, file in found.items():
+            if name not in self.names:
+                renamed = [old for old, known in missing.items() if file and known and known.now() == file.now()]
+                if renamed:
+                    self._rename(renamed[0], name)
+                    del missing[renamed[0]]
+                else:
+                    self._link(name, File() if file else None)
+            if file and self.names[name].now() != file.now():
+                self.names[name].pending += [(WRITE, 0, file.now()), (TRUNCATE, len(file.now()), b"")]
+        for name in missing:
+            self._unlink(name)
 
     def _open(self, fd, how, name):
         existed, truncated = how & 1, how & 2

@@ -45,6 +45,9 @@ class Trial:
         """kill -9, what it had answered, and a new start."""
         self.server.kill()
         self.drain_answers()
+        if traced := getattr(self, "traced", None):
+            trace, disk = traced
+            disk.end_life(trace)
         self.server.start()
 
     def drain_answers(self, server=None):
