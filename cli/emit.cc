@@ -185,9 +185,13 @@ class Emission {
 
   void take_lines() {
     const bool was_idle = client_.waiting_lines() == 0;
+    lines_left_ = true;
     while (has_room()) {
       std::optional<EventSource::Item> item = source_.next();
-      if (!item) break;
+      if (!item) {
+        lines_left_ = false;
+        break;
+      }
       if (item->too_long) {
         refuse(item->number, {"too_large", fmt::format("the line has more than {} bytes", kMaxLineBytes)});
       } else if (!is_blank(item->text)) {
@@ -255,6 +259,7 @@ class Emission {
   }
 
   void wait_for_something() {
+    if (lines_left_ && has_room()) return;  // one reading of answers made room
     pollfd polled[2] = {{client_.fd(), client_.interest(), 0}, {has_room() ? source_.fd() : -1, POLLIN, 0}};
     if (::poll(polled, 2, timeout_ms()) <= 0 || polled[1].revents == 0) return;
     const Result<void> read = source_.read();
@@ -301,6 +306,7 @@ class Emission {
   std::uint64_t acknowledged_ = 0;
   std::uint64_t refused_ = 0;
   bool was_connected_ = false;
+  bool lines_left_ = false;  // read, and not taken for want of room
   bool names_lines_ = false;
   bool progress_shown_ = false;
   bool read_failed_ = false;

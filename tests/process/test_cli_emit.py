@@ -221,6 +221,14 @@ class EmitToScript(ProcessTest):
         self.assertEqual(set(ids), set(range(100)))
         self.assertTrue(all(len(found) == 1 for found in ids.values()), "a resent event kept its id")
 
+    def test_lines_that_were_read_are_sent_when_one_answer_settles_all_before_them(self):
+        """More lines than are on their way at a time, all of them read; nothing comes from standard input any more."""
+        sent = 9_000
+        server = self.scripted(lambda _, line, text: acked(line) if line % 4_096 == 0 or line == sent else b"")
+        done = server.emit("--wait", "60s", input="{}\n" * sent)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(len(server.lines), sent)
+
     def test_a_full_spool_is_tried_again_until_there_is_room(self):
         server = self.scripted(lambda _, line, text: refused(line, b"spool_full") if line <= 5 else acked(line))
         done = server.emit(input=numbered(3))
