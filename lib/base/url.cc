@@ -165,7 +165,13 @@ std::string_view find_by_guess(std::string_view text) {
 std::vector<std::string_view> find_passwords(std::string_view url) {
   std::vector<std::string_view> passwords;
   const std::optional<DatabaseKind> kind = database_kind(url);
-  if (kind == DatabaseKind::kSqlite) return passwords;
+  // A path has none, but for somebody who took the scheme for a server's.
+  if (kind == DatabaseKind::kSqlite) {
+    if (url.find("://") != std::string_view::npos && url.find('@') != std::string_view::npos) {
+      passwords.push_back(find_by_guess(url));
+    }
+    return passwords;
+  }
   if (kind == DatabaseKind::kPostgres && !problem_of_url(url)) {
     const UriParts parts = split_uri(url);
     passwords.push_back(parts.password);

@@ -142,6 +142,12 @@ TEST(Arguments, AreHiddenInMessagesOfAParser) {
   EXPECT_EQ(without_arguments_passwords("list is no number", arguments), "list is no number");
 }
 
+TEST(Url, APasswordInTheWrongSchemeIsHiddenToo) {
+  EXPECT_EQ(redact_url("sqlite://u:PASSWORD@127.0.0.1/db").find("PASSWORD"), std::string::npos);
+  EXPECT_EQ(redact_url("sqlite:/var/lib/run-recorder/run-recorder.db"), "sqlite:/var/lib/run-recorder/run-recorder.db");
+  EXPECT_EQ(redact_url("sqlite:///srv/a@b.db").find("srv"), std::string::npos) << "it may be a password: all is hidden";
+}
+
 TEST(Url, PasswordsAreHiddenInAnyText) {
   EXPECT_EQ(hide_passwords("open postgresql://u:PASSWORD@h/d: no such file"),
             "open postgresql://u:***@h/d: no such file");
