@@ -508,12 +508,9 @@ class ExecWithoutDaemon(OnSqlite, ProcessTest):
 
     def test_the_command_runs_and_its_events_can_be_emitted_later(self):
         server = self.daemon_with_database()
-        began = time.monotonic()
         done = self.exec(server.socket_path, "--run-id", "r1", "--retries", "1", "--retry-delay", "0s", "--", *SH,
                          "echo out; echo err >&2; exit 3")
         self.assertEqual((done.returncode, done.stdout), (3, "out\nout\n"))
-        if not os.environ.get("RUN_RECORDER_SANITIZER"):
-            self.assertLess(time.monotonic() - began, 2 + 3)
         self.assertEqual(done.stderr.count("the daemon is away"), 1)
         unsent = [line for line in done.stderr.splitlines() if line.startswith("{")]
         self.assertEqual([json.loads(line)["type"] for line in unsent], ["run_started", "run_failed"] * 2)

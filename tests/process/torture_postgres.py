@@ -388,6 +388,7 @@ class Locked(OnServer):
 class ReadOnly(OnServer):
     name = "pg-read-only"
     title = "`default_transaction_read_only` on the database"
+    error_lines = 2  # a COMMIT that was broken off is an outage of its own, what the next connection meets a refusal
 
     def strike(self, trial):
         mark = len(trial.server.log())
