@@ -207,6 +207,24 @@ class MissingIndex(OnPostgres, ProcessTest):
         server.restart()
         self.wait_for_the_index(server)
 
+    def test_beside_doubled_numbers_a_runs_history_is_found_by_another_index(self):
+        """More than what is indexed at once; without an index each run would cost a look at all of it."""
+        def index(name):
+            return server.database.rows(f"SELECT 1 AS one FROM pg_index WHERE indexrelid = to_regclass('council_ex_run_events_{name}') "
+                                        "AND indisvalid")
+        server = self.taken_over(ECTO_TABLES)
+        server.database.execute("INSERT INTO council_ex_run_events (run_id, seq, type, payload, inserted_at) SELECT 'r' || n % 5000, "
+                                "n / 5000 + 1, 'note', jsonb_build_object('x', repeat('z', 500)), now() "
+                                "FROM generate_series(0, 59999) n UNION ALL SELECT 'r1', 1, 'double', '{}', now()")
+        server.start()
+        wait_until(lambda: (waiting_for(server) or {}).get("error"), "the status to say why")
+        self.assertTrue(index("by_run"))
+        self.assertFalse(index("seq"))
+        server.database.execute("DELETE FROM council_ex_run_events WHERE type = 'double'")
+        server.restart()
+        self.wait_for_the_index(server)
+        wait_until(lambda: index("seq") and not index("by_run"), "the one that keeps the numbers unique, alone")
+
     def test_taking_over_a_table_in_use_says_who_uses_it(self):
         server = self.taken_over(ECTO_TABLES)
         session, pid = self.long_transaction(server)
