@@ -1047,8 +1047,9 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
       return apply_events(events.first(half), stretch, events[half - 1].seq) &&
              apply_events(events.subspan(half), stretch, to);
     }
-    // Of no class that speaks of the data, it is tried again behind a proof of its own.
-    const bool again = error.kind != ErrorKind::kData && !refused_before;
+    // It has to be refused behind the proof: what refused it may have gone in between. Of no class that speaks of the
+    // data, it needs a proof of its own.
+    const bool again = !refused_before && (error.kind != ErrorKind::kData || !is_sound_);
     if ((!is_sound_ || again) && !is_sound_but_for(refused, events.front())) return false;
     is_sound_ = true;
     if (!again) return bury_it(error);
