@@ -155,6 +155,8 @@ class EventReader {
         event_.result = read_json(Field::kResult);
         event_.payload = lifecycle_payload();
         return read_errors();
+      case EventKind::kHeartbeat:
+      case EventKind::kLost:
       case EventKind::kOther:
         return read_payload();
     }

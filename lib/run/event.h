@@ -11,7 +11,7 @@
 
 namespace run_recorder {
 
-enum class EventKind { kQueued, kStarted, kCompleted, kFailed, kOther };
+enum class EventKind { kQueued, kStarted, kCompleted, kFailed, kHeartbeat, kLost, kOther };
 
 struct Event {
   EventKind kind = EventKind::kOther;
@@ -25,12 +25,21 @@ struct Event {
   std::optional<std::int32_t> attempt;
   std::optional<std::string> parent_attempt_run_id;
   std::optional<std::int64_t> oban_job_id;
+  std::optional<std::string> queue;   // the configured queue's name
+  std::optional<std::string> job_id;  // the job's id there, as text
+  // run_started, run_heartbeat
+  std::optional<std::int32_t> expires_in;  // seconds
   // run_completed, run_failed
+  std::optional<std::string> job_state;  // what the sender knows of the job's state
   std::optional<JsonText> result;  // as sent
   std::optional<JsonText> errors;  // run_failed: the array as sent
   bool cancelled = false;          // run_failed: an element of errors is "cancelled" or has kind "cancelled"
+  // run_lost
+  std::optional<std::string> message;
   // any
   std::optional<std::int32_t> worker_pid;  // as the sender sees it
+  std::optional<JsonText> usage;           // an object of finite numbers, as sent
+  std::optional<JsonText> progress;        // an object, as sent
   JsonText payload = "{}";                 // the history's payload, an object
 
   // What the daemon knows of the event, not the sender.

@@ -33,6 +33,8 @@ Status status_by(const Event& event) {
       return Status::kCompleted;
     case EventKind::kFailed:
       return event.cancelled ? Status::kCancelled : Status::kFailed;
+    case EventKind::kHeartbeat:
+    case EventKind::kLost:
     case EventKind::kOther:
       return Status::kRunning;
   }

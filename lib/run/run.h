@@ -40,6 +40,11 @@ struct Run {
   std::int64_t last_seq = 0;               // seq of its last history entry; the row's version
   std::optional<Timestamp> last_event_at;  // when its last event was applied, by the database's clock
   std::string stuck_pass;                  // the pass that marked it last; kept when it is revived
+  std::optional<std::string> queue;        // the configured queue's name; empty: no event named one
+  std::optional<std::string> job_id;       // the job's id there; the same as oban_job_id where that is an integer
+  std::optional<std::int32_t> expires_in;  // seconds after last_event_at until nobody vouches for it any more
+  std::optional<JsonText> usage;           // an object of numbers: the sum by key over its events; at most 4 KiB
+  std::optional<JsonText> progress;        // an object: the latest that was told
 };
 
 // What an entry of the history did (column effect).
