@@ -389,7 +389,9 @@ void declare_prune(CLI::App& app, Request& request, PruneOptions& options) {
       ->type_name("STATUS");
   add_optional(command, "--council", options.council, "Only runs of this", "NAME");
   add_optional(command, "--older-than", options.older_than,
-               "Whose last event was applied longer ago than this, instead of what [retention] says", "DURATION");
+               "Whose last event was applied, or which were found stuck, longer ago than this, instead of what "
+               "[retention] says",
+               "DURATION");
   command->get_option("--older-than")
       ->check(duration_value())
       ->check(CLI::Validator(

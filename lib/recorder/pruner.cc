@@ -182,7 +182,7 @@ Result<PruneReport> Pruner::prune(Store& store, const PruneRequest& request) {
   }
   const auto now = store.database_now();
   if (!now) return now.error();
-  // A row's last event is never older than the row.
+  // Neither a row's last event nor what was found of it is older than the row.
   const Timestamp before = now.value() - *shortest;
   look.report.next = request.cursor;
   do {

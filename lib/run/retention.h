@@ -21,7 +21,8 @@ struct Retention {
   std::chrono::milliseconds time_for(Status status, std::string_view council) const;
   // The shortest time above 0; empty where everything is kept for ever.
   std::optional<std::chrono::milliseconds> shortest() const;
-  // Whether a run may go whose last event was applied that long ago. An active one never may.
+  // Whether a run may go whose last event was applied that long ago, or which was found stuck that long ago. An
+  // active one never may.
   bool is_over(Status status, std::string_view council, std::chrono::milliseconds age) const;
 };
 

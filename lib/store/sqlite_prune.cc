@@ -11,13 +11,16 @@ namespace run_recorder {
 
 namespace {
 
-// The columns for read_aged_row, in its order.
+// The columns for read_aged_row, in its order. A finding is made by a writing of the row, not by an event: the row
+// may have been silent for months by then.
 const std::string& aged_row_list() {
   static const std::string list = fmt::format(
-      "r.run_id, r.council, r.status, r.last_seq, {}, r.parent_attempt_run_id IS NOT NULL OR EXISTS (SELECT 1 FROM "
+      "r.run_id, r.council, r.status, r.last_seq, CASE WHEN r.status = 'stuck' THEN "
+      "coalesce(run_recorder_time(r.updated_at), {}) ELSE {} END, r.parent_attempt_run_id IS NOT NULL OR EXISTS "
+      "(SELECT 1 FROM "
       "\"{{{{prefix}}}}runs\" c WHERE c.parent_attempt_run_id = r.run_id), "
       "EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id)",
-      kLastEventAt);
+      kLastEventAt, kLastEventAt);
   return list;
 }
 constexpr int kAgedColumns = 7;

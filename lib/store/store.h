@@ -167,7 +167,7 @@ struct AgedRow {
   std::string council;
   Status status = Status::kQueued;
   std::int64_t last_seq = 0;
-  std::chrono::milliseconds age{};  // since its last event was applied, by the database's clock
+  std::chrono::milliseconds age{};  // since its last event was applied or it was found stuck, by the database's clock
   bool linked = false;              // it may belong to a chain: it names a parent, or another row names it
   bool dead_letter = false;         // an event of this run is a dead letter
 };

@@ -57,6 +57,32 @@ TEST_P(StorePrune, AgedRowsAreOldestFirstInPagesWithTheirAges) {
   EXPECT_EQ(store().aged_rows(now(), 5, "nonsense").error().kind, ErrorKind::kInvalid);
 }
 
+TEST_P(StorePrune, AStuckRunIsAsOldAsTheFindingHoweverLongItWasSilentBefore) {
+  for (const char* id : {"marked", "lost", "ended"}) store_run(running(id));
+  const StuckMark mark{"marked", 1, R"({"kind":"stuck"})", std::nullopt};
+  ASSERT_THAT(store().mark_stuck(self_, "pass", {&mark, 1}).value(), ElementsAre("marked"));
+  // As a sender's own finding is written: its time is the sender's word, the writing's is the database's.
+  auto lost = update(loaded("lost"), false, true);
+  lost.after.status = Status::kStuck;
+  lost.after.finalized_at = at("2020-01-01T00:00:00Z");
+  commit(batch({lost}, {entry("lost", 2, "run_lost")}));
+  auto ended = update(loaded("ended"), false, true);
+  ended.after.status = Status::kCompleted;
+  commit(batch({ended}, {entry("ended", 2, "run_completed")}));
+  database().set_time("runs", "inserted_at", at("2020-01-01T00:00:00Z"), "true");
+  database().set_time("runs", "last_event_at", now() - 2'000h, "true");
+  const auto rows = store().aged_rows(now() - 1h, 5, "").value().rows;
+  ASSERT_THAT(ids(rows), UnorderedElementsAre("marked", "lost", "ended"));
+  for (const AgedRow& row : rows) {
+    EXPECT_EQ(row.age < 1h, row.status == Status::kStuck) << row.run_id;
+    EXPECT_EQ(store().aged_chain(row.run_id, 5).value().at(0).age < 1h, row.status == Status::kStuck) << row.run_id;
+  }
+  database().set_time("runs", "updated_at", now() - 100h, "run_id = 'marked'");
+  const auto later = store().aged_chain("marked", 5).value().at(0).age;
+  EXPECT_GE(later, 100h);
+  EXPECT_LT(later, 101h);
+}
+
 TEST_P(StorePrune, AChainIsFoundFromAnyOfItsRunsInBothForms) {
   store_run(finished("root"));
   store_run(finished("second", "root"));
