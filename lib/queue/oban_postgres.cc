@@ -25,7 +25,9 @@ constexpr std::string_view kSelectJobs =
     "CASE WHEN isfinite(j.discarded_at) THEN j.discarded_at END, "
     "CASE WHEN j.scheduled_at <= clock.now AND isfinite(j.scheduled_at) THEN j.scheduled_at END)) * 1000)::bigint, "
     "left(j.errors[array_upper(j.errors, 1)] ->> 'at', 64), "
-    "(extract(epoch FROM clock.now) * 1000000)::bigint "
+    "(extract(epoch FROM clock.now) * 1000000)::bigint, "
+    "(extract(epoch FROM CASE WHEN isfinite(j.inserted_at) THEN j.inserted_at END) * 1000000)::bigint, "
+    "(extract(epoch FROM CASE WHEN isfinite(j.attempted_at) THEN j.attempted_at END) * 1000000)::bigint "
     "FROM clock, {} j WHERE j.id = ANY ($1::bigint[])";
 
 std::int64_t integer(const pqxx::field& field) {
@@ -35,11 +37,17 @@ std::int64_t integer(const pqxx::field& field) {
   return number;
 }
 
-JobAnswer read_job(const pqxx::row& row) {
-  JobAnswer job;
-  job.kind = JobAnswer::Kind::kFound;
+std::optional<Timestamp> time(const pqxx::field& field) {
+  if (field.is_null()) return std::nullopt;
+  return Timestamp{std::chrono::microseconds(integer(field))};
+}
+
+ObanJob read_job(const pqxx::row& row) {
+  ObanJob job;
   job.state = row[1].c_str();
-  job.attempt = integer(row[2]);
+  if (!row[2].is_null()) job.attempt = integer(row[2]);
+  job.inserted_at = time(row[6]);
+  job.attempted_at = time(row[7]);
   if (!row[3].is_null()) job.changed_ago = std::chrono::milliseconds(std::max<std::int64_t>(0, integer(row[3])));
   if (!row[4].is_null()) {
     const Timestamp now{std::chrono::microseconds(integer(row[5]))};
@@ -53,11 +61,11 @@ class ObanInPostgres final : public ObanTable {
   ObanInPostgres(std::unique_ptr<PgConnection> connection, std::string table)
       : connection_(std::move(connection)), table_(std::move(table)), select_(fmt::format(kSelectJobs, table_)) {}
 
-  Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) override {
+  Result<std::unordered_map<std::int64_t, ObanJob>> read(std::span<const std::int64_t> job_ids) override {
     const PgConnection::Deadline deadline(*connection_);
     const auto rows = connection_->exec(select_, {fmt::format("{{{}}}", fmt::join(job_ids, ","))});
     if (!rows) return rows.error();
-    std::unordered_map<std::int64_t, JobAnswer> jobs;
+    std::unordered_map<std::int64_t, ObanJob> jobs;
     for (const auto& row : *rows) jobs.emplace(integer(row[0]), read_job(row));
     return jobs;
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/url.h"
@@ -15,30 +16,30 @@ namespace {
 // One statement asks for so many at once.
 constexpr std::size_t kMaxAsked = 5'000;
 
+std::optional<std::int64_t> oban_id(std::string_view text) {
+  std::int64_t id = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (problem != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return id;
+}
+
 class ObanQueue final : public JobQueue {
  public:
   explicit ObanQueue(QueueOptions options) : options_(std::move(options)) {}
 
-  std::unordered_map<std::int64_t, JobAnswer> look_up(std::span<const std::int64_t> job_ids) override {
-    std::unordered_map<std::int64_t, JobAnswer> answers;
-    answers.reserve(job_ids.size());
-    while (!job_ids.empty()) {
-      const auto asked = job_ids.first(std::min(job_ids.size(), kMaxAsked));
-      job_ids = job_ids.subspan(asked.size());
-      auto found = ask(asked);
-      JobAnswer otherwise;
-      if (found) {
-        otherwise.kind = JobAnswer::Kind::kAbsent;
-        answers.merge(*found);
-      } else {
-        otherwise.detail = found.error().message;
-      }
-      for (const std::int64_t id : asked) answers.try_emplace(id, otherwise);
+  std::vector<JobAnswer> look_up(std::span<const JobAsked> jobs) override {
+    std::vector<JobAnswer> answers;
+    answers.reserve(jobs.size());
+    while (!jobs.empty()) {
+      const auto asked = jobs.first(std::min(jobs.size(), kMaxAsked));
+      const auto found = ask(ids_of(asked));
       // What does not answer now is not asked again and again: each try may cost the whole deadline.
       if (!found) {
-        for (const std::int64_t id : job_ids) answers.try_emplace(id, otherwise);
+        for (std::size_t i = 0; i < jobs.size(); ++i) answers.push_back({.detail = found.error().message});
         break;
       }
+      for (const JobAsked& job : asked) answers.push_back(answer_to(job, *found));
+      jobs = jobs.subspan(asked.size());
     }
     return answers;
   }
@@ -51,7 +52,25 @@ class ObanQueue final : public JobQueue {
   }
 
  private:
-  Result<std::unordered_map<std::int64_t, JobAnswer>> ask(std::span<const std::int64_t> job_ids) {
+  static std::vector<std::int64_t> ids_of(std::span<const JobAsked> jobs) {
+    std::vector<std::int64_t> ids;
+    ids.reserve(jobs.size());
+    for (const JobAsked& job : jobs) {
+      if (const auto id = oban_id(job.job_id)) ids.push_back(*id);
+    }
+    return ids;
+  }
+
+  JobAnswer answer_to(const JobAsked& asked, const std::unordered_map<std::int64_t, ObanJob>& found) const {
+    const auto id = oban_id(asked.job_id);
+    if (!id) return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers", asked.job_id)};
+    const auto job = found.find(*id);
+    if (job != found.end()) return oban_answer(asked, job->second, options_.clock_skew);
+    return {.kind = JobAnswer::Kind::kAbsent,
+            .detail = fmt::format("job {} is no longer in the queue", asked.job_id)};
+  }
+
+  Result<std::unordered_map<std::int64_t, ObanJob>> ask(std::span<const std::int64_t> job_ids) {
     if (!table_) {
       auto opened = open();
       if (!opened) return in_words(opened.error());

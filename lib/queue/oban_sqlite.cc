@@ -18,21 +18,23 @@ constexpr std::string_view kSelectJobs =
     "SELECT j.id, j.state, j.attempt, j.inserted_at, j.attempted_at, j.completed_at, j.cancelled_at, j.discarded_at, "
     "j.scheduled_at, CASE WHEN json_valid(CAST(j.errors AS TEXT)) THEN json_extract(CAST(j.errors AS TEXT), "
     "'$[#-1].at') END FROM {} j WHERE j.id IN (SELECT value FROM json_each(?1))";
-constexpr int kFirstTime = 3;
+constexpr int kInsertedAt = 3;  // the first of the times
+constexpr int kAttemptedAt = 4;
 constexpr int kLastTime = 7;
 constexpr int kScheduledAt = 8;
 constexpr int kErrorAt = 9;
 
-JobAnswer read_job(const SqliteRows& row, Timestamp now) {
-  JobAnswer job;
-  job.kind = JobAnswer::Kind::kFound;
+ObanJob read_job(const SqliteRows& row, Timestamp now) {
+  ObanJob job;
   job.state = row.text(1);
-  job.attempt = row.integer(2);
+  job.attempt = row.optional_integer(2);
+  job.inserted_at = row.time(kInsertedAt);
+  job.attempted_at = row.time(kAttemptedAt);
   const auto changed = [&job, now](Timestamp time) {
     const auto ago = std::chrono::duration_cast<std::chrono::milliseconds>(now - time);
     job.changed_ago = latest(job.changed_ago, std::max(std::chrono::milliseconds(0), ago));
   };
-  for (int column = kFirstTime; column <= kLastTime; ++column) {
+  for (int column = kInsertedAt; column <= kLastTime; ++column) {
     if (const auto time = row.time(column)) changed(*time);
   }
   if (const auto time = row.time(kScheduledAt); time && *time <= now) changed(*time);
@@ -45,14 +47,14 @@ class ObanInSqlite final : public ObanTable {
   ObanInSqlite(std::unique_ptr<SqliteConnection> connection, SqliteStatement select)
       : connection_(std::move(connection)), select_(std::move(select)) {}
 
-  Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) override {
+  Result<std::unordered_map<std::int64_t, ObanJob>> read(std::span<const std::int64_t> job_ids) override {
     connection_->begin_call();
     // A file that was replaced would answer with yesterday's jobs for ever.
     if (auto there = connection_->check_file(); !there) return there.error();
     const std::string ids = fmt::format("[{}]", fmt::join(job_ids, ","));
     SqliteRows rows = select_.rows(ids);
     const Timestamp now = now_utc();
-    std::unordered_map<std::int64_t, JobAnswer> jobs;
+    std::unordered_map<std::int64_t, ObanJob> jobs;
     while (true) {
       const auto found = rows.next();
       if (!found) return found.error();

@@ -15,11 +15,25 @@
 
 namespace run_recorder {
 
+// A row of the table. Times that are infinite or no times at all are left out.
+struct ObanJob {
+  std::string state;
+  std::optional<std::int64_t> attempt;
+  std::optional<Timestamp> inserted_at;
+  std::optional<Timestamp> attempted_at;  // the node's clock
+  std::optional<std::chrono::milliseconds> changed_ago;
+};
+
+// What the row says of the execution that is asked for. Attempt numbers come back (from 2.24 a snooze takes the
+// attempt back, and the next claim has the number again), and ids do where a table was made anew: the time of the
+// claim, and that of the insertion, decide then.
+JobAnswer oban_answer(const JobAsked& asked, const ObanJob& job, std::chrono::milliseconds clock_skew);
+
 class ObanTable {
  public:
   virtual ~ObanTable() = default;
   // The jobs that are there; within the deadline. Without ids it still proves that the table can be read.
-  virtual Result<std::unordered_map<std::int64_t, JobAnswer>> read(std::span<const std::int64_t> job_ids) = 0;
+  virtual Result<std::unordered_map<std::int64_t, ObanJob>> read(std::span<const std::int64_t> job_ids) = 0;
   // Whether all jobs are shown to this user: kDenied says why some may not be, and what helps.
   virtual Result<void> check_visible() = 0;
 };

@@ -27,21 +27,20 @@ std::string_view to_text(ProcessEvidence evidence) {
 
 std::vector<RowFacts> EvidenceGatherer::gather(std::span<const RunningRow> rows) {
   std::vector<RowFacts> all;
-  std::vector<std::int64_t> job_ids;
+  std::vector<JobAsked> jobs;
+  std::vector<std::size_t> asking;  // which row asks for each
   all.reserve(rows.size());
   for (const RunningRow& row : rows) {
     all.push_back(facts_of(row));
     const RowFacts& facts = all.back();
     const bool foreign = facts.other_recorder && facts.other_recorder_seen;
-    if (queue_ && facts.oban_job_id && !foreign) job_ids.push_back(*facts.oban_job_id);
+    if (!queue_ || !facts.job_id || foreign) continue;
+    jobs.push_back(*job_of(row.run));
+    asking.push_back(all.size() - 1);
   }
-  if (job_ids.empty()) return all;
-  auto jobs = queue_->look_up(job_ids);
-  for (RowFacts& facts : all) {
-    if (!facts.oban_job_id) continue;
-    const auto job = jobs.find(*facts.oban_job_id);
-    if (job != jobs.end()) facts.job = job->second;
-  }
+  if (jobs.empty()) return all;
+  auto answers = queue_->look_up(jobs);
+  for (std::size_t i = 0; i < asking.size() && i < answers.size(); ++i) all[asking[i]].job = std::move(answers[i]);
   return all;
 }
 
@@ -64,8 +63,7 @@ RowFacts EvidenceGatherer::facts_of(const RunningRow& row) {
   }
   facts.dead_letter = row.dead_letter;
   facts.queue_configured = queue_ != nullptr;
-  facts.oban_job_id = run.oban_job_id;
-  if (run.attempt_given) facts.attempt = run.attempt;
+  if (const auto job = job_of(run)) facts.job_id = job->job_id;
   facts.silence = row.silence;
   return facts;
 }
@@ -101,10 +99,13 @@ JsonText evidence_json(const RowFacts& facts, const RunningRow& row) {
     add("sender", json_string(to_text(facts.sender)));
   }
   add("connection_open", facts.connection_open);
-  if (facts.oban_job_id) add("oban_job_id", *facts.oban_job_id);
-  if (facts.job && facts.job->kind == JobAnswer::Kind::kFound) {
+  if (row.run.oban_job_id) add("oban_job_id", *row.run.oban_job_id);
+  if (row.run.queue) add("queue", json_string(*row.run.queue));
+  if (facts.job_id) add("job_id", json_string(*facts.job_id));
+  if (facts.job && !facts.job->state.empty()) {
     add("job_state", json_string(facts.job->state));
-    add("job_attempt", facts.job->attempt);
+    if (facts.job->attempt) add("job_attempt", *facts.job->attempt);
+    if (facts.job->claimed_at) add("job_claimed_at", json_string(format_rfc3339(*facts.job->claimed_at)));
   }
   if (facts.job && facts.job->kind == JobAnswer::Kind::kAbsent) add("job_state", "null");
   return text + '}';

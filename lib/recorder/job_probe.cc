@@ -23,17 +23,17 @@ JobProbe::~JobProbe() {
   if (thread_.joinable()) thread_.join();
 }
 
-std::unordered_map<std::int64_t, std::string> JobProbe::states(const std::vector<std::int64_t>& job_ids,
-                                                               std::chrono::milliseconds patience) {
-  std::unordered_map<std::int64_t, std::string> states;
-  if (!queue_ || job_ids.empty()) return states;
+std::vector<std::optional<std::string>> JobProbe::states(const std::vector<JobAsked>& jobs,
+                                                         std::chrono::milliseconds patience) {
+  std::vector<std::optional<std::string>> states(jobs.size());
+  if (!queue_ || jobs.empty()) return states;
   std::unique_lock lock(mutex_);
   const auto now = std::chrono::steady_clock::now();
   if (busy_ || now < not_before_) return states;
   busy_ = true;
   abandoned_ = false;
   answer_.reset();
-  question_ = job_ids;
+  question_ = jobs;
   changed_.notify_all();
   if (!changed_.wait_until(lock, now + patience, [this] { return answer_.has_value(); })) {
     abandoned_ = true;
@@ -42,9 +42,13 @@ std::unordered_map<std::int64_t, std::string> JobProbe::states(const std::vector
     return states;
   }
   busy_ = false;
-  for (const auto& [id, job] : *answer_) {
-    if (job.kind == JobAnswer::Kind::kFound) states.emplace(id, job.state);
-    if (job.kind == JobAnswer::Kind::kUnavailable) not_before_ = std::chrono::steady_clock::now() + kPause;
+  for (std::size_t i = 0; i < states.size() && i < answer_->size(); ++i) {
+    const JobAnswer& job = (*answer_)[i];
+    // Another execution's state says nothing of how this one ended.
+    if (!job.state.empty() && job.kind != JobAnswer::Kind::kOtherExecution) states[i] = job.state;
+    if (job.kind == JobAnswer::Kind::kCannotTell && job.state.empty()) {
+      not_before_ = std::chrono::steady_clock::now() + kPause;
+    }
   }
   answer_.reset();
   return states;
@@ -55,10 +59,10 @@ void JobProbe::work() {
   while (true) {
     changed_.wait(lock, [this] { return stopping_ || question_.has_value(); });
     if (stopping_) return;
-    const std::vector<std::int64_t> job_ids = std::move(*question_);
+    const std::vector<JobAsked> jobs = std::move(*question_);
     question_.reset();
     lock.unlock();
-    auto answer = queue_->look_up(job_ids);
+    auto answer = queue_->look_up(jobs);
     lock.lock();
     if (abandoned_) {
       busy_ = false;

@@ -5,13 +5,11 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 
 #include "queue/queue.h"
@@ -27,9 +25,10 @@ class JobProbe {
   JobProbe& operator=(const JobProbe&) = delete;
 
   bool configured() const { return queue_ != nullptr; }
-  // The states of those jobs that answered within patience. For one caller at a time.
-  std::unordered_map<std::int64_t, std::string> states(const std::vector<std::int64_t>& job_ids,
-                                                       std::chrono::milliseconds patience);
+  // The state of each, in their order, where the queue answered within patience and the job is still at this
+  // execution. For one caller at a time.
+  std::vector<std::optional<std::string>> states(const std::vector<JobAsked>& jobs,
+                                                 std::chrono::milliseconds patience);
 
  private:
   void work();
@@ -38,8 +37,8 @@ class JobProbe {
   std::mutex mutex_;
   std::condition_variable changed_;
   // guarded by mutex_
-  std::optional<std::vector<std::int64_t>> question_;
-  std::optional<std::unordered_map<std::int64_t, JobAnswer>> answer_;
+  std::optional<std::vector<JobAsked>> question_;
+  std::optional<std::vector<JobAnswer>> answer_;
   bool busy_ = false;       // a question is being worked on
   bool abandoned_ = false;  // its asker no longer waits
   bool stopping_ = false;

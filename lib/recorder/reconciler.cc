@@ -417,7 +417,9 @@ Result<void> Reconciler::mark_page(Pass& pass, const Page& page, std::span<const
     mark.run_id = rows[i].run.run_id;
     mark.expected_last_seq = rows[i].run.last_seq;
     mark.error = error_object(verdicts[i], pass.report.pass_id, facts[i], rows[i]);
-    if (facts[i].job && facts[i].job->kind == JobAnswer::Kind::kFound) mark.job_state = facts[i].job->state;
+    // Another execution's state says nothing of how this one ended.
+    const auto& job = facts[i].job;
+    if (job && !job->state.empty() && job->kind != JobAnswer::Kind::kOtherExecution) mark.job_state = job->state;
     marks.push_back(std::move(mark));
   }
   std::set<std::string> marked;

@@ -1329,16 +1329,18 @@ Result<void> Recorder::load_rows(std::span<const SpooledEvent> events, bool all,
 void Recorder::add_job_states(Decision& decision) {
   if (!probe_.configured() || decision.finalized.empty()) return;
   const std::set<std::string_view> finalized(decision.finalized.begin(), decision.finalized.end());
-  std::vector<std::int64_t> job_ids;
-  for (const RunChange& change : decision.runs) {
-    if (change.after.oban_job_id && finalized.contains(change.after.run_id))
-      job_ids.push_back(*change.after.oban_job_id);
-  }
-  const auto states = probe_.states(job_ids, kJobPatience);
+  std::vector<JobAsked> jobs;
+  std::vector<RunChange*> changes;
   for (RunChange& change : decision.runs) {
-    if (!change.after.oban_job_id || !finalized.contains(change.after.run_id)) continue;
-    const auto state = states.find(*change.after.oban_job_id);
-    if (state != states.end()) change.after.oban_job_state_at_finalize = state->second;
+    if (!finalized.contains(change.after.run_id) || change.after.oban_job_state_at_finalize) continue;
+    auto job = job_of(change.after);
+    if (!job) continue;
+    jobs.push_back(std::move(*job));
+    changes.push_back(&change);
+  }
+  const auto states = probe_.states(jobs, kJobPatience);
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (states[i]) changes[i]->after.oban_job_state_at_finalize = states[i];
   }
 }
 

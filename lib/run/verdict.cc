@@ -21,45 +21,43 @@ std::string or_else(const std::string& text, std::string_view other) {
   return text.empty() ? std::string(other) : text;
 }
 
-// Rule 3: the job's row.
+// Rule 3: what the job's row says of this execution.
 RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
   constexpr int kRule = 3;
   constexpr std::string_view kName = "queue";
-  if (!facts.oban_job_id) return silent(kRule, kName, "the run names no job");
-  const std::int64_t job_id = *facts.oban_job_id;
+  if (!facts.job_id) return silent(kRule, kName, "the run names no job");
   if (!facts.queue_configured) return silent(kRule, kName, "no queue is configured");
-  if (!facts.job || facts.job->kind == JobAnswer::Kind::kUnavailable) {
-    const std::string why = facts.job ? facts.job->detail : std::string();
-    return says(kRule, kName, VerdictKind::kUnknown, "queue_unavailable",
-                fmt::format("job {} cannot be looked up: {}", job_id, or_else(why, "no answer")));
+  const JobAnswer job = facts.job.value_or(JobAnswer{});
+  const auto stuck = [&](std::string_view reason) {
+    return says(kRule, kName, VerdictKind::kStuck, reason, job.detail);
+  };
+  // The order is the contract's: only a living execution and a superseded one outweigh a change just made.
+  const bool just_changed = job.changed_ago && *job.changed_ago < policy.grace;
+  const auto unless_changed = [&](RuleAnswer answer) {
+    if (!just_changed) return answer;
+    return says(kRule, kName, VerdictKind::kDeferred, {},
+                fmt::format("job {} is {} since {}, less than the grace", *facts.job_id, job.state,
+                            seconds(*job.changed_ago)));
+  };
+  switch (job.kind) {
+    case JobAnswer::Kind::kCannotTell:
+      return says(kRule, kName, VerdictKind::kUnknown, "queue_unavailable",
+                  fmt::format("job {} cannot be looked up: {}", *facts.job_id, or_else(job.detail, "no answer")));
+    case JobAnswer::Kind::kAbsent:
+      return stuck("queue_row_absent");
+    case JobAnswer::Kind::kWorking:
+      return says(kRule, kName, VerdictKind::kAlive, {}, job.detail);
+    case JobAnswer::Kind::kOtherExecution:
+      return stuck("attempt_superseded");
+    case JobAnswer::Kind::kFinished:
+      return unless_changed(says(kRule, kName, VerdictKind::kStuck, "terminal_event_lost",
+                                 job.detail + ", but no event ended this run"));
+    case JobAnswer::Kind::kHolderGone:
+      return unless_changed(stuck("queue_heartbeat_expired"));
+    case JobAnswer::Kind::kNotExecuting:
+      return unless_changed(stuck("queue_not_executing"));
   }
-  const JobAnswer& job = *facts.job;
-  if (job.kind == JobAnswer::Kind::kAbsent) {
-    return says(kRule, kName, VerdictKind::kStuck, "queue_row_absent",
-                fmt::format("job {} is no longer in the queue", job_id));
-  }
-  if (facts.attempt && job.attempt > *facts.attempt) {
-    return says(kRule, kName, VerdictKind::kStuck, "attempt_superseded",
-                fmt::format("job {} is at attempt {}, this run was attempt {}", job_id, job.attempt, *facts.attempt));
-  }
-  if (facts.attempt && job.attempt < *facts.attempt) {
-    return says(kRule, kName, VerdictKind::kUnknown, "attempt_earlier",
-                fmt::format("job {} is at attempt {}, this run is attempt {}", job_id, job.attempt, *facts.attempt));
-  }
-  if (job.state == "executing") {
-    return says(kRule, kName, VerdictKind::kAlive, {}, fmt::format("job {} is executing", job_id));
-  }
-  if (job.changed_ago && *job.changed_ago < policy.grace) {
-    return says(
-        kRule, kName, VerdictKind::kDeferred, {},
-        fmt::format("job {} is {} since {}, less than the grace", job_id, job.state, seconds(*job.changed_ago)));
-  }
-  if (job.state == "completed") {
-    return says(kRule, kName, VerdictKind::kStuck, "terminal_event_lost",
-                fmt::format("job {} is completed, but no event ended this run", job_id));
-  }
-  return says(kRule, kName, VerdictKind::kStuck, "queue_not_executing",
-              fmt::format("job {} is {}, not executing", job_id, job.state));
+  return silent(kRule, kName, "no answer");
 }
 
 RuleAnswer ask_recorder(const RowFacts& facts) {
@@ -73,10 +71,10 @@ RuleAnswer ask_recorder(const RowFacts& facts) {
   }
   const std::string gone =
       fmt::format("recorder {} wrote it and has not been seen for recorder_timeout", facts.recorder);
-  if (!facts.oban_job_id) return says(1, kName, VerdictKind::kStuck, "recorder_gone", gone);
+  if (!facts.job_id) return says(1, kName, VerdictKind::kStuck, "recorder_gone", gone);
   if (!facts.queue_configured) {
     return says(1, kName, VerdictKind::kUnknown, "no_queue",
-                fmt::format("{}; it names job {}, but no queue is configured", gone, *facts.oban_job_id));
+                fmt::format("{}; it names job {}, but no queue is configured", gone, *facts.job_id));
   }
   return silent(1, kName, gone + "; its job decides");
 }

@@ -22,13 +22,23 @@ enum class ProcessEvidence {
   kGone,
 };
 
-// What the queue said of a job; the port's answer (queue/queue.h).
+// What the queue said of a run's execution of its job; the port's answer (queue/queue.h).
 struct JobAnswer {
-  enum class Kind { kUnavailable, kAbsent, kFound } kind = Kind::kUnavailable;
-  std::string state;                                     // kFound: the queue's word, as "executing"
-  std::int64_t attempt = 0;                              // kFound
-  std::optional<std::chrono::milliseconds> changed_ago;  // kFound: since its row changed last, by the queue's clock
-  std::string detail;                                    // kUnavailable: why
+  enum class Kind {
+    kCannotTell,      // no answer, or one that fits no rule: no evidence
+    kAbsent,          // the run's job is not there
+    kWorking,         // this execution is being worked on
+    kOtherExecution,  // a later attempt or claim of the job took over
+    kNotExecuting,    // it waits, or ended other than well
+    kFinished,        // it finished well
+    kHolderGone,      // it is claimed, but the holder's heartbeat or lock has expired
+  } kind = Kind::kCannotTell;
+  std::string state = {};                    // the queue's word, as "executing"; empty: no job was found
+  std::optional<std::int64_t> attempt = {};  // the job's
+  std::optional<Timestamp> claimed_at = {};  // when the job was claimed last, by the worker's clock
+  std::optional<std::chrono::milliseconds> changed_ago = {};  // since its row changed last, by the queue's clock
+  std::string detail = {};                                    // the answer as a sentence with its evidence
+  bool ended = false;                                         // kNotExecuting: for good, as cancelled or discarded
 };
 
 struct RowFacts {
@@ -42,9 +52,8 @@ struct RowFacts {
   std::string sender_text;
   std::string recorder;  // the recorder that wrote it last, for the message
   bool queue_configured = false;
-  std::optional<std::int64_t> oban_job_id;
-  std::optional<std::int32_t> attempt;  // only where events stated it
-  std::optional<JobAnswer> job;         // asked for where oban_job_id and queue_configured
+  std::optional<std::string> job_id;    // the job's id in its queue
+  std::optional<JobAnswer> job;         // asked for where job_id and queue_configured
   std::chrono::milliseconds silence{};  // since its last event was applied
 };
 

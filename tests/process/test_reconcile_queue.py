@@ -39,7 +39,7 @@ class QueueRules:
         case("executing", None, "executing")
         case("executing-unstated", None, "executing", stated=None, attempt=3)
         case("later-attempt", ("stuck", "attempt_superseded"), "executing", attempt=2)
-        case("earlier-attempt", ("unknown", "attempt_earlier"), "executing", stated=2)
+        case("earlier-attempt", ("unknown", "queue_unavailable"), "executing", stated=2)
         case("absent", ("stuck", "queue_row_absent"))
         case("completed", ("stuck", "terminal_event_lost"), "completed")
         for state in self.states_not_executing:

@@ -4,9 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <array>
-#include <numeric>
-
 #include "queue/queue.h"
 #include "support/private_postgres.h"
 
@@ -68,14 +65,15 @@ class ObanDatabase {
 };
 
 JobAnswer ask(JobQueue& queue, std::int64_t id) {
-  return queue.look_up(std::array{id}).at(id);
+  const JobAsked asked{.job_id = std::to_string(id)};
+  return queue.look_up({&asked, 1}).at(0);
 }
 JobAnswer ask(const ObanDatabase& database, std::int64_t id) {
   return ask(*make_oban_queue(database.options()), id);
 }
 
 void expect_age(const JobAnswer& job, std::chrono::milliseconds age) {
-  ASSERT_EQ(job.kind, Kind::kFound) << job.detail;
+  ASSERT_FALSE(job.state.empty()) << job.detail;
   ASSERT_TRUE(job.changed_ago);
   EXPECT_GE(*job.changed_ago, age);
   EXPECT_LE(*job.changed_ago, age + 10min);
@@ -112,23 +110,22 @@ TEST_P(ObanShapes, EveryStateIsFoundWithItsAttempt) {
   std::vector<std::string> states{"available", "scheduled", "executing", "retryable",
                                   "completed", "discarded", "cancelled"};
   if (GetParam().suspended) states.push_back("suspended");
-  std::vector<std::int64_t> ids;
   for (std::size_t i = 0; i < states.size(); ++i) {
-    ids.push_back(static_cast<std::int64_t>(i) + 1);
-    database.add_job(ids.back(), "state, attempt", fmt::format("'{}', {}", states[i], i));
+    database.add_job(static_cast<std::int64_t>(i) + 1, "state, attempt", fmt::format("'{}', {}", states[i], i));
   }
-  ids.push_back(9'223'372'036'854'775'807);
   const auto queue = make_oban_queue(database.options());
   EXPECT_TRUE(queue->check());
-  const auto answers = queue->look_up(ids);
-  ASSERT_EQ(answers.size(), ids.size());
   for (std::size_t i = 0; i < states.size(); ++i) {
-    const JobAnswer& job = answers.at(ids[i]);
-    EXPECT_EQ(job.kind, Kind::kFound) << job.detail;
+    const JobAnswer job = ask(*queue, static_cast<std::int64_t>(i) + 1);
+    const Kind expected = states[i] == "executing"   ? Kind::kWorking
+                          : states[i] == "completed" ? Kind::kFinished
+                                                     : Kind::kNotExecuting;
+    EXPECT_EQ(job.kind, expected) << job.detail;
+    EXPECT_EQ(job.ended, states[i] == "discarded" || states[i] == "cancelled");
     EXPECT_EQ(job.state, states[i]);
     EXPECT_EQ(job.attempt, static_cast<std::int64_t>(i));
   }
-  EXPECT_EQ(answers.at(ids.back()).kind, Kind::kAbsent);
+  EXPECT_EQ(ask(*queue, 9'223'372'036'854'775'807).kind, Kind::kAbsent);
 }
 
 TEST_F(ObanPostgres, NoIdsNoAnswers) {
@@ -205,14 +202,14 @@ TEST_F(ObanPostgres, ManyIdsAtOnce) {
   ObanDatabase database;
   database.execute(
       "INSERT INTO oban_jobs (id, state, attempt) SELECT i, 'executing', 1 FROM generate_series(1, 6000) i");
-  std::vector<std::int64_t> ids(12'000);
-  std::iota(ids.begin(), ids.end(), 1);
+  std::vector<JobAsked> ids;
+  for (int id = 1; id <= 12'000; ++id) ids.push_back({.job_id = std::to_string(id)});
   const auto answers = make_oban_queue(database.options())->look_up(ids);
   ASSERT_EQ(answers.size(), ids.size());
-  EXPECT_EQ(answers.at(1).kind, Kind::kFound);
-  EXPECT_EQ(answers.at(6'000).kind, Kind::kFound);
-  EXPECT_EQ(answers.at(6'001).kind, Kind::kAbsent);
-  EXPECT_EQ(answers.at(12'000).kind, Kind::kAbsent);
+  EXPECT_EQ(answers.at(0).kind, Kind::kWorking);
+  EXPECT_EQ(answers.at(5'999).kind, Kind::kWorking);
+  EXPECT_EQ(answers.at(6'000).kind, Kind::kAbsent);
+  EXPECT_EQ(answers.at(11'999).kind, Kind::kAbsent);
 }
 
 TEST_F(ObanPostgres, AMissingTableIsUnavailableUntilItIsThere) {
@@ -222,12 +219,12 @@ TEST_F(ObanPostgres, AMissingTableIsUnavailableUntilItIsThere) {
   options.table = "later.oban_jobs";
   const auto queue = make_oban_queue(options);
   const JobAnswer missing = ask(*queue, 1);
-  EXPECT_EQ(missing.kind, Kind::kUnavailable);
+  EXPECT_EQ(missing.kind, Kind::kCannotTell);
   EXPECT_THAT(missing.detail, HasSubstr("later"));
   EXPECT_THAT(missing.detail, HasSubstr("[reconcile.queue] table"));
   EXPECT_FALSE(queue->check());
   database.execute("CREATE SCHEMA later; ALTER TABLE oban_jobs SET SCHEMA later");
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kNotExecuting);
   EXPECT_TRUE(queue->check());
 }
 
@@ -236,7 +233,7 @@ TEST_F(ObanPostgres, AMissingColumnIsUnavailable) {
   database.add_job(1);
   database.execute("ALTER TABLE oban_jobs DROP COLUMN cancelled_at");
   const JobAnswer job = ask(database, 1);
-  EXPECT_EQ(job.kind, Kind::kUnavailable);
+  EXPECT_EQ(job.kind, Kind::kCannotTell);
   EXPECT_THAT(job.detail, HasSubstr("cancelled_at"));
 }
 
@@ -250,7 +247,7 @@ TEST_F(ObanPostgres, ADeniedTableIsUnavailableAndOneMayOnlyBeRead) {
   options.url = PrivatePostgres::shared().url(name, user);
   const auto queue = make_oban_queue(options);
   const JobAnswer denied = ask(*queue, 1);
-  EXPECT_EQ(denied.kind, Kind::kUnavailable);
+  EXPECT_EQ(denied.kind, Kind::kCannotTell);
   EXPECT_THAT(denied.detail, HasSubstr("SELECT"));
   database.execute(fmt::format(
       "GRANT SELECT ON oban_jobs TO \"{0}\"; ALTER ROLE \"{0}\" SET default_transaction_read_only = on", user));
@@ -262,12 +259,12 @@ TEST_F(ObanPostgres, AConnectionThatTheServerClosedIsNoBadAnswer) {
   ObanDatabase database;
   database.add_job(1);
   const auto queue = make_oban_queue(database.options());
-  ASSERT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  ASSERT_EQ(ask(*queue, 1).kind, Kind::kNotExecuting);
   PrivatePostgres::shared().query("postgres",
                                   fmt::format("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE "
                                               "datname = '{}'",
                                               PrivatePostgres::database_of(database.url())));
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kNotExecuting);
 }
 
 TEST_F(ObanPostgres, AServerThatIsAwayOrFrozenIsUnavailableAndComesBack) {
@@ -281,19 +278,19 @@ TEST_F(ObanPostgres, AServerThatIsAwayOrFrozenIsUnavailableAndComesBack) {
                  "discarded_at timestamp); INSERT INTO oban_jobs (id, state, attempt) VALUES (1, 'executing', 2)");
   const auto queue = make_oban_queue(options);
   const JobAnswer job = ask(*queue, 1);
-  ASSERT_EQ(job.kind, Kind::kFound) << job.detail;
+  ASSERT_EQ(job.kind, Kind::kWorking) << job.detail;
   EXPECT_FALSE(job.changed_ago) << "no time says when it changed";
 
   postgres.freeze();
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kCannotTell);
   postgres.thaw();
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kWorking);
 
   postgres.stop();
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kUnavailable);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kCannotTell);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kCannotTell);
   postgres.start();
-  EXPECT_EQ(ask(*queue, 1).kind, Kind::kFound);
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kWorking);
 }
 
 TEST_F(ObanPostgres, NoPasswordIsInAnyAnswer) {
@@ -301,7 +298,7 @@ TEST_F(ObanPostgres, NoPasswordIsInAnyAnswer) {
   options.url = "postgresql://worker:s3cr3t-word@127.0.0.1:1/jobs?password=s3cr3t-too";
   const auto queue = make_oban_queue(options);
   const JobAnswer job = ask(*queue, 1);
-  EXPECT_EQ(job.kind, Kind::kUnavailable);
+  EXPECT_EQ(job.kind, Kind::kCannotTell);
   EXPECT_THAT(job.detail, Not(HasSubstr("s3cr3t")));
   EXPECT_FALSE(job.detail.empty());
   EXPECT_THAT(queue->check().error().message, Not(HasSubstr("s3cr3t")));
@@ -310,12 +307,12 @@ TEST_F(ObanPostgres, NoPasswordIsInAnyAnswer) {
 TEST(ObanQueue, WhatIsNoUrlOrNoTableIsUnavailable) {
   QueueOptions options;
   options.url = "mysql://x";
-  EXPECT_EQ(ask(*make_oban_queue(options), 1).kind, Kind::kUnavailable);
+  EXPECT_EQ(ask(*make_oban_queue(options), 1).kind, Kind::kCannotTell);
   options.url = "postgresql://127.0.0.1:1/x";
   for (const char* table : {"", ".", "a.", ".b", "a.b.c"}) {
     options.table = table;
     const JobAnswer job = ask(*make_oban_queue(options), 1);
-    EXPECT_EQ(job.kind, Kind::kUnavailable);
+    EXPECT_EQ(job.kind, Kind::kCannotTell);
     EXPECT_THAT(job.detail, HasSubstr("schema.table")) << table;
   }
 }

@@ -548,7 +548,7 @@ TEST_P(QueuePasses, AskTheJobsRow) {
       {"suspended", 7, "suspended", 1, "stuck queue_not_executing"},
       {"completed", 8, "completed", 1, "stuck terminal_event_lost"},
       {"superseded", 9, "executing", 2, "stuck attempt_superseded"},
-      {"earlier", 10, "executing", 0, "unknown attempt_earlier"},
+      {"earlier", 10, "executing", 0, "unknown queue_unavailable"},
   };
   for (const auto& one : kCases) {
     put_run(one.run_id, fmt::format(R"("oban_job_id":{},"attempt":1)", one.job));

@@ -236,7 +236,7 @@ void RecorderFixture::put_job(std::int64_t id, const std::string& state, int att
                               const std::string& changed_at) const {
   execute(
       fmt::format("INSERT OR REPLACE INTO oban_jobs (id, state, attempt, inserted_at, scheduled_at, attempted_at) "
-                  "VALUES ({0}, '{1}', {2}, '{3}', '{3}', '{3}')",
+                  "VALUES ({0}, '{1}', {2}, '2026-02-28T00:00:00', '{3}', '2026-02-28T00:00:00')",
                   id, state, attempt, changed_at));
 }
 

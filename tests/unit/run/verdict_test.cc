@@ -22,22 +22,29 @@ RowFacts nothing_known() {
   return facts;
 }
 
-JobAnswer job(std::string state, std::int64_t attempt = 1, std::chrono::milliseconds changed_ago = 1h) {
-  return {JobAnswer::Kind::kFound, std::move(state), attempt, changed_ago, {}};
+JobAnswer job(std::string state, std::chrono::milliseconds changed_ago = 1h) {
+  using Kind = JobAnswer::Kind;
+  const Kind kind = state == "executing"   ? Kind::kWorking
+                    : state == "completed" ? Kind::kFinished
+                                           : Kind::kNotExecuting;
+  std::string detail = "job 7 is " + state;
+  return {.kind = kind, .state = std::move(state), .changed_ago = changed_ago, .detail = std::move(detail)};
+}
+JobAnswer says(JobAnswer::Kind kind, std::string detail, std::chrono::milliseconds changed_ago = 1h) {
+  return {.kind = kind, .state = "executing", .changed_ago = changed_ago, .detail = std::move(detail)};
 }
 JobAnswer absent() {
-  return {JobAnswer::Kind::kAbsent, {}, 0, {}, {}};
+  return {.kind = JobAnswer::Kind::kAbsent, .detail = "job 7 is no longer in the queue"};
 }
 JobAnswer unavailable(std::string why) {
-  return {JobAnswer::Kind::kUnavailable, {}, 0, {}, std::move(why)};
+  return {.detail = std::move(why)};
 }
 
 // An own row with job 7 and what the queue says of it.
-RowFacts with_job(JobAnswer answer, std::optional<std::int32_t> attempt = {}) {
+RowFacts with_job(JobAnswer answer) {
   RowFacts facts = nothing_known();
   facts.queue_configured = true;
-  facts.oban_job_id = 7;
-  facts.attempt = attempt;
+  facts.job_id = "7";
   facts.job = std::move(answer);
   return facts;
 }
@@ -93,7 +100,7 @@ TEST(OtherRecorder, ThatIsGoneLeavesARunWithJobToTheQueue) {
 
 TEST(OtherRecorder, ThatIsGoneLeavesARunWithJobUnknownWithoutQueue) {
   RowFacts facts = of_gone_recorder();
-  facts.oban_job_id = 7;
+  facts.job_id = "7";
   expect(facts, VerdictKind::kUnknown, "no_queue");
   expect(facts, VerdictKind::kUnknown, "no_queue", kBoot);
 }
@@ -138,49 +145,43 @@ TEST(WorkerProcess, ThatLivesDoesNotOutweighTheQueue) {
 
 TEST(Queue, SaysAliveOfAJobThatExecutes) {
   expect(with_job(job("executing")), VerdictKind::kAlive, "");
-  expect(with_job(job("executing", 2), 2), VerdictKind::kAlive, "");
-  expect(with_job(job("executing"), {}), VerdictKind::kAlive, "", kBoot);
+  expect(with_job(job("executing")), VerdictKind::kAlive, "", kBoot);
   // Executing is alive however lately it changed.
-  expect(with_job(job("executing", 1, 0s)), VerdictKind::kAlive, "");
+  expect(with_job(job("executing", 0s)), VerdictKind::kAlive, "");
 }
 
-TEST(Queue, SaysStuckOfAnAttemptThatALaterOneReplaced) {
-  expect(with_job(job("executing", 3), 2), VerdictKind::kStuck, "attempt_superseded");
-  expect(with_job(job("completed", 3), 2), VerdictKind::kStuck, "attempt_superseded");
-  expect(with_job(job("available", 3, 0s), 2), VerdictKind::kStuck, "attempt_superseded");
+TEST(Queue, SaysStuckOfAnExecutionThatALaterOneReplaced) {
+  const JobAnswer other = says(JobAnswer::Kind::kOtherExecution, "job 7 was claimed again", 0s);
+  expect(with_job(other), VerdictKind::kStuck, "attempt_superseded");
 }
 
-TEST(Queue, CannotTellWhereItsAttemptIsEarlier) {
-  expect(with_job(job("executing", 1), 2), VerdictKind::kUnknown, "attempt_earlier");
-  expect(with_job(job("completed", 1), 2), VerdictKind::kUnknown, "attempt_earlier", kBoot);
-}
-
-TEST(Queue, IsNotAskedForTheAttemptWhereNoEventStatedIt) {
-  expect(with_job(job("executing", 9)), VerdictKind::kAlive, "");
-  expect(with_job(job("executing", 0)), VerdictKind::kAlive, "");
+TEST(Queue, SaysStuckOfAJobWhoseHolderIsGone) {
+  expect(with_job(says(JobAnswer::Kind::kHolderGone, "no heartbeat")), VerdictKind::kStuck,
+         "queue_heartbeat_expired");
+  expect(with_job(says(JobAnswer::Kind::kHolderGone, "no heartbeat", 0s)), VerdictKind::kDeferred, "");
 }
 
 TEST(Queue, DefersAJobThatJustChanged) {
   for (const char* state :
        {"available", "scheduled", "retryable", "completed", "discarded", "cancelled", "suspended"}) {
-    expect(with_job(job(state, 1, 29'999ms), 1), VerdictKind::kDeferred, "");
-    EXPECT_NE(judge(with_job(job(state, 1, 30s), 1), kLater).kind, VerdictKind::kDeferred);
+    expect(with_job(job(state, 29'999ms)), VerdictKind::kDeferred, "");
+    EXPECT_NE(judge(with_job(job(state, 30s)), kLater).kind, VerdictKind::kDeferred);
   }
 }
 
 TEST(Queue, DefersByTheGraceThatIsSet) {
   Policy policy;
   policy.grace = 2s;
-  EXPECT_EQ(judge(with_job(job("available", 1, 1'999ms)), policy).kind, VerdictKind::kDeferred);
-  EXPECT_EQ(judge(with_job(job("available", 1, 2s)), policy).kind, VerdictKind::kStuck);
+  EXPECT_EQ(judge(with_job(job("available", 1'999ms)), policy).kind, VerdictKind::kDeferred);
+  EXPECT_EQ(judge(with_job(job("available", 2s)), policy).kind, VerdictKind::kStuck);
 }
 
 TEST(Queue, SaysStuckOfAJobThatIsNotThere) {
-  expect(with_job(absent(), 2), VerdictKind::kStuck, "queue_row_absent");
+  expect(with_job(absent()), VerdictKind::kStuck, "queue_row_absent");
 }
 
 TEST(Queue, SaysTheLastEventWasLostOfACompletedJob) {
-  expect(with_job(job("completed", 2), 2), VerdictKind::kStuck, "terminal_event_lost");
+  expect(with_job(job("completed")), VerdictKind::kStuck, "terminal_event_lost");
 }
 
 TEST(Queue, SaysStuckOfAnyOtherState) {
@@ -272,8 +273,9 @@ TEST(Nobody, RowThatNoRecorderWroteIsJudgedAsOnesOwn) {
 // ---- dead letters
 
 TEST(DeadLetter, OutweighsEveryFinding) {
-  for (RowFacts facts : {nothing_known(), with_job(absent()), with_job(job("executing", 5), 1), of_gone_recorder(),
-                         with_job(job("available", 1, 0s))}) {
+  for (RowFacts facts :
+       {nothing_known(), with_job(absent()), with_job(says(JobAnswer::Kind::kOtherExecution, "claimed again")),
+        of_gone_recorder(), with_job(job("available", 0s))}) {
     facts.dead_letter = true;
     expect(facts, VerdictKind::kUnknown, "dead_letter", kBoot);
   }
