@@ -191,21 +191,26 @@ void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
                "JSON");
   add_optional(emit, "--payload", options.payload, "An object (types of one's own)", "JSON");
   add_optional(emit, "--worker-pid", options.worker_pid,
-               "The process without which the run cannot go on (default: the caller's)", "PID");
+               "The process without which the run cannot go on (default: see below)", "PID");
   emit->add_flag("--no-worker-pid", options.no_worker_pid, "Name no process")->excludes("--worker-pid");
   add_duration(emit, "--wait", options.wait,
                "How long to go on trying without getting on: the spool is full, the daemon restarts");
   emit->footer(
       "Ends with 0 when all events are acknowledged and so durable, 1 naming the lines refused, 69 when the daemon "
       "is away.\n"
+      "\n"
+      "The default of --worker-pid is the nearest caller that is there for longer than this command: a script, an "
+      "interactive shell, a program; not sh -c, a subshell, or timeout, sudo, xargs and the like. There is none for "
+      "run_queued, run_heartbeat and run_lost, for the run of exec (its process is known), over ssh, and where the "
+      "caller is process 1. A script that only sends should give --worker-pid or --no-worker-pid.\n"
       "\n  run-recorder emit --type run_started --run-id r1 --council nightly-report"
       "\n  run-recorder emit --type run_failed --run-id r1 --errors '[{\"kind\":\"exit\",\"message\":\"no space\"}]'"
       "\n  jq -c . events.json | run-recorder emit --no-worker-pid");
   emit->callback([&] {
     // Inside of exec an event is about its run, unless it names another.
-    if (const auto run = request.environment.find("RUN_RECORDER_RUN_ID");
-        run != request.environment.end() && options.one_event() && !options.run_id) {
-      options.run_id = run->second;
+    if (const auto run = request.environment.find("RUN_RECORDER_RUN_ID"); run != request.environment.end()) {
+      options.vouched_run_id = run->second;
+      if (options.one_event() && !options.run_id) options.run_id = run->second;
     }
     request.run = [&] { return run_emit(options, socket_path(request)); };
   });

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "cli/caller.h"
 #include "cli/event_client.h"
 #include "cli/event_line.h"
 #include "cli/line_reader.h"
@@ -87,10 +88,16 @@ std::string line_of(const EmitOptions& options) {
   return line.str();
 }
 
-// The shell or the worker that called us; nothing where it is init, or in another PID namespace.
-std::optional<std::int64_t> caller_pid() {
-  const pid_t parent = ::getppid();
-  return parent > 1 ? std::optional<std::int64_t>(parent) : std::nullopt;
+Completion completion_of(const EmitOptions& options) {
+  Completion completion;
+  if (options.worker_pid) {
+    completion.worker_pid = options.worker_pid;
+  } else if (!options.no_worker_pid) {
+    completion.worker_pid = lasting_caller(read_callers());
+    completion.worker_is_guessed = true;
+    completion.vouched_run_id = options.vouched_run_id;
+  }
+  return completion;
 }
 
 // Where the events come from.
@@ -151,14 +158,9 @@ class Emission {
       : options_(options),
         source_(source),
         client_({.path = socket_path, .retry_refused = options.wait.count() > 0}),
+        completion_(completion_of(options)),
         started_(Clock::now()),
-        progress_(started_) {
-    if (options.worker_pid) {
-      completion_.worker_pid = options.worker_pid;
-    } else if (!options.no_worker_pid) {
-      completion_.worker_pid = caller_pid();
-    }
-  }
+        progress_(started_) {}
   // Where it is not one event, refusals name their lines.
   void name_lines() { names_lines_ = true; }
   void show_progress(std::function<std::string()> how_far) { how_far_ = std::move(how_far); }

@@ -17,6 +17,7 @@ struct EmitOptions {
   // Both ways.
   std::optional<std::int64_t> worker_pid;
   bool no_worker_pid = false;
+  std::string vouched_run_id;              // the run of the `exec` around this command; empty: there is none
   std::chrono::milliseconds wait{10'000};  // how long to go on without getting on
 
   // Any field of one event was given: it is not about standard input then.

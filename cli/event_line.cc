@@ -15,9 +15,18 @@ const JsonMember* find(const std::vector<JsonMember>& members, std::string_view 
   return at == members.end() ? nullptr : &*at;
 }
 
-bool queues_run(const std::vector<JsonMember>& members) {
-  const JsonMember* type = find(members, "type");
-  return type != nullptr && type->type == JsonType::kString && json_string_value(type->value) == kRunQueued;
+std::string text_of(const std::vector<JsonMember>& members, std::string_view key) {
+  const JsonMember* member = find(members, key);
+  return member != nullptr && member->type == JsonType::kString ? json_string_value(member->value) : std::string();
+}
+
+bool lacks_worker(const std::vector<JsonMember>& members, const Completion& completion) {
+  if (!completion.worker_pid || find(members, "worker_pid") != nullptr) return false;
+  const std::string type = text_of(members, "type");
+  if (type == "run_queued") return false;
+  if (!completion.worker_is_guessed) return true;
+  if (type == "run_heartbeat" || type == "run_lost") return false;
+  return completion.vouched_run_id.empty() || text_of(members, "run_id") != completion.vouched_run_id;
 }
 
 }  // namespace
@@ -62,7 +71,7 @@ std::string completed_line(std::string_view line, const Completion& completion, 
     added.text("id", ids.next());
     any = true;
   }
-  if (completion.worker_pid && find(scan.members, "worker_pid") == nullptr && !queues_run(scan.members)) {
+  if (lacks_worker(scan.members, completion)) {
     added.number("worker_pid", *completion.worker_pid);
     any = true;
   }

@@ -39,13 +39,15 @@ class EventIds {
 // What is put into a line that lacks it.
 struct Completion {
   std::optional<std::int64_t> worker_pid;
+  bool worker_is_guessed = false;   // nobody named that process
+  std::string vouched_run_id = {};  // the run whose process is known already; empty: none
 };
 
-// The line with an `id` where it has none and `worker_pid` where it has none and completion holds one (never into
-// run_queued: whoever queues a run is not its worker), inserted behind the opening brace. A line that is no JSON
-// object is returned as it is: the daemon's refusal says best what is wrong with it.
+// The line with an `id` where it has none and `worker_pid` where it has none and completion holds one, inserted
+// behind the opening brace. Never into run_queued: whoever queues a run is not its worker. One that is guessed is
+// kept out of run_heartbeat and run_lost too, which come from others than the worker as well, and out of events of
+// the vouched run. A line that is no JSON object is returned as it is: the daemon's refusal says best what is wrong
+// with it.
 std::string completed_line(std::string_view line, const Completion& completion, EventIds& ids);
-
-inline constexpr std::string_view kRunQueued = "run_queued";
 
 }  // namespace run_recorder

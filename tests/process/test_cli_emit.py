@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -74,7 +75,7 @@ def numbered(count):
 class EmitToDaemon(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
-        self.server = self.daemon_with_database().start()
+        self.server = self.daemon_with_database({"reconcile": {"grace": "1ms"}}).start().wait_boot_pass()
 
     def emit(self, *arguments, **options):
         return self.server.tool("emit", *arguments, **options)
@@ -103,6 +104,105 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         self.assertIn(f":{os.getpid()}:", self.server.control.run("caller")["worker_process"])
         self.assertIsNone(self.server.control.run("none")["worker_process"])
         self.assertIn(f":{os.getppid()}:", self.server.control.run("named")["worker_process"])
+
+    def start_script(self, name, text, program=("bash",)):
+        """Starts a script that says "sent" when it has sent, and then waits for a line."""
+        path = self.server.folder / name
+        path.write_text(text)
+        process = subprocess.Popen([*program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   env={**clean_environment(), "RUN_RECORDER_SOCKET_PATH": str(self.server.socket_path),
+                                        "EMIT": f"{TOOL} emit --type run_started --run-id {name}", "TOOL": str(TOOL),
+                                        "RUN": name})
+        self.addCleanup(lambda: (process.kill(), process.wait(), process.stdin.close(), process.stdout.close()))
+        return process
+
+    def wait_sent(self, process, name):
+        line = process.stdout.readline()
+        while line and line != "sent\n":  # what a terminal of script(1) says goes before it
+            line = process.stdout.readline()
+        self.assertEqual(line, "sent\n", name)
+
+    def worker_of(self, run_id):
+        worker = self.server.control.run(run_id)["worker_process"]
+        return int(worker.split(":")[3]) if worker else None
+
+    def status_of(self, run_id):
+        return self.server.control.run(run_id)["status"]
+
+    def test_by_default_the_worker_is_a_process_that_goes_on(self):
+        shell = {
+            "direct": "$EMIT",
+            "timeout": "timeout 60 $EMIT",
+            "one-command": 'sh -c "$EMIT; :"; :',
+            "letters": 'bash -euo pipefail -c "$EMIT; :"; :',
+            "env": "env A=1 timeout 60 env $EMIT",
+            "xargs": 'echo --type run_started --run-id "$RUN" | xargs "$TOOL" emit',
+            "setsid": "setsid --wait $EMIT",
+            "flock": 'flock "$0" $EMIT',
+            "script": 'script -qec "$EMIT" /dev/null </dev/null',
+            "subshell": "( $EMIT; : )",
+            "substitution": "got=$( $EMIT; : )",
+            "pipeline": "$EMIT | cat",
+            "end-of-pipeline": '''( printf '{"type":"run_started","run_id":"%s"}' "$RUN" ) | "$TOOL" emit''',
+            "loop": 'echo "$RUN" | while read -r run; do "$TOOL" emit --type run_started --run-id "$run"; :; done',
+            "function": "begin() { $EMIT; }; begin",
+        }
+        python = {
+            "system": 'os.system(os.environ["EMIT"] + "; :")',
+            "shell-true": 'subprocess.run(os.environ["EMIT"] + "; :", shell=True)',
+            "list": 'subprocess.run(os.environ["EMIT"].split())',
+        }
+        scripts = {f"{program}-{name}": self.start_script(f"{program}-{name}", f"{line}\necho sent\nread -r line\n", (program,))
+                   for program in ("bash", "sh") for name, line in shell.items()}
+        for name, line in python.items():
+            scripts[name] = self.start_script(name, f'import os, subprocess\n{line}\nprint("sent", flush=True)\ninput()\n',
+                                              (sys.executable,))
+        for name, process in scripts.items():
+            self.wait_sent(process, name)
+        self.server.wait_applied()
+        self.assertEqual({name: self.worker_of(name) for name in scripts}, {name: process.pid for name, process in scripts.items()})
+        self.server.control.reconcile()
+        self.assertEqual({name: self.status_of(name) for name in scripts}, dict.fromkeys(scripts, "running"))
+        for process in scripts.values():
+            process.kill()
+            process.wait(DEADLINE_S)
+        def all_found():
+            self.server.control.reconcile()
+            return all(self.status_of(name) == "stuck" for name in scripts)
+        wait_until(all_found, "the runs of killed scripts to be stuck")
+        for name in scripts:
+            self.assertEqual(self.server.control.run(name)["error"]["reason"], "process_gone", name)
+
+    def test_a_function_in_the_background_does_not_depend_on_its_script(self):
+        process = self.start_script("function", "work() { $EMIT; echo sent; read -r line <&3; }\nexec 3<&0\nwork &\nwait\n")
+        self.wait_sent(process, "function")
+        process.kill()
+        process.wait(DEADLINE_S)
+        self.server.wait_applied()
+        self.server.control.reconcile()
+        self.assertEqual((self.status_of("function"), self.worker_of("function")), ("running", os.getpid()))
+
+    def test_inside_of_exec_its_run_keeps_the_worker_that_exec_names(self):
+        inner = self.server.folder / "inner.sh"
+        inner.write_text("""printf '%s\\n' '{"type":"tick","run_id":"outer"}' '{"type":"run_started","run_id":"other"}' | "$TOOL" emit
+                            "$TOOL" emit --type tick\n""")
+        outer = self.start_script("outer", f'bash {inner}\necho sent\nread -r line\n',
+                                  (str(TOOL), "exec", "--run-id", "outer", "--", "bash"))
+        self.wait_sent(outer, "outer")
+        self.server.wait_applied()
+        self.server.control.reconcile()
+        self.assertEqual((self.status_of("outer"), self.status_of("other")), ("running", "stuck"))
+        self.assertNotEqual(self.worker_of("outer"), self.worker_of("other"))
+        self.assertEqual(outer.communicate("\n", timeout=DEADLINE_S)[0], "")
+        self.server.wait_applied()
+        self.assertEqual(self.status_of("outer"), "completed")
+
+    def test_a_heartbeat_names_no_process_unless_told(self):
+        self.emit("--type", "run_started", "--run-id", "r1", "--worker-pid", os.getppid())
+        for arguments in ((), ("--worker-pid", os.getpid())):
+            self.assertEqual(self.emit("--type", "run_heartbeat", "--run-id", "r1", *arguments).returncode, 0)
+            self.server.wait_applied()
+            self.assertEqual(self.worker_of("r1"), os.getpid() if arguments else os.getppid())
 
     def test_inside_of_exec_an_event_is_about_its_run(self):
         done = self.server.tool("exec", "--run-id", "outer", "--", str(TOOL), "emit", "--type", "progress", "--payload", '{"n":1}')

@@ -36,6 +36,23 @@ TEST(CompletedLine, NamesNoWorkerForAQueuedRunNorWhereThereIsNone) {
   EXPECT_EQ(JsonObject(completed_line(R"({"type":"run_started","run_id":"r"})", {}, ids)).raw("worker_pid"), "");
 }
 
+TEST(CompletedLine, GivesAGuessedWorkerOnlyWhereItIsTheRunsWorker) {
+  EventIds ids;
+  const Completion named{.worker_pid = 4711, .vouched_run_id = "inner"};
+  Completion guessed = named;
+  guessed.worker_is_guessed = true;
+  const auto worker = [&](const std::string& line, const Completion& completion) {
+    return JsonObject(completed_line(line, completion, ids)).integer("worker_pid");
+  };
+  EXPECT_EQ(worker(R"({"type":"run_started","run_id":"other"})", guessed), 4711);
+  for (const std::string line :
+       {R"({"type":"run_heartbeat","run_id":"other"})", R"({"type":"run_lost","run_id":"other"})",
+        R"({"type":"tick","run_id":"inner"})", R"({"type":"tick","run_id":"\u0069nner"})"}) {
+    EXPECT_EQ(worker(line, guessed), std::nullopt) << line;
+    EXPECT_EQ(worker(line, named), 4711) << line;
+  }
+}
+
 TEST(CompletedLine, LeavesWhatIsNoObjectToTheDaemon) {
   EventIds ids;
   for (const std::string line :
