@@ -7,13 +7,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/uuid.h"
 #include "database/last_moment.h"
 
 namespace run_recorder {
@@ -96,6 +99,21 @@ void normal_time(sqlite3_context* context, int, sqlite3_value** arguments) {
     const std::string normal = format_rfc3339(*time);
     sqlite3_result_text(context, normal.data(), static_cast<int>(normal.size()), SQLITE_TRANSIENT);
   }
+}
+
+// run_recorder_uuid(): a new one as text; run_recorder_uuid_bytes(): a new one as its 16 bytes.
+void new_uuid(sqlite3_context* context, int, sqlite3_value**) {
+  const std::string uuid = random_uuid();
+  sqlite3_result_text(context, uuid.data(), static_cast<int>(uuid.size()), SQLITE_TRANSIENT);
+}
+void new_uuid_bytes(sqlite3_context* context, int, sqlite3_value**) {
+  std::string digits = random_uuid();
+  std::erase(digits, '-');
+  std::array<unsigned char, 16> bytes{};
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    std::from_chars(digits.data() + 2 * i, digits.data() + 2 * i + 2, bytes[i], 16);
+  }
+  sqlite3_result_blob(context, bytes.data(), static_cast<int>(bytes.size()), SQLITE_TRANSIENT);
 }
 
 }  // namespace
@@ -249,6 +267,10 @@ Result<void> SqliteConnection::open_handle(const std::string& name, int flags) {
   sqlite3_progress_handler(handle, kProgressInstructions, on_progress, this);
   sqlite3_create_function_v2(handle, "run_recorder_time", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
                              nullptr, normal_time, nullptr, nullptr, nullptr);
+  sqlite3_create_function_v2(handle, "run_recorder_uuid", 0, SQLITE_UTF8, nullptr, new_uuid, nullptr, nullptr,
+                             nullptr);
+  sqlite3_create_function_v2(handle, "run_recorder_uuid_bytes", 0, SQLITE_UTF8, nullptr, new_uuid_bytes, nullptr,
+                             nullptr, nullptr);
   return {};
 }
 

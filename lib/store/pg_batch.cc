@@ -87,8 +87,8 @@ std::string insert_of(const PgSchema& schema) {
   }
   return fmt::format(
       "INSERT INTO {} ({}{}inserted_at, updated_at, last_event_at) SELECT {}{}{}, {}, {} FROM jsonb_to_recordset(",
-      schema.table("runs"), PgBatch::id_column(schema, "runs"), columns, PgBatch::new_id(schema, "runs"), values,
-      schema.now_for("runs", "inserted_at"), schema.now_for("runs", "updated_at"),
+      schema.table("runs"), PgBatch::filled_columns(schema, "runs"), columns, PgBatch::filled_values(schema, "runs"),
+      values, schema.now_for("runs", "inserted_at"), schema.now_for("runs", "updated_at"),
       schema.now_for("runs", "last_event_at"));
 }
 
@@ -120,8 +120,9 @@ std::string history_of(const PgSchema& schema) {
     values += value_of(field) + ", ";
   }
   return fmt::format("INSERT INTO {} ({}{}inserted_at, recorder) SELECT {}{}{}, $1::text FROM jsonb_to_recordset(",
-                     schema.table("run_events"), PgBatch::id_column(schema, "run_events"), columns,
-                     PgBatch::new_id(schema, "run_events"), values, schema.now_for("run_events", "inserted_at"));
+                     schema.table("run_events"), PgBatch::filled_columns(schema, "run_events"), columns,
+                     PgBatch::filled_values(schema, "run_events"), values,
+                     schema.now_for("run_events", "inserted_at"));
 }
 
 void put_json(JsonRecords& rows, std::string_view key, std::string_view key_to_leave, const JsonColumn& json) {
@@ -227,17 +228,29 @@ std::string PgCommand::param(PgParam value, std::string_view type) {
   return fmt::format("${}::{}", params.size(), type);
 }
 
-std::string PgBatch::id_column(const PgSchema& schema, std::string_view table) {
-  return new_id(schema, table).empty() ? "" : "id, ";
+std::string PgBatch::filled_columns(const PgSchema& schema, std::string_view table) {
+  return fmt::format("{}{}", new_id(schema, table).empty() ? "" : "id, ",
+                     has_updated_at(schema, table) ? "updated_at, " : "");
 }
 
-std::string PgBatch::new_id(const PgSchema& schema, std::string_view table) {
+std::string PgBatch::filled_values(const PgSchema& schema, std::string_view table, std::string_view updated_at) {
+  std::string values;
+  if (const auto id = new_id(schema, table); !id.empty()) values += fmt::format("{}, ", id);
+  if (!has_updated_at(schema, table)) return values;
+  return values += fmt::format("{}, ", updated_at.empty() ? schema.now_for(table, "updated_at") : updated_at);
+}
+
+bool PgBatch::has_updated_at(const PgSchema& schema, std::string_view table) {
+  return table == "run_events" && schema.tables.find(table)->second.columns.contains("updated_at");
+}
+
+std::string_view PgBatch::new_id(const PgSchema& schema, std::string_view table) {
   const auto& columns = schema.tables.find(table)->second.columns;
   const auto id = columns.find("id");
   if (id == columns.end() || id->second.given || id->second.base != "uuid") return {};
   constexpr int kHasRandomUuid = 130'000;
-  if (schema.server_version >= kHasRandomUuid) return "gen_random_uuid(), ";
-  return "md5(random()::text || random()::text || clock_timestamp()::text)::uuid, ";
+  if (schema.server_version >= kHasRandomUuid) return "gen_random_uuid()";
+  return "md5(random()::text || random()::text || clock_timestamp()::text)::uuid";
 }
 
 PgBatch::PgBatch(const PgSchema& schema)

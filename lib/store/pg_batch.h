@@ -50,9 +50,13 @@ class PgBatch {
   // history moved, so that a new look at them helps.
   PgCommand moved(const RecorderSelf& self, const BatchWrite& batch) const;
 
-  // "expression of a new entry's id, " where the table does not make ids by itself, and "id, "; else both empty.
-  static std::string new_id(const PgSchema& schema, std::string_view table);
-  static std::string id_column(const PgSchema& schema, std::string_view table);
+  // What a new row must have beside our own columns, where an application made the table: an id that the table does
+  // not make by itself, and the history's updated_at. Names and values, each followed by ", ".
+  static std::string filled_columns(const PgSchema& schema, std::string_view table);
+  static std::string filled_values(const PgSchema& schema, std::string_view table, std::string_view updated_at = {});
+  // The expression of a new row's id where the table does not make it by itself; else empty.
+  static std::string_view new_id(const PgSchema& schema, std::string_view table);
+  static bool has_updated_at(const PgSchema& schema, std::string_view table);  // beside our own columns
 
  private:
   std::string position_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "base/time.h"
 #include "store/pg_batch.h"
@@ -144,7 +145,8 @@ void put_run(CopyText& row, const Run& run, std::string_view now) {
   row.end_row();
 }
 
-void put_entry(CopyText& row, const HistoryEntry& entry, std::string_view self, std::string_view now) {
+void put_entry(CopyText& row, const HistoryEntry& entry, std::string_view self, std::string_view now,
+               bool updated_at) {
   row.text(entry.run_id);
   row.number(entry.seq);
   row.text(entry.type);
@@ -158,6 +160,7 @@ void put_entry(CopyText& row, const HistoryEntry& entry, std::string_view self, 
   entry.pass_id.empty() ? row.null() : row.text(entry.pass_id);
   row.plain(now);
   row.text(self);
+  if (updated_at) row.plain(now);
   row.end_row();
 }
 
@@ -181,12 +184,15 @@ bool PgCopy::possible(const PgSchema& schema) {
   });
 }
 
-PgCopy::PgCopy(const PgSchema& schema) : runs_(schema.table("runs")), events_(schema.table("run_events")) {
+PgCopy::PgCopy(const PgSchema& schema)
+    : runs_(schema.table("runs")),
+      events_(schema.table("run_events")),
+      fills_updated_at_(PgBatch::has_updated_at(schema, "run_events")) {
   const auto zoned = [&](std::string_view table, std::string_view column) {
     return schema.column(table, column).base == "timestamptz";
   };
   zoned_ = zoned("runs", "inserted_at") && zoned("runs", "updated_at") && zoned("runs", "last_event_at") &&
-           zoned("run_events", "inserted_at");
+           zoned("run_events", "inserted_at") && (!fills_updated_at_ || zoned("run_events", "updated_at"));
 }
 
 Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, const BatchWrite& batch) const {
@@ -208,8 +214,11 @@ Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, c
     if (!copied) return copied.error();
   }
   if (batch.history.empty()) return {};
-  return copy_rows(connection, events_, kEventColumns, batch.history,
-                   [&](CopyText& out, const HistoryEntry& entry) { put_entry(out, entry, self.id, now); });
+  std::vector<std::string_view> columns(kEventColumns.begin(), kEventColumns.end());
+  if (fills_updated_at_) columns.push_back("updated_at");
+  return copy_rows(connection, events_, columns, batch.history, [&](CopyText& out, const HistoryEntry& entry) {
+    put_entry(out, entry, self.id, now, fills_updated_at_);
+  });
 }
 
 }  // namespace run_recorder

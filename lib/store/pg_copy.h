@@ -23,6 +23,7 @@ class PgCopy {
 
  private:
   std::string runs_, events_;  // quoted names
+  bool fills_updated_at_;      // of the history
   bool zoned_;                 // all times that are the database's own are kept with a time zone
 };
 

@@ -84,9 +84,13 @@ std::string insert_sql(const PgSchema& schema, std::string_view table,
     values += fmt::format("{}c.{}", separator, column);
     record += fmt::format("{}{} {}", separator, column, schema.column(table, column).type);
   }
+  // An entry of the history was never changed since it was inserted.
+  const bool same_type = PgBatch::has_updated_at(schema, table) &&
+                         schema.column(table, "updated_at").base == schema.column(table, "inserted_at").base;
   return fmt::format("INSERT INTO {} ({}{}) SELECT {}{} FROM jsonb_to_recordset({}::jsonb) AS c ({})",
-                     schema.table(table), PgBatch::id_column(schema, table), names, PgBatch::new_id(schema, table),
-                     values, parameter, record);
+                     schema.table(table), PgBatch::filled_columns(schema, table), names,
+                     PgBatch::filled_values(schema, table, same_type ? "c.inserted_at" : ""), values, parameter,
+                     record);
 }
 
 constexpr std::string_view kUtc = "AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";

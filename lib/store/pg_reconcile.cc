@@ -138,7 +138,7 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
           "SELECT run_id FROM marked",
           table("runs"), now("finalized_at"), now("updated_at"), runs_type("run_id"), runs_type("error"),
           runs_type("oban_job_state_at_finalize"), version_of_run(schema_), table("run_events"),
-          PgBatch::id_column(schema_, "run_events"), PgBatch::new_id(schema_, "run_events"),
+          PgBatch::filled_columns(schema_, "run_events"), PgBatch::filled_values(schema_, "run_events"),
           schema_.now_for("run_events", "received_at"), schema_.now_for("run_events", "inserted_at")),
       {std::move(rows).take(), pass_id, self.id});
   if (!done) return done.error();
@@ -187,7 +187,7 @@ Result<PgStore::UndoStep> PgStore::undo_some(const RecorderSelf& self, std::stri
           "SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM undone), "
           "(SELECT run_id FROM seen ORDER BY run_id DESC LIMIT 1)",
           table("run_events"), kUndoBatch, table("runs"), now("last_event_at"), now("updated_at"),
-          PgBatch::id_column(schema_, "run_events"), PgBatch::new_id(schema_, "run_events"),
+          PgBatch::filled_columns(schema_, "run_events"), PgBatch::filled_values(schema_, "run_events"),
           schema_.column("run_events", "payload").type, schema_.now_for("run_events", "received_at"),
           schema_.now_for("run_events", "inserted_at")),
       {pass_id, after, payload, self.id});

@@ -276,12 +276,15 @@ bool is_wanted(const WantedTable& wanted, std::string_view column) {
          std::any_of(wanted.own.begin(), wanted.own.end(), named);
 }
 
-// Columns that nobody gives a value to. An id of type uuid is ours to give.
+// Columns that nobody gives a value to. An id of type uuid is ours to give, and the history's updated_at, which
+// Ecto's timestamps() make.
 void check_strangers(const std::string& name, const PgTable& table, const WantedTable& wanted,
                      std::vector<std::string>& problems) {
   for (const auto& [column, facts] : table.columns) {
     const bool id = column == "id" && !wanted.contract.empty();
-    const bool known = id ? facts.base == "uuid" : is_wanted(wanted, column);
+    const bool updated_at = column == "updated_at" && wanted.name == "run_events";
+    const bool ours = id ? facts.base == "uuid" : updated_at && fits(Family::kTime, facts.base);
+    const bool known = ours || (!id && is_wanted(wanted, column));
     if (known || !facts.required || facts.given) continue;
     problems.push_back(
         fmt::format("column {} of {} must be given and has no default that this role may use", column, name));

@@ -47,6 +47,8 @@ const std::vector<SharedTable>& shared_tables() {
   };
   return tables;
 }
+// Of the history: our own has none, Ecto's timestamps() make one that must be given.
+constexpr std::string_view kUpdatedAt = "updated_at";
 constexpr std::array<std::string_view, 7> kOwnTables{"reconciliations", "recorders", "positions",      "dead_letters",
                                                      "leases",          "pruned",    "recorder_schema"};
 
@@ -85,6 +87,23 @@ Result<std::vector<Column>> columns_of(SqliteConnection& connection, const std::
 const Column* find_column(const std::vector<Column>& columns, std::string_view name) {
   const auto found = std::find_if(columns.begin(), columns.end(), [name](const Column& c) { return c.name == name; });
   return found == columns.end() ? nullptr : &*found;
+}
+
+std::string in_capitals(std::string text) {
+  std::ranges::transform(text, text.begin(),
+                         [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+  return text;
+}
+
+// The SQL for a new value of an id; empty where the database makes it: the key is the row's number, or has a default.
+// Ecto's binary_id is a UUID, as text or as bytes.
+std::string_view new_id(const Column& id) {
+  const std::string type = in_capitals(id.type);
+  if (id.default_value || type.find("INT") != std::string::npos) return {};
+  return type.find("BLOB") != std::string::npos ? "run_recorder_uuid_bytes()" : "run_recorder_uuid()";
+}
+bool makes_its_own_ids(const Column& id) {
+  return id.default_value || (in_capitals(id.type) == "INTEGER" && id.key);
 }
 
 Result<SchemaAge> schema_age(SqliteConnection& connection, std::string_view prefix) {
@@ -211,13 +230,18 @@ std::string lacks(const std::string& table, const std::vector<std::string_view>&
 // Columns of others that keep this daemon from writing into a table, in words; empty where none does.
 std::string unfit_columns(const std::string& table, const std::vector<Column>& there,
                           const std::vector<Column>& wanted) {
+  const bool history = find_column(wanted, "seq") != nullptr;
   for (const Column& column : there) {
+    if (column.name == "id") {
+      if (makes_its_own_ids(column) || !new_id(column).empty() || (!history && !column.not_null)) continue;
+      return fmt::format(
+          "table {} must have id INTEGER PRIMARY KEY, or an id of TEXT or BLOB for UUIDs; it has id {}", table,
+          column.type);
+    }
+    if (history && column.name == kUpdatedAt) continue;
     const Column* known = find_column(wanted, column.name);
     if (!known && column.not_null && !column.default_value && !column.key) {
       return fmt::format("table {} has a column {} that must be given and has no default", table, column.name);
-    }
-    if (known && known->name == "id" && known->type == "INTEGER" && (column.type != "INTEGER" || !column.key)) {
-      return fmt::format("table {} must have id INTEGER PRIMARY KEY, it has id {}", table, column.type);
     }
   }
   return {};
@@ -380,6 +404,26 @@ Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_
   if (!version) return version.error();
   if (auto done = transaction->commit(); !done) return done.error();
   return MigrationReport{*version, std::move(*applied), {}};
+}
+
+Result<SqliteFill> columns_to_fill(SqliteConnection& connection, std::string_view prefix) {
+  SqliteFill fill;
+  for (const SharedTable& shared : shared_tables()) {
+    const auto columns = columns_of(connection, fmt::format("{}{}", prefix, shared.name));
+    if (!columns) return columns.error();
+    const bool history = shared.name == "run_events";
+    FilledColumns& filled = history ? fill.run_events : fill.runs;
+    const Column* id = find_column(*columns, "id");
+    if (id && !makes_its_own_ids(*id) && !new_id(*id).empty()) {
+      filled.columns += "id, ";
+      filled.values += fmt::format("{}, ", new_id(*id));
+    }
+    if (history && find_column(*columns, kUpdatedAt)) {
+      filled.columns += fmt::format("{}, ", kUpdatedAt);
+      filled.values += "{{now}}, ";
+    }
+  }
+  return fill;
 }
 
 Result<std::unique_ptr<SqliteConnection>> open_sqlite_with_schema(const StoreOptions& options) {

@@ -10,10 +10,12 @@ namespace run_recorder {
 namespace {
 
 constexpr std::string_view kInsertWhole =
-    "INSERT INTO \"{{prefix}}runs\" (run_id, council, status, attempt, parent_attempt_run_id, oban_job_id, "
+    "INSERT INTO \"{{prefix}}runs\" ({{run columns}}run_id, council, status, attempt, parent_attempt_run_id, "
+    "oban_job_id, "
     "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
+    "stuck_pass) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
+    "?18, ?19, ?20, "
     "?21, ?22, ?23) ON CONFLICT (run_id) DO NOTHING";
 constexpr std::string_view kForgetOne = "DELETE FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
 constexpr std::string_view kHasRow = "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1";

@@ -25,9 +25,10 @@ constexpr std::string_view kUnmark =
     "oban_job_state_at_finalize = NULL, updated_at = ?4, last_event_at = ?4, last_seq = last_seq + 1 "
     "WHERE run_id = ?1 AND status = 'stuck' AND stuck_pass = ?3 AND last_seq = ?2";
 
+// By the row's number: an application's id may be a UUID.
 constexpr std::string_view kMarkedBy =
-    "SELECT id, run_id, seq FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 AND type = 'run_stuck' AND id > ?2 "
-    "ORDER BY id LIMIT ?3";
+    "SELECT rowid, run_id, seq FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 AND type = 'run_stuck' AND "
+    "rowid > ?2 ORDER BY rowid LIMIT ?3";
 constexpr std::string_view kPassExists =
     "SELECT 1 FROM \"{{prefix}}reconciliations\" WHERE pass_id = ?1 UNION ALL "
     "SELECT 1 FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 LIMIT 1";

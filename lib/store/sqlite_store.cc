@@ -44,16 +44,20 @@ constexpr std::string_view kWritePosition =
 
 // Only our own keys' conflicts are races; any other constraint is the database refusing the data.
 constexpr std::string_view kInsertRun =
-    "INSERT INTO \"{{prefix}}runs\" (run_id, council, status, attempt, parent_attempt_run_id, oban_job_id, "
+    "INSERT INTO \"{{prefix}}runs\" ({{run columns}}run_id, council, status, attempt, parent_attempt_run_id, "
+    "oban_job_id, "
     "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
+    "stuck_pass) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, "
+    "?17, ?18, ?19, "
     "?20, ?13, ?21) ON CONFLICT (run_id) DO NOTHING";
 
 constexpr std::string_view kInsertEvent =
-    "INSERT INTO \"{{prefix}}run_events\" (run_id, seq, type, payload, inserted_at, event_id, at, received_at, "
+    "INSERT INTO \"{{prefix}}run_events\" ({{event columns}}run_id, seq, type, payload, inserted_at, event_id, at, "
+    "received_at, "
     "recorder, "
-    "peer_uid, peer_pid, effect, pass_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) "
+    "peer_uid, peer_pid, effect, pass_id) VALUES ({{event values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
+    "?13) "
     "ON CONFLICT (run_id, seq) DO NOTHING ON CONFLICT (run_id, event_id) WHERE event_id IS NOT NULL DO NOTHING";
 
 constexpr std::string_view kInsertDeadLetter =
@@ -87,6 +91,22 @@ std::string update_run_sql(bool fields, bool outcome) {
   return sql += " AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = ?3)";
 }
 
+void replace(std::string& text, std::string_view from, std::string_view to) {
+  if (const auto found = text.find(from); found != std::string::npos) text.replace(found, from.size(), to);
+}
+
+// An INSERT of runs has {{run columns}} and {{run values}} before its own, one of the history {{event columns}} and
+// {{event values}}; its ?5 is the entry's inserted_at.
+std::string with_fill(std::string sql, const SqliteFill& fill) {
+  if (!sql.starts_with("INSERT")) return sql;
+  replace(sql, "{{run columns}}", fill.runs.columns);
+  replace(sql, "{{run values}}", fill.runs.values);
+  replace(sql, "{{event columns}}", fill.run_events.columns);
+  replace(sql, "{{event values}}", fill.run_events.values);
+  replace(sql, "{{now}}", "?5");
+  return sql;
+}
+
 std::optional<std::string_view> text_of(const JsonColumn& json) {
   if (!json.loaded()) return std::nullopt;
   return json.text();
@@ -97,12 +117,18 @@ std::optional<std::string_view> text_of(const JsonColumn& json) {
 Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, WallClock clock) {
   auto connection = open_sqlite_with_schema(options);
   if (!connection) return connection.error();
-  return std::unique_ptr<Store>(
-      std::make_unique<SqliteStore>(std::move(*connection), options.table_prefix, std::move(clock)));
+  auto fill = columns_to_fill(**connection, options.table_prefix);
+  if (!fill) return fill.error();
+  return std::unique_ptr<Store>(std::make_unique<SqliteStore>(std::move(*connection), options.table_prefix,
+                                                              std::move(*fill), std::move(clock)));
 }
 
-SqliteStore::SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, WallClock clock)
-    : connection_(std::move(connection)), table_prefix_(table_prefix), clock_(std::move(clock)) {
+SqliteStore::SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, SqliteFill fill,
+                         WallClock clock)
+    : connection_(std::move(connection)),
+      table_prefix_(table_prefix),
+      fill_(std::move(fill)),
+      clock_(std::move(clock)) {
   for (const bool fields : {false, true}) {
     for (const bool outcome : {false, true}) update_sql_[fields][outcome] = update_run_sql(fields, outcome);
   }
@@ -115,7 +141,7 @@ Result<void> SqliteStore::begin_call() {
 
 Result<SqliteStatement*> SqliteStore::statement(std::string_view sql) {
   if (const auto found = statements_.find(sql); found != statements_.end()) return &found->second;
-  auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
+  auto prepared = connection_->prepare(with_fill(with_prefix(sql, table_prefix_), fill_));
   if (!prepared) return prepared.error();
   return &statements_.emplace(sql, std::move(*prepared)).first->second;
 }

@@ -11,6 +11,7 @@
 
 #include "base/time.h"
 #include "database/sqlite.h"
+#include "store/sqlite_migrate.h"
 #include "store/sqlite_rows.h"
 #include "store/store.h"
 
@@ -21,7 +22,8 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, Wa
 
 class SqliteStore final : public Store {
  public:
-  SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, WallClock clock);
+  SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, SqliteFill fill,
+              WallClock clock);
 
   Result<Standing> standing(const RecorderSelf& self) override;
   Result<bool> take_over(const RecorderSelf& self, std::string_view from) override;
@@ -80,8 +82,8 @@ class SqliteStore final : public Store {
  private:
   // Begins every call: its deadline, and a look whether the file is still the one that was opened.
   Result<void> begin_call();
-  // The statement for a text with {{prefix}} in it, prepared at its first use. The text must live as long as the
-  // store.
+  // The statement for a text with {{prefix}} in it, and in INSERTs the columns that an application's tables want
+  // beside ours (see with_fill()), prepared at its first use. The text must live as long as the store.
   Result<SqliteStatement*> statement(std::string_view sql);
 
   // Runs one writing statement; how many rows it changed.
@@ -160,6 +162,7 @@ class SqliteStore final : public Store {
   // statements_ must go before the connection.
   std::unique_ptr<SqliteConnection> connection_;
   const std::string table_prefix_;
+  const SqliteFill fill_;
   const WallClock clock_;
   std::string update_sql_[2][2];  // [fields changed][outcome changed]
   std::unordered_map<std::string_view, SqliteStatement> statements_;

@@ -192,6 +192,40 @@ TEST_F(PgMigrateTest, TablesOfEctoKeepTheirTypesAndRowsAndWorkInEveryTimeZone) {
   EXPECT_EQ(store->list_events("new", 10, {}).value().events.size(), 3U);
 }
 
+TEST_F(PgMigrateTest, AHistoryWithPlainTimestampsIsFilledByStatementsAndByCopy) {
+  query(std::string(kEctoRuns) + "ALTER TABLE council_ex_runs ALTER id SET DEFAULT gen_random_uuid(); " +
+        kEctoEvents +
+        "ALTER TABLE council_ex_run_events DROP id, ADD id bigserial PRIMARY KEY, ADD updated_at timestamp(0) NOT "
+        "NULL");
+  ASSERT_EQ(refusal(), "");
+  StoreOptions copying = options();
+  copying.copy_rows = 1;
+  std::uint64_t position = 0;
+  for (const StoreOptions& how : {options(), copying}) {
+    BatchWrite batch;
+    batch.incarnation = kSelf.incarnation;
+    batch.from = position;
+    batch.to = ++position;
+    RunChange change;
+    change.insert = true;
+    change.after.run_id = position == 1 ? "by-statement" : "by-copy";
+    change.after.last_seq = 1;
+    HistoryEntry entry;
+    entry.run_id = change.after.run_id;
+    entry.seq = 1;
+    entry.type = "run_started";
+    entry.payload = "{}";
+    batch.runs.push_back(change);
+    batch.history.push_back(entry);
+    const auto committed = open_store(how).value()->commit(kSelf, batch);
+    ASSERT_TRUE(committed) << committed.error().message;
+    EXPECT_EQ(*committed, Committed::kYes);
+  }
+  EXPECT_EQ(query("SELECT count(*) FROM council_ex_run_events WHERE abs(extract(epoch FROM updated_at - "
+                  "(now() AT TIME ZONE 'UTC'))) < 60"),
+            "2");
+}
+
 TEST_F(PgMigrateTest, AMarkOfARowThatWasTakenOverGoesOnBehindItsHistory) {
   query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
   ASSERT_EQ(refusal(), "");

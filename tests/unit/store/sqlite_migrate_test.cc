@@ -275,9 +275,9 @@ TEST_F(SqliteMigrate, ATableWithAColumnThatWeCannotFillIsRefused) {
   EXPECT_THAT(refused.error().message, HasSubstr("tenant"));
 }
 
-TEST_F(SqliteMigrate, AHistoryWithoutAnIntegerKeyIsRefused) {
+TEST_F(SqliteMigrate, AHistoryWhoseKeyNobodyMakesIsRefused) {
   ASSERT_TRUE(
-      database().execute("CREATE TABLE council_ex_run_events (id TEXT PRIMARY KEY, run_id TEXT, seq INTEGER, type "
+      database().execute("CREATE TABLE council_ex_run_events (id BIGINT PRIMARY KEY, run_id TEXT, seq INTEGER, type "
                          "TEXT, payload TEXT, inserted_at TEXT)"));
   const auto refused = migrate(options(), false);
   ASSERT_FALSE(refused);
