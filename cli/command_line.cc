@@ -63,15 +63,20 @@ LoadedConfig configuration(const Request& request) {
   return config;
 }
 
-std::string socket_path(const Request& request) {
-  const Config config = configuration(request).value();
+std::string socket_path(const Request& request, std::vector<std::string>& warnings) {
+  const Config config = load_for_tool(request).value();
+  warnings = config.warnings;
   return request.socket.empty() ? client_socket_path(config, request.environment) : request.socket;
 }
 
 // A broken configuration must not keep a job from running: exec says it, and goes on with the usual place.
-std::string socket_path_for_exec(const Request& request) {
-  const LoadedConfig config = configuration(request);
-  if (!config) complain(config.error().text() + "\nrun-recorder: the command runs all the same");
+std::string socket_path_for_exec(const Request& request, std::vector<std::string>& warnings) {
+  const LoadedConfig config = load_for_tool(request);
+  if (config) {
+    warnings = config->warnings;
+  } else {
+    warnings = {config.error().text() + "\nrun-recorder: the command runs all the same"};
+  }
   const std::string path =
       !request.socket.empty() ? request.socket : client_socket_path(config ? *config : Config(), request.environment);
   // The command may change its directory before it uses the path.
@@ -212,7 +217,10 @@ void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
       options.vouched_run_id = run->second;
       if (options.one_event() && !options.run_id) options.run_id = run->second;
     }
-    request.run = [&] { return run_emit(options, socket_path(request)); };
+    request.run = [&] {
+      const std::string path = socket_path(request, options.warnings);
+      return run_emit(options, path);
+    };
   });
 }
 
@@ -251,7 +259,10 @@ void declare_exec(CLI::App& app, Request& request, ExecOptions& options) {
       throw StartError(kExitUsage,
                        "exec needs a command behind --: run-recorder exec [flags] -- COMMAND [ARGUMENT...]");
     }
-    request.run = [&] { return run_exec(options, socket_path_for_exec(request)); };
+    request.run = [&] {
+      const std::string path = socket_path_for_exec(request, options.warnings);
+      return run_exec(options, path);
+    };
   });
 }
 

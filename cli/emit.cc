@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <functional>
 
 #include "cli/caller.h"
 #include "cli/event_client.h"
 #include "cli/event_line.h"
 #include "cli/line_reader.h"
+#include "cli/stderr_relay.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
 
@@ -26,6 +28,8 @@ constexpr std::size_t kMaxLineBytes = std::size_t{16} << 20;
 constexpr std::size_t kWindowLines = 4'096;
 constexpr std::size_t kWindowBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxDepth = 1'000;
+// Refusals that nobody reads.
+constexpr std::size_t kMaxWordsBytes = std::size_t{1} << 20;
 // With a daemon that listens and says nothing, where nothing is to be tried again: to acknowledge takes a sync.
 constexpr std::chrono::milliseconds kLeastPatience{2'000};
 constexpr std::chrono::milliseconds kProgressAfter{1'000};
@@ -166,6 +170,19 @@ class Emission {
   void show_progress(std::function<std::string()> how_far) { how_far_ = std::move(how_far); }
 
   int run() {
+    for (const std::string& warning : options_.warnings) words_.complain(warning);
+    const int status = send_all();
+    // Whoever reads our standard error may take as long as they like: everything is sent.
+    while (!words_.written()) {
+      pollfd polled{words_.writing_fd(), POLLOUT, 0};
+      ::poll(&polled, 1, -1);
+      words_.work();
+    }
+    return status;
+  }
+
+ private:
+  int send_all() {
     while (true) {
       take_lines();
       settle(client_.work(Clock::now()));
@@ -176,14 +193,16 @@ class Emission {
     }
     draw_progress(true);
     if (refused_ > 0 && names_lines_) {
-      complain(
+      words_.complain(
           fmt::format("{} acknowledged, {} refused", count_of(acknowledged_, "event"), with_separators(refused_)));
     }
     return refused_ > 0 || read_failed_ ? kExitOther : kExitDone;
   }
 
- private:
-  bool has_room() const { return client_.waiting_lines() < kWindowLines && client_.waiting_bytes() < kWindowBytes; }
+  bool has_room() const {
+    return client_.waiting_lines() < kWindowLines && client_.waiting_bytes() < kWindowBytes &&
+           words_.waiting_bytes() < kMaxWordsBytes;
+  }
 
   void take_lines() {
     const bool was_idle = client_.waiting_lines() == 0;
@@ -207,8 +226,8 @@ class Emission {
   void refuse(std::uint64_t number, const EventRefusal& refusal) {
     ++refused_;
     clear_progress();
-    complain(names_lines_ ? fmt::format("line {}: {}", number, printable(to_string(refusal)))
-                          : "refused: " + printable(to_string(refusal)));
+    words_.complain(names_lines_ ? fmt::format("line {}: {}", number, printable(to_string(refusal)))
+                                 : "refused: " + printable(to_string(refusal)));
   }
 
   void settle(const std::vector<EventClient::Settled>& settled) {
@@ -247,29 +266,34 @@ class Emission {
       }
     }
     if (unanswered > 0) {
-      complain(client_.problem().empty()
-                   ? fmt::format("the daemon has not answered for {}",
-                                 duration_in_words(
-                                     std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - progress_)))
-                   : printable(client_.problem()));
+      words_.complain(client_.problem().empty()
+                          ? fmt::format("the daemon has not answered for {}",
+                                        duration_in_words(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                            Clock::now() - progress_)))
+                          : printable(client_.problem()));
     }
     if (names_lines_ && !waiting.empty()) {
-      complain(fmt::format("{} acknowledged, {} refused; stopped: line {} and what follows it was not acknowledged",
-                           count_of(acknowledged_, "event"), with_separators(refused_), waiting.front().tag));
+      words_.complain(
+          fmt::format("{} acknowledged, {} refused; stopped: line {} and what follows it was not acknowledged",
+                      count_of(acknowledged_, "event"), with_separators(refused_), waiting.front().tag));
     }
     return client_.forbidden() || unanswered == 0 ? kExitOther : kExitNotThere;
   }
 
   void wait_for_something() {
     if (lines_left_ && has_room()) return;  // one reading of answers made room
-    pollfd polled[2] = {{client_.fd(), client_.interest(), 0}, {has_room() ? source_.fd() : -1, POLLIN, 0}};
-    if (::poll(polled, 2, timeout_ms()) <= 0 || polled[1].revents == 0) return;
+    pollfd polled[3] = {{client_.fd(), client_.interest(), 0},
+                        {has_room() ? source_.fd() : -1, POLLIN, 0},
+                        {words_.writing_fd(), POLLOUT, 0}};
+    const int ready = ::poll(polled, 3, timeout_ms());
+    words_.work();
+    if (ready <= 0 || polled[1].revents == 0) return;
     const Result<void> read = source_.read();
     if (read) return;
     // What was taken from it is still settled.
     read_failed_ = true;
     clear_progress();
-    complain(read.error().message);
+    words_.complain(read.error().message);
   }
 
   int timeout_ms() const {
@@ -285,20 +309,22 @@ class Emission {
 
   void draw_progress(bool last) {
     const Clock::time_point now = Clock::now();
+    if (!words_.written()) return;
     if (!how_far_ || now - started_ < kProgressAfter || (!last && now - drawn_ < kProgressEvery)) return;
     drawn_ = now;
     const std::string line = fmt::format("\r\033[K{}{} acknowledged, {} refused", how_far_(),
                                          count_of(acknowledged_, "event"), with_separators(refused_));
-    (void)write_all(STDERR_FILENO, last ? line + "\n" : line);
+    words_.write(last ? line + "\n" : line);
     progress_shown_ = !last;
   }
   void clear_progress() {
-    if (std::exchange(progress_shown_, false)) (void)write_all(STDERR_FILENO, "\r\033[K");
+    if (std::exchange(progress_shown_, false)) words_.write("\r\033[K");
   }
 
   const EmitOptions& options_;
   EventSource& source_;
   EventClient client_;
+  StderrRelay words_;
   EventIds ids_;
   Completion completion_;
   Clock::time_point started_;
@@ -325,6 +351,8 @@ std::string part_read(const StandardInput& input) {
 }  // namespace
 
 int run_emit(const EmitOptions& options, const std::string& socket_path) {
+  // Words that nobody reads any more shall not keep events from being sent.
+  std::signal(SIGPIPE, SIG_IGN);
   if (options.one_event()) {
     check_one_event(options);
     OneEvent source(line_of(options));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace run_recorder {
 
@@ -18,6 +19,7 @@ struct EmitOptions {
   std::optional<std::int64_t> worker_pid;
   bool no_worker_pid = false;
   std::string vouched_run_id;              // the run of the `exec` around this command; empty: there is none
+  std::vector<std::string> warnings;       // said while the events are under way
   std::chrono::milliseconds wait{10'000};  // how long to go on without getting on
 
   // Any field of one event was given: it is not about standard input then.

@@ -160,12 +160,14 @@ class Execution {
       release_standard_streams();
       start_.worker_pid = child->pid();
       reporter_.send(started_line(start_));
+      say_warnings();
       end.ending = wait_for_end(*child);
       end.stderr_tail = stderr_.read_last_words();
     } else {
       stderr_.complain(child.error().message);
       start_.worker_pid.reset();
       reporter_.send(started_line(start_));
+      say_warnings();
       end.ending = {.exit_status = kCannotRunStatus, .start_error = EAGAIN};
     }
     end.run_id = start_.run_id;
@@ -178,6 +180,11 @@ class Execution {
     // Before anybody waits for a reader of our standard error.
     reporter_.send(ended_line(end));
     return end;
+  }
+
+  void say_warnings() {
+    if (std::exchange(warnings_said_, true)) return;
+    for (const std::string& warning : options_.warnings) stderr_.complain(warning);
   }
 
   Result<Child> start_command() {
@@ -329,6 +336,7 @@ class Execution {
   std::deque<HeldSignal> held_;  // by due
   int stop_signal_ = 0;          // the latest request to stop
   bool pipe_closed_ = false;     // also the sidecar's
+  bool warnings_said_ = false;
 };
 
 }  // namespace

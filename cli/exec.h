@@ -19,6 +19,7 @@ struct ExecOptions {
   std::chrono::milliseconds retry_delay{1'000};
   std::uint64_t tail = 20;  // lines of standard error; 0: it is not captured
   bool record_args = false;
+  std::vector<std::string> warnings;  // said once the command runs
 };
 
 // Returns the command's exit status, or does not return where a signal ended it: then the same signal ends this

@@ -1,5 +1,6 @@
 #include "cli/stderr_relay.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -23,7 +24,15 @@ bool is_ready(int fd, short events) {
   return ::poll(&polled, 1, 0) > 0;
 }
 
+// Opened anew: the flags of the descriptor that we were given are others' too. Empty where this user may not.
+UniqueFd open_terminal() {
+  if (::isatty(STDERR_FILENO) != 1) return UniqueFd();
+  return UniqueFd(::open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+}
+
 }  // namespace
+
+StderrRelay::StderrRelay() : terminal_(open_terminal()), output_(terminal_ ? terminal_.get() : STDERR_FILENO) {}
 
 void StderrRelay::begin(UniqueFd pipe, std::size_t tail_lines) {
   pipe_ = std::move(pipe);
@@ -46,7 +55,7 @@ int StderrRelay::reading_fd() const {
 }
 
 int StderrRelay::writing_fd() const {
-  return stalled_ || !waiting_.empty() ? STDERR_FILENO : -1;
+  return stalled_ || !waiting_.empty() ? output_ : -1;
 }
 
 // Only what can be written at once is read, so that next to nothing is lost where this process is killed.
@@ -55,7 +64,7 @@ void StderrRelay::work() {
   write_some();
   for (int piece = 0; piece < kPiecesAtOnce && pipe_ && waiting_.empty(); ++piece) {
     if (!is_ready(pipe_.get(), POLLIN)) return;
-    stalled_ = !is_ready(STDERR_FILENO, POLLOUT);
+    stalled_ = !is_ready(output_, POLLOUT);
     if (stalled_ || !read_piece()) return;
     write_some();
   }
@@ -94,9 +103,9 @@ bool StderrRelay::read_piece() {
 
 void StderrRelay::write_some() {
   std::size_t written = 0;
-  while (written < waiting_.size() && is_ready(STDERR_FILENO, POLLOUT)) {
+  while (written < waiting_.size() && is_ready(output_, POLLOUT)) {
     const ssize_t wrote =
-        ::write(STDERR_FILENO, waiting_.data() + written, std::min(kPieceBytes, waiting_.size() - written));
+        ::write(output_, waiting_.data() + written, std::min(kPieceBytes, waiting_.size() - written));
     if (wrote < 0 && (errno == EINTR || errno == EAGAIN)) break;
     if (wrote < 0 && errno == EPIPE) {
       // Nobody reads it any more: the command learns that at its next write, as it would without us.

@@ -1,6 +1,7 @@
-// What `exec` writes to its standard error: what its command writes there, whose end it remembers, and its own words
-// in between. Never blocks, so that signals get through and events are sent while whoever reads our standard error
-// does not. Little is held here meanwhile: the command waits, as it would without us. One thread.
+// What `exec` and `emit` write to their standard error: exec also what its command writes there, whose end it
+// remembers, and its own words in between. Never blocks, so that signals get through and events are sent while
+// whoever reads our standard error, a pager or a stopped terminal, does not. Little is held here meanwhile: the
+// command waits, as it would without us. One thread. Whoever uses it has blocked or ignores SIGPIPE.
 #pragma once
 
 #include <string>
@@ -14,6 +15,7 @@ namespace run_recorder {
 
 class StderrRelay {
  public:
+  StderrRelay();
   // The reading end of the next command's standard error, non-blocking, and how many of its last lines to remember.
   void begin(UniqueFd pipe, std::size_t tail_lines);
   // As complain() in terminal.h, behind what the command wrote so far.
@@ -33,6 +35,7 @@ class StderrRelay {
 
   // All that was read is written, or never will be.
   bool written() const { return waiting_.empty(); }
+  std::size_t waiting_bytes() const { return waiting_.size(); }
   // What is not written yet, for somebody else to write.
   std::string take_rest() { return std::exchange(waiting_, {}); }
   // Nobody reads our standard error any more.
@@ -42,6 +45,9 @@ class StderrRelay {
   bool read_piece();
   void write_some();
 
+  UniqueFd
+      terminal_;  // ours where standard error is one, non-blocking; poll(2) promises no room for a whole piece there
+  int output_;
   UniqueFd pipe_;
   StderrTail tail_{0};
   std::string waiting_;   // read, not written yet

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import DEADLINE_S, TOOL, OnSqlite, ProcessTest, temporary_folder, wait_until
+from harness import DEADLINE_S, TOOL, OnSqlite, ProcessTest, StandingPipe, temporary_folder, wait_until
 
 
 class ScriptedServer:
@@ -229,6 +229,38 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         self.server.wait_applied()
         self.assertEqual(self.server.control.run("a")["status"], "completed")
         self.assertEqual(self.server.control.run("b")["status"], "running")
+
+    def spawn(self, stderr, **more):
+        process = subprocess.Popen([str(TOOL), "emit", "--socket", str(self.server.socket_path)], stdin=subprocess.PIPE,
+                                   stderr=stderr, text=True, env={**clean_environment(), **more})
+        self.addCleanup(lambda: (process.kill(), process.wait(), process.stdin.close()))
+        return process
+
+    def write_line(self, process, line, run_id):
+        process.stdin.write(line + f'{{"type":"run_started","run_id":"{run_id}"}}\n')
+        process.stdin.flush()
+        wait_until(lambda: self.server.control.get(f"/v1/runs/{run_id}").status == 200, f"run {run_id}")
+
+    def test_events_go_on_while_nobody_reads_our_words(self):
+        pipe = StandingPipe()
+        self.addCleanup(pipe.close)
+        process = self.spawn(pipe.fill().write, RUN_RECORDER_NONSENSE="1")
+        self.write_line(process, "not json\n", "first")
+        self.write_line(process, "not json\n", "second")
+        process.stdin.close()
+        wait_until(lambda: pipe.read().endswith("2 events acknowledged, 2 refused\n"), "the words")
+        self.assertEqual(process.wait(DEADLINE_S), 1)
+        self.assertRegex(pipe.text, r"(?s)RUN_RECORDER_NONSENSE.*line 1: invalid_json.*line 3: invalid_json")
+
+    def test_events_go_on_when_nobody_can_read_our_words_any_more(self):
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = self.spawn(writing)
+        os.close(writing)
+        self.write_line(process, "not json\n", "first")
+        self.write_line(process, "not json\n", "second")
+        process.stdin.close()
+        self.assertEqual(process.wait(DEADLINE_S), 1)
 
     def test_a_byte_order_mark_in_front_of_a_line_is_named(self):
         with self.server.client() as client:

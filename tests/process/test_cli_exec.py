@@ -270,6 +270,30 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         self.assertEqual(self.error_of("r1")["stderr_tail"], ["last words"])
         self.assertEqual(read_to_end(reading)[size:], b"last words\n", "carried on when it is read after all")
 
+    def test_the_end_is_sent_although_nobody_reads_our_terminal(self):
+        reading, writing = pty.openpty()
+        # More than the terminal takes, and less than that and a pipe together.
+        process = self.spawn("--run-id", "r1", "--", *SH, "head -c 50000 /dev/zero | tr '\\0' x >&2; exit 3", stderr=writing,
+                             stdin=subprocess.DEVNULL, start_new_session=True)
+        os.close(writing)
+        self.wait_for_run("r1", "failed")
+        self.assertEqual(process.wait(DEADLINE_S), 3)
+        output = b""
+        with contextlib.suppress(OSError):  # EIO: all that held the terminal have ended
+            while data := os.read(reading, 65536):
+                output += data
+        os.close(reading)
+        self.assertEqual(output.count(b"x"), 50_000)
+
+    def test_a_warning_that_nobody_reads_keeps_nothing_from_running(self):
+        reading, writing, _ = full_pipe()
+        process = subprocess.Popen([str(TOOL), "exec", "--socket", str(self.server.socket_path), "--run-id", "r1", "--", "true"],
+                                   env=tool_environment(RUN_RECORDER_NONSENSE="1"), stderr=writing)
+        os.close(writing)
+        self.assertEqual(process.wait(DEADLINE_S), 0)
+        self.assertEqual(self.run_of("r1")["status"], "completed")
+        self.assertIn(b"RUN_RECORDER_NONSENSE", read_to_end(reading))
+
     def test_what_the_command_writes_survives_a_kill_of_exec(self):
         process = self.spawn("--run-id", "r1", "--", *SH, "echo ready; read line; echo late >&2; echo survived",
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
