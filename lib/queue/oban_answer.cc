@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "queue/oban_table.h"
 
 namespace run_recorder {
@@ -24,7 +26,10 @@ JobAnswer oban_answer(const JobAsked& asked, const ObanJob& job, std::chrono::mi
                   fmt::format("job {} was inserted at {}, after this run started: its own is gone", id,
                               format_rfc3339(*job.inserted_at)));
   }
-  const JobAnswer seen{Kind::kCannotTell, job.state, job.attempt, job.attempted_at, job.changed_ago, {}};
+  // The times are a node's, whose clock may be behind: a job may have changed later than they say, by as much.
+  std::optional<std::chrono::milliseconds> changed_ago = job.changed_ago;
+  if (changed_ago) changed_ago = std::max(std::chrono::milliseconds(0), *changed_ago - clock_skew);
+  const JobAnswer seen{Kind::kCannotTell, job.state, job.attempt, job.attempted_at, changed_ago, {}};
   if (asked.attempt && job.attempt && *job.attempt > *asked.attempt) {
     return saying(seen, Kind::kOtherExecution,
                   fmt::format("job {} is at attempt {}, this run was attempt {}", id, *job.attempt, *asked.attempt));

@@ -44,6 +44,15 @@ TEST(ObanAnswer, ALaterAttemptTookOver) {
   }
 }
 
+TEST(ObanAnswer, AJobMayHaveChangedLaterThanANodeSaysWhoseClockIsBehind) {
+  ObanJob done = job("completed");
+  EXPECT_FALSE(answer(done).changed_ago);
+  done.changed_ago = kSkew + 2s;
+  EXPECT_EQ(answer(done).changed_ago, 2s);
+  done.changed_ago = 5s;
+  EXPECT_EQ(answer(done).changed_ago, 0s);
+}
+
 // Oban from 2.24: a snooze takes the attempt back, and the next claim has the same number again.
 TEST(ObanAnswer, ASnoozedRunIsNotExecutingThoughItsAttemptWasTakenBack) {
   EXPECT_EQ(answer(job("scheduled", 1)).kind, Kind::kNotExecuting);
