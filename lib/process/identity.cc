@@ -67,8 +67,7 @@ Origin origin_of(const Parts& parts) {
 }
 
 // The process that has this pid now, against the one that started at start_ticks.
-ProcessEvidence look_at_pid(std::int32_t pid, std::uint64_t start_ticks) {
-  const process::PidfdResult pidfd = process::open_pidfd(pid);
+ProcessEvidence compare(std::int32_t pid, std::uint64_t start_ticks, const process::PidfdResult& pidfd) {
   if (pidfd.error_number == ESRCH) return ProcessEvidence::kGone;
   const Result<process::Stat> stat = process::read_stat(pid);
   if (!stat) {
@@ -111,20 +110,27 @@ ProcessIdentity identify_in_namespace_of(std::int32_t sender_pid, std::int32_t w
   return process::identify(process::translate(sender_pid, worker_pid));
 }
 
-ProcessEvidence look_at(std::string_view identity) {
+process::Opened process::open_process(std::string_view identity) {
   const std::optional<Parts> parts = parse(identity);
-  if (!parts || parts->pid <= 0) return ProcessEvidence::kNone;
+  if (!parts || parts->pid <= 0) return {};
   switch (origin_of(*parts)) {
     case Origin::kElsewhere:
-      return ProcessEvidence::kNone;
+      return {};
     case Origin::kEarlierBoot:
-      return ProcessEvidence::kGone;
+      return {ProcessEvidence::kGone, UniqueFd(), false};
     case Origin::kHere:
       break;
   }
-  if (!parts->start_ticks) return ProcessEvidence::kGone;
-  if (parts->pid_namespace != host().pid_namespace || !host().proc_is_ours) return ProcessEvidence::kNone;
-  return look_at_pid(parts->pid, *parts->start_ticks);
+  if (!parts->start_ticks) return {ProcessEvidence::kGone, UniqueFd(), false};
+  if (parts->pid_namespace != host().pid_namespace || !host().proc_is_ours) return {};
+  PidfdResult pidfd = open_pidfd(parts->pid);
+  const ProcessEvidence evidence = compare(parts->pid, *parts->start_ticks, pidfd);
+  const bool no_descriptor = pidfd.error_number == EMFILE || pidfd.error_number == ENFILE;
+  return {evidence, std::move(pidfd.fd), no_descriptor};
+}
+
+ProcessEvidence look_at(std::string_view identity) {
+  return process::open_process(identity).evidence;
 }
 
 std::string describe(std::string_view identity, ProcessEvidence evidence) {

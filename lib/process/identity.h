@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/file.h"
 #include "run/verdict.h"
 
 namespace run_recorder {
@@ -30,6 +31,16 @@ ProcessIdentity identify_in_namespace_of(std::int32_t sender_pid, std::int32_t w
 ProcessEvidence look_at(std::string_view identity);
 // The same in words, for explain: "process 4711 has ended".
 std::string describe(std::string_view identity, ProcessEvidence evidence);
+
+namespace process {
+// look_at(), and the process itself where there is one: the descriptor becomes readable when it ends (pidfd_open(2)).
+struct Opened {
+  ProcessEvidence evidence = ProcessEvidence::kNone;
+  UniqueFd pidfd;              // kAlive, and kNone where only /proc cannot be seen
+  bool no_descriptor = false;  // kNone because this process has too many files open, or the host
+};
+Opened open_process(std::string_view identity);
+}  // namespace process
 
 // Caches identify() by pid, made safe against reuse of pids by holding a pidfd for each. For one thread.
 class IdentityCache {
