@@ -179,7 +179,8 @@ void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
   CLI::App* emit =
       app.add_subcommand("emit", "Send events: one from flags, or one JSON object a line on standard input");
   add_optional(emit, "--type", options.type,
-               "run_queued, run_started, run_completed, run_failed, or a type of one's own", "TYPE");
+               "run_queued, run_started, run_heartbeat, run_completed, run_failed, run_lost, or a type of one's own",
+               "TYPE");
   add_optional(emit, "--run-id", options.run_id, "The run (attempt) it is about; inside of exec: the run of exec",
                "ID");
   add_optional(emit, "--id", options.id,
@@ -190,10 +191,22 @@ void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
   add_optional(emit, "--attempt", options.attempt, "Number of the attempt (queued, started)", "N");
   add_optional(emit, "--parent-attempt-run-id", options.parent_attempt_run_id,
                "The attempt before, or the first one (queued, started)", "ID");
-  add_optional(emit, "--oban-job-id", options.oban_job_id, "The queue's job (queued, started)", "N");
+  add_optional(emit, "--queue", options.queue, "The configured queue that has the job (queued, started)", "NAME");
+  add_optional(emit, "--job-id", options.job_id, "The queue's job (queued, started)", "ID");
+  add_optional(emit, "--oban-job-id", options.oban_job_id, "The same, for a queue whose ids are integers", "N");
+  add_optional(emit, "--expires-in", options.expires_in,
+               "Without another event for so long nobody vouches for the run any more (started, heartbeat)",
+               "SECONDS");
   add_optional(emit, "--result", options.result, "What came out (completed, failed)", "JSON");
   add_optional(emit, "--errors", options.errors, "A list of strings or objects with kind and message (failed)",
                "JSON");
+  add_optional(emit, "--job-state", options.job_state, "The job's state as the sender knows it (completed, failed)",
+               "STATE");
+  add_optional(emit, "--message", options.message, "What was seen of a run that ended without an outcome (lost)",
+               "TEXT");
+  add_optional(emit, "--usage", options.usage, "Numbers to be added up in the run: {\"input_tokens\":1200}", "JSON");
+  add_optional(emit, "--progress", options.progress,
+               "How far it is: 3/10, or {\"done\":3,\"total\":10,\"unit\":\"files\"}", "JSON");
   add_optional(emit, "--payload", options.payload, "An object (types of one's own)", "JSON");
   add_optional(emit, "--worker-pid", options.worker_pid,
                "The process without which the run cannot go on (default: see below)", "PID");
@@ -210,6 +223,7 @@ void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
       "caller is process 1. A script that only sends should give --worker-pid or --no-worker-pid.\n"
       "\n  run-recorder emit --type run_started --run-id r1 --council nightly-report"
       "\n  run-recorder emit --type run_failed --run-id r1 --errors '[{\"kind\":\"exit\",\"message\":\"no space\"}]'"
+      "\n  run-recorder emit --type run_heartbeat --run-id r1 --expires-in 5m --progress 3/10"
       "\n  jq -c . events.json | run-recorder emit --no-worker-pid");
   emit->callback([&] {
     // Inside of exec an event is about its run, unless it names another.
@@ -231,7 +245,9 @@ void declare_exec(CLI::App& app, Request& request, ExecOptions& options) {
   add_optional(exec, "--attempt", options.attempt, "Number of the (first) attempt", "N");
   exec->get_option("--attempt")->check(between(std::int64_t{1}, std::int64_t{INT32_MAX} - 1'001));
   add_optional(exec, "--parent,--parent-attempt-run-id", options.parent_attempt_run_id, "The attempt before", "ID");
-  add_optional(exec, "--oban-job-id", options.oban_job_id, "The queue's job", "N");
+  add_optional(exec, "--queue", options.queue, "The configured queue that has the job", "NAME");
+  add_optional(exec, "--job-id", options.job_id, "The queue's job", "ID");
+  add_optional(exec, "--oban-job-id", options.oban_job_id, "The same, for a queue whose ids are integers", "N");
   exec->get_option("--oban-job-id")->check(between(std::int64_t{1}, INT64_MAX));
   add_optional(exec, "--input", options.input, "What it is given (default: the command's name)", "JSON");
   exec->add_flag("--record-args", options.record_args, "Store the command's arguments too; they may hold passwords");

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <functional>
 
@@ -49,6 +50,29 @@ void require_utf8(const char* flag, const std::optional<std::string>& value) {
   if (value && !valid_utf8(*value)) usage(fmt::format("{} is not valid UTF-8", flag));
 }
 
+// "3/10" as the object that it stands for; else as it is.
+std::string progress_object(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  const std::string done = text.substr(0, slash), total = slash == std::string::npos ? "" : text.substr(slash + 1);
+  const JsonScan of_done = scan_json(done, 1), of_total = scan_json(total, 1);
+  const auto is_number = [](const JsonScan& scan) {
+    return scan.problem == JsonProblem::kNone && scan.type == JsonType::kNumber;
+  };
+  if (!is_number(of_done) || !is_number(of_total)) return text;
+  return EventLine().json("done", done).json("total", total).str();
+}
+
+std::int64_t seconds_of(const std::string& text) {
+  std::int64_t seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (error == std::errc() && end == text.data() + text.size()) return seconds;
+  const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
+  if (!duration || duration->count() % 1'000 != 0) {
+    usage(fmt::format("--expires-in takes seconds, or a duration of whole seconds such as 90s or 5m, not {}", text));
+  }
+  return duration->count() / 1'000;
+}
+
 void check_one_event(const EmitOptions& options) {
   if (!options.type || !options.run_id) {
     usage("one event needs --type and --run-id; without any field the events are read from standard input");
@@ -59,9 +83,15 @@ void check_one_event(const EmitOptions& options) {
   require_utf8("--at", options.at);
   require_utf8("--council", options.council);
   require_utf8("--parent-attempt-run-id", options.parent_attempt_run_id);
+  require_utf8("--queue", options.queue);
+  require_utf8("--job-id", options.job_id);
+  require_utf8("--job-state", options.job_state);
+  require_utf8("--message", options.message);
   require_json("--input", options.input);
   require_json("--result", options.result);
   require_json("--errors", options.errors);
+  require_json("--usage", options.usage);
+  if (options.progress) require_json("--progress", progress_object(*options.progress));
   require_json("--payload", options.payload);
 }
 
@@ -84,9 +114,16 @@ std::string line_of(const EmitOptions& options) {
   number("attempt", options.attempt);
   text("parent_attempt_run_id", options.parent_attempt_run_id);
   number("oban_job_id", options.oban_job_id);
+  text("queue", options.queue);
+  text("job_id", options.job_id);
+  if (options.expires_in) line.number("expires_in", seconds_of(*options.expires_in));
+  text("job_state", options.job_state);
+  text("message", options.message);
   json("input", options.input);
   json("result", options.result);
   json("errors", options.errors);
+  json("usage", options.usage);
+  if (options.progress) line.json("progress", progress_object(*options.progress));
   json("payload", options.payload);
   number("worker_pid", options.worker_pid);
   return line.str();

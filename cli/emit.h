@@ -12,8 +12,10 @@ namespace run_recorder {
 
 struct EmitOptions {
   // One event. JSON fields are checked to be JSON, the rest is for the daemon to judge.
-  std::optional<std::string> type, run_id, id, at, council, parent_attempt_run_id;
-  std::optional<std::string> input, result, errors, payload;  // JSON
+  std::optional<std::string> type, run_id, id, at, council, parent_attempt_run_id, queue, job_id, job_state, message;
+  std::optional<std::string> input, result, errors, usage, payload;  // JSON
+  std::optional<std::string> progress;                               // JSON, or "3/10"
+  std::optional<std::string> expires_in;                             // seconds, or a duration of whole seconds
   std::optional<std::int64_t> attempt, oban_job_id;
   // Both ways.
   std::optional<std::int64_t> worker_pid;
@@ -25,7 +27,7 @@ struct EmitOptions {
   // Any field of one event was given: it is not about standard input then.
   bool one_event() const {
     return type || run_id || id || at || council || parent_attempt_run_id || input || result || errors || payload ||
-           attempt || oban_job_id;
+           attempt || oban_job_id || queue || job_id || job_state || message || usage || progress || expires_in;
   }
 };
 

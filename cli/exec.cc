@@ -31,14 +31,14 @@ constexpr std::chrono::milliseconds kWitnessWait{200};
 constexpr std::chrono::milliseconds kLongestPause{5'000};
 constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
 constexpr std::size_t kMaxNameBytes = 255;
+constexpr std::size_t kMaxQueueBytes = 64;
 constexpr std::size_t kMaxDepth = 60;
 constexpr int kCannotRunStatus = 126;
 
-void require_name(const char* flag, const std::optional<std::string>& value) {
+void require_name(const char* flag, const std::optional<std::string>& value, std::size_t max_bytes = kMaxNameBytes) {
   if (!value) return;
-  if (value->empty() || value->size() > kMaxNameBytes || !valid_utf8(*value) ||
-      value->find('\0') != std::string::npos) {
-    throw StartError(kExitUsage, fmt::format("{} takes 1 to {} bytes of UTF-8", flag, kMaxNameBytes));
+  if (value->empty() || value->size() > max_bytes || !valid_utf8(*value) || value->find('\0') != std::string::npos) {
+    throw StartError(kExitUsage, fmt::format("{} takes 1 to {} bytes of UTF-8", flag, max_bytes));
   }
 }
 
@@ -47,6 +47,11 @@ void check(const ExecOptions& options) {
   require_name("--council", options.council);
   require_name("--run-id", options.run_id);
   require_name("--parent", options.parent_attempt_run_id);
+  require_name("--queue", options.queue, kMaxQueueBytes);
+  require_name("--job-id", options.job_id);
+  if (options.job_id && options.oban_job_id && *options.job_id != std::to_string(*options.oban_job_id)) {
+    throw StartError(kExitUsage, "--job-id and --oban-job-id name different jobs: give one of them");
+  }
   if (options.input && options.record_args) {
     throw StartError(kExitUsage, "--input and --record-args both say what the input is: give one of them");
   }
@@ -122,6 +127,8 @@ class Execution {
     start_.attempt = options.attempt;
     start_.oban_job_id = options.oban_job_id;
     start_.parent_attempt_run_id = options.parent_attempt_run_id;
+    start_.queue = options.queue;
+    start_.job_id = options.job_id;
   }
 
   int run() {

@@ -12,7 +12,7 @@ namespace run_recorder {
 
 struct ExecOptions {
   std::vector<std::string> command;  // not empty
-  std::optional<std::string> council, run_id, parent_attempt_run_id;
+  std::optional<std::string> council, run_id, parent_attempt_run_id, queue, job_id;
   std::optional<std::string> input;  // JSON
   std::optional<std::int64_t> attempt, oban_job_id;
   std::uint64_t retries = 0;

@@ -42,6 +42,8 @@ std::string started_line(const AttemptStart& start) {
   if (start.attempt) line.number("attempt", *start.attempt);
   if (start.parent_attempt_run_id) line.text("parent_attempt_run_id", *start.parent_attempt_run_id);
   if (start.oban_job_id) line.number("oban_job_id", *start.oban_job_id);
+  if (start.queue) line.text("queue", *start.queue);
+  if (start.job_id) line.text("job_id", *start.job_id);
   if (start.worker_pid) line.number("worker_pid", *start.worker_pid);
   return line.json("input", start.input).str();
 }

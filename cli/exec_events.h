@@ -17,7 +17,7 @@ struct AttemptStart {
   std::string council;
   std::string input;  // JSON
   std::optional<std::int64_t> attempt, oban_job_id;
-  std::optional<std::string> parent_attempt_run_id;
+  std::optional<std::string> parent_attempt_run_id, queue, job_id;
   std::optional<pid_t> worker_pid;
   Timestamp at{};
 };

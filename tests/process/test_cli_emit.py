@@ -291,7 +291,11 @@ class EmitToDaemon(OnSqlite, ProcessTest):
     def test_usage_mistakes_end_with_2_and_send_nothing(self):
         for arguments in (("--run-id", "r1"), ("--type", "x"), ("--type", "x", "--run-id", "r", "--payload", "{no"),
                           ("--type", "x", "--run-id", "r", "--attempt", "many"), ("--nonsense",), ("positional",),
-                          ("--worker-pid", "5", "--no-worker-pid"), ("--wait", "soon")):
+                          ("--worker-pid", "5", "--no-worker-pid"), ("--wait", "soon"),
+                          ("--type", "x", "--run-id", "r", "--usage", "12 tokens"), ("--queue", "default"),
+                          ("--type", "x", "--run-id", "r", "--progress", "3/"), ("--type", "x", "--run-id", "r", "--progress", "half"),
+                          ("--type", "x", "--run-id", "r", "--expires-in", "soon"),
+                          ("--type", "x", "--run-id", "r", "--expires-in", "1500ms")):
             done = self.emit(*arguments, input="")
             self.assertEqual(done.returncode, 2, (arguments, done.stderr))
             self.assertTrue(done.stderr, arguments)
@@ -337,6 +341,21 @@ class EmitToScript(ProcessTest):
                                       capture_output=True, timeout=DEADLINE_S, check=False, env=clean_environment())
                 self.assertEqual(done.returncode, 69, done.stderr)
                 self.assertIn(str(path), done.stderr)
+
+    def test_every_field_has_a_flag(self):
+        server = ScriptedServer(lambda _, line, text: acked(line))
+        self.addCleanup(server.close)
+        for flags, fields in (
+                (("run_started", "--queue", "river", "--job-id", "a-7", "--expires-in", "90"),
+                 {"queue": "river", "job_id": "a-7", "expires_in": 90}),
+                (("run_heartbeat", "--expires-in", "5m", "--progress", "3/10", "--usage", '{"input_tokens":\n12}'),
+                 {"expires_in": 300, "progress": {"done": 3, "total": 10}, "usage": {"input_tokens": 12}}),
+                (("run_completed", "--job-state", "completed"), {"job_state": "completed"}),
+                (("run_lost", "--message", 'no "outcome"'), {"message": 'no "outcome"'}),
+                (("tick", "--progress", '{"done":1,"unit":"files"}'), {"progress": {"done": 1, "unit": "files"}})):
+            done = server.emit("--no-worker-pid", "--run-id", "r1", "--id", "e1", "--type", *flags)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(server.lines[-1][1], {"type": flags[0], "run_id": "r1", "id": "e1", **fields})
 
     def test_what_was_not_acknowledged_is_sent_again_with_the_same_ids(self):
         # The first three connections break off at their 20th line, having settled 10.

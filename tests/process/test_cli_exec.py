@@ -216,6 +216,16 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         runs = self.server.control.ok("GET", "/v1/runs")["runs"]
         self.assertEqual(sorted(run["attempt"] for run in runs), [5, 6])
 
+    def test_queue_and_job_are_passed_on_to_every_attempt(self):
+        done = self.exec("--queue", "river", "--job-id", "a-7", "--run-id", "r1", "--retries", "1", "--retry-delay", "1ms", "--",
+                         "false")
+        self.assertEqual(done.returncode, 1)
+        chain = self.server.control.ok("GET", "/v1/runs/r1/chain")["runs"]
+        self.assertEqual(len(chain), 2)
+        for run in chain:
+            started = self.server.control.ok("GET", f"/v1/runs/{run['run_id']}/events")["events"][0]["payload"]
+            self.assertEqual((started["queue"], started["job_id"]), ("river", "a-7"))
+
     def test_arguments_are_stored_only_when_asked(self):
         self.exec("--run-id", "quiet", "--", "echo", "--password=secret")
         self.exec("--run-id", "open", "--record-args", "--", "echo", "--verbose")
@@ -443,7 +453,8 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
     def test_usage_mistakes_end_with_2_before_anything_runs(self):
         marker = temporary_folder() / "marker"
         for flags in (("--retries", "-1"), ("--retry-delay", "soon"), ("--input", "{no"), ("--council", ""),
-                      ("--run-id", "x" * 256), ("--input", "1", "--record-args"), ("--nonsense",), ("--attempt", "0")):
+                      ("--run-id", "x" * 256), ("--input", "1", "--record-args"), ("--nonsense",), ("--attempt", "0"),
+                      ("--queue", "q" * 65), ("--job-id", ""), ("--job-id", "7", "--oban-job-id", "8")):
             done = self.exec(*flags, "--", "touch", marker)
             self.assertEqual(done.returncode, 2, (flags, done.stderr))
         self.assertEqual(self.exec("touch", marker).returncode, 2)
