@@ -20,6 +20,7 @@ defmodule Events do
   @doc "Returns when the event is acknowledged. Waits for a daemon that is away."
   def emit(events, type, fields) do
     events = %{events | number: events.number + 1}
+    # The node's: when it ends none of its jobs can go on. That one job's process has died it does not show; see Watch.
     worker_pid = String.to_integer(System.pid())
     common = %{type: type, run_id: events.run_id, id: "#{events.run_id}-#{events.number}", worker_pid: worker_pid}
     deliver(events, json(Map.merge(common, fields)), @first_pause_ms)
@@ -86,6 +87,7 @@ defmodule Events do
     "{" <> Enum.map_join(map, ",", fn {key, value} -> json("#{key}") <> ":" <> json(value) end) <> "}"
   end
 
+  defp json(list) when is_list(list), do: "[" <> Enum.map_join(list, ",", &json/1) <> "]"
   defp json(number) when is_integer(number), do: Integer.to_string(number)
 
   defp json(text) when is_binary(text) do
@@ -94,15 +96,66 @@ defmodule Events do
   end
 end
 
+defmodule Outcome do
+  @moduledoc """
+  What an Oban worker's perform/1 returned, as the event that ends its run. With job_state where the run has a job: asked from
+  inside of it, the queue always says executing.
+  """
+  def event({:ok, result}), do: {"run_completed", %{result: result, job_state: "completed"}}
+  # The convention for an end that is no failure: the next claim is another run.
+  def event({:snooze, seconds}), do: {"run_completed", %{result: %{snoozed: seconds}, job_state: "scheduled"}}
+  def event({:cancel, reason}), do: failed("cancelled", reason, "cancelled")
+  # After the last attempt it would be discarded.
+  def event({:error, reason}), do: failed("error", reason, "retryable")
+
+  defp failed(kind, reason, job_state) do
+    {"run_failed", %{errors: [%{kind: kind, message: inspect(reason)}], job_state: job_state}}
+  end
+end
+
+defmodule Watch do
+  @moduledoc """
+  Records what the process of a job tells, and that it died without telling: the daemon sees only the node.
+  """
+  @heartbeat_ms 30_000
+  def expires_in, do: div(3 * @heartbeat_ms, 1000)
+
+  @doc "The job's process sends {:event, type, fields} and at last {:outcome, what perform returned}."
+  def until_end(events, {pid, monitor} = job) do
+    receive do
+      {:event, type, fields} ->
+        events |> Events.emit(type, fields) |> until_end(job)
+
+      {:outcome, outcome} ->
+        {type, fields} = Outcome.event(outcome)
+        # There is no job in this script.
+        Events.emit(events, type, Map.delete(fields, :job_state))
+
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
+        Events.emit(events, "run_lost", %{message: "the process of the job ended: #{inspect(reason)}"})
+    after
+      # Where the daemon cannot see this node, in a container of another host, this is all that vouches for the run.
+      @heartbeat_ms -> events |> Events.emit("run_heartbeat", %{expires_in: expires_in()}) |> until_end(job)
+    end
+  end
+end
+
 path = System.get_env("RUN_RECORDER_SOCKET_PATH", "/run/run-recorder/events.sock")
 run_id = List.first(System.argv()) || Base.encode16(:crypto.strong_rand_bytes(16), case: :lower)
 
-events = Events.emit(Events.new(path, run_id), "run_started", %{council: "example-exs", input: %{rows: 3}})
+started = %{council: "example-exs", input: %{rows: 3}, expires_in: Watch.expires_in()}
+events = Events.emit(Events.new(path, run_id), "run_started", started)
+recorder = self()
 
-events =
-  Enum.reduce(1..3, events, fn row, events ->
-    Events.emit(events, "row_done", %{payload: %{row: row}})
+job =
+  spawn_monitor(fn ->
+    for row <- 1..3 do
+      progress = %{done: row, total: 3, unit: "rows"}
+      send(recorder, {:event, "row_done", %{payload: %{row: row}, progress: progress}})
+    end
+
+    send(recorder, {:outcome, {:ok, %{rows: 3}}})
   end)
 
-Events.emit(events, "run_completed", %{result: %{rows: 3}})
+Watch.until_end(events, job)
 IO.puts(run_id)

@@ -11,6 +11,10 @@ import time
 import uuid
 
 PATH = os.environ.get("RUN_RECORDER_SOCKET_PATH", "/run/run-recorder/events.sock")
+# Every event of a run renews its expires_in. It takes the place of worker_pid where the daemon cannot see this process, in a
+# container of another host; where it can, the process counts.
+HEARTBEAT_S = 30
+EXPIRES_S = 3 * HEARTBEAT_S
 WORTH_RESENDING = ("spool_full", "unavailable")
 ANSWER_TIMEOUT_S = 10
 
@@ -30,10 +34,18 @@ class Events:
         self.connection = None
         self.answers = None
         self.lines = 0  # sent over this connection
+        self.added_at = time.monotonic()
 
     def add(self, event_type, **fields):
+        self.added_at = time.monotonic()
         event = {"type": event_type, "run_id": self.run_id, "id": str(uuid.uuid4()), "worker_pid": os.getpid()}
         self.queue.append(json.dumps(event | fields))
+
+    def beat(self):
+        """For the loop of the work, as often as it likes. Not for a thread beside it, which would vouch for work that hangs."""
+        if time.monotonic() - self.added_at >= HEARTBEAT_S:
+            self.add("run_heartbeat", expires_in=EXPIRES_S)
+            self.settle()
 
     def settle(self):
         """Returns when all that was added is acknowledged. Waits for a daemon that is away."""
@@ -82,16 +94,43 @@ class Events:
             raise Refused(f"{error['code']}: {error['message']}")
 
 
+class Snoozed(Exception):
+    """The work is to go on in so many seconds, in another run. Where a queue does it, name the job with run_started
+    (queue, job_id) and its state with the end (job_state="scheduled"): asked from inside, the queue still says it works."""
+
+    def __init__(self, seconds):
+        super().__init__(f"snoozed for {seconds} s")
+        self.seconds = seconds
+
+
+def work(events, rows):
+    for row in range(1, rows + 1):
+        events.beat()
+        events.add("row_done", payload={"row": row}, progress={"done": row, "total": rows, "unit": "rows"})
+    return {"rows": rows}
+
+
+def record(events, rows):
+    """Runs the work, and tells how it ended."""
+    events.add("run_started", council="example-py", input={"rows": rows}, expires_in=EXPIRES_S)
+    events.settle()  # whoever looks now sees it running
+    try:
+        events.add("run_completed", result=work(events, rows))
+    except Refused:
+        raise
+    except Snoozed as snoozed:  # the convention: an end that is no failure
+        events.add("run_completed", result={"snoozed": snoozed.seconds})
+    except Exception as error:
+        events.add("run_failed", errors=[{"kind": type(error).__name__, "message": str(error)}])
+        raise
+    finally:
+        events.settle()
+
+
 def main():
     run_id = sys.argv[1] if len(sys.argv) > 1 else str(uuid.uuid4())
-    events = Events(PATH, run_id)
     try:
-        events.add("run_started", council="example-py", input={"rows": 3})
-        events.settle()  # whoever looks now sees it running
-        for row in range(1, 4):
-            events.add("row_done", payload={"row": row})
-        events.add("run_completed", result={"rows": 3})
-        events.settle()
+        record(Events(PATH, run_id), rows=3)
     except Refused as refused:
         sys.exit(f"worker.py: refused: {refused}")
     print(run_id)

@@ -136,11 +136,58 @@ class Workers(OnSqlite, ProcessTest):
         events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
         self.assertEqual([event["type"] for event in events],
                          ["run_started", "row_done", "row_done", "row_done", "run_completed"])
+        started = events[0]["payload"]
+        self.assertGreater(started["expires_in"], 0)
+        self.assertEqual(events[-2]["payload"]["progress"], {"done": 3, "total": 3, "unit": "rows"})
         # What the daemon refuses for good is not sent again.
         refused = subprocess.run([*command, "r" * 300], env=environment, capture_output=True, text=True,
                                  timeout=DEADLINE_S, check=False)
         self.assertEqual(refused.returncode, 1, refused.stderr)
         self.assertIn("run_id", refused.stderr)
+
+    def end_of(self, command, example, *changes):
+        """The last event of an example with another piece of work in it."""
+        server = self.daemon_with_database().start()
+        text = (DOCS / "examples" / example).read_text()
+        for old, new in changes:
+            self.assertEqual(text.count(old), 1, old)
+            text = text.replace(old, new)
+        changed = server.folder / example
+        changed.write_text(text)
+        subprocess.run([command, str(changed), "the-run"], env={**os.environ, "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)},
+                       capture_output=True, timeout=DEADLINE_S, check=False)
+        server.wait_applied()
+        events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
+        self.assertEqual(events[0]["type"], "run_started")
+        return events[-1]["type"], events[-1]["payload"]
+
+    def test_a_shell_worker_that_ends_without_an_outcome_says_so(self):
+        if not shutil.which("socat"):
+            self.skipTest("socat is not installed")
+        kind, payload = self.end_of("sh", "worker.sh", ("for row in 1 2 3; do\n", "false\nfor row in 1 2 3; do\n"))
+        self.assertEqual((kind, payload["message"]), ("run_lost", "worker.sh ended without an outcome"))
+
+    def test_a_python_worker_tells_failures_and_snoozes(self):
+        kind, payload = self.end_of(sys.executable, "worker.py", ("        events.beat()\n", "        raise KeyError(row)\n"))
+        self.assertEqual((kind, payload["errors"]), ("run_failed", [{"kind": "KeyError", "message": "1"}]))
+        kind, payload = self.end_of(sys.executable, "worker.py", ("        events.beat()\n", "        raise Snoozed(60)\n"))
+        self.assertEqual((kind, payload["result"]), ("run_completed", {"snoozed": 60}))
+
+    def test_a_python_worker_beats(self):
+        kind, payload = self.end_of(sys.executable, "worker.py", ("HEARTBEAT_S = 30\n", "HEARTBEAT_S = 0\n"),
+                                    ("EXPIRES_S = 3 * HEARTBEAT_S\n", "EXPIRES_S = 90\n"))
+        self.assertEqual((kind, payload["result"]), ("run_completed", {"rows": 3}))
+
+    def test_an_elixir_worker_tells_what_became_of_the_jobs_process(self):
+        if not shutil.which("elixir"):
+            self.skipTest("elixir is not installed")
+        outcome = "    send(recorder, {:outcome, {:ok, %{rows: 3}}})\n"
+        kind, payload = self.end_of("elixir", "worker.exs", (outcome, "    Process.exit(self(), :kill)\n"))
+        self.assertEqual((kind, payload["message"]), ("run_lost", "the process of the job ended: :killed"))
+        kind, payload = self.end_of("elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:snooze, 60}")))
+        self.assertEqual((kind, payload["result"]), ("run_completed", {"snoozed": 60}))
+        kind, payload = self.end_of("elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:cancel, :late}")))
+        self.assertEqual((kind, payload["errors"]), ("run_failed", [{"kind": "cancelled", "message": ":late"}]))
 
     def test_shell(self):
         if not shutil.which("socat"):
