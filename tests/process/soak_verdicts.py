@@ -245,6 +245,16 @@ class Part:
     def went_down_near(disturbances, moment):
         return any(begun - 5 < moment < up + 1 for begun, up in disturbances.boots())
 
+    def end(self, place, disturbances, hosts, background):
+        """Nothing of this part goes on, also where something went wrong in the middle of it."""
+        disturbances.ended.set()
+        for group in hosts:
+            group.close()
+        for thread in background:
+            thread.ended.set()
+            thread.join()
+        place.close(keep=bool(self.violations) or sys.exc_info()[0] is not None)
+
     def keep(self, place, disturbances):
         """What is needed to look into the violations."""
         path = place.folder / f"violations-{type(self).__name__.lower()}.txt"
@@ -255,7 +265,9 @@ class Part:
                 file.write(f"\n{what}: {run}\n" + "".join(f"  {name}: {json.dumps(fact, default=str)}\n"
                                                         for name, fact in facts.items() if name != "history"))
                 for entry in facts.get("history", []):
-                    file.write(f"    {json.dumps(entry, default=str)}\n")
+                    details = entry["payload"] if entry["type"] == "run_stuck" else ""
+                    file.write(f"    {entry['seq']} {entry['type']} {entry['effect']}, received {entry['received_at']}, applied "
+                               f"{entry['inserted_at']} {json.dumps(details, default=str) if details else ''}\n")
         print(f"kept: {path}, the daemon's log in {place.daemon.log_path}", flush=True)
 
 
@@ -299,12 +311,7 @@ class Healthy(Part):
             if self.violations:
                 self.keep(place, disturbances)
         finally:
-            disturbances.ended.set()
-            hosts.close()
-            for thread in background:
-                thread.ended.set()
-                thread.join()
-            place.close(keep=bool(self.violations))
+            self.end(place, disturbances, [hosts], background)
 
     def one_pass(self, place, rng, passes):
         try:
@@ -354,13 +361,7 @@ class Killed(Part):
             if self.violations:
                 self.keep(place, disturbances)
         finally:
-            disturbances.ended.set()
-            for group in (hosts, healthy):
-                group.close()
-            for thread in background:
-                thread.ended.set()
-                thread.join()
-            place.close(keep=bool(self.violations))
+            self.end(place, disturbances, [hosts, healthy], background)
 
     def wait_found(self, place, killed):
         """Until all are found, or enough time is over that the rest counts as missed."""
@@ -417,7 +418,10 @@ def main():
     parser.add_argument("--patience", type=float, default=30, help="seconds after the grace until a killed worker counts as missed")
     parser.add_argument("--latency-limit", type=float, help="seconds; a finding later than that is a violation too")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--small", action="store_true", help="the healthy part alone, for a minute, with a grace that load does not use up")
     options = parser.parse_args()
+    if options.small:
+        options.part, options.runs, options.parallel, options.grace, options.minutes = "healthy", 400, 60, 5, 1
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     print(f"seed {seed}", flush=True)
     kinds = {"both": ["sqlite", "postgresql"], "postgres": ["postgresql"]}.get(options.database, [options.database])
