@@ -225,7 +225,7 @@ class Part:
             ended = any(entry["type"] in TERMINAL for entry in history)
             if record.get("unsent"):
                 excused["exec gave up, as it says"] += 1
-            elif kind == "unheard" and not ended and self.went_down_near(disturbances, record["told"]):
+            elif kind == "unheard" and not ended and (record["broken"] or self.went_down_near(disturbances, record["told"])):
                 excused["said to a daemon that was killed"] += 1
             elif stuck:
                 reason = str(stuck[0]["payload"].get("reason"))

@@ -129,13 +129,14 @@ class Forked:
         self.config.record(run=self.run, kind="acked", expect="completed")
 
     def unheard(self):
+        broken = False
         try:
             self.connection.tell(self.event("run_started", council="unheard"))
             time.sleep(self.config.time_of_work(self.random))
             self.connection.tell(self.event("run_completed"))
         except OSError:
-            pass   # what nobody waits for may get lost with the daemon
-        self.config.record(run=self.run, kind="unheard", expect="completed", told=time.time())
+            broken = True   # what nobody waits for gets lost with the daemon
+        self.config.record(run=self.run, kind="unheard", expect="completed", told=time.time(), broken=broken)
 
     def each(self):
         """A connection for every event."""
