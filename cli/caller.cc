@@ -37,10 +37,13 @@ constexpr std::array kRunners{"bwrap"sv,
                               "ltrace"sv,
                               "nice"sv,
                               "nohup"sv,
+                              "npm"sv,
+                              "npx"sv,
                               "nsenter"sv,
                               "numactl"sv,
                               "perf"sv,
                               "pkexec"sv,
+                              "pnpm"sv,
                               "proot"sv,
                               "run-parts"sv,
                               "run-recorder"sv,
@@ -65,8 +68,11 @@ constexpr std::array kRunners{"bwrap"sv,
                               "timeout"sv,
                               "tini"sv,
                               "unshare"sv,
+                              "uv"sv,
+                              "uvx"sv,
                               "watch"sv,
-                              "xargs"sv};
+                              "xargs"sv,
+                              "yarn"sv};
 // The same, written in an interpreter's language: only the name of the executed file tells.
 constexpr std::array kRunnersWithInterpreter{"chronic"sv,  "fakeroot"sv, "fakeroot-sysv"sv, "fakeroot-tcp"sv,
                                              "parallel"sv, "sem"sv,      "unbuffer"sv};
@@ -101,6 +107,7 @@ Program program_of(const Caller& caller) {
     name = words[0];
   }
   if (name.starts_with('-')) name.remove_prefix(1);  // a login shell
+  name = name.substr(0, name.find(' '));  // some write all they want ps to show into one word: "npm run job"
   return {name, words.subspan(1)};
 }
 

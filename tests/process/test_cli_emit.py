@@ -198,11 +198,14 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         self.assertEqual(self.status_of("outer"), "completed")
 
     def test_a_heartbeat_names_no_process_unless_told(self):
-        self.emit("--type", "run_started", "--run-id", "r1", "--worker-pid", os.getppid())
-        for arguments in ((), ("--worker-pid", os.getpid())):
-            self.assertEqual(self.emit("--type", "run_heartbeat", "--run-id", "r1", *arguments).returncode, 0)
+        for run_id, arguments, worker in (("r1", (), None), ("r2", ("--worker-pid", os.getpid()), os.getpid())):
+            self.assertEqual(self.emit("--type", "run_heartbeat", "--run-id", run_id, *arguments).returncode, 0)
             self.server.wait_applied()
-            self.assertEqual(self.worker_of("r1"), os.getpid() if arguments else os.getppid())
+            self.assertEqual(self.worker_of(run_id), worker)
+        self.assertEqual(self.emit("--type", "run_started", "--run-id", "r3").returncode, 0)
+        self.assertEqual(self.emit("--type", "run_heartbeat", "--run-id", "r3").returncode, 0)
+        self.server.wait_applied()
+        self.assertEqual(self.worker_of("r3"), os.getpid())
 
     def test_inside_of_exec_an_event_is_about_its_run(self):
         done = self.server.tool("exec", "--run-id", "outer", "--", str(TOOL), "emit", "--type", "progress", "--payload", '{"n":1}')

@@ -89,6 +89,7 @@ TEST(LastingCaller, IsNoProgramThatRunsOneCommand) {
     EXPECT_EQ(named({process({program, "x"}), kScript, kInit}), 2) << program;
   }
   EXPECT_EQ(named({process({"busybox", "timeout", "5", "x"}), kScript, kInit}), 2);
+  EXPECT_EQ(named({kShC, process({"npm run job"}), kScript, kInit}), 3);
   EXPECT_EQ(named({called("parallel", process({"perl", "/usr/bin/parallel", "x"})), kScript, kInit}), 2);
   EXPECT_EQ(named({process({"timeout", "9", "sh", "-c", "x"}), kShC, process({"sudo", "x"}), kPython, kInit}), 4);
   EXPECT_EQ(named({called("timeout", process({"/bin/bash", "./timeout"})), kBash, kInit}), 1)
