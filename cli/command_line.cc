@@ -175,9 +175,7 @@ struct Commands {
   bool records_all = false;
 };
 
-void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
-  CLI::App* emit =
-      app.add_subcommand("emit", "Send events: one from flags, or one JSON object a line on standard input");
+void add_event_fields(CLI::App* emit, EmitOptions& options) {
   add_optional(emit, "--type", options.type,
                "run_queued, run_started, run_heartbeat, run_completed, run_failed, run_lost, or a type of one's own",
                "TYPE");
@@ -210,6 +208,12 @@ void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
   add_optional(emit, "--payload", options.payload, "An object (types of one's own)", "JSON");
   add_optional(emit, "--worker-pid", options.worker_pid,
                "The process without which the run cannot go on (default: see below)", "PID");
+}
+
+void declare_emit(CLI::App& app, Request& request, EmitOptions& options) {
+  CLI::App* emit =
+      app.add_subcommand("emit", "Send events: one from flags, or one JSON object a line on standard input");
+  add_event_fields(emit, options);
   emit->add_flag("--no-worker-pid", options.no_worker_pid, "Name no process")->excludes("--worker-pid");
   add_duration(emit, "--wait", options.wait,
                "How long to go on trying without getting on: the spool is full, the daemon restarts");

@@ -56,6 +56,12 @@ class ScriptedServer:
         self.listener.close()
 
 
+def take_interrupts():
+    """As in the foreground, wherever the tests run: a shell keeps ignoring what it finds ignored."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def clean_environment():
     return {key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}
 
@@ -112,7 +118,7 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         process = subprocess.Popen([*program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                    env={**clean_environment(), "RUN_RECORDER_SOCKET_PATH": str(self.server.socket_path),
                                         "EMIT": f"{TOOL} emit --type run_started --run-id {name}", "TOOL": str(TOOL),
-                                        "RUN": name})
+                                        "RUN": name}, preexec_fn=take_interrupts)
         self.addCleanup(lambda: (process.kill(), process.wait(), process.stdin.close(), process.stdout.close()))
         return process
 
