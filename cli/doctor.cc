@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <map>
+#include <vector>
 
 #include "base/account.h"
 #include "base/file.h"
@@ -256,8 +256,8 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   return pointers;
 }
 
-// What `run-recorderd --check` says, by the first word of each line; empty where it cannot be run.
-std::map<std::string, std::string> daemons_own_check(const DoctorOptions& options) {
+// The lines of `run-recorderd --check`; empty where it cannot be run.
+std::vector<std::string> daemons_own_check(const DoctorOptions& options) {
   std::vector<std::string> arguments = {daemon_program(), "--check"};
   std::vector<std::string> environment = environment_for_check(options);
   int ends[2] = {-1, -1};
@@ -285,29 +285,39 @@ std::map<std::string, std::string> daemons_own_check(const DoctorOptions& option
   }
   while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
-  std::map<std::string, std::string> said;
+  std::vector<std::string> lines;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = text.substr(at, end - at);
+    lines.push_back(text.substr(at, end - at));
     at = end + 1;
-    const std::size_t space = line.find(' ');
-    const std::size_t words = line.find_first_not_of(' ', space);
-    if (space != std::string::npos && words != std::string::npos) said[line.substr(0, space)] = line.substr(words);
   }
-  return said;
+  return lines;
 }
 
-void take_check(Report& report, const std::map<std::string, std::string>& said, const std::string& what,
+// What it says of one thing, as "database", "queue" or "queue mailers".
+void take_check(Report& report, const std::vector<std::string>& said, const std::string& what,
                 const std::string& advice) {
-  const auto line = said.find(what);
+  const auto line = std::ranges::find_if(said, [&](const std::string& one) { return one.starts_with(what + " "); });
   if (line == said.end()) return;
   constexpr std::string_view kFine = "fine: ";
-  if (line->second.starts_with(kFine)) {
-    report.fine(what, line->second.substr(kFine.size()));
-  } else if (line->second == "none is configured") {
-    report.fine(what, line->second);
+  const std::string words = line->substr(std::min(line->find_first_not_of(' ', what.size()), line->size()));
+  if (words.starts_with(kFine)) {
+    report.fine(what, words.substr(kFine.size()));
+  } else if (words == "none is configured") {
+    report.fine(what, words);
   } else {
-    report.wrong(what, line->second, advice);
+    report.wrong(what, words, advice);
+  }
+}
+
+void take_queues(Report& report, const std::vector<std::string>& said, const Config& config) {
+  const auto queues = config.configured_queues();
+  if (queues.empty()) take_check(report, said, "queue", {});
+  for (const auto& [name, queue] : queues) {
+    const bool default_one = !config.queues.contains(name);
+    take_check(report, said, queue_check_name(config, name),
+               fmt::format("without it rows with a job of it stay unknown; repair what it says, or correct [{}]",
+                           default_one ? "reconcile.queue" : "queues." + name));
   }
 }
 
@@ -402,8 +412,7 @@ int examine(const Looking& looking, const DoctorOptions& options) {
                  "events wait in the spool meanwhile; repair what it says. run-recorderd --migrate makes the tables, "
                  "and docs/operations.md lists the rights that are needed");
     }
-    take_check(report, said, "queue",
-               "without it rows with a job stay unknown; grant SELECT on its table, or correct [reconcile.queue]");
+    take_queues(report, said, *options.config);
     check_spool_folder(report, options.config->spool.path);
     check_disk(report, *options.config);
   }

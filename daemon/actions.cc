@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <future>
@@ -57,21 +58,22 @@ int check_database(const Config& config) {
   return kExitDone;
 }
 
-int check_queue(const Config& config) {
-  if (config.queue.kind == QueueKind::kNone) {
-    say("queue", "none is configured");
-    return kExitDone;
-  }
-  QueueOptions options;
-  options.url = config.queue_connection_url();
-  options.table = config.queue.table;
-  if (const auto checked = make_oban_queue(options)->check(); !checked) {
-    say("queue", checked.error().message);
+int check_queue(const Config& config, const std::string& name, const Config::Queue& queue) {
+  const std::string what = queue_check_name(config, name);
+  if (const auto checked = make_oban_queue(queue_options_of(config, queue))->check(); !checked) {
+    say(what, checked.error().message);
     return kExitNotThere;
   }
-  say("queue", fmt::format("fine: {} in {}", config.queue.table,
-                           redact_url(config.queue.url.empty() ? config.database.url : config.queue.url)));
+  say(what, fmt::format("fine: {} in {}", queue.full_table(), config.shown_url_of(queue)));
   return kExitDone;
+}
+
+int check_queues(const Config& config) {
+  const auto queues = config.configured_queues();
+  if (queues.empty()) say("queue", "none is configured");
+  int status = kExitDone;
+  for (const auto& [name, queue] : queues) status = std::max(status, check_queue(config, name, queue));
+  return status;
 }
 
 // Only looks: the folder may be in use by a running daemon.
@@ -99,7 +101,7 @@ int check_spool(const Config& config) {
 int check(const Config& config) {
   say("configuration", config.file.empty() ? std::string("fine: no file, defaults") : "fine: " + config.file);
   say_warnings(config);
-  const int statuses[] = {check_database(config), check_queue(config), check_spool(config)};
+  const int statuses[] = {check_database(config), check_queues(config), check_spool(config)};
   int worst = kExitDone;
   for (const int status : statuses) {
     if (status == kExitConfiguration || worst == kExitDone) worst = status;

@@ -64,13 +64,14 @@ ServerLimits limits_of(const Config& config) {
   return limits;
 }
 
-std::unique_ptr<JobQueue> make_queue(const Config& config, milliseconds deadline) {
-  if (config.queue.kind == QueueKind::kNone) return nullptr;
-  QueueOptions options;
-  options.url = config.queue_connection_url();
-  options.table = config.queue.table;
-  options.deadline = deadline;
-  return make_oban_queue(options);
+NamedQueues open_queues(const Config& config, milliseconds deadline) {
+  NamedQueues queues;
+  for (const auto& [name, queue] : config.configured_queues()) {
+    QueueOptions options = queue_options_of(config, queue);
+    options.deadline = deadline;
+    queues.push_back({name, make_oban_queue(options)});
+  }
+  return queues;
 }
 
 void log_opening(const SpoolOpening& opening, const Config& config) {
@@ -108,6 +109,14 @@ StoreOptions store_options_of(const Config& config) {
   return options;
 }
 
+QueueOptions queue_options_of(const Config& config, const Config::Queue& queue) {
+  QueueOptions options;
+  options.url = config.connection_url_of(queue);
+  options.table = queue.full_table();
+  options.clock_skew = queue.clock_skew;
+  return options;
+}
+
 std::unique_ptr<Spool> open_spool(const Config& config) {
   SpoolOptions options;
   options.path = config.spool.path;
@@ -132,7 +141,7 @@ std::optional<SqliteFileLock> claim_database(const Config& config) {
   throw StartError(held ? kExitNotThere : kExitOther, "database: " + lock.error().message);
 }
 
-std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queue) {
+std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queues) {
   RecorderOptions options;
   options.store = store_options_of(config);
   options.migrate = config.database.migrate;
@@ -145,7 +154,7 @@ std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool
   options.version = RR_VERSION;
   options.heartbeat = std::min(options.heartbeat, std::max(config.reconcile.recorder_timeout / 4, milliseconds{100}));
   return std::make_unique<Recorder>(std::move(options), spool,
-                                    with_queue ? make_queue(config, milliseconds{1'000}) : nullptr);
+                                    with_queues ? open_queues(config, milliseconds{1'000}) : NamedQueues());
 }
 
 Service::Service(Config config, ConfigSources sources)
@@ -215,8 +224,8 @@ void Service::start() {
   ReconcilerOptions reconciler;
   reconciler.policy = policy_of(config_);
   reconciler.store = store_options_of(config_);
-  if (config_.queue.kind != QueueKind::kNone) {
-    reconciler.make_queue = [config = config_] { return make_queue(config, milliseconds{5'000}); };
+  if (!config_.configured_queues().empty()) {
+    reconciler.make_queue = [config = config_] { return make_queues(open_queues(config, milliseconds{5'000})); };
   }
   reconciler.connection_open = [this](std::string_view connection) { return server_->connection_open(connection); };
   reconciler_ = std::make_unique<Reconciler>(std::move(reconciler), *recorder_);

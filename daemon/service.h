@@ -16,6 +16,7 @@
 #include "control/snapshot.h"
 #include "database/sqlite.h"
 #include "path_watch.h"
+#include "queue/queues.h"
 #include "recorder/pruner.h"
 #include "recorder/reconciler.h"
 #include "recorder/recorder.h"
@@ -26,11 +27,12 @@
 namespace run_recorder {
 
 StoreOptions store_options_of(const Config& config);
+QueueOptions queue_options_of(const Config& config, const Config::Queue& queue);
 // Opens and locks the spool and logs what was found. Throws StartError.
 std::unique_ptr<Spool> open_spool(const Config& config);
 // Claims the SQLite file; empty for PostgreSQL. Throws StartError (69) where another daemon has it.
 std::optional<SqliteFileLock> claim_database(const Config& config);
-std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queue);
+std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queues);
 
 class Service {
  public:

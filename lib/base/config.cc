@@ -22,6 +22,10 @@ constexpr std::string_view kFileVariable = "RUN_RECORDER_CONFIG";
 constexpr std::string_view kRunVariable = "RUN_RECORDER_RUN_ID";
 constexpr std::string_view kFileFlag = "--config";
 constexpr std::string_view kAdminGroup = "run-recorder-admin";
+constexpr std::string_view kQueueVariables = "RUN_RECORDER_QUEUES_";
+constexpr std::string_view kQueueFlags = "--queues-";
+constexpr std::size_t kLongestQueueName = 64;
+constexpr std::size_t kMostQueues = 32;
 constexpr std::string_view kPasswordCredential = "database-password";
 
 // Whether a name of the environment has the form of what Kubernetes gives every container for each service of its
@@ -44,6 +48,23 @@ bool is_service_link(std::string_view name) {
   return false;
 }
 
+struct QueueKeyName {
+  const ConfigEntry* entry;
+  std::string queue;
+};
+// "--queues-mailers-url" is the url of "mailers".
+std::optional<QueueKeyName> split_queue_name(const std::string& name, std::string_view begin,
+                                             std::string (ConfigKey::*form)() const) {
+  if (!name.starts_with(begin)) return std::nullopt;
+  for (const ConfigEntry& entry : queue_entries()) {
+    const std::string whole = (entry.key.*form)();  // with NAME in it
+    const std::string end = whole.substr(begin.size() + std::string_view("NAME").size());
+    if (name.size() <= begin.size() + end.size() || !name.ends_with(end)) continue;
+    return QueueKeyName{&entry, name.substr(begin.size(), name.size() - begin.size() - end.size())};
+  }
+  return std::nullopt;
+}
+
 // Gathers the settings of all sources, weakest first, and every mistake in them.
 class Loader {
  public:
@@ -56,6 +77,7 @@ class Loader {
     fill_paths();
     settle_control();
     settle_events();
+    settle_queues();
     if (!sources_.for_tool) {
       read_password();
       check_names();
@@ -67,6 +89,26 @@ class Loader {
  private:
   void report(std::string where, std::string key, std::string message) {
     problems_.all.push_back({std::move(where), std::move(key), std::move(message)});
+  }
+
+  // A key of [queues.NAME]: its members are those of Config::queue, so the queue is put there meanwhile.
+  void set(const ConfigEntry& entry, const RawValue& value, const std::string& where, const std::string& queue) {
+    const std::string key = queue_key_name(queue, entry.key.name);
+    name_queue(queue, where);
+    given_[key] = where;
+    Config::Queue& member = config_.queues[queue];
+    std::swap(config_.queue, member);
+    if (const std::optional<std::string> problem = assign(config_, entry, value)) report(where, key, *problem);
+    std::swap(config_.queue, member);
+  }
+
+  void name_queue(const std::string& queue, const std::string& where) {
+    if (!config_.queues.try_emplace(queue).second) return;
+    given_[queue_key_name(queue, "")] = where;
+    if (queue.empty() || queue.size() > kLongestQueueName) {
+      report(where, queue_key_name(queue, ""),
+             "found a name of " + std::to_string(queue.size()) + " bytes; allowed are 1 to 64");
+    }
   }
 
   void set(const ConfigEntry& entry, const RawValue& value, const std::string& where) {
@@ -113,8 +155,15 @@ class Loader {
   void take_file(FileContent content) {
     std::vector<FileProblem> all = std::move(content.problems);
     for (const FileSetting& setting : content.settings) {
+      const std::string at = config_.file + ":" + std::to_string(setting.line);
       config_.file_holds_password = config_.file_holds_password || holds_password(setting);
-      set(*setting.entry, setting.value, config_.file + ":" + std::to_string(setting.line));
+      if (setting.entry == nullptr) {
+        name_queue(*setting.queue, at);
+      } else if (setting.queue) {
+        set(*setting.entry, setting.value, at, *setting.queue);
+      } else {
+        set(*setting.entry, setting.value, at);
+      }
       for (ConfigProblem& problem : problems_.all) all.push_back({setting.line, std::move(problem)});
       problems_.all.clear();
     }
@@ -124,8 +173,8 @@ class Loader {
   }
 
   static bool holds_password(const FileSetting& setting) {
-    return setting.entry->key.name == "url" && setting.value.kind == RawValue::Kind::kString &&
-           has_password(setting.value.text);
+    return setting.entry != nullptr && setting.entry->key.name == "url" &&
+           setting.value.kind == RawValue::Kind::kString && has_password(setting.value.text);
   }
 
   void read_environment() {
@@ -134,6 +183,9 @@ class Loader {
       if (!name.starts_with(kVariablePrefix) || name == kFileVariable || name == kRunVariable) continue;
       if (const ConfigEntry* entry = entry_named(name, &ConfigKey::variable)) {
         set(*entry, {RawValue::Kind::kPlain, text}, "environment " + name);
+      } else if (const auto of_queue = split_queue_name(name, kQueueVariables, &ConfigKey::variable)) {
+        set(*of_queue->entry, {RawValue::Kind::kPlain, text}, "environment " + name,
+            queue_in_capitals(of_queue->queue));
       } else if (is_service_link(name)) {
         links.push_back(name);
       } else {
@@ -160,7 +212,9 @@ class Loader {
     for (const auto& [name, text] : sources_.flags) {
       if (name == kFileFlag) continue;
       const ConfigEntry* entry = entry_named(name, &ConfigKey::flag);
-      if (entry == nullptr) {
+      if (const auto of_queue = split_queue_name(name, kQueueFlags, &ConfigKey::flag)) {
+        set(*of_queue->entry, {RawValue::Kind::kPlain, text}, "flag " + name, of_queue->queue);
+      } else if (entry == nullptr) {
         report("flag " + name_for_message(name), "", "no such flag" + nearest(name, &ConfigKey::flag, kFileFlag));
       } else {
         set(*entry, {RawValue::Kind::kPlain, text}, "flag " + name);
@@ -176,6 +230,26 @@ class Loader {
     return nullptr;
   }
 
+  // The queue that a variable means: of those that the file names the one whose name looks so in capitals, else the
+  // name in lower case.
+  std::string queue_in_capitals(const std::string& capitals) const {
+    for (const auto& [name, queue] : config_.queues) {
+      if (in_capitals(name) == capitals) return name;
+    }
+    std::string name = capitals;
+    for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    return name;
+  }
+
+  static std::string in_capitals(std::string name) {
+    for (char& c : name) {
+      const bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+      if (!letter && !(c >= '0' && c <= '9')) c = '_';
+      if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+    }
+    return name;
+  }
+
   static std::string name_for_message(const std::string& name) {
     const std::string text = shown(name);
     return text == "\"" + name + "\"" ? name : text;
@@ -185,6 +259,7 @@ class Loader {
                              std::string_view other) {
     std::vector<std::string> known = {std::string(other)};
     for (const ConfigKey& key : config_keys()) known.push_back((key.*form)());
+    for (const ConfigKey& key : queue_keys()) known.push_back((key.*form)());
     const std::string name_near = nearest_name(name, known);
     return name_near.empty() ? "; allowed are those of the keys, as " + known[1]
                              : "; did you mean " + name_near + "?";
@@ -250,6 +325,34 @@ class Loader {
     if (events.exclude.empty()) return;
     report(where("events.include"), "events.include",
            "found together with events.exclude (" + where("events.exclude") + "); allowed is one of them");
+  }
+
+  void settle_queues() {
+    settle_schema(config_.queue, "reconcile.queue.schema");
+    for (const auto& [name, queue] : config_.queues) {
+      settle_schema(queue, queue_key_name(name, "schema"));
+      const std::string section = queue_key_name(name, "");
+      if (given(queue_key_name(name, "kind"))) continue;
+      report(where(section), queue_key_name(name, "kind"),
+             "it is missing; allowed is " + std::string(find_queue_entry("kind")->key.allowed));
+    }
+    if (config_.queues.size() > kMostQueues) {
+      report(where(queue_key_name(config_.queues.rbegin()->first, "")), "queues",
+             "found " + std::to_string(config_.queues.size()) + "; allowed are up to " + std::to_string(kMostQueues));
+    }
+    const std::string named = queue_key_name(kDefaultQueue, "");
+    for (const ConfigKey& key : config_keys()) {
+      if (key.section != "reconcile.queue" || !given(key.full_name()) || !given(named)) continue;
+      report(where(key.full_name()), key.full_name(),
+             "found together with [queues.default] (" + where(named) +
+                 "); both mean the queue named default, allowed is one of them");
+      break;
+    }
+  }
+
+  void settle_schema(const Config::Queue& queue, const std::string& key) {
+    if (queue.schema.empty() || queue.table.find('.') == std::string::npos) return;
+    report(where(key), key, "found together with a table that names its schema; allowed is one of them");
   }
 
   // The file that systemd's LoadCredential= made for us, if it did (systemd.exec(5)); empty: it did not.
@@ -319,8 +422,29 @@ std::string Config::Database::connection_url() const {
   return password.empty() || database_kind(url) != DatabaseKind::kPostgres ? url : with_password(url, password);
 }
 
-std::string Config::queue_connection_url() const {
-  return queue.url.empty() ? database.connection_url() : queue.url;
+std::string Config::Queue::full_table() const {
+  return schema.empty() ? table : schema + "." + table;
+}
+
+std::map<std::string, Config::Queue> Config::configured_queues() const {
+  std::map<std::string, Queue> all = queues;
+  all.try_emplace(std::string(kDefaultQueue), queue);
+  std::erase_if(all, [](const auto& one) { return one.second.kind == QueueKind::kNone; });
+  return all;
+}
+
+std::string Config::connection_url_of(const Queue& of) const {
+  return of.url.empty() ? database.connection_url() : of.url;
+}
+
+std::string Config::shown_url_of(const Queue& of) const {
+  return redact_url(of.url.empty() ? database.url : of.url);
+}
+
+std::string queue_check_name(const Config& config, std::string_view name) {
+  const auto queues = config.configured_queues();
+  if (queues.size() == 1 && name == kDefaultQueue) return "queue";
+  return "queue " + queue_key_name(name, "").substr(std::string_view("queues.").size());
 }
 
 Environment environment_of(const char* const* environ_block) {
@@ -370,7 +494,7 @@ Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::
     const std::string& argument = arguments[at];
     const std::size_t equals = argument.find('=');
     const std::string name = argument.substr(0, equals);
-    if (!known.contains(name)) {
+    if (!known.contains(name) && !split_queue_name(name, kQueueFlags, &ConfigKey::flag)) {
       rest.push_back(argument);
     } else if (equals != std::string::npos) {
       flags.emplace_back(name, argument.substr(equals + 1));

@@ -21,6 +21,9 @@
 
 namespace run_recorder {
 
+// The queue of an event that names none, where several are configured.
+inline constexpr std::string_view kDefaultQueue = "default";
+
 enum class QueueKind { kNone, kOban };
 std::string_view to_string(QueueKind kind);
 
@@ -83,11 +86,20 @@ struct Config {
 
   struct Queue {
     QueueKind kind = QueueKind::kNone;
-    std::string url;                  // empty: the database
-    std::string table = "oban_jobs";  // name or schema.name
-  } queue;
-  // The queue's url as the driver gets it; never log it.
-  std::string queue_connection_url() const;
+    std::string url;                               // empty: the database
+    std::string schema;                            // of the table; empty: as table says
+    std::string table = "oban_jobs";               // name or schema.name
+    std::chrono::milliseconds clock_skew{10'000};  // between those who claim jobs and those who say that runs started
+    std::string full_table() const;
+  };
+  Queue queue;  // [reconcile.queue], the queue named kDefaultQueue; not together with [queues.default]
+  std::map<std::string, Queue> queues;  // [queues.NAME], by name
+  // The queues that are to be asked, by name: those of a kind other than none.
+  std::map<std::string, Queue> configured_queues() const;
+  // A queue's url as the driver gets it; never log it.
+  std::string connection_url_of(const Queue& queue) const;
+  // The same to be shown, without a password.
+  std::string shown_url_of(const Queue& queue) const;
 
   // 0 is for ever. The special ones win over the general: a council's time over a status's over keep.
   struct Retention {
@@ -192,6 +204,11 @@ struct ConfigKey {
   std::string default_text() const;  // as in TOML: "\"30s\"", "64", "[\"member_token\"]"
 };
 std::span<const ConfigKey> config_keys();
+// The keys of each [queues.NAME]; NAME stands for the queue's name in their flags and full names, and in their
+// variables for the name in capitals, each character that is no letter and no digit as _.
+std::span<const ConfigKey> queue_keys();
+// What --check and doctor call a queue's line: "queue" where the only one is the default, else with its name.
+std::string queue_check_name(const Config& config, std::string_view name);
 // The key's value as in TOML, passwords hidden.
 std::string config_value_text(const Config& config, const ConfigKey& key);
 // The flags with their meanings and defaults, for --help.

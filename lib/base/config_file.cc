@@ -41,7 +41,9 @@ class Walker {
       keys_.push_back(entry.key.full_name());
       const std::string section(entry.key.section);
       if (std::find(sections_.begin(), sections_.end(), section) == sections_.end()) sections_.push_back(section);
+      if (section == "reconcile.queue" && entry.key.name == "kind") named_ = sections_.size();
     }
+    sections_.insert(sections_.begin() + static_cast<std::ptrdiff_t>(named_), "queues.NAME");
   }
 
   void walk(const toml::table& table, const std::string& section) {
@@ -61,6 +63,7 @@ class Walker {
       content_.settings.push_back({entry, raw_value(node), line});
       return;
     }
+    if (name == "queues") return take_queues(node, line);
     const bool known = std::find(sections_.begin(), sections_.end(), name) != sections_.end();
     if (known && node.is_table()) {
       walk(*node.as_table(), name);
@@ -70,6 +73,41 @@ class Walker {
       report(line, name, "no such section" + suggestion(name, sections_));
     } else {
       report(line, name, "no such key" + suggestion(name, keys_));
+    }
+  }
+
+  // [queues.NAME]: a section for each queue.
+  void take_queues(const toml::node& node, std::size_t line) {
+    const std::string form = "a queue has a section of its own, as [queues.mailers]";
+    if (!node.is_table()) return report(line, "queues", form);
+    for (const auto& [key, queue] : *node.as_table()) {
+      const std::string name(key.str());
+      const std::size_t at = key.source().begin.line;
+      if (!queue.is_table()) {
+        report(at, queue_key_name(name, ""), form);
+      } else {
+        take_queue(name, *queue.as_table(), at);
+      }
+    }
+  }
+
+  void take_queue(const std::string& queue, const toml::table& table, std::size_t line) {
+    content_.settings.push_back({nullptr, RawValue{RawValue::Kind::kTable}, line, queue});
+    std::vector<std::string> keys;
+    for (const ConfigKey& key : queue_keys()) keys.emplace_back(key.name);
+    for (const auto& [key, node] : table) {
+      const std::string name(key.str());
+      const std::size_t at = key.source().begin.line;
+      if (const ConfigEntry* entry = find_queue_entry(name)) {
+        content_.settings.push_back({entry, raw_value(node), at, queue});
+        continue;
+      }
+      const std::string nearest = nearest_name(name, keys);
+      std::string allowed;
+      for (const std::string& one : keys) allowed += (allowed.empty() ? "" : ", ") + one;
+      report(
+          at, queue_key_name(queue, name),
+          nearest.empty() ? "no such key; a queue's are " + allowed : "no such key; did you mean " + nearest + "?");
     }
   }
 
@@ -112,6 +150,7 @@ class Walker {
   const std::string& path_;
   FileContent& content_;
   std::vector<std::string> keys_, sections_;
+  std::size_t named_ = 0;  // where the sections of queues stand among them
 };
 
 // toml++'s own words quote the file, and what they quote may be a password; ours do not.

@@ -17,6 +17,7 @@ constexpr std::uint64_t kKiB = 1ULL << 10;
 constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr std::uint64_t kPiB = 1ULL << 50;
 constexpr milliseconds kLongest = hours(24 * 3'650);
+constexpr milliseconds kLongestSkew = hours(24);
 constexpr milliseconds kNone{0};
 constexpr milliseconds kShortest{1};
 
@@ -86,6 +87,13 @@ std::optional<std::string> check_table(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<std::string> check_schema(std::string_view text) {
+  if (text.size() > 63 || text.find('.') != std::string_view::npos || has_control_character(text)) {
+    return "it is no schema's name";
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> check_listen(std::string_view text) {
   if (text.empty()) return std::nullopt;
   const std::size_t colon = text.rfind(':');
@@ -123,7 +131,14 @@ constexpr std::string_view kPositiveDuration =
 constexpr std::string_view kKept = "a duration such as \"90d\", or \"0s\" for ever";
 constexpr std::string_view kKeptOrNone = "a duration such as \"90d\", \"0s\" for ever, or empty for that of keep";
 
-// In the order of SPEC section 7. Every key is here and nowhere else.
+constexpr std::string_view kKinds = "\"none\" or \"oban\"";
+constexpr std::string_view kQueueUrl = "sqlite:PATH, a libpq URI, or empty for the database's";
+constexpr std::string_view kSchema = "a name of up to 63 bytes without dots, or empty for that of table";
+constexpr std::string_view kTable = "TABLE or SCHEMA.TABLE, each of 1 to 63 bytes";
+constexpr std::string_view kClockSkew =
+    "How far the clocks may differ of who claims a job and of who says that its run started.";
+
+// In the order of SPEC section 7. Every key is here and in queue_table() and nowhere else.
 const std::vector<ConfigEntry>& table() {
   static const std::vector<ConfigEntry> entries = {
       {{"database", "url", kUrls, "Where the rows are kept.", kRestart,
@@ -209,14 +224,17 @@ const std::vector<ConfigEntry>& table() {
         "How many marked runs a pass logs one by one; of the rest, counts.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.reconcile.log_rows; }, 0, 1'000'000}},
 
-      {{"reconcile.queue", "kind", "\"none\" or \"oban\"", "The job queue that is asked whether a job lives.",
-        kRestart},
+      {{"reconcile.queue", "kind", kKinds, "The job queue that is asked whether a job lives.", kRestart},
        QueueKindSlot{[](Config& c) -> QueueKind& { return c.queue.kind; }}},
-      {{"reconcile.queue", "url", "sqlite:PATH, a libpq URI, or empty for the database's",
-        "Where the queue's table is.", kRestart},
+      {{"reconcile.queue", "url", kQueueUrl, "Where the queue's table is.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.queue.url; }, check_optional_url}},
-      {{"reconcile.queue", "table", "TABLE or SCHEMA.TABLE, each of 1 to 63 bytes", "The queue's table.", kRestart},
+      {{"reconcile.queue", "schema", kSchema, "The schema of the queue's table: Oban's prefix.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.queue.schema; }, check_schema}},
+      {{"reconcile.queue", "table", kTable, "The queue's table.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.queue.table; }, check_table}},
+      {{"reconcile.queue", "clock_skew", "a duration from \"0s\" up to \"24h\", such as \"10s\"", kClockSkew,
+        kRestart},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.queue.clock_skew; }, kNone, kLongestSkew}},
 
       {{"retention", "keep", kKept, "How long a finished run is kept with its history; 0s: for ever.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.retention.keep; }, kNone, kLongest}},
@@ -256,6 +274,20 @@ const std::vector<ConfigEntry>& table() {
   return entries;
 }
 
+const std::vector<ConfigEntry>& queue_table() {
+  static const std::vector<ConfigEntry> entries = [] {
+    std::vector<ConfigEntry> some;
+    for (const ConfigEntry& entry : table()) {
+      if (entry.key.section != "reconcile.queue") continue;
+      some.push_back(entry);
+      some.back().key.section = "queues.NAME";
+      if (entry.key.name == "kind") some.back().key.shown_default = "none: it must be given";
+    }
+    return some;
+  }();
+  return entries;
+}
+
 // Levenshtein's distance.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -281,6 +313,32 @@ const ConfigEntry* find_entry(std::string_view full_name) {
     if (entry.key.full_name() == full_name) return &entry;
   }
   return nullptr;
+}
+
+std::span<const ConfigEntry> queue_entries() {
+  return queue_table();
+}
+
+const ConfigEntry* find_queue_entry(std::string_view name) {
+  for (const ConfigEntry& entry : queue_table()) {
+    if (entry.key.name == name) return &entry;
+  }
+  return nullptr;
+}
+
+Config with_queue(const Config& config, const std::string& name) {
+  Config copy = config;
+  const auto queue = config.queues.find(name);
+  copy.queue = queue == config.queues.end() ? Config::Queue() : queue->second;
+  return copy;
+}
+
+std::string queue_key_name(std::string_view queue, std::string_view key) {
+  const bool bare = !queue.empty() && std::all_of(queue.begin(), queue.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  });
+  std::string name = "queues." + (bare ? std::string(queue) : shown(queue));
+  return key.empty() ? name : name + "." + std::string(key);
 }
 
 std::string nearest_name(std::string_view mistyped, std::span<const std::string> known) {
@@ -321,13 +379,23 @@ std::string ConfigKey::variable() const {
 
 std::string ConfigKey::default_text() const {
   if (!shown_default.empty()) return std::string(shown_default);
-  return value_text(Config{}, *find_entry(full_name()));
+  const ConfigEntry* entry = section == "queues.NAME" ? find_queue_entry(name) : find_entry(full_name());
+  return value_text(Config{}, *entry);
 }
 
 std::span<const ConfigKey> config_keys() {
   static const std::vector<ConfigKey> keys = [] {
     std::vector<ConfigKey> all;
     for (const ConfigEntry& entry : table()) all.push_back(entry.key);
+    return all;
+  }();
+  return keys;
+}
+
+std::span<const ConfigKey> queue_keys() {
+  static const std::vector<ConfigKey> keys = [] {
+    std::vector<ConfigKey> all;
+    for (const ConfigEntry& entry : queue_table()) all.push_back(entry.key);
     return all;
   }();
   return keys;

@@ -73,6 +73,14 @@ struct ConfigEntry {
 std::span<const ConfigEntry> config_entries();
 // By full name, as "reconcile.queue.url"; nullptr where there is none.
 const ConfigEntry* find_entry(std::string_view full_name);
+// The keys of a [queues.NAME], "NAME" standing for its name. Their members are those of Config::queue: whoever uses
+// one puts the queue that is meant there first, see with_queue().
+std::span<const ConfigEntry> queue_entries();
+const ConfigEntry* find_queue_entry(std::string_view name);
+// A copy whose Config::queue is the one of that name, or has the defaults where there is none.
+Config with_queue(const Config& config, const std::string& name);
+// "queues.mailers.url", the name quoted where TOML needs it.
+std::string queue_key_name(std::string_view queue, std::string_view key);
 // The known name nearest to a mistyped one; empty where none is near.
 std::string nearest_name(std::string_view mistyped, std::span<const std::string> known);
 
@@ -104,9 +112,10 @@ std::string shown(std::string_view text);
 // The file as a flat list of settings, with what is wrong in it as a whole. Reads the file's TOML, not the keys'
 // meaning.
 struct FileSetting {
-  const ConfigEntry* entry;
+  const ConfigEntry* entry;  // nullptr: the section [queues.NAME] itself
   RawValue value;
   std::size_t line;
+  std::optional<std::string> queue = {};  // the NAME of [queues.NAME]
 };
 struct FileProblem {
   std::size_t line;

@@ -144,12 +144,12 @@ std::string_view to_string(DatabaseState state) {
   return "";
 }
 
-Recorder::Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQueue> queue)
+Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
     : options_(std::move(options)),
       spool_(spool),
       self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
       fresh_(options_.fresh_bytes),
-      probe_(std::move(queue)),
+      probe_(std::move(queues)),
       pulse_(kTurnTime),
       cache_(options_.cache_bytes),
       batch_limit_(options_.batch_events),

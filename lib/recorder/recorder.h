@@ -100,8 +100,8 @@ Pace next_pace(Pace pace, std::uint64_t arrived, std::uint64_t applied);
 
 class Recorder {
  public:
-  // The spool outlives it. queue: for oban_job_state_at_finalize; may be null.
-  Recorder(RecorderOptions options, Spool& spool, std::unique_ptr<JobQueue> queue);
+  // The spool outlives it. queues: for oban_job_state_at_finalize; may be empty.
+  Recorder(RecorderOptions options, Spool& spool, NamedQueues queues);
   ~Recorder();
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;

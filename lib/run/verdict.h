@@ -39,6 +39,7 @@ struct JobAnswer {
   std::optional<std::chrono::milliseconds> changed_ago = {};  // since its row changed last, by the queue's clock
   std::string detail = {};                                    // the answer as a sentence with its evidence
   bool ended = false;                                         // kNotExecuting: for good, as cancelled or discarded
+  bool unreachable = false;  // kCannotTell: the queue itself gave no answer, as one that is away
 };
 
 struct RowFacts {

@@ -5,7 +5,8 @@ import os
 import subprocess
 import unittest
 
-from harness import DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, TOOL, as_root, wait_until
+from harness import DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, TOOL, as_root, merged, wait_until
+from queues import SqliteQueue
 
 
 class Doctor:
@@ -69,6 +70,24 @@ class Doctor:
         wrong = self.wrong(self.examine(server, status=1))
         self.assertIn("no_such_jobs", wrong["queue"]["found"])
         self.assertIn("spool", wrong)
+
+    def test_each_queue_is_checked_by_its_name(self):
+        server = self.started()
+        jobs = SqliteDatabase(server.folder / "jobs.db")
+        SqliteQueue(jobs)
+        server.config = merged(server.config, {
+            "queues.default": {"kind": "oban", "url": jobs.url}, "queues.mailers": {"kind": "oban", "url": jobs.url, "table": "mails"},
+            'queues."a b"': {"kind": "oban", "url": f"sqlite:{server.folder}/nowhere.db"}, "queues.off": {"kind": "none"}})
+        server.restart()
+        findings = {finding["check"]: finding for finding in self.examine(server, status=1)}
+        queues = {check: finding["ok"] for check, finding in findings.items() if check.startswith("queue")}
+        self.assertEqual(queues, {"queue default": True, "queue mailers": False, 'queue "a b"': False})
+        self.assertIn("mails", findings["queue mailers"]["found"])
+        self.assertIn("[queues.mailers]", findings["queue mailers"]["advice"])
+        checked = server.run("--check")
+        self.assertEqual(checked.returncode, 69, checked.stdout)
+        self.assertRegex(checked.stdout, r"(?m)^queue default +fine: oban_jobs in sqlite:")
+        self.assertRegex(checked.stdout, r"(?m)^queue mailers +queue: .*mails")
 
     def test_too_little_room_on_the_disk_is_found(self):
         server = self.started()

@@ -138,7 +138,7 @@ listen = "[::1]:9100"
   EXPECT_EQ(config.reconcile.interval, milliseconds(0));
   EXPECT_EQ(config.reconcile.max_stuck, 10U);
   EXPECT_EQ(config.queue.kind, QueueKind::kOban);
-  EXPECT_EQ(config.queue_connection_url(), "sqlite:q.db");
+  EXPECT_EQ(config.connection_url_of(config.queue), "sqlite:q.db");
   EXPECT_EQ(config.queue.table, "jobs.oban_jobs");
   EXPECT_EQ(config.log.level, LogLevel::kDebug);
   EXPECT_EQ(config.log.format, LogFormat::kJson);
@@ -169,6 +169,94 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByFlagVariableAndFileInThisOrder) {
     ASSERT_TRUE(loaded) << loaded.error().text();
     EXPECT_EQ(config_value_text(*loaded, key), key.default_text()) << key.full_name();
   }
+}
+
+TEST_F(ConfigTest, QueuesHaveNames) {
+  const Config config = load(R"([reconcile.queue]
+kind = "oban"
+[queues.mailers]
+kind = "oban"
+url = "postgresql://u:sesame@h/mail"
+schema = "jobs"
+clock_skew = "1m"
+[queues."a.b c"]
+kind = "none"
+)");
+  EXPECT_EQ(config.queue.clock_skew, milliseconds(10'000));
+  const Config::Queue& mailers = config.queues.at("mailers");
+  EXPECT_EQ(mailers.kind, QueueKind::kOban);
+  EXPECT_EQ(mailers.full_table(), "jobs.oban_jobs");
+  EXPECT_EQ(mailers.clock_skew, milliseconds(60'000));
+  EXPECT_EQ(config.connection_url_of(mailers), "postgresql://u:sesame@h/mail");
+  EXPECT_EQ(config.shown_url_of(mailers), "postgresql://u:***@h/mail");
+  EXPECT_TRUE(config.file_holds_password);
+  std::vector<std::string> names;
+  for (const auto& [name, queue] : config.configured_queues()) names.push_back(queue_check_name(config, name));
+  EXPECT_THAT(names, ElementsAre("queue default", "queue mailers")) << "one of kind none is not asked";
+  const Config alone = load("[queues.default]\nkind = \"oban\"\n");
+  EXPECT_EQ(queue_check_name(alone, "default"), "queue");
+  EXPECT_TRUE(load("").configured_queues().empty());
+}
+
+TEST_F(ConfigTest, MistakesInQueuesAreAllNamed) {
+  EXPECT_THAT(mistakes("[queues.a]\nkind = \"river\"\nurl = \"postgres://u:sesame%@h\"\n[queues.b]\nkint = \"oban\"\n"
+                       "[queues.c]\nkind = \"oban\"\nschema = \"s\"\ntable = \"t.oban_jobs\"\nclock_skew = \"25h\"\n"
+                       "[queues.d]\nurl = \"sqlite:x\"\n"),
+              ElementsAre(AllOf(StartsWith("F:2: queues.a.kind: found \"river\""), HasSubstr("\"none\" or \"oban\"")),
+                          AllOf(StartsWith("F:3: queues.a.url: found "), Not(HasSubstr("sesame"))),
+                          StartsWith("F:5: queues.b.kint: no such key; did you mean kind?"),
+                          AllOf(StartsWith("F:10: queues.c.clock_skew: found \"25h\""), HasSubstr("up to \"24h\"")),
+                          StartsWith("F:4: queues.b.kind: it is missing"),
+                          StartsWith("F:8: queues.c.schema: found together with a table that names its schema"),
+                          StartsWith("F:11: queues.d.kind: it is missing")));
+  EXPECT_THAT(mistakes("queues = 1\n"),
+              ElementsAre(AllOf(StartsWith("F:1: queues: "), HasSubstr("[queues.mailers]"))));
+  EXPECT_THAT(mistakes("[queues]\nkind = \"oban\"\n"),
+              ElementsAre(AllOf(StartsWith("F:2: queues.kind: "), HasSubstr("[queues.mailers]"))));
+  EXPECT_THAT(mistakes("[queues.\"\"]\nkind = \"oban\"\n"), ElementsAre(HasSubstr("allowed are 1 to 64")));
+  EXPECT_THAT(mistakes("[queues." + std::string(65, 'q') + "]\nkind = \"oban\"\n"),
+              ElementsAre(HasSubstr("a name of 65 bytes; allowed are 1 to 64")));
+  EXPECT_THAT(mistakes("[queue.mailers]\nkind = \"oban\"\n"), ElementsAre(HasSubstr("no such section")));
+}
+
+TEST_F(ConfigTest, TheDefaultQueueIsConfiguredOnce) {
+  EXPECT_THAT(mistakes("[reconcile.queue]\nkind = \"oban\"\n[queues.default]\nkind = \"oban\"\n"),
+              ElementsAre(AllOf(StartsWith("F:2: reconcile.queue.kind: found together with [queues.default] (F:3)"),
+                                HasSubstr("allowed is one of them"))));
+}
+
+TEST_F(ConfigTest, QueuesCanBeSetByFlagAndVariable) {
+  ConfigSources sources = with_file("[queues.Web-Mail]\nkind = \"oban\"\nurl = \"postgresql://h/d\"\n");
+  sources.environment = {{"RUN_RECORDER_QUEUES_WEB_MAIL_URL", "postgresql://u:sesame@h/d"},
+                         {"RUN_RECORDER_QUEUES_NEW_KIND", "oban"},
+                         {"RUN_RECORDER_QUEUES_NEW_CLOCK_SKEW", "2s"}};
+  sources.flags = {{"--queues-NEW-kind", "oban"}, {"--queues-new-clock-skew", "3s"}};
+  const Config config = load_config(sources).value();
+  EXPECT_EQ(config.queues.size(), 3U);
+  EXPECT_EQ(config.queues.at("Web-Mail").url, "postgresql://u:sesame@h/d");
+  EXPECT_EQ(config.queues.at("new").clock_skew, milliseconds(3'000));
+  EXPECT_EQ(config.queues.at("NEW").kind, QueueKind::kOban);
+
+  sources = bare();
+  sources.environment = {{"RUN_RECORDER_QUEUES_MAILERS_KINT", "oban"}, {"RUN_RECORDER_QUEUES_URL", "x"}};
+  EXPECT_THAT(mistakes(sources), testing::Each(HasSubstr("no such variable")));
+  EXPECT_EQ(mistakes(sources).size(), 2U);
+
+  std::vector<std::string> arguments = {"--queues-a-b-url", "sqlite:x", "--queues-a-kind=oban", "--queues-kind",
+                                        "list"};
+  const auto flags = take_config_flags(arguments).value();
+  EXPECT_THAT(flags,
+              ElementsAre(testing::Pair("--queues-a-b-url", "sqlite:x"), testing::Pair("--queues-a-kind", "oban")));
+  EXPECT_THAT(arguments, ElementsAre("--queues-kind", "list"));
+}
+
+TEST_F(ConfigTest, AChangedQueueNeedsARestart) {
+  const Config before = load("[queues.a]\nkind = \"oban\"\n[queues.b]\nkind = \"oban\"\n");
+  const Config after = load("[queues.b]\nkind = \"oban\"\ntable = \"jobs\"\n[queues.\"c.d\"]\nkind = \"oban\"\n");
+  EXPECT_THAT(diff_config(before, after).need_restart,
+              ElementsAre("queues.a.kind", "queues.b.table", "queues.\"c.d\".kind"));
+  EXPECT_TRUE(with_reloadable(before, after).queues.contains("a")) << "a reload leaves them";
+  for (const ConfigKey& key : queue_keys()) EXPECT_THAT(config_help(), HasSubstr("  " + key.flag() + " VALUE\n"));
 }
 
 TEST_F(ConfigTest, NamesFlagsAndVariablesBySectionAndKey) {
@@ -540,7 +628,7 @@ TEST_F(ConfigTest, ThePasswordComesFromItsFile) {
   EXPECT_EQ(config.database.url, "postgresql://u@h/d");
   EXPECT_EQ(config.database.password, "s&same");
   EXPECT_EQ(config.database.connection_url(), "postgresql://u@h/d?password=s%26same");
-  EXPECT_EQ(config.queue_connection_url(), config.database.connection_url());
+  EXPECT_EQ(config.connection_url_of(config.queue), config.database.connection_url());
   ConfigSources tool = with_file(file);
   tool.for_tool = true;
   EXPECT_EQ(load_config(tool)->database.password, "");

@@ -109,7 +109,9 @@ void RecorderFixture::restore_spool(const std::string& name) const {
 
 void RecorderFixture::make_recorder(std::unique_ptr<JobQueue> queue) {
   recorder_options_.store = store_options();
-  recorder_ = std::make_unique<Recorder>(recorder_options_, *spool_, std::move(queue));
+  NamedQueues queues;
+  if (queue) queues.push_back({"default", std::move(queue)});
+  recorder_ = std::make_unique<Recorder>(recorder_options_, *spool_, std::move(queues));
 }
 
 void RecorderFixture::start() {

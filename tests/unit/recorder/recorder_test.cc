@@ -564,7 +564,7 @@ TEST_P(PostgresOnly, BuriesAnEventThatARowPolicyHides) {
                   writer));
   recorder_options_.store = store_options();
   recorder_options_.store.url = PrivatePostgres::shared().url(PrivatePostgres::database_of(url()), writer);
-  recorder_ = std::make_unique<Recorder>(recorder_options_, *spool_, nullptr);
+  recorder_ = std::make_unique<Recorder>(recorder_options_, *spool_, NamedQueues{});
   append({line_of("run_started", "a", R"("council":"demo")"), line_of("run_started", "b", R"("council":"secret")"),
           line_of("run_started", "c", R"("council":"demo")")});
   start();
