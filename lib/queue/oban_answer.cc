@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "queue/oban_table.h"
 
@@ -13,7 +14,60 @@ JobAnswer saying(JobAnswer answer, JobAnswer::Kind kind, std::string detail) {
   return answer;
 }
 
+// A standby whose primary has nothing to do hears of it every wal_sender_timeout / 2 (30 s).
+constexpr std::chrono::seconds kCurrent{60};
+// Where nothing says since when the job must be there.
+constexpr std::chrono::seconds kJustNow{5};
+
+// Whether the answer holds although it is a standby's.
+bool holds(const JobAnswer& answer, const JobAsked& asked, const ObanReplay& replay,
+           std::chrono::milliseconds clock_skew) {
+  using Kind = JobAnswer::Kind;
+  switch (answer.kind) {
+    case Kind::kCannotTell:
+    case Kind::kOtherExecution:
+      return true;
+    case Kind::kWorking:
+      return is_current(replay);
+    case Kind::kAbsent:
+    case Kind::kNotExecuting:
+    case Kind::kFinished:
+    case Kind::kHolderGone:
+      break;
+  }
+  if (!replay.until) return false;
+  return *replay.until > (asked.started_at ? *asked.started_at + clock_skew : replay.now - kJustNow);
+}
+
 }  // namespace
+
+bool is_current(const ObanReplay& replay) {
+  return replay.until && *replay.until > replay.now - kCurrent;
+}
+
+std::string words_for(const ObanReplay& replay) {
+  const std::string until = replay.until ? fmt::format("has replayed until {}", format_rfc3339(*replay.until))
+                                         : "does not say how far it is";
+  return fmt::format(
+      "the queue is read from a standby that {}: name the primary in url, or grant pg_read_all_stats, which tells a "
+      "primary that has nothing to do from one out of reach",
+      until);
+}
+
+JobAnswer oban_answer(const JobAsked& asked, std::int64_t id, const ObanLook& look,
+                      std::chrono::milliseconds clock_skew) {
+  using Kind = JobAnswer::Kind;
+  const auto job = look.jobs.find(id);
+  const bool absent = job == look.jobs.end();
+  if (absent && !look.may_hide.empty()) {
+    return saying({}, Kind::kCannotTell, fmt::format("job {} is not shown: {}", asked.job_id, look.may_hide));
+  }
+  JobAnswer answer = absent ? saying({}, Kind::kAbsent, fmt::format("job {} is no longer in the queue", asked.job_id))
+                            : oban_answer(asked, job->second, clock_skew);
+  const bool used_again = answer.kind == Kind::kAbsent && !absent;
+  if (!look.replay || used_again || holds(answer, asked, *look.replay, clock_skew)) return answer;
+  return saying(std::move(answer), Kind::kCannotTell, words_for(*look.replay));
+}
 
 JobAnswer oban_answer(const JobAsked& asked, const ObanJob& job, std::chrono::milliseconds clock_skew) {
   using Kind = JobAnswer::Kind;

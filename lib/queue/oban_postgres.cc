@@ -30,6 +30,19 @@ constexpr std::string_view kSelectJobs =
     "(extract(epoch FROM CASE WHEN isfinite(j.attempted_at) THEN j.attempted_at END) * 1000000)::bigint "
     "FROM clock, {} j WHERE j.id = ANY ($1::bigint[])";
 
+// Also where the role's own default is another level.
+constexpr const char* kEachItsOwnSnapshot = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+// Whether rows may be hidden, and on a standby how far it has come: the last commit that was replayed, or, where all
+// that the sender had at its latest message is replayed, the time of that message (only for roles with
+// pg_read_all_stats). The latter is the sender's word, which on a standby behind another standby may be late.
+constexpr const char* kSelectView =
+    "SELECT row_security_active(to_regclass($1)), pg_is_in_recovery(), "
+    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
+    "CASE WHEN pg_is_in_recovery() THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint END, "
+    "CASE WHEN pg_is_in_recovery() THEN (SELECT (extract(epoch FROM last_msg_send_time) * 1000000)::bigint "
+    "FROM pg_stat_wal_receiver WHERE latest_end_lsn <= pg_last_wal_replay_lsn()) END";
+
 std::int64_t integer(const pqxx::field& field) {
   const std::string_view text(field.c_str(), field.size());
   std::int64_t number = 0;
@@ -61,23 +74,39 @@ class ObanInPostgres final : public ObanTable {
   ObanInPostgres(std::unique_ptr<PgConnection> connection, std::string table)
       : connection_(std::move(connection)), table_(std::move(table)), select_(fmt::format(kSelectJobs, table_)) {}
 
-  Result<std::unordered_map<std::int64_t, ObanJob>> read(std::span<const std::int64_t> job_ids) override {
+  // The reader's view comes first, and the jobs in a later snapshot: what was replayed by then is in it.
+  Result<ObanLook> read(std::span<const std::int64_t> job_ids) override {
     const PgConnection::Deadline deadline(*connection_);
+    auto transaction = PgTransaction::begin(*connection_);
+    if (!transaction) return transaction.error();
+    if (const auto set = connection_->exec_script(kEachItsOwnSnapshot); !set) return set.error();
+    ObanLook look;
+    if (const auto known = look_at_view(look); !known) return known.error();
     const auto rows = connection_->exec(select_, {fmt::format("{{{}}}", fmt::join(job_ids, ","))});
     if (!rows) return rows.error();
-    std::unordered_map<std::int64_t, ObanJob> jobs;
-    for (const auto& row : *rows) jobs.emplace(integer(row[0]), read_job(row));
-    return jobs;
-  }
-
-  Result<void> check_visible() override {
-    const auto hides = policies_may_hide_rows(*connection_, table_, "{r}");
-    if (!hides) return hides.error();
-    if (*hides) return Error{ErrorKind::kDenied, advice_for_hidden_rows(table_)};
-    return {};
+    for (const auto& row : *rows) look.jobs.emplace(integer(row[0]), read_job(row));
+    if (const auto ended = transaction->commit(); !ended)
+      return Error{ErrorKind::kUnavailable, ended.error().message};
+    return look;
   }
 
  private:
+  Result<void> look_at_view(ObanLook& look) {
+    const auto rows = connection_->exec(kSelectView, {table_});
+    if (!rows) return rows.error();
+    const auto& row = (*rows)[0];
+    if (row[1].c_str()[0] == 't') {
+      look.replay = ObanReplay{time(row[3]), *time(row[2])};
+      const auto told = time(row[4]);
+      if (told && (!look.replay->until || *told > *look.replay->until)) look.replay->until = told;
+    }
+    if (row[0].c_str()[0] != 't') return {};
+    const auto hides = policies_may_hide_rows(*connection_, table_, "{r}");
+    if (!hides) return hides.error();
+    if (*hides) look.may_hide = advice_for_hidden_rows(table_);
+    return {};
+  }
+
   std::unique_ptr<PgConnection> connection_;
   const std::string table_;
   const std::string select_;

@@ -35,7 +35,8 @@ class ObanQueue final : public JobQueue {
       const auto found = ask(ids_of(asked));
       // What does not answer now is not asked again and again: each try may cost the whole deadline.
       if (!found) {
-        for (std::size_t i = 0; i < jobs.size(); ++i) answers.push_back({.detail = found.error().message});
+        for (std::size_t i = 0; i < jobs.size(); ++i)
+          answers.push_back({.detail = found.error().message, .unreachable = true});
         break;
       }
       for (const JobAsked& job : asked) answers.push_back(answer_to(job, *found));
@@ -47,7 +48,10 @@ class ObanQueue final : public JobQueue {
   Result<void> check() override {
     auto answer = ask({});
     if (!answer) return answer.error();
-    if (const auto visible = table_->check_visible(); !visible) return in_words(visible.error());
+    if (!answer->may_hide.empty()) return in_words({ErrorKind::kDenied, answer->may_hide});
+    if (answer->replay && !is_current(*answer->replay)) {
+      return in_words({ErrorKind::kUnavailable, words_for(*answer->replay)});
+    }
     return {};
   }
 
@@ -61,16 +65,13 @@ class ObanQueue final : public JobQueue {
     return ids;
   }
 
-  JobAnswer answer_to(const JobAsked& asked, const std::unordered_map<std::int64_t, ObanJob>& found) const {
+  JobAnswer answer_to(const JobAsked& asked, const ObanLook& found) const {
     const auto id = oban_id(asked.job_id);
     if (!id) return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers", asked.job_id)};
-    const auto job = found.find(*id);
-    if (job != found.end()) return oban_answer(asked, job->second, options_.clock_skew);
-    return {.kind = JobAnswer::Kind::kAbsent,
-            .detail = fmt::format("job {} is no longer in the queue", asked.job_id)};
+    return oban_answer(asked, *id, found, options_.clock_skew);
   }
 
-  Result<std::unordered_map<std::int64_t, ObanJob>> ask(std::span<const std::int64_t> job_ids) {
+  Result<ObanLook> ask(std::span<const std::int64_t> job_ids) {
     if (!table_) {
       auto opened = open();
       if (!opened) return in_words(opened.error());
@@ -98,7 +99,7 @@ class ObanQueue final : public JobQueue {
     const std::string words = without_password(error.message, options_.url);
     std::string advice;
     if (error.sqlstate == "42P01" || error.message.find("no such table") != std::string::npos) {
-      advice = "; [reconcile.queue] table names it, as schema.table where Oban has a prefix";
+      advice = "; table names it in the configuration, and schema where Oban has a prefix";
     } else if (error.sqlstate == "42501") {
       advice = fmt::format("; this user needs SELECT on {} (and USAGE on its schema)", options_.table);
     }

@@ -47,23 +47,21 @@ class ObanInSqlite final : public ObanTable {
   ObanInSqlite(std::unique_ptr<SqliteConnection> connection, SqliteStatement select)
       : connection_(std::move(connection)), select_(std::move(select)) {}
 
-  Result<std::unordered_map<std::int64_t, ObanJob>> read(std::span<const std::int64_t> job_ids) override {
+  Result<ObanLook> read(std::span<const std::int64_t> job_ids) override {
     connection_->begin_call();
     // A file that was replaced would answer with yesterday's jobs for ever.
     if (auto there = connection_->check_file(); !there) return there.error();
     const std::string ids = fmt::format("[{}]", fmt::join(job_ids, ","));
     SqliteRows rows = select_.rows(ids);
     const Timestamp now = now_utc();
-    std::unordered_map<std::int64_t, ObanJob> jobs;
+    ObanLook look;
     while (true) {
       const auto found = rows.next();
       if (!found) return found.error();
-      if (!*found) return jobs;
-      jobs.emplace(rows.integer(0), read_job(rows, now));
+      if (!*found) return look;
+      look.jobs.emplace(rows.integer(0), read_job(rows, now));
     }
   }
-
-  Result<void> check_visible() override { return {}; }
 
  private:
   std::unique_ptr<SqliteConnection> connection_;

@@ -25,12 +25,16 @@ class PostgresQueue:
               scheduled_at timestamp NOT NULL DEFAULT timezone('UTC', now()), attempted_at timestamp,
               completed_at timestamp, cancelled_at timestamp, discarded_at timestamp)""")
 
-    def put(self, job_id, state, attempt=1, changed_s=3600):
-        """A job that came into its state `changed_s` seconds ago, and was claimed an hour before that."""
-        changed = f"timezone('UTC', now()) - interval '{changed_s} seconds'"
-        times = {"inserted_at": f"{changed} - interval '2 hours'", "scheduled_at": f"{changed} - interval '1 hour'",
-                 "attempted_at": f"{changed} - interval '1 hour'"}
-        times[TIME_COLUMN.get(state, "scheduled_at")] = changed
+    def put(self, job_id, state, attempt=1, changed_s=3600, claimed_s=None, inserted_s=None):
+        """A job that came into its state `changed_s` seconds ago, and was claimed an hour before that, unless told."""
+        def ago(seconds):
+            return f"timezone('UTC', now()) - interval '{seconds} seconds'"
+        times = {"inserted_at": ago(changed_s + 7200), "scheduled_at": ago(changed_s + 3600), "attempted_at": ago(changed_s + 3600)}
+        times[TIME_COLUMN.get(state, "scheduled_at")] = ago(changed_s)
+        if claimed_s is not None:
+            times["attempted_at"] = ago(claimed_s)
+        if inserted_s is not None:
+            times["inserted_at"] = ago(inserted_s)
         self.database.execute(
             f"DELETE FROM {self.table} WHERE id = {job_id};"
             f"INSERT INTO {self.table} (id, state, worker, attempt, {', '.join(times)}) VALUES "
@@ -56,12 +60,16 @@ class SqliteQueue:
               scheduled_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, attempted_at TEXT,
               attempted_by TEXT NOT NULL DEFAULT '[]', cancelled_at TEXT, completed_at TEXT, discarded_at TEXT)""")
 
-    def put(self, job_id, state, attempt=1, changed_s=3600):
-        changed = f"strftime('%Y-%m-%dT%H:%M:%f000', 'now', '{-changed_s} seconds')"
-        times = {"inserted_at": f"strftime('%Y-%m-%dT%H:%M:%S', 'now', '{-changed_s - 7200} seconds')",
-                 "scheduled_at": f"strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '{-changed_s - 3600} seconds')",
-                 "attempted_at": f"strftime('%Y-%m-%dT%H:%M:%f', 'now', '{-changed_s - 3600} seconds')"}
-        times[TIME_COLUMN.get(state, "scheduled_at")] = changed
+    def put(self, job_id, state, attempt=1, changed_s=3600, claimed_s=None, inserted_s=None):
+        def ago(seconds, form="%S"):
+            return f"strftime('%Y-%m-%dT%H:%M:{form}', 'now', '{-seconds} seconds')"
+        times = {"inserted_at": ago(changed_s + 7200), "scheduled_at": ago(changed_s + 3600, "%SZ"),
+                 "attempted_at": ago(changed_s + 3600, "%f")}
+        times[TIME_COLUMN.get(state, "scheduled_at")] = ago(changed_s, "%f000")
+        if claimed_s is not None:
+            times["attempted_at"] = ago(claimed_s, "%f000")
+        if inserted_s is not None:
+            times["inserted_at"] = ago(inserted_s)
         self.database.execute(
             f"DELETE FROM oban_jobs WHERE id = {job_id};"
             f"INSERT INTO oban_jobs (id, state, worker, attempt, {', '.join(times)}) VALUES "

@@ -2,7 +2,7 @@
 
 import unittest
 
-from harness import OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, merged, wait_until
+from harness import OnPostgres, OnSqlite, Postgres, ProcessTest, SqliteDatabase, merged, wait_until
 from queues import PostgresQueue, SqliteQueue
 from test_reconcile import NOW, check_counts, send_and_exit, started, verdicts, worker
 
@@ -57,6 +57,18 @@ class QueueRules:
         self.assertEqual(rows["completed"]["oban_job_state_at_finalize"], "completed")
         self.assertIsNone(rows["absent"]["oban_job_state_at_finalize"])
         self.assertEqual(rows["is-retryable"]["error"]["reason"], "queue_not_executing")
+
+    def test_a_later_execution_s_state_is_not_the_run_s(self):
+        server, queue = self.start()
+        queue.put(1, "executing", attempt=3)
+        queue.put(2, "executing", attempt=2)
+        send_and_exit(server, *(event for job in (1, 2) for event in (
+            started(f"r{job}", oban_job_id=job, attempt=2), {"type": "run_completed", "run_id": f"r{job}"})))
+        server.wait_applied()
+        rows = server.database.runs()
+        self.assertIsNone(rows["r1"]["oban_job_state_at_finalize"])
+        # Best effort: where the queue answered in time it is this execution's.
+        self.assertIn(rows["r2"]["oban_job_state_at_finalize"], (None, "executing"))
 
     def test_a_job_row_that_just_changed_is_deferred(self):
         """In the future of the queue's clock, so that it stays "just now" however long this takes."""
@@ -140,6 +152,53 @@ class PublicSchema(OnPostgres, QueueRules, ProcessTest):
                                             "without-job": ("stuck", "no_live_worker")})
         self.cluster.sql(server.database.name, "GRANT SELECT ON public.oban_jobs TO recorder")
         self.assertEqual(verdicts(self.reconcile(server)), {"with-job": ("stuck", "queue_row_absent")})
+
+    def test_jobs_that_a_policy_may_hide_are_not_absent(self):
+        server, queue = self.start()
+        queue.put(1, "executing")
+        self.cluster.sql(server.database.name, "DROP ROLE IF EXISTS guarded; CREATE ROLE guarded LOGIN;"
+                         "GRANT SELECT ON oban_jobs TO guarded; ALTER TABLE oban_jobs ENABLE ROW LEVEL SECURITY")
+        server.config["reconcile.queue"]["url"] = self.cluster.url(server.database.name, "guarded")
+        server.restart()
+        server.wait_boot_pass()
+        send_and_exit(server, started("hidden", oban_job_id=1, attempt=1), started("gone", oban_job_id=2, attempt=1))
+        server.wait_applied()
+        unknown = {name: ("unknown", "queue_unavailable") for name in ("hidden", "gone")}
+        self.assertEqual(verdicts(self.reconcile(server, unvouched=True)), unknown)
+        self.assertIn("row level security", server.control.get("/v1/runs/gone/explain").text)
+        self.cluster.sql(server.database.name, "CREATE POLICY see ON oban_jobs TO guarded USING (true)")
+        self.assertEqual(verdicts(self.reconcile(server)), {"gone": ("stuck", "queue_row_absent")})
+
+    def test_a_standby_that_lags_knows_of_no_job(self):
+        """The jobs are in another cluster than the rows, and read from its standby."""
+        primary = Postgres()
+        self.addCleanup(primary.close)
+        primary.start()
+        jobs = primary.create_database("jobs")
+        queue = PostgresQueue(jobs)
+        standby = primary.standby("reader")
+        self.addCleanup(standby.close)
+        standby.start()
+        primary.wait_followed()
+        server = self.daemon_with_database(merged(NOW, {"reconcile.queue": {"kind": "oban", "url": standby.url("jobs"),
+                                                                          "clock_skew": "1s"}}))
+        server.start().wait_boot_pass()
+        standby.sql("postgres", "SELECT pg_wal_replay_pause()")
+        wait_until(lambda: standby.sql("postgres", "SELECT pg_get_wal_replay_pause_state()").strip() == "paused", "the pause")
+        queue.put(1, "executing", changed_s=10)
+        send_and_exit(server, started("new", oban_job_id=1, attempt=1), started("gone", oban_job_id=2, attempt=1))
+        server.wait_applied()
+        unknown = {name: ("unknown", "queue_unavailable") for name in ("new", "gone")}
+        self.assertEqual(verdicts(self.reconcile(server, unvouched=True)), unknown)
+        self.assertIn("standby", server.control.get("/v1/runs/gone/explain").text)
+
+        standby.sql("postgres", "SELECT pg_wal_replay_resume()")
+
+        def replayed():
+            jobs.execute("SELECT txid_current()")  # a commit, so that the standby hears how late it is
+            report = verdicts(self.reconcile(server, dry_run=True))
+            return report == {"gone": ("stuck", "queue_row_absent")}
+        wait_until(replayed, "the standby to have replayed the runs' start")
 
     def test_the_job_of_a_recorder_that_is_gone_still_decides(self):
         first, queue = self.start({"reconcile": {"recorder_timeout": "1s"}})

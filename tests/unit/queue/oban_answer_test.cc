@@ -117,6 +117,62 @@ TEST(ObanAnswer, WhatEndedIsToldFromWhatWaits) {
   }
 }
 
+// ---- what a reader cannot see
+
+Kind kind_in(const ObanLook& look, const JobAsked& asked = second_attempt()) {
+  return oban_answer(asked, 7, look, kSkew).kind;
+}
+ObanLook with(std::optional<ObanJob> row) {
+  ObanLook look;
+  if (row) look.jobs.emplace(7, *row);
+  return look;
+}
+
+TEST(ObanLook, AnAbsentJobIsAbsentOnlyWhereAllRowsAreShown) {
+  EXPECT_EQ(kind_in(with({})), Kind::kAbsent);
+  ObanLook guarded = with({});
+  guarded.may_hide = "row level security may hide rows";
+  EXPECT_EQ(kind_in(guarded), Kind::kCannotTell);
+  EXPECT_THAT(oban_answer(second_attempt(), 7, guarded, kSkew).detail, HasSubstr("row level security may hide rows"));
+  guarded.jobs.emplace(7, job("available"));
+  EXPECT_EQ(kind_in(guarded), Kind::kNotExecuting) << "a row that is shown is a row";
+}
+
+// As a standby an hour after the run's start.
+ObanLook replayed(std::optional<ObanJob> row, std::optional<Timestamp> until) {
+  ObanLook look = with(std::move(row));
+  look.replay = ObanReplay{until, kStarted + 1h};
+  return look;
+}
+
+TEST(ObanLook, AStandbyThatHasNotReplayedTheStartKnowsNothingOfIt) {
+  for (const auto until :
+       {std::optional<Timestamp>(), std::optional(kStarted - 1h), std::optional(kStarted + kSkew)}) {
+    EXPECT_EQ(kind_in(replayed({}, until)), Kind::kCannotTell);
+    EXPECT_EQ(kind_in(replayed(job("available"), until)), Kind::kCannotTell);
+    EXPECT_EQ(kind_in(replayed(job("completed"), until)), Kind::kCannotTell);
+    EXPECT_EQ(kind_in(replayed(job("executing"), until)), Kind::kCannotTell);
+    EXPECT_EQ(kind_in(replayed(job("executing", 3), until)), Kind::kOtherExecution) << "that does not come back";
+  }
+  EXPECT_THAT(oban_answer(second_attempt(), 7, replayed({}, kStarted), kSkew).detail, HasSubstr("standby"));
+}
+
+TEST(ObanLook, AStandbyThatHasReplayedTheStartKnowsWhatEnded) {
+  const Timestamp late = kStarted + kSkew + 1s;
+  EXPECT_EQ(kind_in(replayed({}, late)), Kind::kAbsent);
+  EXPECT_EQ(kind_in(replayed(job("available"), late)), Kind::kNotExecuting);
+  EXPECT_EQ(kind_in(replayed(job("completed"), late)), Kind::kFinished);
+  EXPECT_EQ(kind_in(replayed(job("executing"), late)), Kind::kCannotTell) << "it may have ended since";
+  EXPECT_EQ(kind_in(replayed(job("executing"), kStarted + 1h - 20s)), Kind::kWorking);
+}
+
+TEST(ObanLook, AStandbyIsAskedForJobsThatDidNotStartOnlyWhereItIsCurrent) {
+  JobAsked queued = second_attempt();
+  queued.started_at.reset();
+  EXPECT_EQ(kind_in(replayed({}, kStarted + 1h - 20s), queued), Kind::kCannotTell);
+  EXPECT_EQ(kind_in(replayed({}, kStarted + 1h - 1s), queued), Kind::kAbsent);
+}
+
 TEST(JobOf, ARunsRow) {
   run_recorder::Run run;  // not Test::Run
   EXPECT_FALSE(job_of(run));

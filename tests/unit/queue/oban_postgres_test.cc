@@ -221,7 +221,7 @@ TEST_F(ObanPostgres, AMissingTableIsUnavailableUntilItIsThere) {
   const JobAnswer missing = ask(*queue, 1);
   EXPECT_EQ(missing.kind, Kind::kCannotTell);
   EXPECT_THAT(missing.detail, HasSubstr("later"));
-  EXPECT_THAT(missing.detail, HasSubstr("[reconcile.queue] table"));
+  EXPECT_THAT(missing.detail, HasSubstr("schema where Oban has a prefix"));
   EXPECT_FALSE(queue->check());
   database.execute("CREATE SCHEMA later; ALTER TABLE oban_jobs SET SCHEMA later");
   EXPECT_EQ(ask(*queue, 1).kind, Kind::kNotExecuting);
@@ -253,6 +253,74 @@ TEST_F(ObanPostgres, ADeniedTableIsUnavailableAndOneMayOnlyBeRead) {
       "GRANT SELECT ON oban_jobs TO \"{0}\"; ALTER ROLE \"{0}\" SET default_transaction_read_only = on", user));
   EXPECT_EQ(ask(*queue, 1).state, "executing");
   database.execute(fmt::format("DROP OWNED BY \"{0}\"; DROP ROLE \"{0}\"", user));
+}
+
+TEST_F(ObanPostgres, AJobThatAPolicyMayHideIsNotAbsent) {
+  ObanDatabase database;
+  database.add_job(1, "state, queue", "'executing', 'shown'");
+  database.add_job(2, "state, queue", "'executing', 'hidden'");
+  const std::string name = PrivatePostgres::database_of(database.url());
+  const std::string user = "guarded_of_" + name;
+  database.execute(fmt::format("CREATE ROLE \"{0}\" LOGIN; GRANT SELECT ON oban_jobs TO \"{0}\"", user));
+  QueueOptions options = database.options();
+  options.url = PrivatePostgres::shared().url(name, user);
+  const auto queue = make_oban_queue(options);
+  EXPECT_TRUE(queue->check());
+  EXPECT_EQ(ask(*queue, 3).kind, Kind::kAbsent);
+
+  database.execute("ALTER TABLE oban_jobs ENABLE ROW LEVEL SECURITY");
+  EXPECT_EQ(ask(*queue, 2).kind, Kind::kCannotTell) << "no policy shows anything";
+  EXPECT_THAT(ask(*queue, 2).detail, HasSubstr("row level security"));
+  EXPECT_THAT(queue->check().error().message, HasSubstr("BYPASSRLS"));
+
+  database.execute(fmt::format("CREATE POLICY some_rows ON oban_jobs TO \"{}\" USING (queue = 'shown')", user));
+  EXPECT_EQ(ask(*queue, 1).kind, Kind::kWorking);
+  EXPECT_EQ(ask(*queue, 2).kind, Kind::kCannotTell) << "some are shown, others are not";
+  EXPECT_FALSE(queue->check());
+
+  database.execute(fmt::format("CREATE POLICY all_rows ON oban_jobs TO \"{}\" USING (true)", user));
+  EXPECT_EQ(ask(*queue, 2).kind, Kind::kWorking);
+  EXPECT_EQ(ask(*queue, 3).kind, Kind::kAbsent) << "a policy that shows every row hides none";
+  EXPECT_TRUE(queue->check());
+
+  database.execute(
+      fmt::format("CREATE POLICY all_but ON oban_jobs AS RESTRICTIVE TO \"{}\" USING (queue = 'shown')", user));
+  EXPECT_EQ(ask(*queue, 3).kind, Kind::kCannotTell) << "a restrictive one takes rows away again";
+  database.execute(fmt::format("ALTER ROLE \"{}\" BYPASSRLS", user));
+  EXPECT_EQ(ask(*make_oban_queue(options), 3).kind, Kind::kAbsent);
+  database.execute(fmt::format("DROP OWNED BY \"{0}\"; DROP ROLE \"{0}\"", user));
+}
+
+TEST_F(ObanPostgres, TheClaimsTimeIsReadWhateverTheSessionsZone) {
+  ObanDatabase database;
+  database.execute(
+      fmt::format("ALTER DATABASE \"{}\" SET timezone = 'Asia/Tokyo'", PrivatePostgres::database_of(database.url())));
+  database.add_job(7, "state, attempt, attempted_at", "'executing', 1, '2026-03-01 12:00:00.000001'");
+  database.execute("UPDATE oban_jobs SET inserted_at = '2026-03-01 11:00:00'");
+  const auto queue = make_oban_queue(database.options());
+  const auto kind = [&](const char* started) {
+    const JobAsked asked{.job_id = "7", .attempt = 1, .started_at = parse_rfc3339(started).value()};
+    return queue->look_up({&asked, 1}).at(0).kind;
+  };
+  EXPECT_EQ(kind("2026-03-01T12:00:00Z"), Kind::kWorking);
+  EXPECT_EQ(kind("2026-03-01T11:59:50.000001Z"), Kind::kWorking) << "the node's clock is ahead by clock_skew";
+  EXPECT_EQ(kind("2026-03-01T11:59:50Z"), Kind::kOtherExecution);
+  EXPECT_EQ(kind("2026-03-01T10:00:00Z"), Kind::kAbsent);
+  database.execute("UPDATE oban_jobs SET attempted_at = 'infinity'");
+  EXPECT_EQ(kind("2026-03-01T11:59:50Z"), Kind::kWorking);
+  database.execute("UPDATE oban_jobs SET attempted_at = NULL");
+  EXPECT_EQ(kind("2026-03-01T11:59:50Z"), Kind::kWorking);
+}
+
+TEST_F(ObanPostgres, OneJobAskedForByTwoExecutions) {
+  ObanDatabase database;
+  database.add_job(7, "state, attempt", "'executing', 2");
+  const std::vector<JobAsked> both = {{.job_id = "7", .attempt = 1}, {.job_id = "7", .attempt = 2}, {.job_id = "x7"}};
+  const auto answers = make_oban_queue(database.options())->look_up(both);
+  EXPECT_EQ(answers.at(0).kind, Kind::kOtherExecution);
+  EXPECT_EQ(answers.at(1).kind, Kind::kWorking);
+  EXPECT_EQ(answers.at(2).kind, Kind::kCannotTell);
+  EXPECT_FALSE(answers.at(2).unreachable);
 }
 
 TEST_F(ObanPostgres, AConnectionThatTheServerClosedIsNoBadAnswer) {

@@ -100,6 +100,22 @@ TEST_F(ObanSqlite, TimesOfEveryPrecisionAreUnderstood) {
   }
 }
 
+TEST_F(ObanSqlite, TheClaimsTimeDecidesInEveryPrecision) {
+  std::int64_t id = 1;
+  for (const char* claimed : {"2026-03-01T12:00:00", "2026-03-01T12:00:00Z", "2026-03-01 12:00:00.000",
+                              "2026-03-01T12:00:00.000000", "2026-03-01T12:00:00.000000Z"}) {
+    add_job(id, "state, attempt, attempted_at", fmt::format("'executing', 1, '{}'", claimed));
+    const auto kind = [&](const char* started) {
+      const JobAsked asked{.job_id = std::to_string(id), .attempt = 1, .started_at = parse_rfc3339(started).value()};
+      return make_oban_queue(options())->look_up({&asked, 1}).at(0).kind;
+    };
+    EXPECT_EQ(kind("2026-03-01T11:59:50Z"), Kind::kWorking) << claimed;
+    EXPECT_EQ(kind("2026-03-01T11:59:49.999Z"), Kind::kOtherExecution) << claimed;
+    EXPECT_EQ(kind("2019-01-01T00:00:00Z"), Kind::kAbsent) << claimed << ": inserted in 2020";
+    ++id;
+  }
+}
+
 TEST_F(ObanSqlite, TheAgeIsSinceTheLatestOfAllTimes) {
   std::int64_t id = 1;
   for (const char* column :
