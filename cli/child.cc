@@ -5,8 +5,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <string_view>
 
 #include "cli/signal_sets.h"
 
@@ -15,6 +17,24 @@ namespace {
 
 constexpr int kNotFoundStatus = 127;
 constexpr int kNotExecutableStatus = 126;
+
+bool is_in_path(const std::string& command) {
+  const char* path = std::getenv("PATH");
+  std::string_view folders = path != nullptr ? path : "";
+  while (!folders.empty()) {
+    const std::size_t end = std::min(folders.find(':'), folders.size());
+    const std::string folder(folders.substr(0, end));
+    if (::access(((folder.empty() ? "." : folder) + "/" + command).c_str(), F_OK) == 0) return true;
+    folders.remove_prefix(std::min(end + 1, folders.size()));
+  }
+  return false;
+}
+
+// execvp(3) says EACCES also of a command that is nowhere, where it may not look into one folder of PATH.
+int start_error_of(const std::string& command, int error) {
+  const bool searched = command.find('/') == std::string::npos;
+  return error == EACCES && searched && !is_in_path(command) ? ENOENT : error;
+}
 
 [[noreturn]] void become(const std::vector<std::string>& command,
                          const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
@@ -27,7 +47,7 @@ constexpr int kNotExecutableStatus = 126;
   if (stderr_fd >= 0) ::dup2(stderr_fd, STDERR_FILENO);
   signals.restore_in_child();
   ::execvp(arguments[0], arguments.data());
-  const int error = errno;
+  const int error = start_error_of(command.front(), errno);
   (void)!::write(error_fd, &error, sizeof(error));
   ::_exit(error == ENOENT || error == ENOTDIR ? kNotFoundStatus : kNotExecutableStatus);
 }

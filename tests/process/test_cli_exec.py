@@ -161,6 +161,16 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
             self.assertIn("could not be run", done.stderr)
             self.assertEqual(self.error_of(run_id)["exit_status"], status)
 
+    def test_a_folder_of_the_path_that_is_closed_makes_nothing_found(self):
+        closed = temporary_folder()
+        closed.chmod(0)
+        self.addCleanup(closed.rmdir)
+        done = subprocess.run([str(TOOL), "exec", "--socket", "/nonexistent", "--", "no-such-command"], capture_output=True,
+                              text=True, timeout=DEADLINE_S, check=False, user="nobody" if os.getuid() == 0 else None,
+                              env=tool_environment(PATH=f"/usr/bin:{closed}"))
+        self.assertEqual(done.returncode, 127, done.stderr)
+        self.assertIn("No such file", done.stderr)
+
     def test_asked_to_stop_it_passes_the_signal_on_and_records_a_cancellation(self):
         process = self.spawn("--run-id", "r1", "--retries", "3", "--", *SH, "echo ready; exec sleep 1000", stdout=subprocess.PIPE)
         self.assertEqual(process.stdout.readline(), "ready\n")
