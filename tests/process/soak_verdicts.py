@@ -375,7 +375,7 @@ class Killed(Part):
 
     def judge_killed(self, place, killed, disturbances):
         rows, histories = place.database.runs(), place.database.events()
-        counts, times, reasons = Counter(), {True: [], False: []}, Counter()
+        counts, times, reasons, slowest = Counter(), {True: [], False: []}, Counter(), {}
         for record in killed:
             row = rows.get(record["run"])
             if not row:
@@ -389,7 +389,10 @@ class Killed(Part):
             else:
                 found = parse_time(row["finalized_at"]).timestamp()
                 boot = max((up for _, up in disturbances.boots() if record["killed"] < up <= found), default=0)
-                times[boot > 0].append(found - max(record["killed"], boot))
+                taken = found - max(record["killed"], boot)
+                times[boot > 0].append(taken)
+                kind = record["kind"] + (", alone" if record["alone"] else "")
+                slowest[kind] = max(slowest.get(kind, (0, "")), (taken, record["run"]))
                 reasons[row["error"]["reason"]] += 1
         self.say("workers killed", f"{len(killed):,}, {sum(record['alone'] for record in killed):,} of them alone")
         self.say("found", f"{sum(reasons.values()):,} (" + ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common()) + ")")
@@ -402,6 +405,8 @@ class Killed(Part):
                             f"{max(taken, default=0.0):.2f} s, grace {self.options.grace:g} s")
         slow = [taken for taken in times[False] + times[True] if taken > self.options.grace + 2]
         self.say("later than grace + 2 s", len(slow))
+        for kind, (taken, run) in sorted(slowest.items(), key=lambda item: -item[1][0]):
+            self.say(f"  slowest of {kind}", f"{taken:.2f} s ({run})")
         if self.options.latency_limit and any(taken > self.options.latency_limit for taken in slow):
             self.violate("found too late", "", slowest=max(slow))
 
