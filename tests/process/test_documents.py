@@ -59,7 +59,7 @@ class Documents(unittest.TestCase):
         self.assertEqual(sorted(completed), sorted(["--config", *(flag for _, _, flag in keys())]))
         for section, name, flag in keys():
             self.assertIn(f"{flag} VALUE", help_text)
-            part = manual.partition(f".Ss [{section}]\n")[2].partition(".Ss ")[0]
+            part = manual.partition(f".Ss [{section}]")[2].partition(".Ss ")[0]
             self.assertRegex(part, rf"\.It Sy .*\b{name}\b", f"{section}.{name}")
 
     def test_every_command_is_in_manual_and_completion(self):
