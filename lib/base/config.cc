@@ -25,7 +25,7 @@ constexpr std::string_view kAdminGroup = "run-recorder-admin";
 constexpr std::string_view kQueueVariables = "RUN_RECORDER_QUEUES_";
 constexpr std::string_view kQueueFlags = "--queues-";
 constexpr std::size_t kLongestQueueName = 64;
-constexpr std::size_t kMostQueues = 32;
+constexpr std::size_t kMostQueues = 16;
 constexpr std::string_view kPasswordCredential = "database-password";
 
 // Whether a name of the environment has the form of what Kubernetes gives every container for each service of its
