@@ -183,11 +183,11 @@ class Loader {
       if (!name.starts_with(kVariablePrefix) || name == kFileVariable || name == kRunVariable) continue;
       if (const ConfigEntry* entry = entry_named(name, &ConfigKey::variable)) {
         set(*entry, {RawValue::Kind::kPlain, text}, "environment " + name);
+      } else if (is_service_link(name)) {
+        links.push_back(name);
       } else if (const auto of_queue = split_queue_name(name, kQueueVariables, &ConfigKey::variable)) {
         set(*of_queue->entry, {RawValue::Kind::kPlain, text}, "environment " + name,
             queue_in_capitals(of_queue->queue));
-      } else if (is_service_link(name)) {
-        links.push_back(name);
       } else {
         take_unknown_variable(name);
       }

@@ -238,6 +238,10 @@ TEST_F(ConfigTest, QueuesCanBeSetByFlagAndVariable) {
   EXPECT_EQ(config.queues.at("NEW").kind, QueueKind::kOban);
 
   sources = bare();
+  sources.environment = {{"RUN_RECORDER_QUEUES_SERVICE_PORT_URL", "80"}};
+  EXPECT_TRUE(load_config(sources).value().queues.empty()) << "a port named url of a service of Kubernetes";
+
+  sources = bare();
   sources.environment = {{"RUN_RECORDER_QUEUES_MAILERS_KINT", "oban"}, {"RUN_RECORDER_QUEUES_URL", "x"}};
   EXPECT_THAT(mistakes(sources), testing::Each(HasSubstr("no such variable")));
   EXPECT_EQ(mistakes(sources).size(), 2U);
