@@ -56,79 +56,122 @@ bool each_number(const std::string& folder, const std::function<bool(std::int32_
   return true;
 }
 
-// One question, "which process has this pid in that namespace?", and what was seen on the way to its answer.
+// The topmost of a process and its ancestors that is in the process's namespace at some level.
+struct Root {
+  std::int32_t pid = 0;
+  bool is_init = false;  // process 1 of the namespace: every process with another one is in another namespace
+};
+
+// Climbs from a process to its root at that level (levels of namespaces below this process's own, from 1), calling
+// visit(pid, status) for each on the way, until it returns true. Empty where something cannot be seen or ended
+// meanwhile.
+std::optional<Root> climb(std::int32_t pid, std::size_t level,
+                          const std::function<bool(std::int32_t, const Status&)>& visit) {
+  constexpr int kMostAncestors = 64;
+  Result<Status> status = read_status(fmt::format("/proc/{}", pid));
+  for (int steps = 0; status && status->pids.size() > level && steps < kMostAncestors; ++steps) {
+    const bool is_init = status->pids[level] == 1;
+    if (visit(pid, *status) || is_init || status->parent == 0) return Root{pid, is_init};
+    Result<Status> parent = read_status(fmt::format("/proc/{}", status->parent));
+    // Its parent may have ended, and its pid be another's, before it was read.
+    const Result<Status> again = read_status(fmt::format("/proc/{}", pid));
+    if (!parent || !again || again->parent != status->parent || again->pids != status->pids) return std::nullopt;
+    if (parent->pids.size() <= level) return Root{pid, false};
+    pid = status->parent;
+    status = std::move(parent);
+  }
+  return std::nullopt;
+}
+
+// One question, "which process has this pid in the sender's namespace?", and what was seen on the way to its answer.
 class Search {
  public:
-  Search(std::size_t level, NamespaceId wanted, std::int32_t worker_pid)
-      : level_(level), wanted_(wanted), worker_pid_(worker_pid) {}
+  Search(std::int32_t sender_pid, const Status& sender, std::int32_t worker_pid)
+      : sender_pid_(sender_pid),
+        level_(sender.pids.size() - 1),
+        worker_pid_(worker_pid),
+        wanted_(namespace_of(sender_pid, 0)) {}
 
-  // The processes from pid upwards that are in the namespace.
-  std::optional<std::int32_t> among_ancestors(std::int32_t pid) {
-    for (int steps = 0; pid > 0 && steps < kMaxAncestors; ++steps) {
+  // The sender and those above it that are in its namespace.
+  std::optional<std::int32_t> among_ancestors() {
+    std::optional<std::int32_t> found;
+    root_ = climb(sender_pid_, level_, [&](std::int32_t pid, const Status& status) {
+      if (status.pids[level_] == worker_pid_) found = pid;
+      return found.has_value();
+    });
+    return found;
+  }
+
+  std::optional<std::int32_t> among_all() {
+    std::vector<std::int32_t> nested;
+    conclusive_ = each_number("/proc", [&](std::int32_t pid) {
       const Result<Status> status = read_status(fmt::format("/proc/{}", pid));
-      if (!status || status->pids.size() <= level_) return std::nullopt;
-      if (matches(pid, *status)) return pid;
-      pid = status->parent;
+      if (!status && status.error().kind != ErrorKind::kNotFound) hidden_ = true;
+      if (!status || status->pids.size() <= level_) return false;
+      nested.push_back(pid);
+      if (status->pids[level_] == 1) ++namespaces_;
+      if (status->pids[level_] == worker_pid_) candidates_.push_back(pid);
+      return false;
+    });
+    conclusive_ = conclusive_ && !hidden_ && !host().proc_hides;
+    for (const std::int32_t pid : candidates_) {
+      if (is_in_wanted(pid) == true) return pid;
+    }
+    for (const std::int32_t pid : nested) {
+      if (has_such_thread(pid)) candidates_.push_back(pid);
     }
     return std::nullopt;
   }
 
-  std::optional<std::int32_t> among_all() {
-    std::optional<std::int32_t> found;
-    const bool listed = each_number("/proc", [&](std::int32_t pid) {
-      const Result<Status> status = read_status(fmt::format("/proc/{}", pid));
-      if (!status && status.error().kind != ErrorKind::kNotFound) conclusive_ = false;
-      if (!status || status->pids.size() <= level_) return false;
-      nested_.push_back({pid, status->pids.size() - 1 - level_});
-      if (matches(pid, *status)) found = pid;
-      return found.has_value();
-    });
-    conclusive_ = conclusive_ && listed;
-    return found;
-  }
-
   // Nothing that could be the worker was hidden from among_all(), nor is it a thread that leads no process.
-  bool is_conclusive() {
-    if (!conclusive_ || host().proc_hides) return false;
-    for (const Nested& process : nested_) {
-      if (!has_such_thread(process.pid)) continue;
-      const std::optional<NamespaceId> found = namespace_of(process.pid, process.levels_below);
-      if (!found || *found == wanted_) return false;
+  bool is_conclusive() const {
+    if (!conclusive_) return false;
+    for (const std::int32_t pid : candidates_) {
+      if (is_in_wanted(pid) != false) return false;
     }
     return true;
   }
 
- private:
-  static constexpr int kMaxAncestors = 64;
-  // A process that lives at the wanted depth or below.
-  struct Nested {
-    std::int32_t pid;
-    std::size_t levels_below;
-  };
+  std::uint64_t wanted_inode() const { return wanted_ ? wanted_->inode : 0; }
 
-  bool matches(std::int32_t pid, const Status& status) {
-    if (status.pids[level_] != worker_pid_) return false;
-    const std::optional<NamespaceId> found = namespace_of(pid, status.pids.size() - 1 - level_);
-    if (!found) conclusive_ = false;
-    return found == wanted_;
+ private:
+  // Whether the process is in the sender's namespace or below; empty where that cannot be told.
+  std::optional<bool> is_in_wanted(std::int32_t pid) const {
+    const Result<Status> status = read_status(fmt::format("/proc/{}", pid));
+    if (!status || status->pids.size() <= level_) return std::nullopt;
+    if (wanted_) {
+      const std::optional<NamespaceId> found = namespace_of(pid, status->pids.size() - 1 - level_);
+      if (found) return found == wanted_;
+    }
+    const std::optional<Root> root = climb(pid, level_, [](std::int32_t, const Status&) { return false; });
+    if (root && root_ && root->pid == root_->pid) return true;
+    if (root && root_ && root->is_init && root_->is_init) return false;
+    // As deep as the sender there is one namespace on this host, and all of its processes could be seen.
+    if (conclusive_ && namespaces_ == 1) return true;
+    return std::nullopt;
   }
 
-  bool has_such_thread(std::int32_t pid) {
+  bool has_such_thread(std::int32_t pid) const {
     bool found = false;
     const std::string tasks = fmt::format("/proc/{}/task", pid);
     each_number(tasks, [&](std::int32_t tid) {
-      const Result<Status> status = read_status(fmt::format("{}/{}", tasks, tid));
+      const Result<Status> status =
+          tid == pid ? Result<Status>(Status()) : read_status(fmt::format("{}/{}", tasks, tid));
       found = status && status->pids.size() > level_ && status->pids[level_] == worker_pid_;
       return found;
     });
     return found;
   }
 
-  const std::size_t level_;  // of the namespace below this process's own
-  const NamespaceId wanted_;
+  const std::int32_t sender_pid_;
+  const std::size_t level_;  // of the sender's namespace below this process's own
   const std::int32_t worker_pid_;
-  bool conclusive_ = true;
-  std::vector<Nested> nested_;
+  const std::optional<NamespaceId> wanted_;  // where it may be read
+  std::optional<Root> root_;                 // the sender's
+  bool conclusive_ = false;                  // every process of the host was seen
+  bool hidden_ = false;
+  int namespaces_ = 0;                    // as deep as the sender's
+  std::vector<std::int32_t> candidates_;  // have the worker's pid in some namespace as deep
 };
 
 }  // namespace
@@ -139,15 +182,13 @@ Translation translate(std::int32_t sender_pid, std::int32_t worker_pid, bool may
   if (!sender) return {};
   if (sender->pids.size() == 1) return {Kind::kFound, worker_pid, host().pid_namespace};
   if (sender->pids.back() == worker_pid) return {Kind::kFound, sender_pid, host().pid_namespace};
-  const std::optional<NamespaceId> wanted = namespace_of(sender_pid, 0);
-  if (!wanted) return {};
-  Search search(sender->pids.size() - 1, *wanted, worker_pid);
-  std::optional<std::int32_t> pid = search.among_ancestors(sender->parent);
+  Search search(sender_pid, *sender, worker_pid);
+  std::optional<std::int32_t> pid = search.among_ancestors();
   if (!pid && !may_search) return {};
   if (!pid) pid = search.among_all();
   if (pid) return {Kind::kFound, *pid, host().pid_namespace};
   if (!search.is_conclusive()) return {};
-  return {Kind::kAbsent, worker_pid, wanted->inode};
+  return {Kind::kAbsent, worker_pid, search.wanted_inode()};
 }
 
 }  // namespace run_recorder::process
