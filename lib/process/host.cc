@@ -66,6 +66,8 @@ Host read_host() {
       length > 0 && std::string_view(self.data(), static_cast<std::size_t>(length)) == std::to_string(getpid());
   const Result<std::string> mounts = read_file("/proc/self/mountinfo", 16 << 20);
   found.proc_hides = !mounts || hides_processes(*mounts);
+  const Result<std::string> offsets = read_proc("/proc/self/timens_offsets");
+  if (offsets) found.boottime_offset = parse_boottime_offset(*offsets);
   return found;
 }
 
@@ -85,6 +87,18 @@ std::string short_id(std::string_view text) {
     digits.push_back(byte);
   }
   return digits.size() == kShortIdDigits ? digits : std::string(kUnknown);
+}
+
+std::chrono::nanoseconds parse_boottime_offset(std::string_view text) {
+  while (!text.empty()) {
+    std::string_view line = take_word(text, "\n");
+    if (take_word(line) != "boottime") continue;
+    const std::optional<std::int64_t> seconds = parse_number<std::int64_t>(take_word(line));
+    const std::optional<std::int64_t> nanoseconds = parse_number<std::int64_t>(take_word(line));
+    if (!seconds || !nanoseconds) return {};
+    return std::chrono::seconds(*seconds) + std::chrono::nanoseconds(*nanoseconds);
+  }
+  return {};
 }
 
 bool hides_processes(std::string_view mountinfo) {
@@ -120,6 +134,21 @@ std::optional<Stat> parse_stat(std::string_view text) {
   const std::optional<std::uint64_t> start = parse_number<std::uint64_t>(take_word(text));
   if (state.size() != 1 || !parent || !start) return std::nullopt;
   return Stat{state[0], *parent, *start};
+}
+
+std::chrono::nanoseconds tick() {
+  static const long per_second = std::max(sysconf(_SC_CLK_TCK), 1L);
+  return std::chrono::nanoseconds(std::chrono::seconds(1)) / per_second;
+}
+
+// The kernel adds the offset to nanoseconds of 64 bits and then divides; what started before an offset back wraps
+// around.
+std::uint64_t initial_start_ticks(std::uint64_t shown_ticks, std::chrono::nanoseconds offset,
+                                  std::chrono::nanoseconds tick) {
+  if (offset.count() == 0) return shown_ticks;
+  const std::uint64_t shown = shown_ticks * static_cast<std::uint64_t>(tick.count());
+  const auto start = static_cast<std::int64_t>(shown - static_cast<std::uint64_t>(offset.count()));
+  return start <= 0 ? 0 : static_cast<std::uint64_t>(start / tick.count());
 }
 
 std::optional<Status> parse_status(std::string_view text) {

@@ -2,6 +2,7 @@
 // Thread-safe.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,12 +21,16 @@ struct Host {
   std::uint64_t pid_namespace = 0;  // inode number
   bool proc_is_ours = false;        // /proc shows this process's own PID namespace
   bool proc_hides = false;          // mounted with hidepid=: a process that is not there may exist
+  // How far this process's time namespace is ahead of the initial one since boot (time_namespaces(7)).
+  std::chrono::nanoseconds boottime_offset{0};
 };
 // Read once, at the first call.
 const Host& host();
 
 // The first 16 hex digits of an id as these files hold it, with hyphens or without; kUnknown where it has fewer.
 std::string short_id(std::string_view text);
+// From /proc/self/timens_offsets; zero where it names none.
+std::chrono::nanoseconds parse_boottime_offset(std::string_view timens_offsets);
 // The options of the topmost mount on /proc in mountinfo(5)'s text hide processes.
 bool hides_processes(std::string_view mountinfo);
 
@@ -33,11 +38,17 @@ bool hides_processes(std::string_view mountinfo);
 struct Stat {
   char state = '?';
   std::int32_t parent = 0;
-  std::uint64_t start_ticks = 0;  // since boot
+  std::uint64_t start_ticks = 0;  // since boot, as this process's time namespace counts
 
   bool has_ended() const { return state == 'Z' || state == 'X' || state == 'x'; }
 };
 std::optional<Stat> parse_stat(std::string_view text);
+// The unit of start times: a clock tick of sysconf(3), as a rule 10 ms.
+std::chrono::nanoseconds tick();
+// A start time that /proc showed to a process whose time namespace is ahead by `offset`, as the initial time
+// namespace shows it: exact where the offset is a whole number of ticks, else to a tick.
+std::uint64_t initial_start_ticks(std::uint64_t shown_ticks, std::chrono::nanoseconds offset,
+                                  std::chrono::nanoseconds tick);
 
 // From /proc/PID/status.
 struct Status {

@@ -66,6 +66,19 @@ Origin origin_of(const Parts& parts) {
   return same_boot ? Origin::kHere : Origin::kEarlierBoot;
 }
 
+std::uint64_t initial_ticks(std::uint64_t shown_ticks) {
+  return process::initial_start_ticks(shown_ticks, host().boottime_offset, process::tick());
+}
+
+// Whether the process started then. Two daemons can differ by a tick: where a time namespace's offset is no whole
+// number of ticks, the kernel rounds the sum. A pid is not used again within a tick. Up to 0.1.0 the time was stored
+// as shown.
+bool is_start_of(const process::Stat& stat, std::uint64_t start_ticks) {
+  const std::uint64_t initial = initial_ticks(stat.start_ticks);
+  const bool is_near = start_ticks <= initial + 1 && initial <= start_ticks + 1;
+  return is_near || start_ticks == stat.start_ticks;
+}
+
 // The process that has this pid now, against the one that started at start_ticks.
 ProcessEvidence compare(std::int32_t pid, std::uint64_t start_ticks, const process::PidfdResult& pidfd) {
   if (pidfd.error_number == ESRCH) return ProcessEvidence::kGone;
@@ -74,13 +87,30 @@ ProcessEvidence compare(std::int32_t pid, std::uint64_t start_ticks, const proce
     // Hidden, or it ended since. Whichever process had the pid a moment ago, once it has ended ours has too.
     return pidfd.fd && process::has_ended(pidfd.fd.get()) ? ProcessEvidence::kGone : ProcessEvidence::kNone;
   }
-  if (stat->start_ticks != start_ticks) return ProcessEvidence::kGone;
+  if (!is_start_of(*stat, start_ticks)) return ProcessEvidence::kGone;
   // The first thread may end before the others: then it looks like a zombie, but the process goes on.
   if (stat->has_ended() && pidfd.fd && !process::has_ended(pidfd.fd.get())) return ProcessEvidence::kAlive;
   return stat->has_ended() ? ProcessEvidence::kGone : ProcessEvidence::kAlive;
 }
 
 }  // namespace
+
+Sender identify_sender(std::int32_t pid, const process::PidfdResult& pidfd) {
+  Sender sender;
+  sender.pid = pid;
+  if (pid <= 0 || !host().proc_is_ours) return sender;
+  const Result<process::Stat> stat = process::read_stat(pid);
+  const Result<process::Status> status = process::read_status(fmt::format("/proc/{}", pid));
+  // What was read may be of a later process with the same pid, unless ours still has it.
+  if (pidfd.error_number == ESRCH || (pidfd.fd && process::is_reaped(pidfd.fd.get()))) {
+    sender.identity = absent(host().pid_namespace, pid);
+  } else if (pidfd.fd && stat && status) {
+    sender.identity = make_identity(host().pid_namespace, pid, std::to_string(initial_ticks(stat->start_ticks)));
+    sender.own_pid = status->pids.back();
+    sender.is_in_our_namespace = status->pids.size() == 1;
+  }
+  return sender;
+}
 
 ProcessIdentity identify(std::int32_t pid) {
   if (pid <= 0 || !host().proc_is_ours) return {};
@@ -91,7 +121,7 @@ ProcessIdentity identify(std::int32_t pid) {
   // What was read may be of a later process with the same pid, unless ours still has it.
   if (process::is_reaped(pidfd.fd.get())) return absent(host().pid_namespace, pid);
   if (!stat) return {};
-  return make_identity(host().pid_namespace, pid, std::to_string(stat->start_ticks));
+  return make_identity(host().pid_namespace, pid, std::to_string(initial_ticks(stat->start_ticks)));
 }
 
 ProcessIdentity process::identify(const Translation& translation) {

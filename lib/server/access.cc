@@ -23,7 +23,27 @@ std::vector<gid_t> supplementary_groups(int socket) {
   return groups;
 }
 
+#ifdef SO_PEERPIDFD
+constexpr int kPeerPidfd = SO_PEERPIDFD;
+#else
+constexpr int kPeerPidfd = 77;  // asm-generic/socket.h
+#endif
+
+process::PidfdResult peer_pidfd(int socket, pid_t pid) {
+  int fd = -1;
+  socklen_t bytes = sizeof fd;
+  if (::getsockopt(socket, SOL_SOCKET, kPeerPidfd, &fd, &bytes) == 0) return {UniqueFd(fd), 0};
+  if (errno == ENOPROTOOPT) return process::open_pidfd(pid);
+  // Up to Linux 6.15 that is said of a process that has been reaped; there is no other reason for it here.
+  const bool is_gone = errno == ESRCH || errno == EINVAL;
+  return {UniqueFd(), is_gone ? ESRCH : errno};
+}
+
 }  // namespace
+
+Sender sender_of(int socket, const Peer& peer) {
+  return peer.pid ? identify_sender(*peer.pid, peer_pidfd(socket, *peer.pid)) : Sender();
+}
 
 Peer peer_of(int socket) {
   Peer peer;

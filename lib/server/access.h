@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "process/identity.h"
 
 namespace run_recorder {
 
@@ -19,6 +20,11 @@ struct Peer {
   std::vector<gid_t> groups;  // the primary one first
 };
 Peer peer_of(int socket);
+// The process that connected. Where the kernel has SO_PEERPIDFD (Linux 6.5), one that had ended by then is told from
+// a later process with its pid, which it may otherwise be taken for. It is known to be gone then, and its identity
+// says so (absent): nobody can speak for it any more. A child of it that holds the connection still can, while that
+// is open.
+Sender sender_of(int socket, const Peer& peer);
 
 class AccessList {
  public:

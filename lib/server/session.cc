@@ -141,7 +141,7 @@ Session::Session(SessionContext& context, Socket socket, std::uint64_t number, c
       number_(number),
       peer_uid_(peer.uid),
       peer_pid_(peer.pid),
-      sender_process_(peer.pid ? identify(*peer.pid) : ProcessIdentity()),
+      sender_(sender_of(socket_.native_handle(), peer)),
       framer_(context.pool, context.bounds.partial_bytes) {}
 
 void Session::start() {
@@ -326,10 +326,10 @@ void Session::accept(Event event, std::string_view text) {
   event.received_at = received_at_;
   event.peer_uid = peer_uid_;
   event.peer_pid = peer_pid_;
-  event.sender_process = sender_process_;
+  event.sender_process = sender_.identity;
   event.connection = connection_;
   if (event.worker_pid && peer_pid_) {
-    event.worker_process = context_.identities.identify_in_namespace_of(*peer_pid_, *event.worker_pid);
+    event.worker_process = context_.identities.identify_in_namespace_of(sender_, *event.worker_pid);
   }
   if (!draft_) {
     draft_ = std::make_unique<Submission>();

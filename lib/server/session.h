@@ -104,6 +104,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Peer ask_peer();
   // The same, without groups.
   Peer peer() const { return {peer_uid_, peer_pid_, {}}; }
+  const std::string& sender_process() const { return sender_.identity; }
+  const std::string& connection() const { return connection_; }
   // Looks again whether it may go on.
   void wake();
 
@@ -148,7 +150,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::uint64_t number_;
   const std::optional<std::uint32_t> peer_uid_;
   const std::optional<std::int32_t> peer_pid_;
-  const std::string sender_process_;
+  const Sender sender_;
 
   // Reading.
   LineFramer framer_;

@@ -2,6 +2,8 @@
 // own.
 #pragma once
 
+#include <fcntl.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -13,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -72,8 +75,33 @@ class Child {
   pid_t pid_;
 };
 
-// Some processes in a PID namespace of their own: kFirst; kSecond and kThird, its children; and `inner`, a child of 1
-// that is process 1 of another namespace within. Empty where this is not permitted.
+// What `say` says in a process of an ordinary user, one that owns no other process here. Where this one is an
+// ordinary user's itself: in this one.
+inline std::string as_ordinary_user(const std::function<std::string()>& say) {
+  if (geteuid() != 0) return say();
+  process::host();  // read once, by whom does not matter
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) != 0) return "no pipe";
+  const UniqueFd read_end(fds[0]);
+  UniqueFd write_end(fds[1]);
+  constexpr uid_t kNobodys = 54'321;
+  const Child viewer([&] {
+    const bool dropped = setgroups(0, nullptr) == 0 && setresgid(kNobodys, kNobodys, kNobodys) == 0 &&
+                         setresuid(kNobodys, kNobodys, kNobodys) == 0;
+    const std::string said = dropped ? say() : "not permitted";
+    static_cast<void>(!write(write_end.get(), said.data(), said.size()));
+    write_end.reset();
+  });
+  write_end.reset();
+  std::string said(4096, '\0');
+  const ssize_t length = read(read_end.get(), said.data(), said.size());
+  said.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+  return said;
+}
+
+// Some processes in a PID namespace of their own, whose /proc/PID/ns no ordinary user may read: kFirst; kSecond and
+// kThird, its children; and `inner`, a child of 1 that is process 1 of another namespace within. Empty where this is
+// not permitted.
 class Namespace {
  public:
   static constexpr int kFirst = 1;
@@ -81,6 +109,8 @@ class Namespace {
   static constexpr int kThird = 3;
   static constexpr int kThreaded = 4;
   static constexpr int kInner = 5;
+  static constexpr int kEntered = 6;
+  static constexpr int kEnteredChild = 7;
 
   Namespace() {
     int sockets[2];
@@ -101,7 +131,7 @@ class Namespace {
   Namespace(const Namespace&) = delete;
   Namespace& operator=(const Namespace&) = delete;
 
-  bool permitted() const { return members_.size() == 5; }
+  bool permitted() const { return members_.contains(kInner); }
   // The pid of one of them here, and in their namespace.
   pid_t outer(int name) const { return members_.at(name); }
   pid_t inner(int name) const { return process::read_status("/proc/" + std::to_string(outer(name)))->pids[1]; }
@@ -114,6 +144,23 @@ class Namespace {
       if (status && status->pids[1] != first) return status->pids[1];
     }
     return 0;
+  }
+  // A process that is entered into it from outside, with a child there. Their parent is the one that entered; not
+  // forked where that is not permitted.
+  std::pair<pid_t, pid_t> enter() {
+    const UniqueFd space(open(("/proc/" + std::to_string(outer(kFirst)) + "/ns/pid").c_str(), O_RDONLY | O_CLOEXEC));
+    entering_ = std::make_unique<Child>([&] {
+      if (!space || setns(space.get(), CLONE_NEWPID) != 0) {
+        say(0);
+        return;
+      }
+      if (fork() != 0) return;
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      say(kEntered);
+      if (fork() == 0) say(kEnteredChild);
+    });
+    if (!receive_member() || !receive_member()) return {-1, -1};
+    return {outer(kEntered), outer(kEnteredChild)};
   }
   // Kills one and waits until its parent has reaped it.
   void kill_and_wait(int name) const {
@@ -129,13 +176,15 @@ class Namespace {
   }
 
   void run_outside() const {
-    if (unshare(CLONE_NEWPID) != 0) {
+    // An ordinary user may where it is root of a user namespace.
+    if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) {
       say(0);
       return;
     }
     if (fork() != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGCHLD, SIG_IGN);  // ended children are reaped at once
+    prctl(PR_SET_DUMPABLE, 0);  // as another user's, for the daemon's user too
+    signal(SIGCHLD, SIG_IGN);   // ended children are reaped at once
     say(kFirst);
     for (const int name : {kSecond, kThird}) {
       if (fork() == 0) {
@@ -174,6 +223,7 @@ class Namespace {
   UniqueFd receive_;
   UniqueFd send_;
   std::unique_ptr<Child> outside_;
+  std::unique_ptr<Child> entering_;
   std::map<int, pid_t> members_;
 };
 

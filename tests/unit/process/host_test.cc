@@ -52,6 +52,35 @@ TEST(Status, GivesThePidInEachNamespace) {
   EXPECT_FALSE(parse_status("Name:\tcat\nPPid:\t12\n"));
 }
 
+TEST(TimensOffsets, GiveTheBoottimesOffset) {
+  using std::chrono::nanoseconds;
+  using std::chrono::seconds;
+  EXPECT_EQ(parse_boottime_offset("monotonic           5         1\nboottime        864000         7\n"),
+            seconds(864'000) + nanoseconds(7));
+  EXPECT_EQ(parse_boottime_offset("monotonic           0         0\nboottime            -6 500000000\n"),
+            seconds(-6) + nanoseconds(500'000'000));
+  EXPECT_EQ(parse_boottime_offset(""), nanoseconds(0));
+  EXPECT_EQ(parse_boottime_offset("boottime"), nanoseconds(0));
+}
+
+TEST(StartTicks, AreTheInitialTimeNamespaces) {
+  using std::chrono::milliseconds;
+  using std::chrono::nanoseconds;
+  using std::chrono::seconds;
+  constexpr milliseconds kTick{10};
+  // As the kernel does it: nanoseconds are added and divided without a sign.
+  const auto shown = [](std::int64_t start_ns, nanoseconds offset) {
+    return static_cast<std::uint64_t>(start_ns + offset.count()) / 10'000'000;
+  };
+  for (const nanoseconds offset : {nanoseconds(0), nanoseconds(seconds(864'000)), nanoseconds(seconds(-5))}) {
+    EXPECT_EQ(initial_start_ticks(shown(8'123'456'789, offset), offset, kTick), 812U);
+  }
+  // Started before the offset back: the kernel wraps around; and offsets that are no whole ticks.
+  for (const nanoseconds offset : {nanoseconds(seconds(-100)), nanoseconds(seconds(7)) + nanoseconds(9'999'999)}) {
+    EXPECT_NEAR(static_cast<double>(initial_start_ticks(shown(8'123'456'789, offset), offset, kTick)), 812, 1);
+  }
+}
+
 TEST(Mountinfo, TellsWhetherProcHidesProcesses) {
   const std::string plain = "22 27 0:21 / /proc rw,nosuid shared:13 - proc proc rw\n";
   const std::string hidden = "23 27 0:22 / /proc rw,nosuid - proc proc rw,gid=30,hidepid=2\n";
