@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/url.h"
 #include "database/last_moment.h"
+#include "file_limit.h"
 #include "protocol/protocol.h"
 #include "service_manager.h"
 #include "spool/inspect.h"
@@ -172,7 +173,9 @@ Service::Service(Config config, ConfigSources sources)
                       "the control socket is back"),
       spool_max_bytes_(config_.spool.max_bytes) {}
 
-Service::~Service() = default;
+Service::~Service() {
+  if (watch_) watch_->stop();
+}
 
 int Service::run(Signals& signals) {
   start();
@@ -207,19 +210,9 @@ void Service::start() {
   if (auto lock = claim_database(config_)) database_lock_.emplace(std::move(*lock));
   recorder_ = make_recorder(config_, *spool_, true);
 
-  ServerOptions server;
-  server.path = config_.socket.path;
-  server.mode = config_.socket.mode;
-  server.group = config_.socket.group;
-  server.listen_fd = inherited_socket();
-  server.limits = limits_of(config_);
-  server_ =
-      std::make_unique<EventServer>(std::move(server), *spool_, now_utc, [this](std::vector<Accepted>&& events) {
-        std::vector<SpooledEvent> spooled;
-        spooled.reserve(events.size());
-        for (Accepted& event : events) spooled.push_back({event.seq, std::move(event.event), event.bytes});
-        recorder_->accept(std::move(spooled));
-      });
+  const std::size_t watched_processes = start_watch();
+  server_ = std::make_unique<EventServer>(server_options(watched_processes), *spool_, now_utc,
+                                          [this](std::vector<Accepted>&& events) { accept(std::move(events)); });
 
   ReconcilerOptions reconciler;
   reconciler.policy = policy_of(config_);
@@ -263,6 +256,48 @@ void Service::start() {
   notify_ready(status_sentence(snapshot()));
 }
 
+// How many processes it may watch.
+std::size_t Service::start_watch() {
+  const std::size_t processes = room_for_processes(EventServer::descriptors_for(config_.limits.connections));
+  watch_ = std::make_unique<ProcessWatch>(processes, [this](const ProcessIdentity& ended) { on_process_end(ended); });
+  return processes;
+}
+
+ServerOptions Service::server_options(std::size_t watched_processes) {
+  ServerOptions server;
+  server.path = config_.socket.path;
+  server.mode = config_.socket.mode;
+  server.group = config_.socket.group;
+  server.listen_fd = inherited_socket();
+  server.limits = limits_of(config_);
+  server.other_descriptors = watched_processes;
+  server.on_connection_end = [this](const ProcessIdentity& sender, const std::string& connection) {
+    on_connection_end(sender, connection);
+  };
+  return server;
+}
+
+// On the thread that appends.
+void Service::accept(std::vector<Accepted>&& events) {
+  std::vector<SpooledEvent> spooled;
+  spooled.reserve(events.size());
+  for (Accepted& event : events) {
+    watch_->watch(event.event.worker_process);
+    spooled.push_back({event.seq, std::move(event.event), event.bytes});
+  }
+  recorder_->accept(std::move(spooled));
+}
+
+// On the watch's thread.
+void Service::on_process_end(const ProcessIdentity& identity) {
+  log_debug("a watched process has ended", {{"PROCESS", identity}});
+}
+
+// On the sessions' thread.
+void Service::on_connection_end(const ProcessIdentity& sender, const std::string& connection) {
+  log_debug("a sender's connection has ended", {{"PROCESS", sender}, {"CONNECTION", connection}});
+}
+
 int Service::stop() {
   const milliseconds timeout = config_.daemon.shutdown_timeout;
   const auto deadline = std::chrono::steady_clock::now() + timeout;
@@ -275,6 +310,7 @@ int Service::stop() {
   notify_extend_timeout(timeout + std::chrono::seconds{30});
   end_database_calls_at(deadline);  // a database that hangs holds up nobody's stop for longer
   server_->stop(left());
+  watch_->stop();
   pruner_->stop();
   reconciler_->stop();
   const bool empty = recorder_->stop(left());

@@ -16,6 +16,7 @@
 #include "control/snapshot.h"
 #include "database/sqlite.h"
 #include "path_watch.h"
+#include "process/process_watch.h"
 #include "queue/queues.h"
 #include "recorder/pruner.h"
 #include "recorder/reconciler.h"
@@ -46,6 +47,11 @@ class Service {
   void start();
   int stop();
   void reload();
+  std::size_t start_watch();
+  ServerOptions server_options(std::size_t watched_processes);
+  void accept(std::vector<Accepted>&& events);
+  void on_process_end(const ProcessIdentity& identity);
+  void on_connection_end(const ProcessIdentity& sender, const std::string& connection);
   void look_at_files();
   void tell_service_manager(const Signals& signals);
   bool healthy(const Signals& signals);
@@ -71,6 +77,7 @@ class Service {
   PathWatch control_socket_;
   std::optional<SqliteFileLock> database_lock_;
   std::unique_ptr<Spool> spool_;
+  std::unique_ptr<ProcessWatch> watch_;  // stopped before what its callback uses goes
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<EventServer> server_;
   std::unique_ptr<Reconciler> reconciler_;

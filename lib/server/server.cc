@@ -37,13 +37,14 @@ constexpr std::size_t kOtherDescriptors = 432;
 constexpr std::size_t kIncarnationDigits = 8;
 constexpr std::size_t kRound = 64;  // of what the sessions have to do, before what they brought is committed
 
-// As many of the wanted connections as the limit of open files allows, raised as far as the system lets us.
-std::size_t connections_possible(std::size_t wanted) {
+// As many of the wanted connections as the limit of open files allows, raised as far as the system lets us; `taken`
+// of them are for something else.
+std::size_t connections_possible(std::size_t wanted, std::size_t taken) {
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) != 0) {
     return wanted;
   }
-  const rlim_t needed = wanted + ConnectionShares::reserve_of(wanted) + kOtherDescriptors;
+  const rlim_t needed = EventServer::descriptors_for(wanted) + taken;
   if (files.rlim_cur < needed && files.rlim_cur < files.rlim_max) {
     const rlimit raised{std::min(needed, files.rlim_max), files.rlim_max};
     if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) {
@@ -53,9 +54,11 @@ std::size_t connections_possible(std::size_t wanted) {
   if (files.rlim_cur >= needed) {
     return wanted;
   }
-  const std::size_t others = std::min<std::size_t>(kOtherDescriptors, files.rlim_cur / 2);
-  std::size_t possible = std::max<std::size_t>(files.rlim_cur - others, 1);
+  const std::size_t free = files.rlim_cur - std::min<std::size_t>(taken, files.rlim_cur);
+  const std::size_t others = std::min<std::size_t>(kOtherDescriptors, free / 2);
+  std::size_t possible = std::max<std::size_t>(free - others, 1);
   possible -= std::min(ConnectionShares::reserve_of(possible), possible - 1);
+  possible = std::min(possible, wanted);
   log_warning("fewer connections than configured: the limit of open files is too low (LimitNOFILE=, ulimit -n)",
               {{"CONFIGURED", wanted}, {"POSSIBLE", possible}, {"LIMIT_NOFILE", files.rlim_cur}});
   return possible;
@@ -139,9 +142,11 @@ EventServer::Impl::Impl(ServerOptions the_options, Spool& the_spool, WallClock c
   context.connection_prefix = spool.incarnations().back().id.substr(0, kIncarnationDigits) + "-";
   context.on_closed = [this](std::uint64_t number) {
     const auto session = context.sessions.find(number);
-    door->left(session->second->peer());
+    const std::shared_ptr<Session> ended = session->second;
+    door->left(ended->peer());
     context.sessions.erase(session);
     open.remove(number);
+    if (options.on_connection_end && running) options.on_connection_end(ended->sender_process(), ended->connection());
   };
   context.on_sent_away = [this](UniqueFd connection, const Refusal& why) {
     door->refuse(std::move(connection), why);
@@ -170,7 +175,7 @@ void EventServer::Impl::run_sessions() {
 }
 
 void EventServer::Impl::apply(const ServerLimits& limits, const AccessList& access) {
-  const std::size_t connections = connections_possible(limits.connections);
+  const std::size_t connections = connections_possible(limits.connections, options.other_descriptors);
   context.limits = limits;
   context.pool.resize(std::max(options.bounds.pool_bytes, limits.line_bytes));
   context.wake_all();
@@ -206,6 +211,10 @@ void EventServer::Impl::stop(std::chrono::milliseconds within) {
     work.reset();
   });
   sessions_thread.join();
+}
+
+std::size_t EventServer::descriptors_for(std::size_t connections) {
+  return connections + ConnectionShares::reserve_of(connections) + kOtherDescriptors;
 }
 
 EventServer::EventServer(ServerOptions options, Spool& spool, WallClock clock, OnAccepted on_accepted)

@@ -67,6 +67,11 @@ struct ServerOptions {
   int listen_fd = -1;  // a listening socket from the service manager; path, mode and group are then its affair
   ServerLimits limits;
   ServerBounds bounds;
+  std::size_t other_descriptors = 0;  // what the process may hold open besides what descriptors_for() says
+  // A connection has ended, by its peer or because it was closed: the sender's identity and the connection's, as in
+  // Event. On the sessions' thread, once connection_open() is false and, unless it was cut off, everything that came
+  // over it is accepted. It must not block and must not throw. May be empty; not called for those that stop() closes.
+  std::function<void(const std::string& sender_process, const std::string& connection)> on_connection_end;
 };
 
 // An event that is durable, on its way to the recorder.
@@ -117,6 +122,9 @@ class EventServer {
   // Called on the thread that appends, after the records are durable and before anybody is told so, in the order of
   // their sequence numbers, without gaps. It must not block for long and must not throw.
   using OnAccepted = std::function<void(std::vector<Accepted>&&)>;
+
+  // The open files that the daemon needs for so many connections and all it does but watching processes.
+  static std::size_t descriptors_for(std::size_t connections);
 
   EventServer(ServerOptions options, Spool& spool, WallClock clock, OnAccepted on_accepted);
   // Stops at once when stop() was not called.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -731,6 +732,37 @@ TEST_F(ServerTest, ConnectionsAreKnownWhileTheyAreOpen) {
   EXPECT_FALSE(server->connection_open(connection.substr(0, 9)));
   client.close();
   EXPECT_TRUE(eventually([&] { return !server->connection_open(connection); }));
+}
+
+TEST_F(ServerTest, TheEndOfAConnectionIsToldOnceWhatItSentIsAccepted) {
+  std::promise<std::pair<std::string, std::string>> ended;
+  bool was_open = true;
+  std::size_t accepted_by_then = 0;
+  options.on_connection_end = [&](const std::string& sender, const std::string& connection) {
+    was_open = server->connection_open(connection);
+    accepted_by_then = accepted().size();
+    ended.set_value({sender, connection});
+  };
+  start();
+  Client client = connect();
+  client.send(note("a") + note("b"));
+  client.close();
+  auto told = ended.get_future();
+  ASSERT_EQ(told.wait_for(kPatience), std::future_status::ready);
+  EXPECT_EQ(told.get(), std::make_pair(identify(::getpid()), accepted()[0].event.connection));
+  EXPECT_FALSE(was_open);
+  EXPECT_EQ(accepted_by_then, 2U);
+  options.on_connection_end = nullptr;
+}
+
+TEST_F(ServerTest, DescriptorsOfOthersAreLeftToThem) {
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  options.limits.connections = 1024;
+  options.other_descriptors = files.rlim_max - EventServer::descriptors_for(512);
+  start();
+  EXPECT_LE(counters().connections_limit, 520U);
+  EXPECT_GT(counters().connections_limit, 0U);
 }
 
 TEST_F(ServerTest, AThousandConnectionsAreServed) {
