@@ -398,6 +398,7 @@ Snapshot Service::snapshot() const {
   snapshot.reconciler = reconciler_->status();
   snapshot.pruner = pruner_->status();
   snapshot.server = server_->counters();
+  snapshot.processes = watch_->counts();
   snapshot.http = http_->counters();
   snapshot.log = log_health();
   snapshot.spool = spool_->usage();

@@ -163,6 +163,11 @@ void ingest_metrics(Metrics& out, const Snapshot& snapshot) {
   out.value(server.connections_forbidden, label("reason", "forbidden"));
   out.value(server.connections_over_limit, label("reason", "limit"));
   out.value(server.closed_unread, label("reason", "unread_answers"));
+  out.single("watched_processes", "gauge", "Worker processes whose end would be seen at once.",
+             snapshot.processes.watched);
+  out.single("watched_processes_limit", "gauge", "How many processes may be watched.", snapshot.processes.max);
+  out.single("unwatched_processes_total", "counter",
+             "How often a process could not be watched; the next pass sees its end.", snapshot.processes.unwatched);
   out.family("http_connections", "gauge", "Open connections of the HTTP listeners.");
   out.value(snapshot.http.control.open, label("listener", "control"));
   out.value(snapshot.http.metrics.open, label("listener", "metrics"));
@@ -202,7 +207,8 @@ void spool_metrics(Metrics& out, const Snapshot& snapshot) {
   out.value(snapshot.spool.kept_bytes, label("state", "kept"));
   out.single("spool_max_bytes", "gauge", "How many bytes of events not yet applied the spool may hold.",
              snapshot.spool_max_bytes);
-  out.single("spool_failed", "gauge", "1 when a sync failed, or the files are gone, and nothing is accepted until a restart.",
+  out.single("spool_failed", "gauge",
+             "1 when a sync failed, or the files are gone, and nothing is accepted until a restart.",
              snapshot.spool.failed ? 1 : 0);
 }
 
@@ -275,6 +281,9 @@ JsonText status_json(const Snapshot& snapshot) {
                         {"total", server.connections_total},     {"forbidden", server.connections_forbidden},
                         {"reserve", server.connections_reserve}, {"over_limit", server.connections_over_limit},
                         {"closed_unread", server.closed_unread}};
+  out["processes"] = {{"watched", snapshot.processes.watched},
+                      {"limit", snapshot.processes.max},
+                      {"unwatched", snapshot.processes.unwatched}};
   out["listeners"] = {{"control", listener_json(snapshot.http.control)},
                       {"metrics", listener_json(snapshot.http.metrics)}};
   out["log_lines_dropped"] = snapshot.log.lines_dropped;

@@ -9,6 +9,7 @@
 #include "base/json_text.h"
 #include "base/log.h"
 #include "control/http_server.h"
+#include "process/process_watch.h"
 #include "recorder/pruner.h"
 #include "recorder/reconciler.h"
 #include "recorder/recorder.h"
@@ -29,6 +30,7 @@ struct Snapshot {
   ReconcilerStatus reconciler;
   PrunerStatus pruner;
   ServerCounters server;
+  ProcessWatch::Counts processes;
   HttpCounters http;
   LogHealth log;
   SpoolUsage spool;
