@@ -44,6 +44,7 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
       change.insert = transition.inserted;
       change.fields_changed = transition.fields_changed;
       change.outcome_changed = transition.outcome_changed;
+      change.reports_changed = transition.reports_changed;
       change.after = std::move(transition.after);
       change_of.emplace(change.after.run_id, decision.runs.size());
       decision.runs.push_back(std::move(change));
@@ -51,6 +52,7 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
       RunChange& change = decision.runs[found->second];
       change.fields_changed = change.fields_changed || transition.fields_changed;
       change.outcome_changed = change.outcome_changed || transition.outcome_changed;
+      change.reports_changed = change.reports_changed || transition.reports_changed;
       change.after = std::move(transition.after);
     }
   }

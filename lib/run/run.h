@@ -90,8 +90,9 @@ Result<Run> changeset(Run row, RunAttributes attributes);
 struct Transition {
   Run after;
   bool inserted = false;         // there was no row
-  bool fields_changed = false;   // council, attempt, parent, job, input, started_at
+  bool fields_changed = false;   // council, attempt, parent, queue, job, input, started_at
   bool outcome_changed = false;  // result, error, finalized_at, oban_job_state_at_finalize
+  bool reports_changed = false;  // expires_in, usage, progress
   bool finalized = false;        // the row became completed, failed or cancelled by this event
   std::string conflict;          // empty, or in words what contradicts the row
   // The event's own entry, then run_revived where it took the row out of stuck. seq continues after.last_seq.

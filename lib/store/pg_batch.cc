@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "store/pg_rows.h"
 
@@ -37,14 +38,22 @@ constexpr std::array kRunFields{
     Field{"o", "connection"},
     Field{"q", "last_seq"},
     Field{"m", "stuck_pass"},
+    Field{"qu", "queue"},
+    Field{"t", "job_id"},
+    Field{"e", "expires_in"},
+    Field{"us", "usage"},
+    Field{"pr", "progress"},
 };
+constexpr std::span<const Field> kPlainRunFields = std::span(kRunFields).first(kRunFields.size() - 5);
 // Only in updates: the version the decision was made from, which groups of columns the event changed, and which JSON
 // columns stay as they are, because the row was loaded without them.
-constexpr std::string_view kGuardRecord = ", a bigint, f boolean, u boolean, lx boolean, ly boolean, lk boolean";
-constexpr std::array<std::string_view, 6> kFieldColumns{"council",     "attempt", "parent_attempt_run_id",
-                                                        "oban_job_id", "input",   "started_at"};
+constexpr std::string_view kGuardRecord =
+    ", a bigint, f boolean, u boolean, rc boolean, lx boolean, ly boolean, lk boolean";
+constexpr std::array<std::string_view, 8> kFieldColumns{
+    "council", "attempt", "parent_attempt_run_id", "oban_job_id", "input", "started_at", "queue", "job_id"};
 constexpr std::array<std::string_view, 4> kOutcomeColumns{"result", "error", "finalized_at",
                                                           "oban_job_state_at_finalize"};
+constexpr std::array<std::string_view, 3> kReportColumns{"expires_in", "usage", "progress"};
 constexpr std::array<std::string_view, 3> kJsonColumns{"input", "result", "error"};
 constexpr std::array<std::string_view, 3> kTextsOfOurs{"worker_process", "connection", "stuck_pass"};
 
@@ -59,8 +68,7 @@ bool among(const std::array<std::string_view, Size>& names, std::string_view nam
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-template <std::size_t Size>
-std::string record_of(const PgSchema& schema, std::string_view table, const std::array<Field, Size>& fields) {
+std::string record_of(const PgSchema& schema, std::string_view table, std::span<const Field> fields) {
   std::string record = ") AS c (";
   for (const Field& field : fields) {
     if (&field != &fields.front()) record += ", ";
@@ -78,10 +86,10 @@ std::string value_of(const Field& field) {
   return fmt::format("c.{}", field.key);
 }
 
-std::string insert_of(const PgSchema& schema) {
+std::string insert_of(const PgSchema& schema, std::span<const Field> fields) {
   std::string columns;
   std::string values;
-  for (const Field& field : kRunFields) {
+  for (const Field& field : fields) {
     columns += fmt::format("{}, ", field.column);
     values += value_of(field) + ", ";
   }
@@ -92,9 +100,9 @@ std::string insert_of(const PgSchema& schema) {
       schema.now_for("runs", "last_event_at"));
 }
 
-std::string update_of(const PgSchema& schema) {
+std::string update_of(const PgSchema& schema, std::span<const Field> fields) {
   std::string sets;
-  for (const Field& field : kRunFields) {
+  for (const Field& field : fields) {
     if (field.column == "run_id" || field.column == "stuck_pass") continue;
     std::string value = value_of(field);
     if (among(kJsonColumns, field.column)) {
@@ -104,6 +112,8 @@ std::string update_of(const PgSchema& schema) {
       value = fmt::format("CASE WHEN c.f THEN {} ELSE r.{} END", value, field.column);
     } else if (among(kOutcomeColumns, field.column)) {
       value = fmt::format("CASE WHEN c.u THEN {} ELSE r.{} END", value, field.column);
+    } else if (among(kReportColumns, field.column)) {
+      value = fmt::format("CASE WHEN c.rc THEN {} ELSE r.{} END", value, field.column);
     }
     sets += fmt::format("{} = {}, ", field.column, value);
   }
@@ -134,6 +144,8 @@ void put_fields(JsonRecords& rows, const Run& run) {
   rows.number("n", std::int64_t{run.attempt});
   rows.text("p", run.parent_attempt_run_id);
   rows.number("j", run.oban_job_id);
+  rows.text("qu", run.queue);
+  rows.text("t", run.job_id);
   put_json(rows, "x", "lx", run.input);
   rows.time("b", run.started_at);
   rows.boolean("g", run.council_given);
@@ -147,6 +159,12 @@ void put_outcome(JsonRecords& rows, const Run& run) {
   rows.text("z", run.oban_job_state_at_finalize);
 }
 
+void put_reports(JsonRecords& rows, const Run& run) {
+  if (run.expires_in) rows.number("e", std::int64_t{*run.expires_in});
+  rows.json("us", run.usage);
+  rows.json("pr", run.progress);
+}
+
 void put_run(JsonRecords& rows, const RunChange& change, const std::string& self) {
   const Run& run = change.after;
   rows.begin();
@@ -154,6 +172,7 @@ void put_run(JsonRecords& rows, const RunChange& change, const std::string& self
   rows.text("s", to_string(run.status));
   if (change.insert || change.fields_changed) put_fields(rows, run);
   if (change.insert || change.outcome_changed) put_outcome(rows, run);
+  if (change.insert || change.reports_changed) put_reports(rows, run);
   if (run.recorder != self) rows.text("r", run.recorder);
   if (!run.worker_process.empty()) rows.text("w", run.worker_process);
   if (run.sender_process != run.worker_process) rows.text("v", run.sender_process);
@@ -164,6 +183,7 @@ void put_run(JsonRecords& rows, const RunChange& change, const std::string& self
     rows.number("a", change.expected_last_seq);
     rows.boolean("f", change.fields_changed);
     rows.boolean("u", change.outcome_changed);
+    if (change.reports_changed) rows.boolean("rc", true);
   }
   rows.end();
 }
@@ -260,19 +280,36 @@ PgBatch::PgBatch(const PgSchema& schema)
       runs_(schema.table("runs")),
       events_(schema.table("run_events")),
       pruned_(schema.table("pruned")),
-      insert_(insert_of(schema)),
-      insert_record_(record_of(schema, "runs", kRunFields) + ")"),
+      plain_rows_(row_sql(schema, false)),
+      all_rows_(row_sql(schema, true)),
       // A removed run's late event makes no row: one fewer is inserted, and the decision is made again. A subquery
       // that is no join looks each id up by the key, however many are remembered.
       insert_guard_(fmt::format("(SELECT p.run_id FROM {} p WHERE p.run_id = c.i) IS NULL", schema.table("pruned"))),
-      update_(update_of(schema)),
-      update_record_(fmt::format("{}{})", record_of(schema, "runs", kRunFields), kGuardRecord)),
       // A row that was taken over has no version yet: its history's length is.
       update_guard_(fmt::format("r.run_id = c.i AND (r.last_seq = c.a OR (r.last_seq = 0 AND c.a = {})) "
                                 "AND (r.status NOT IN ('completed', 'failed', 'cancelled') OR r.status = c.s)",
                                 version_of_run(schema))),
       history_(history_of(schema)),
       history_record_(record_of(schema, "run_events", kHistoryFields) + ")") {}
+
+PgBatch::RowSql PgBatch::row_sql(const PgSchema& schema, bool optional_columns) {
+  const std::span<const Field> fields = optional_columns ? std::span<const Field>(kRunFields) : kPlainRunFields;
+  const std::string record = record_of(schema, "runs", fields);
+  return {.insert = insert_of(schema, fields),
+          .insert_record = record + ")",
+          .update = update_of(schema, fields),
+          .update_record = fmt::format("{}{})", record, kGuardRecord)};
+}
+
+bool PgBatch::fills_optional_columns(const BatchWrite& batch) {
+  return std::ranges::any_of(batch.runs, [](const RunChange& change) {
+    const Run& run = change.after;
+    const bool job = run.queue || run.job_id;
+    const bool reports = run.expires_in || run.usage || run.progress;
+    return (job && (change.insert || change.fields_changed)) ||
+           (reports && (change.insert || change.reports_changed));
+  });
+}
 
 PgBatch::Counts PgBatch::expected(const BatchWrite& batch, Inserts inserts) {
   Counts counts;
@@ -373,14 +410,15 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
   };
   const auto rows = [&](std::string json) { return command.param(std::move(json), "jsonb"); };
   const Counts wanted = expected(batch, inserts);
+  const RowSql& sql = fills_optional_columns(batch) ? all_rows_ : plain_rows_;
   add("moved", wanted.moved, [&] { return position_sql(command, self, batch); });
   add("updated", wanted.updated, [&] {
-    return fmt::format("{}{}{} WHERE {}", update_, rows(runs_json(batch, false, self.id)), update_record_,
+    return fmt::format("{}{}{} WHERE {}", sql.update, rows(runs_json(batch, false, self.id)), sql.update_record,
                        update_guard_);
   });
   add("retried", wanted.retried, [&] { return retried_sql(command, me, batch); });
   add("inserted", wanted.inserted, [&] {
-    return fmt::format("{}{}{} WHERE {}", insert_, rows(runs_json(batch, true, self.id)), insert_record_,
+    return fmt::format("{}{}{} WHERE {}", sql.insert, rows(runs_json(batch, true, self.id)), sql.insert_record,
                        insert_guard_);
   });
   add("history", wanted.history, [&] { return history_ + rows(history_json(batch)) + history_record_; });
@@ -412,7 +450,7 @@ PgCommand PgBatch::moved(const RecorderSelf& self, const BatchWrite& batch) cons
       "SELECT ({}), EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} r ON r.run_id = c.i) "
       "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} WHERE NOT EXISTS (SELECT 1 FROM {} r WHERE {})) "
       "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} h ON h.run_id = c.i AND h.event_id = c.e)",
-      position, inserts + insert_record_, runs_, updates + update_record_, runs_, update_guard_,
+      position, inserts + plain_rows_.insert_record, runs_, updates + plain_rows_.update_record, runs_, update_guard_,
       history + history_record_, events_);
   return command;
 }

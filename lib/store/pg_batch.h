@@ -46,6 +46,10 @@ class PgBatch {
   };
   static Counts expected(const BatchWrite& batch, Inserts inserts);
 
+  // Whether a row of this batch has a value for the columns that most runs never fill: queue, job_id, expires_in,
+  // usage, progress. They are never emptied once they are filled.
+  static bool fills_optional_columns(const BatchWrite& batch);
+
   // After a unique violation: one row that says whether the position is where the batch begins, and whether rows or
   // history moved, so that a new look at them helps.
   PgCommand moved(const RecorderSelf& self, const BatchWrite& batch) const;
@@ -66,11 +70,17 @@ class PgBatch {
   std::string ledger_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
 
   std::string positions_, recorders_, dead_letters_, runs_, events_, pruned_;  // quoted names
-  std::string insert_;         // INSERT INTO runs … FROM jsonb_to_recordset(, to be followed by the parameter
-  std::string insert_record_;  // ) AS c (…)
+  // The statements of rows; each ends where the parameter follows, and goes on with its record.
+  struct RowSql {
+    std::string insert;         // INSERT INTO runs … FROM jsonb_to_recordset(
+    std::string insert_record;  // ) AS c (…)
+    std::string update;
+    std::string update_record;
+  };
+  static RowSql row_sql(const PgSchema& schema, bool optional_columns);
+  RowSql plain_rows_;  // leave the optional columns alone: what most batches need, and cheaper
+  RowSql all_rows_;
   std::string insert_guard_;
-  std::string update_;
-  std::string update_record_;
   std::string update_guard_;
   std::string history_;
   std::string history_record_;

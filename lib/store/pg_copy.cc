@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,7 +14,7 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::array<std::string_view, 23> kRunColumns{
+constexpr std::array<std::string_view, 28> kRunColumns{
     "run_id",
     "status",
     "council",
@@ -37,7 +38,14 @@ constexpr std::array<std::string_view, 23> kRunColumns{
     "inserted_at",
     "updated_at",
     "last_event_at",
+    "queue",
+    "job_id",
+    "expires_in",
+    "usage",
+    "progress",
 };
+// Without the optional columns, which are the last.
+constexpr std::span<const std::string_view> kPlainRunColumns = std::span(kRunColumns).first(kRunColumns.size() - 5);
 constexpr std::array<std::string_view, 13> kEventColumns{
     "run_id",   "seq",      "type",   "payload", "event_id",    "at",       "received_at",
     "peer_uid", "peer_pid", "effect", "pass_id", "inserted_at", "recorder",
@@ -118,7 +126,7 @@ class CopyText {
   bool first_ = true;
 };
 
-void put_run(CopyText& row, const Run& run, std::string_view now) {
+void put_run(CopyText& row, const Run& run, std::string_view now, bool optional_columns) {
   row.text(run.run_id);
   row.plain(to_string(run.status));
   row.text(run.council);
@@ -142,6 +150,13 @@ void put_run(CopyText& row, const Run& run, std::string_view now) {
   row.plain(now);  // inserted_at
   row.plain(now);  // updated_at
   row.plain(now);  // last_event_at
+  if (optional_columns) {
+    row.text_or_null(run.queue);
+    row.text_or_null(run.job_id);
+    row.number(run.expires_in);
+    row.text_or_null(run.usage);
+    row.text_or_null(run.progress);
+  }
   row.end_row();
 }
 
@@ -209,8 +224,10 @@ Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, c
   // By run_id, so that daemons that meet in the same rows lock them in the same order.
   std::ranges::sort(inserts, {}, [](const Run* run) -> const std::string& { return run->run_id; });
   if (!inserts.empty()) {
-    const auto copied = copy_rows(connection, runs_, kRunColumns, inserts,
-                                  [&](CopyText& out, const Run* run) { put_run(out, *run, now); });
+    const bool all = PgBatch::fills_optional_columns(batch);
+    const auto columns = all ? std::span<const std::string_view>(kRunColumns) : kPlainRunColumns;
+    const auto copied = copy_rows(connection, runs_, columns, inserts,
+                                  [&](CopyText& out, const Run* run) { put_run(out, *run, now, all); });
     if (!copied) return copied.error();
   }
   if (batch.history.empty()) return {};

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "base/config.h"
 #include "base/json_text.h"
+#include "run/job.h"
 #include "store/chain.h"
 #include "store/pg_store.h"
 
@@ -12,6 +14,15 @@ namespace {
 
 constexpr std::size_t kFirstPart = 8;
 constexpr std::size_t kGrowth = 4;
+
+// What a row without input and result weighs on a page, of runs as r, and the same of what was read.
+constexpr std::string_view kRunWeight =
+    "coalesce(octet_length(r.error::text), 0) + coalesce(octet_length(r.usage::text), 0) + "
+    "coalesce(octet_length(r.progress::text), 0)";
+std::size_t weight_of(const Run& run) {
+  const auto size = [](const auto& text) { return text ? text->size() : 0; };
+  return size(run.error) + size(run.usage) + size(run.progress);
+}
 
 // A page of a list, bounded by rows and by bytes, where the server does the bounding: a result is in our memory as a
 // whole before its first row can be read. `inner` selects limit + 1 rows, the last of its columns named weight;
@@ -46,6 +57,12 @@ Result<Page> page_of_parts(std::vector<Item> Page::*items, std::size_t limit, st
   }
   page.next = std::move(cursor);
   return page;
+}
+
+// An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
+std::string job_condition(PgCommand& command, const std::string& job) {
+  if (const auto number = job_number(job)) return "r.oban_job_id = " + command.param(*number, "bigint");
+  return fmt::format("r.job_id = {} AND r.oban_job_id IS NULL", command.param(job, "text"));
 }
 
 Error no_cursor(std::string_view cursor) {
@@ -146,6 +163,15 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   }
   if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
   if (filter.oban_job_id) conditions.push_back("r.oban_job_id = " + command.param(*filter.oban_job_id, "bigint"));
+  if (filter.job) conditions.push_back(job_condition(command, *filter.job));
+  if (filter.queue) {
+    const std::string queue = command.param(*filter.queue, "text");
+    conditions.push_back(*filter.queue == kDefaultQueue
+                             ? fmt::format("(r.queue = {} OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
+                                           "r.oban_job_id IS NOT NULL)))",
+                                           queue)
+                             : fmt::format("r.queue = {}", queue));
+  }
   if (filter.pass) {
     conditions.push_back(
         fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = 'run_stuck')",
@@ -164,9 +190,10 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
     conditions.push_back(fmt::format("(r.inserted_at, r.run_id) < ({}, {})", time, command.param(after->id, "text")));
   }
   const std::string inner = fmt::format(
-      "SELECT {}, r.inserted_at AS o1, r.run_id AS o2, coalesce(octet_length(r.error::text), 0) AS weight FROM {} r "
-      "WHERE {} ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}",
-      run_list(schema_, PgRunParts::kWithoutData), table("runs"), fmt::join(conditions, " AND "), filter.limit + 1);
+      "SELECT {}, r.inserted_at AS o1, r.run_id AS o2, {} AS weight FROM {} r WHERE {} ORDER BY r.inserted_at DESC, "
+      "r.run_id DESC LIMIT {}",
+      run_list(schema_, PgRunParts::kWithoutData), kRunWeight, table("runs"), fmt::join(conditions, " AND "),
+      filter.limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "o1 DESC, o2 DESC"), command.params);
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, filter.limit);
@@ -182,9 +209,8 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
 }
 
 Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
-  const auto weight = [](const Run& run) { return run.error ? run.error->size() : 0; };
   RunFilter some = filter;
-  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, weight,
+  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, weight_of,
                        [&](std::size_t limit, const std::string& cursor) {
                          some.limit = limit;
                          some.cursor = cursor;
@@ -209,7 +235,7 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
       "SELECT {}, {} AS place_time, r.inserted_at AS o1, r.run_id AS o2, {} + {} + {} AS weight FROM {} r WHERE {} "
       "ORDER BY r.inserted_at, r.run_id LIMIT {}",
       run_list(schema_, PgRunParts::kAll), schema_.time_text("runs", "inserted_at", "r"), size("input"),
-      size("result"), size("error"), table("runs"), condition, limit + 1);
+      size("result"), kRunWeight, table("runs"), condition, limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "o1, o2"), command.params);
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, limit);
@@ -227,7 +253,7 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
 Result<WholePage> PgStore::whole_runs(std::size_t limit, std::string_view cursor) {
   const auto weight = [](const WholeRun& whole) {
     const auto size = [](const JsonColumn& text) { return text ? text->size() : 0; };
-    return size(whole.run.input) + size(whole.run.result) + size(whole.run.error);
+    return size(whole.run.input) + size(whole.run.result) + weight_of(whole.run);
   };
   return page_of_parts(&WholePage::runs, limit, std::string(cursor), weight,
                        [&](std::size_t some, const std::string& from) { return some_whole_runs(some, from); });
@@ -314,9 +340,9 @@ Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std
   const auto first = place_in_chain(*order, cursor);
   if (!first) return first.error();
   const std::string inner = fmt::format(
-      "SELECT {}, w.o, coalesce(octet_length(r.error::text), 0) AS weight FROM jsonb_array_elements_text($1::jsonb) "
-      "WITH ORDINALITY AS w (id, o) JOIN {} r ON r.run_id = w.id::{}",
-      run_list(schema_, PgRunParts::kWithoutData), table("runs"), schema_.column("runs", "run_id").type);
+      "SELECT {}, w.o, {} AS weight FROM jsonb_array_elements_text($1::jsonb) WITH ORDINALITY AS w (id, o) JOIN {} r "
+      "ON r.run_id = w.id::{}",
+      run_list(schema_, PgRunParts::kWithoutData), kRunWeight, table("runs"), schema_.column("runs", "run_id").type);
   std::size_t bytes = 0;
   std::size_t place = *first;
   // A few rows at first and then more: the server weighs all that it is asked for.
@@ -337,7 +363,7 @@ Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std
     for (std::size_t i = 0; i < end.rows; ++i) {
       PgFields fields((*rows)[static_cast<int>(i)]);
       const Run& run = page.runs.emplace_back(read_run(fields, PgRunParts::kWithoutData));
-      bytes += run.error ? run.error->size() : 0;
+      bytes += weight_of(run);
     }
     // A row that is missing was removed meanwhile.
     place = end.more ? *place_in_chain(*order, chain_cursor(page.runs, page.runs.size() - 1)) : place + some;

@@ -148,7 +148,8 @@ class Migrator {
     connection_.rollback();
     const auto users = who_uses_tables(connection_, options_.table_prefix);
     if (users && !users->empty()) {
-      error.message = fmt::format("the tables are to be taken over, which waits for {} ({})", *users, error.message);
+      error.message =
+          fmt::format("the tables are to get new columns, which waits for {} ({})", *users, error.message);
     }
     return error;
   }

@@ -9,12 +9,13 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::array<std::string_view, 23> kRunColumns{
+constexpr std::array<std::string_view, 28> kRunColumns{
     "run_id",        "council",       "status",         "attempt",        "parent_attempt_run_id",
     "oban_job_id",   "input",         "result",         "error",          "oban_job_state_at_finalize",
     "started_at",    "finalized_at",  "inserted_at",    "updated_at",     "council_given",
     "attempt_given", "recorder",      "worker_process", "sender_process", "connection",
-    "last_seq",      "last_event_at", "stuck_pass"};
+    "last_seq",      "last_event_at", "stuck_pass",     "queue",          "job_id",
+    "expires_in",    "usage",         "progress"};
 constexpr std::array<std::string_view, 13> kEventColumns{
     "run_id",   "seq",      "type",     "payload", "event_id", "at",         "received_at",
     "recorder", "peer_uid", "peer_pid", "effect",  "pass_id",  "inserted_at"};
@@ -45,6 +46,11 @@ std::string run_record(const Run& run) {
   row.number("last_seq", run.last_seq);
   row.time("last_event_at", run.last_event_at);
   row.text("stuck_pass", run.stuck_pass);
+  row.text("queue", run.queue);
+  row.text("job_id", run.job_id);
+  if (run.expires_in) row.number("expires_in", std::int64_t{*run.expires_in});
+  row.json("usage", run.usage);
+  row.json("progress", run.progress);
   row.end();
   return std::move(row).take();
 }

@@ -9,6 +9,14 @@
 #include "base/json_text.h"
 
 namespace run_recorder {
+namespace {
+
+// An attempt's number, or seconds: what an application wrote may be anything.
+std::int32_t within_int32(std::int64_t number) {
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(number, 1, std::numeric_limits<std::int32_t>::max()));
+}
+
+}  // namespace
 
 std::optional<std::string> PgFields::optional_text() {
   const pqxx::field field = row_[next_++];
@@ -40,17 +48,16 @@ std::string run_list(const PgSchema& schema, PgRunParts parts) {
   const std::string bare = fmt::format(
       "r.run_id, r.council, r.status, r.attempt, r.parent_attempt_run_id, r.oban_job_id, "
       "r.oban_job_state_at_finalize, r.council_given, r.attempt_given, r.recorder, r.worker_process, "
-      "r.sender_process, r.connection, {}, r.stuck_pass",
-      version_of_run(schema));
-  if (parts == PgRunParts::kBare) return bare;
+      "r.sender_process, r.connection, {}, r.stuck_pass, r.queue, r.job_id, r.expires_in, {}",
+      version_of_run(schema), schema.time_text("runs", "started_at", "r"));
   const auto time = [&](std::string_view column) { return schema.time_text("runs", column, "r"); };
+  if (parts == PgRunParts::kBare) return fmt::format("{}, {}", bare, time("last_event_at"));
+  const std::string more = fmt::format("{}, r.usage, r.progress, {}", bare, time("finalized_at"));
   if (parts == PgRunParts::kToDecide) {
-    return fmt::format("{}, {}, {}, r.error IS NOT NULL, r.input IS NOT NULL, r.result IS NOT NULL", bare,
-                       time("started_at"), time("finalized_at"));
+    return more + ", r.error IS NOT NULL, r.input IS NOT NULL, r.result IS NOT NULL";
   }
   const std::string list =
-      fmt::format("{}, {}, {}, {}, {}, {}, r.error", bare, time("started_at"), time("finalized_at"),
-                  time("inserted_at"), time("updated_at"), time("last_event_at"));
+      fmt::format("{}, {}, {}, {}, r.error", more, time("inserted_at"), time("updated_at"), time("last_event_at"));
   return parts == PgRunParts::kAll ? list + ", r.input, r.result" : list;
 }
 
@@ -59,8 +66,7 @@ Run read_run(PgFields& fields, PgRunParts parts) {
   run.run_id = fields.text();
   run.council = fields.text();
   run.status = parse_status(fields.text()).value_or(Status::kQueued);
-  constexpr std::int64_t kMaxAttempt = std::numeric_limits<std::int32_t>::max();
-  run.attempt = static_cast<std::int32_t>(std::clamp<std::int64_t>(fields.integer(), 1, kMaxAttempt));
+  run.attempt = within_int32(fields.integer());
   run.parent_attempt_run_id = fields.optional_text();
   run.oban_job_id = fields.optional_integer();
   run.oban_job_state_at_finalize = fields.optional_text();
@@ -72,8 +78,16 @@ Run read_run(PgFields& fields, PgRunParts parts) {
   run.connection = fields.text();
   run.last_seq = fields.integer();
   run.stuck_pass = fields.text();
-  if (parts == PgRunParts::kBare) return run;
+  run.queue = fields.optional_text();
+  run.job_id = fields.optional_text();
+  if (const auto seconds = fields.optional_integer()) run.expires_in = within_int32(*seconds);
   run.started_at = fields.time();
+  if (parts == PgRunParts::kBare) {
+    run.last_event_at = fields.time();
+    return run;
+  }
+  run.usage = fields.optional_text();
+  run.progress = fields.optional_text();
   run.finalized_at = fields.time();
   if (parts == PgRunParts::kToDecide) {
     for (JsonColumn* json : {&run.error, &run.input, &run.result}) {

@@ -35,7 +35,8 @@ enum class PgRunParts {
   kAll,
   kToDecide,  // of input, result and error only whether they are there; without the times but started and finalized
   kWithoutData,  // without input and result
-  kBare,         // without input, result, error and the times, whose forming costs
+  kBare,  // without input, result, error, usage, progress and the times but started_at and last_event_at: their
+          // forming costs
 };
 
 // The SELECT list that read_run() reads, of runs as r.

@@ -50,6 +50,11 @@ constexpr std::array kRunsOwn{
     WantedColumn{"last_seq", Family::kInteger},
     WantedColumn{"last_event_at", Family::kTime},
     WantedColumn{"stuck_pass"},
+    WantedColumn{"queue", Family::kText, false},
+    WantedColumn{"job_id", Family::kText, false},
+    WantedColumn{"expires_in", Family::kInteger, false},
+    WantedColumn{"usage", Family::kJson, false},
+    WantedColumn{"progress", Family::kJson, false},
 };
 constexpr std::array kEventsContract{
     WantedColumn{"id", Family::kAny},       WantedColumn{"run_id"},

@@ -1,6 +1,8 @@
 // Looking at rows, history, chains, passes and dead letters in SQLite.
 #include <fmt/format.h>
 
+#include "base/config.h"
+#include "run/job.h"
 #include "store/chain.h"
 #include "store/migrations.h"
 #include "store/paging.h"
@@ -109,6 +111,20 @@ Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& 
   }
   if (filter.council) condition.also("r.council = ?", *filter.council);
   if (filter.oban_job_id) condition.also(fmt::format("r.oban_job_id = {}", *filter.oban_job_id));
+  if (filter.job) {
+    // An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
+    if (const auto number = job_number(*filter.job)) {
+      condition.also(fmt::format("r.oban_job_id = {}", *number));
+    } else {
+      condition.also("r.job_id = ? AND r.oban_job_id IS NULL", *filter.job);
+    }
+  }
+  if (filter.queue) {
+    condition.also(*filter.queue == kDefaultQueue ? "(r.queue = ? OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
+                                                    "r.oban_job_id IS NOT NULL)))"
+                                                  : "r.queue = ?",
+                   *filter.queue);
+  }
   if (filter.pass) {
     condition.also(
         "r.run_id IN (SELECT e.run_id FROM \"{{prefix}}run_events\" e WHERE e.pass_id = ? "

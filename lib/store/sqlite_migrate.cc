@@ -343,6 +343,34 @@ Result<int> verify(SqliteConnection& connection, std::string_view prefix) {
   return age->version;
 }
 
+// The column that a statement adds, and its table, as our migrations write that; empty: it adds none.
+struct AddedColumn {
+  std::string table;
+  std::string_view name;
+};
+std::optional<AddedColumn> added_column(std::string_view statement) {
+  constexpr std::string_view kAlter = "ALTER TABLE \"";
+  constexpr std::string_view kAdd = "\" ADD COLUMN ";
+  const std::size_t add = statement.find(kAdd);
+  if (!statement.starts_with(kAlter) || add == std::string_view::npos) return std::nullopt;
+  const std::string_view name = statement.substr(add + kAdd.size());
+  return AddedColumn{std::string(statement.substr(kAlter.size(), add - kAlter.size())),
+                     name.substr(0, name.find(' '))};
+}
+
+// SQLite has no ADD COLUMN IF NOT EXISTS, and an application's table may have such a column.
+Result<void> run_migration(SqliteConnection& connection, const std::string& sql) {
+  for (const std::string& statement : statements_of(sql)) {
+    if (const auto added = added_column(statement)) {
+      const auto there = columns_of(connection, added->table);
+      if (!there) return there.error();
+      if (find_column(*there, added->name)) continue;
+    }
+    if (auto done = connection.execute(statement); !done) return done.error();
+  }
+  return {};
+}
+
 // Inside of a transaction that is rolled back on any error.
 Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, std::string_view prefix) {
   const auto age = schema_age(connection, prefix);
@@ -353,7 +381,7 @@ Result<std::vector<std::string>> apply_missing(SqliteConnection& connection, std
   }
   for (const Migration& migration : sqlite_migrations()) {
     if (migration.version <= age->version) continue;
-    if (auto done = connection.execute(with_prefix(migration.sql, prefix)); !done) return done.error();
+    if (auto done = run_migration(connection, with_prefix(migration.sql, prefix)); !done) return done.error();
     auto record = connection.prepare(fmt::format(
         "INSERT INTO \"{}recorder_schema\" (version, name, applied_at, oldest_daemon) VALUES (?1, ?2, ?3, ?4)",
         prefix));

@@ -14,9 +14,10 @@ constexpr std::string_view kInsertWhole =
     "oban_job_id, "
     "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
-    "?18, ?19, ?20, "
-    "?21, ?22, ?23) ON CONFLICT (run_id) DO NOTHING";
+    "stuck_pass, queue, job_id, expires_in, usage, progress) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
+    "?9, ?10, ?11, "
+    "?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28) ON CONFLICT (run_id) DO "
+    "NOTHING";
 constexpr std::string_view kForgetOne = "DELETE FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
 constexpr std::string_view kHasRow = "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1";
 constexpr std::string_view kHasHistory = "SELECT 1 FROM \"{{prefix}}run_events\" WHERE run_id = ?1";
@@ -140,7 +141,8 @@ Result<bool> SqliteStore::write_whole(const Run& run, Timestamp now) {
             run.oban_job_id, run.oban_job_state_at_finalize, run.input.text(), run.result.text(), run.error.text(),
             run.started_at, run.finalized_at, run.inserted_at.value_or(now), run.updated_at.value_or(now),
             run.council_given, run.attempt_given, run.recorder, run.worker_process, run.sender_process,
-            run.connection, run.last_seq, run.last_event_at, run.stuck_pass);
+            run.connection, run.last_seq, run.last_event_at, run.stuck_pass, run.queue, run.job_id, run.expires_in,
+            run.usage, run.progress);
   if (!inserted) return inserted.error();
   if (*inserted != 1) return false;
   if (auto done = write(kForgetOne, run.run_id); !done) return done.error();

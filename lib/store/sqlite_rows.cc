@@ -4,9 +4,19 @@
 #include <limits>
 
 namespace run_recorder {
+namespace {
+
+// An attempt's number, or seconds: what an application wrote may be anything.
+std::int32_t within_int32(std::int64_t number) {
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(number, 1, std::numeric_limits<std::int32_t>::max()));
+}
+
+}  // namespace
 
 std::string run_columns(RunColumns columns) {
   std::string names(kRunColumns);
+  if (columns == RunColumns::kBare) return names;
+  names += ", r.usage, r.progress";
   switch (columns) {
     case RunColumns::kAll:
       return names += ", r.error, r.input, r.result";
@@ -16,7 +26,7 @@ std::string run_columns(RunColumns columns) {
     case RunColumns::kWithoutData:
       return names += ", r.error";
     case RunColumns::kBare:
-      return names;
+      break;
   }
   return names;
 }
@@ -26,8 +36,7 @@ Run read_run(const SqliteRows& row, RunColumns columns) {
   run.run_id = row.text(0);
   run.council = row.text(1);
   run.status = parse_status(row.text(2)).value_or(Status::kQueued);
-  constexpr std::int64_t kMaxAttempt = std::numeric_limits<std::int32_t>::max();
-  run.attempt = static_cast<std::int32_t>(std::clamp<std::int64_t>(row.integer(3), 1, kMaxAttempt));
+  run.attempt = within_int32(row.integer(3));
   run.parent_attempt_run_id = row.optional_text(4);
   run.oban_job_id = row.optional_integer(5);
   run.oban_job_state_at_finalize = row.optional_text(6);
@@ -44,16 +53,22 @@ Run read_run(const SqliteRows& row, RunColumns columns) {
   run.last_seq = row.integer(17);
   run.last_event_at = row.time(18);
   run.stuck_pass = row.text(19);
+  run.queue = row.optional_text(20);
+  run.job_id = row.optional_text(21);
+  if (const auto seconds = row.optional_integer(22)) run.expires_in = within_int32(*seconds);
+  if (columns == RunColumns::kBare) return run;
+  run.usage = row.optional_text(kRunColumnCount);
+  run.progress = row.optional_text(kRunColumnCount + 1);
+  int column = kRunColumnCount + 2;
   switch (columns) {
     case RunColumns::kAll:
-      run.input = row.optional_text(21);
-      run.result = row.optional_text(22);
+      run.input = row.optional_text(column + 1);
+      run.result = row.optional_text(column + 2);
       [[fallthrough]];
     case RunColumns::kWithoutData:
-      run.error = row.optional_text(20);
+      run.error = row.optional_text(column);
       break;
     case RunColumns::kToDecide: {
-      int column = kRunColumnCount;
       for (JsonColumn* json : {&run.error, &run.input, &run.result}) {
         if (row.integer(column++) != 0) *json = JsonColumn::not_loaded();
       }
@@ -68,8 +83,8 @@ Run read_run(const SqliteRows& row, RunColumns columns) {
 std::size_t weight_of(const Run& run) {
   const auto size = [](const auto& text) { return text ? text->size() : 0; };
   return sizeof(Run) + run.run_id.size() + run.council.size() + run.worker_process.size() +
-         run.sender_process.size() + size(run.error) + size(run.input) + size(run.result) +
-         size(run.parent_attempt_run_id);
+         run.sender_process.size() + size(run.error) + size(run.input) + size(run.result) + size(run.usage) +
+         size(run.progress) + size(run.job_id) + size(run.parent_attempt_run_id);
 }
 
 }  // namespace run_recorder

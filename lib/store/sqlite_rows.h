@@ -14,7 +14,7 @@ enum class RunColumns {
   kAll,
   kToDecide,     // of input, result and error only whether they are there
   kWithoutData,  // without input and result
-  kBare,         // without input, result and error
+  kBare,         // without input, result, error, usage and progress
 };
 
 // The columns for read_run, in its order, of table alias r. A row that an application wrote may have a history of
@@ -24,20 +24,20 @@ inline constexpr std::string_view kRunColumns =
     "r.started_at, r.finalized_at, r.inserted_at, r.updated_at, r.council_given, r.attempt_given, r.recorder, "
     "r.worker_process, r.sender_process, r.connection, CASE WHEN r.last_seq > 0 THEN r.last_seq ELSE (SELECT "
     "coalesce(max(h.seq), 0) FROM \"{{prefix}}run_events\" h WHERE h.run_id = r.run_id) END, r.last_event_at, "
-    "r.stuck_pass";
+    "r.stuck_pass, r.queue, r.job_id, r.expires_in";
 // Whether the row of run ?1 still has the version ?2 that read_run said.
 inline constexpr std::string_view kSameVersion =
     "CASE WHEN last_seq > 0 THEN last_seq ELSE (SELECT coalesce(max(h.seq), 0) FROM \"{{prefix}}run_events\" h "
     "WHERE h.run_id = ?1) END = ?2";
-inline constexpr int kRunColumnCount = 20;
+inline constexpr int kRunColumnCount = 23;
 std::string run_columns(RunColumns columns);
 constexpr int run_column_count(RunColumns columns) {
   switch (columns) {
     case RunColumns::kAll:
     case RunColumns::kToDecide:
-      return kRunColumnCount + 3;
+      return kRunColumnCount + 5;
     case RunColumns::kWithoutData:
-      return kRunColumnCount + 1;
+      return kRunColumnCount + 3;
     case RunColumns::kBare:
       return kRunColumnCount;
   }

@@ -48,9 +48,10 @@ constexpr std::string_view kInsertRun =
     "oban_job_id, "
     "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
     "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15, ?16, "
-    "?17, ?18, ?19, "
-    "?20, ?13, ?21) ON CONFLICT (run_id) DO NOTHING";
+    "stuck_pass, queue, job_id, expires_in, usage, progress) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
+    "?9, ?10, ?11, "
+    "?12, ?13, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?13, ?21, ?22, ?23, ?24, ?25, ?26) ON CONFLICT (run_id) DO "
+    "NOTHING";
 
 constexpr std::string_view kInsertEvent =
     "INSERT INTO \"{{prefix}}run_events\" ({{event columns}}run_id, seq, type, payload, inserted_at, event_id, at, "
@@ -73,20 +74,21 @@ constexpr std::string_view kKnownEvent = "SELECT 1 FROM \"{{prefix}}run_events\"
 
 // What of the JSON was not loaded stays as it is. The guards: the version the decision was made from, and that
 // nothing leaves a finished status.
-std::string update_run_sql(bool fields, bool outcome) {
+std::string update_run_sql(bool fields, bool outcome, bool reports) {
   std::string sql =
       "UPDATE \"{{prefix}}runs\" SET status = ?3, updated_at = ?4, last_event_at = ?4, council_given = ?5, "
       "attempt_given = ?6, recorder = ?7, worker_process = ?8, sender_process = ?9, connection = ?10, last_seq = ?11";
   if (fields) {
     sql +=
-        ", council = ?12, attempt = ?13, parent_attempt_run_id = ?14, oban_job_id = ?15, started_at = ?16, "
-        "input = CASE WHEN ?17 THEN ?18 ELSE input END";
+        ", council = ?12, attempt = ?13, parent_attempt_run_id = ?14, oban_job_id = ?15, queue = ?16, job_id = ?17, "
+        "started_at = ?18, input = CASE WHEN ?19 THEN ?20 ELSE input END";
   }
   if (outcome) {
     sql +=
-        ", oban_job_state_at_finalize = ?19, finalized_at = ?20, result = CASE WHEN ?21 THEN ?22 ELSE result END, "
-        "error = CASE WHEN ?23 THEN ?24 ELSE error END";
+        ", oban_job_state_at_finalize = ?21, finalized_at = ?22, result = CASE WHEN ?23 THEN ?24 ELSE result END, "
+        "error = CASE WHEN ?25 THEN ?26 ELSE error END";
   }
+  if (reports) sql += ", expires_in = ?27, usage = ?28, progress = ?29";
   sql.append(" WHERE run_id = ?1 AND ").append(kSameVersion);
   return sql += " AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = ?3)";
 }
@@ -130,7 +132,11 @@ SqliteStore::SqliteStore(std::unique_ptr<SqliteConnection> connection, std::stri
       fill_(std::move(fill)),
       clock_(std::move(clock)) {
   for (const bool fields : {false, true}) {
-    for (const bool outcome : {false, true}) update_sql_[fields][outcome] = update_run_sql(fields, outcome);
+    for (const bool outcome : {false, true}) {
+      for (const bool reports : {false, true}) {
+        update_sql_[fields][outcome][reports] = update_run_sql(fields, outcome, reports);
+      }
+    }
   }
 }
 
@@ -341,28 +347,34 @@ Result<bool> SqliteStore::insert_run(const Run& run, Timestamp now) {
       write(kInsertRun, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
             run.oban_job_id, run.oban_job_state_at_finalize, run.input.text(), run.result.text(), run.error.text(),
             run.started_at, run.finalized_at, now, run.council_given, run.attempt_given, run.recorder,
-            run.worker_process, run.sender_process, run.connection, run.last_seq, run.stuck_pass);
+            run.worker_process, run.sender_process, run.connection, run.last_seq, run.stuck_pass, run.queue,
+            run.job_id, run.expires_in, run.usage, run.progress);
   if (!inserted) return inserted.error();
   return *inserted == 1;
 }
 
 Result<bool> SqliteStore::update_run(const RunChange& change, Timestamp now) {
   const Run& run = change.after;
-  const std::string& sql = update_sql_[change.fields_changed][change.outcome_changed];
+  const std::string& sql = update_sql_[change.fields_changed][change.outcome_changed][change.reports_changed];
   const auto run_update = [&](const auto&... more) {
     return write(sql, run.run_id, change.expected_last_seq, to_string(run.status), now, run.council_given,
                  run.attempt_given, run.recorder, run.worker_process, run.sender_process, run.connection,
                  run.last_seq, more...);
   };
   const auto with_fields = [&](const auto&... more) {
-    return run_update(run.council, run.attempt, run.parent_attempt_run_id, run.oban_job_id, run.started_at,
-                      run.input.loaded(), text_of(run.input), more...);
+    return run_update(run.council, run.attempt, run.parent_attempt_run_id, run.oban_job_id, run.queue, run.job_id,
+                      run.started_at, run.input.loaded(), text_of(run.input), more...);
   };
+  const auto with_outcome = [&](const auto&... more) {
+    return with_fields(run.oban_job_state_at_finalize, run.finalized_at, run.result.loaded(), text_of(run.result),
+                       run.error.loaded(), text_of(run.error), more...);
+  };
+  // The numbered parameters of the groups before stand there, used or not.
   Result<std::int64_t> updated = std::int64_t{0};
-  if (change.outcome_changed) {
-    // The numbered parameters of the fields stand before, used or not.
-    updated = with_fields(run.oban_job_state_at_finalize, run.finalized_at, run.result.loaded(), text_of(run.result),
-                          run.error.loaded(), text_of(run.error));
+  if (change.reports_changed) {
+    updated = with_outcome(run.expires_in, run.usage, run.progress);
+  } else if (change.outcome_changed) {
+    updated = with_outcome();
   } else if (change.fields_changed) {
     updated = with_fields();
   } else {

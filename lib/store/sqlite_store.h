@@ -164,7 +164,7 @@ class SqliteStore final : public Store {
   const std::string table_prefix_;
   const SqliteFill fill_;
   const WallClock clock_;
-  std::string update_sql_[2][2];  // [fields changed][outcome changed]
+  std::string update_sql_[2][2][2];  // [fields changed][outcome changed][reports changed]
   std::unordered_map<std::string_view, SqliteStatement> statements_;
 };
 

@@ -72,12 +72,15 @@ struct IndexState {
   std::string sql;         // what builds the missing ones by hand
 };
 
+// A change whose after.last_seq is the expected one (a heartbeat without an entry in the history) is guarded as the
+// others are, and renews updated_at and last_event_at.
 struct RunChange {
   Run after;  // the whole row; what of its JSON was not loaded stays as it is
   std::int64_t expected_last_seq = 0;
   bool insert = false;          // there must be no such row yet
   bool fields_changed = false;  // see Transition
   bool outcome_changed = false;
+  bool reports_changed = false;
 };
 
 struct DeadLetter {
@@ -125,9 +128,11 @@ struct RunFilter {
   std::vector<Status> statuses;
   std::optional<std::string> council;
   std::optional<std::int64_t> oban_job_id;
-  std::optional<std::string> pass;  // rows that this pass marked, whatever became of them
-  std::optional<Timestamp> since;   // inserted at or after
-  std::optional<Timestamp> until;   // inserted before
+  std::optional<std::string> job;    // job_id, or oban_job_id as text
+  std::optional<std::string> queue;  // "default" also finds rows with a job whose queue nobody named
+  std::optional<std::string> pass;   // rows that this pass marked, whatever became of them
+  std::optional<Timestamp> since;    // inserted at or after
+  std::optional<Timestamp> until;    // inserted before
   std::size_t limit = 100;
   std::string cursor;  // from RunPage::next; empty: the first page
 };
@@ -154,7 +159,7 @@ struct EventPage {
 };
 
 struct RunningRow {
-  Run run;                              // without input, result, error; its times may be left out
+  Run run;  // without input, result, error, usage, progress; may lack inserted_at, updated_at
   std::chrono::milliseconds silence{};  // since last_event_at (or updated_at), by the database's clock
   std::optional<std::chrono::milliseconds>
       recorder_seen_ago;     // of run.recorder; empty: this database does not know it
@@ -240,8 +245,8 @@ class Store {
   // Takes the id over from an incarnation, as standing() named it. False: another one holds it by now.
   virtual Result<bool> take_over(const RecorderSelf& self, std::string_view from) = 0;
   // Rows by run_id, for deciding; missing ones are left out. What they weigh in memory does not depend on what they
-  // hold: of input, result and error it is only known whether they are there, and inserted_at, updated_at and
-  // last_event_at are left out.
+  // hold: of input, result and error it is only known whether they are there, usage and progress are small, and
+  // inserted_at, updated_at and last_event_at are left out.
   virtual Result<std::vector<Run>> load(std::span<const std::string> run_ids) = 0;
   // Each compared with the row of its run, in their order. Takes memory for what is said, not for what rows hold.
   virtual Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) = 0;

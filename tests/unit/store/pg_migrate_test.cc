@@ -374,6 +374,43 @@ TEST_F(PgMigrateTest, RefusesAView) {
   EXPECT_THAT(refusal(), HasSubstr("not a table"));
 }
 
+TEST_F(PgMigrateTest, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRows) {
+  ASSERT_EQ(refusal(), "");
+  query(
+      "ALTER TABLE council_ex_runs DROP COLUMN queue, DROP COLUMN job_id, DROP COLUMN expires_in, DROP COLUMN usage, "
+      "DROP COLUMN progress; DELETE FROM council_ex_recorder_schema WHERE version > 4; "
+      "INSERT INTO council_ex_runs (run_id, status, oban_job_id) VALUES ('old', 'running', 7)");
+  const auto missing = migrate(options(), true);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().kind, ErrorKind::kNotFound);
+  EXPECT_THAT(missing.error().message, HasSubstr("0005_job_columns"));
+  const std::string file = query("SELECT pg_relation_filenode('council_ex_runs')");
+  ASSERT_EQ(refusal(), "");
+  EXPECT_EQ(query("SELECT pg_relation_filenode('council_ex_runs')"), file) << "the table was rewritten";
+  const auto store = open_store(options()).value();
+  EXPECT_EQ(store->indexes().value().missing, "");
+  const auto run = store->find_run("old").value();
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->oban_job_id, 7);
+  EXPECT_FALSE(run->queue || run->job_id || run->expires_in || run->usage || run->progress);
+  // 0.1.0 names the columns that it knows, and goes on.
+  EXPECT_EQ(query("SELECT DISTINCT oldest_daemon FROM council_ex_recorder_schema"), "0.1.0");
+  query("INSERT INTO council_ex_runs (run_id, council, status) VALUES ('beside', 'demo', 'running')");
+  EXPECT_FALSE(store->find_run("beside").value()->usage);
+}
+
+TEST_F(PgMigrateTest, AJobsIdIsFoundByAnIndex) {
+  ASSERT_EQ(refusal(), "");
+  query(
+      "INSERT INTO council_ex_runs (run_id, oban_job_id, job_id) SELECT 'r' || i, CASE WHEN i % 2 = 0 THEN i END, "
+      "i::text FROM generate_series(1, 4000) i; ANALYZE council_ex_runs");
+  const auto plan = [this](const std::string& condition) {
+    return query("EXPLAIN SELECT * FROM council_ex_runs r WHERE " + condition);
+  };
+  EXPECT_THAT(plan("r.job_id = '7' AND r.oban_job_id IS NULL"), HasSubstr("council_ex_runs_job_id"));
+  EXPECT_THAT(plan("r.oban_job_id = 8"), HasSubstr("council_ex_runs_job"));
+}
+
 TEST_F(PgMigrateTest, RefusesANewerSchemaOnlyWhereItSaysSo) {
   ASSERT_EQ(refusal(), "");
   query("INSERT INTO council_ex_recorder_schema (version, name, oldest_daemon) VALUES (99, 'later', '0.1.0')");

@@ -192,6 +192,45 @@ TEST_F(SqliteMigrate, AnApplicationsTablesAreTakenOver) {
   EXPECT_THAT(store->list_runs(since).value().runs, IsEmpty());
 }
 
+TEST_F(SqliteMigrate, ColumnsThatAnApplicationHasAlreadyAreNotAddedAgain) {
+  ASSERT_TRUE(database().execute(std::string(kEctoRuns) + "; " + kEctoEvents +
+                                 "; ALTER TABLE council_ex_runs ADD COLUMN queue VARCHAR(64)"));
+  const auto migrated = migrate(options(), false);
+  ASSERT_TRUE(migrated) << migrated.error().message;
+  EXPECT_EQ(text("SELECT type FROM pragma_table_info('council_ex_runs') WHERE name = 'queue'"), "VARCHAR(64)");
+  EXPECT_EQ(text("SELECT type FROM pragma_table_info('council_ex_runs') WHERE name = 'usage'"), "TEXT");
+  EXPECT_TRUE(open_store(options()));
+}
+
+TEST_F(SqliteMigrate, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRows) {
+  ASSERT_TRUE(migrate(options(), false));
+  std::string before = "DROP INDEX council_ex_runs_job_id; DELETE FROM council_ex_recorder_schema WHERE version > 2;";
+  for (const char* column : {"queue", "job_id", "expires_in", "usage", "progress"}) {
+    before += fmt::format("ALTER TABLE council_ex_runs DROP COLUMN {};", column);
+  }
+  ASSERT_TRUE(database().execute(before +
+                                 "INSERT INTO council_ex_runs (run_id, status, inserted_at, updated_at) VALUES "
+                                 "('old', 'running', '2026-01-02T03:04:05.000000Z', '')"));
+  EXPECT_EQ(verify_error().kind, ErrorKind::kNotFound);
+  const auto migrated = migrate(options(), false);
+  ASSERT_TRUE(migrated) << migrated.error().message;
+  EXPECT_THAT(migrated->applied, ::testing::ElementsAre("0003_job_columns"));
+  EXPECT_EQ(text("SELECT group_concat(DISTINCT oldest_daemon) FROM council_ex_recorder_schema"), "0.1.0");
+  const auto run = open_store(options()).value()->find_run("old").value();
+  ASSERT_TRUE(run);
+  EXPECT_FALSE(run->queue || run->job_id || run->expires_in || run->usage || run->progress);
+}
+
+TEST_F(SqliteMigrate, AJobsIdIsFoundByAnIndex) {
+  ASSERT_TRUE(migrate(options(), false));
+  auto plan = database().prepare(
+      "EXPLAIN QUERY PLAN SELECT * FROM council_ex_runs r WHERE r.job_id = 'x' AND r.oban_job_id IS NULL");
+  ASSERT_TRUE(plan);
+  SqliteRows rows = plan->rows();
+  ASSERT_TRUE(rows.next().value());
+  EXPECT_THAT(std::string(rows.text(3)), HasSubstr("council_ex_runs_job_id"));
+}
+
 TEST_F(SqliteMigrate, AnApplicationsTimesWithASpaceAreListedSinceToo) {
   ASSERT_TRUE(database().execute(kEctoRuns));
   ASSERT_TRUE(

@@ -1,0 +1,14 @@
+// How a row names the job it works on. Pure, thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace run_recorder {
+
+// The id of a job that is an integer, 1 … 2^63-1 in its shortest form: "7", not "07" or "+7". Such a row has it as
+// oban_job_id too. Empty: any other text.
+std::optional<std::int64_t> job_number(std::string_view job_id);
+
+}  // namespace run_recorder
