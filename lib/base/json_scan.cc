@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <forward_list>
 
@@ -15,7 +17,9 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kMaxNumberLength = 1000;
-constexpr int kMaxExponent = 308;
+// Beyond any exponent that a double needs. What is written out in full, as PostgreSQL does, stays within twice the
+// longest number.
+constexpr int kMaxExponent = 1000;
 // Objects of up to so many members are searched for duplicate keys pair by pair, larger ones are sorted.
 constexpr std::size_t kFewKeys = 16;
 constexpr std::size_t kMaxKeyInMessage = 64;
@@ -38,6 +42,26 @@ std::uint64_t special_bytes(std::uint64_t word) {
   const std::uint64_t backslashes = zero_bytes(word ^ (kOnes * '\\'));
   const std::uint64_t controls = (word - kOnes * 0x20) & ~word;
   return (quotes | backslashes | controls | word) & kHighs;
+}
+
+// Whether the digits before an exponent leave a number 1 or larger once it is moved by it: what is too small for a
+// double is 0, what is too large is none.
+bool is_large(std::string_view digits, int exponent) {
+  const std::size_t point = std::min(digits.find('.'), digits.size());
+  const std::size_t first = digits.find_first_of("123456789");
+  if (first == std::string_view::npos) return false;
+  const auto place = static_cast<std::ptrdiff_t>(point) - static_cast<std::ptrdiff_t>(first);
+  return place + exponent > 0;
+}
+
+// number: of the grammar's form.
+bool is_finite_double(std::string_view number, std::size_t digits, int exponent) {
+  constexpr std::size_t kAlwaysFinite = 300;  // so many characters without an exponent
+  if (exponent <= 0 && digits <= kAlwaysFinite) return true;
+  double value = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (error == std::errc::result_out_of_range) return !is_large(number.substr(0, digits), exponent);
+  return std::isfinite(value);
 }
 
 int hex_digit(char c) {
@@ -289,20 +313,24 @@ class Scanner {
     if (!take('0')) skip_digits();
     if (!at_end() && is_digit(text_[pos_])) return fail("a number must not begin with 0", begin);
     if (take('.') && skip_digits() == 0) return fail("a digit expected", pos_);
-    if ((take('e') || take('E')) && !take_exponent()) return false;
-    if (pos_ - begin > kMaxNumberLength) return fail("a number of more than 1000 characters", begin);
-    return true;
+    const std::size_t digits = pos_ - begin;
+    int exponent = 0;
+    if ((take('e') || take('E')) && !take_exponent(exponent)) return false;
+    const std::string_view number = text_.substr(begin, pos_ - begin);
+    if (number.size() > kMaxNumberLength) return fail("a number of more than 1000 characters", begin);
+    return is_finite_double(number, digits, exponent) || fail("a number too large for a double", begin);
   }
 
-  bool take_exponent() {
-    if (!take('-')) take('+');
+  bool take_exponent(int& exponent) {
+    const bool negative = take('-');
+    if (!negative) take('+');
     const std::size_t begin = pos_;
     if (skip_digits() == 0) return fail("a digit expected", pos_);
-    int value = 0;
     for (const char c : text_.substr(begin, pos_ - begin)) {
-      value = value * 10 + (c - '0');
-      if (value > kMaxExponent) return fail("an exponent beyond 308", begin);
+      exponent = exponent * 10 + (c - '0');
+      if (exponent > kMaxExponent) return fail("a number with an exponent beyond 1000", begin);
     }
+    if (negative) exponent = -exponent;
     return true;
   }
 

@@ -18,8 +18,8 @@ using JsonText = std::string;
 
 enum class JsonProblem {
   kNone,
-  kMalformed,  // not JSON: syntax, UTF-8, lone surrogate, exponent beyond ±308, number over 1,000 characters,
-               // duplicate key
+  kMalformed,  // not JSON: syntax, UTF-8, lone surrogate, number that is no finite double (what is too small for one
+               // is 0), has an exponent beyond ±1,000 or more than 1,000 characters, duplicate key
   kTooDeep,    // more than max_depth nested arrays and objects; wins over kMalformed wherever it stands in the text
   kNulEscape,  // valid JSON, but a string holds \u0000, which PostgreSQL cannot store
 };

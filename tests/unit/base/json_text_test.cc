@@ -91,17 +91,28 @@ TEST(ScanJson, NumbersFollowTheGrammar) {
                                        "1.2.3", "0x10", "1_000", "--1", "1-", "-a", "1a"});
 }
 
-TEST(ScanJson, ExponentsBeyond308AreMalformed) {
-  expect_all(JsonProblem::kNone, {"1e308", "1E+308", "1e-308", "1e0000000308", "1e-000", "0e308", "1e00"});
+TEST(ScanJson, NumbersThatAreNoFiniteDoubleAreMalformed) {
+  const std::string largest = "1.7976931348623157e308";
+  expect_all(JsonProblem::kNone,
+             {"1e308", "1E+308", "-1e308", largest, "-" + largest, "1e0000000308", "1e-000", "1e00", "0.001e310",
+              "17" + std::string(307, '0'), "0." + std::string(400, '0') + "1e700"});
   expect_all(JsonProblem::kMalformed,
-             {"1e309", "1e-309", "0e309", "1e+0309", "1e99999999999999999999", "[1,{\"a\":1e1000}]"});
+             {"9e308", "-9e308", "1e309", "1e+0309", "1.8e308", "1e999", "1e1001", "1e99999999999999999999",
+              "18" + std::string(307, '0'), "-2" + std::string(308, '0') + ".5", "100e307", "[1,{\"a\":1e1000}]"});
+  EXPECT_EQ(scan_json("[1, 9e308]", 8).message, "a number too large for a double at byte 5");
+}
+
+TEST(ScanJson, NumbersTooSmallForADoubleAreZero) {
+  expect_all(JsonProblem::kNone, {"1e-308", "1e-309", "-1e-400", "0e309", "0.0e999", "0e308",
+                                  "0." + std::string(900, '0') + "1", "0." + std::string(900, '0') + "1e-50"});
+  expect_all(JsonProblem::kMalformed, {"1e-1001", "0e1001"});
 }
 
 TEST(ScanJson, NumbersOfMoreThan1000CharactersAreMalformed) {
-  EXPECT_EQ(problem(std::string(1000, '7')), JsonProblem::kNone);
-  EXPECT_EQ(problem(std::string(1001, '7')), JsonProblem::kMalformed);
-  EXPECT_EQ(problem("-" + std::string(999, '7')), JsonProblem::kNone);
-  EXPECT_EQ(problem("-" + std::string(1000, '7')), JsonProblem::kMalformed);
+  EXPECT_EQ(problem("7." + std::string(998, '7')), JsonProblem::kNone);
+  EXPECT_EQ(problem("7." + std::string(999, '7')), JsonProblem::kMalformed);
+  EXPECT_EQ(problem("-7." + std::string(997, '7')), JsonProblem::kNone);
+  EXPECT_EQ(problem("-7." + std::string(998, '7')), JsonProblem::kMalformed);
   EXPECT_EQ(problem("0." + std::string(998, '0')), JsonProblem::kNone);
   EXPECT_EQ(problem("[0." + std::string(999, '0') + "]"), JsonProblem::kMalformed);
   EXPECT_EQ(problem("1e" + std::string(998, '0')), JsonProblem::kNone);
@@ -389,7 +400,7 @@ class Reference : public nlohmann::json_sax<nlohmann::json> {
   bool number_float(number_float_t, const string_t& text) override {
     const std::size_t e = text.find_first_of("eE");
     broken_ = broken_ || text.size() > 1000 ||
-              (e != std::string::npos && std::abs(std::strtod(text.c_str() + e + 1, nullptr)) > 308);
+              (e != std::string::npos && std::abs(std::strtod(text.c_str() + e + 1, nullptr)) > 1000);
     return true;
   }
   bool string(string_t& value) override {
@@ -444,7 +455,7 @@ class Generator {
       case 1:
       case 2:
         return pick({"0", "-0", "1", "-12", "3.25", "1e5", "1E+008", "2.5e-300", "123456789012345678901234567890",
-                     "1e308", "0e309"});
+                     "1e308", "0e309", "1e-400"});
       case 3:
       case 4:
       case 5:
