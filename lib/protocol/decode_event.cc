@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "protocol/protocol.h"
+#include "run/job.h"
 
 namespace run_recorder {
 namespace {
@@ -17,6 +18,11 @@ constexpr std::size_t kMaxTypeBytes = 64;
 constexpr std::size_t kMaxRunIdBytes = 255;
 constexpr std::size_t kMaxIdBytes = 64;
 constexpr std::size_t kMaxCouncilBytes = 255;
+constexpr std::size_t kMaxQueueBytes = 64;
+constexpr std::size_t kMaxJobIdBytes = 255;
+constexpr std::size_t kMaxJobStateBytes = 64;
+constexpr std::size_t kMaxUnitBytes = 64;
+constexpr std::int64_t kMaxExpiresIn = 31 * 24 * 3'600;  // seconds
 constexpr std::size_t kMaxFieldInMessage = 64;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
@@ -33,13 +39,24 @@ enum class Field {
   kAttempt,
   kParent,
   kObanJobId,
+  kQueue,
+  kJobId,
+  kExpiresIn,
+  kJobState,
+  kMessage,
+  kUsage,
+  kProgress,
   kResult,
   kErrors,
   kPayload
 };
-constexpr std::array<std::string_view, 13> kFieldNames = {
-    "type",        "run_id", "id",     "at",     "worker_pid", "council", "input", "attempt", "parent_attempt_run_id",
-    "oban_job_id", "result", "errors", "payload"};
+constexpr std::array<std::string_view, 20> kFieldNames = {"type",        "run_id",     "id",
+                                                          "at",          "worker_pid", "council",
+                                                          "input",       "attempt",    "parent_attempt_run_id",
+                                                          "oban_job_id", "queue",      "job_id",
+                                                          "expires_in",  "job_state",  "message",
+                                                          "usage",       "progress",   "result",
+                                                          "errors",      "payload"};
 constexpr std::size_t kEnvelopeFields = 5;
 
 constexpr std::size_t index_of(Field field) {
@@ -65,6 +82,8 @@ EventKind kind_of(std::string_view type) {
   if (type == "run_started") return EventKind::kStarted;
   if (type == "run_completed") return EventKind::kCompleted;
   if (type == "run_failed") return EventKind::kFailed;
+  if (type == "run_heartbeat") return EventKind::kHeartbeat;
+  if (type == "run_lost") return EventKind::kLost;
   return EventKind::kOther;
 }
 
@@ -88,7 +107,7 @@ void append_member(std::string& object, const JsonMember& member) {
 // Reads one event object. Functions named read_ return false when they refused; refusal_ then says why.
 class EventReader {
  public:
-  explicit EventReader(std::span<const JsonMember> members) : members_(members) {
+  EventReader(std::span<const JsonMember> members, FieldRules rules) : members_(members), rules_(rules) {
     for (const JsonMember& member : members_) {
       const auto name = std::find(kFieldNames.begin(), kFieldNames.end(), member.key);
       if (name != kFieldNames.end()) fields_[static_cast<std::size_t>(name - kFieldNames.begin())] = &member;
@@ -96,7 +115,7 @@ class EventReader {
   }
 
   std::variant<Event, Blank, Refusal> run() && {
-    if (read_type() && read_run_id() && read_common() && read_of_kind()) return std::move(event_);
+    if (read_type() && read_run_id() && read_common() && read_of_kind() && read_newer()) return std::move(event_);
     return Refusal{RefusalCode::kInvalidEvent, std::move(refusal_)};
   }
 
@@ -157,10 +176,123 @@ class EventReader {
         return read_errors();
       case EventKind::kHeartbeat:
       case EventKind::kLost:
+        event_.payload = lifecycle_payload();
+        return true;
       case EventKind::kOther:
         return read_payload();
     }
     return true;
+  }
+
+  // The fields that earlier versions did not know. A line that one of those accepted is not refused for them: what it
+  // says there has no effect.
+  bool read_newer() {
+    if (read_job() && read_of_work() && read_usage() && read_progress()) return true;
+    if (rules_ == FieldRules::kStrict) return false;
+    event_.queue = event_.job_id = event_.job_state = event_.message = std::nullopt;
+    event_.expires_in.reset();
+    event_.usage = event_.progress = std::nullopt;
+    return true;
+  }
+
+  bool read_of_work() {
+    switch (event_.kind) {
+      case EventKind::kStarted:
+      case EventKind::kHeartbeat:
+        return read_integer(Field::kExpiresIn, kMaxExpiresIn, event_.expires_in);
+      case EventKind::kCompleted:
+      case EventKind::kFailed:
+        return read_string(Field::kJobState, kMaxJobStateBytes, event_.job_state);
+      case EventKind::kLost:
+        return read_message();
+      case EventKind::kQueued:
+      case EventKind::kOther:
+        return true;
+    }
+    return true;
+  }
+
+  // queue, and the job's id there: job_id and oban_job_id are the same where the id is an integer.
+  bool read_job() {
+    if (event_.kind != EventKind::kQueued && event_.kind != EventKind::kStarted) return true;
+    if (!read_string(Field::kQueue, kMaxQueueBytes, event_.queue) || !read_job_id()) return false;
+    const auto number = event_.job_id ? job_number(*event_.job_id) : std::nullopt;
+    if (event_.oban_job_id && event_.job_id && number != event_.oban_job_id) {
+      return refuse(Field::kJobId,
+                    fmt::format("and oban_job_id name different jobs ({} and {}): they must be the same",
+                                json_string(utf8_prefix(*event_.job_id, kMaxFieldInMessage)), *event_.oban_job_id));
+    }
+    if (number) event_.oban_job_id = number;
+    if (event_.oban_job_id) event_.job_id = std::to_string(*event_.oban_job_id);
+    return true;
+  }
+
+  bool read_job_id() {
+    const JsonMember* const member = find(Field::kJobId);
+    if (member == nullptr) return true;
+    if (member->type == JsonType::kString) {
+      event_.job_id = json_string_value(member->value);
+      if (!event_.job_id->empty() && event_.job_id->size() <= kMaxJobIdBytes) return true;
+    } else if (member->type == JsonType::kNumber) {
+      const auto number = json_integer(member->value);
+      if (number) event_.job_id = std::to_string(*number);
+      if (number) return true;
+    }
+    return refuse(Field::kJobId,
+                  fmt::format("must be a string of 1 to {} bytes or an integer of at most 64 bits", kMaxJobIdBytes));
+  }
+
+  bool read_message() {
+    const JsonMember* const message = find(Field::kMessage);
+    if (message == nullptr) return true;
+    if (message->type != JsonType::kString) return refuse(Field::kMessage, "must be a string");
+    event_.message = json_string_value(message->value);
+    return true;
+  }
+
+  bool read_usage() {
+    const JsonMember* const usage = find(Field::kUsage);
+    if (usage == nullptr) return true;
+    bool numbers = usage->type == JsonType::kObject;
+    if (numbers) {
+      const std::vector<JsonMember> members = json_members(usage->value);
+      numbers = std::ranges::all_of(members, [](const JsonMember& one) { return one.type == JsonType::kNumber; });
+    }
+    if (!numbers) return refuse(Field::kUsage, "must be an object of numbers, like {\"input_tokens\":1200}");
+    event_.usage = JsonText(usage->value);
+    return true;
+  }
+
+  // Other members than the three stay in the history only.
+  bool read_progress() {
+    const JsonMember* const progress = find(Field::kProgress);
+    if (progress == nullptr) return true;
+    bool done = false;
+    bool allowed = progress->type == JsonType::kObject;
+    JsonText kept = "{";
+    const std::vector<JsonMember> members = allowed ? json_members(progress->value) : std::vector<JsonMember>();
+    for (const JsonMember& member : members) {
+      if (member.key == "done" || member.key == "total") {
+        allowed = allowed && member.type == JsonType::kNumber;
+        done = done || member.key == "done";
+      } else if (member.key == "unit") {
+        allowed = allowed && is_unit(member);
+      } else {
+        continue;
+      }
+      append_member(kept, member);
+    }
+    if (!allowed || !done) {
+      return refuse(Field::kProgress, fmt::format("must be an object with a number done and, if wanted, a number "
+                                                  "total and a string unit of at most {} bytes",
+                                                  kMaxUnitBytes));
+    }
+    event_.progress = kept + "}";
+    return true;
+  }
+
+  static bool is_unit(const JsonMember& member) {
+    return member.type == JsonType::kString && json_string_value(member.value).size() <= kMaxUnitBytes;
   }
 
   bool read_string(Field field, std::size_t max_bytes, std::optional<std::string>& to) {
@@ -275,6 +407,7 @@ class EventReader {
   }
 
   const std::span<const JsonMember> members_;
+  const FieldRules rules_;
   std::array<const JsonMember*, kFieldNames.size()> fields_{};
   Event event_;
   std::string refusal_;
@@ -282,7 +415,7 @@ class EventReader {
 
 }  // namespace
 
-std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::size_t max_depth) {
+std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::size_t max_depth, FieldRules rules) {
   if (is_blank(line)) return Blank{};
   const JsonScan scan = scan_json(line, max_depth);
   if (scan.problem == JsonProblem::kMalformed) return Refusal{RefusalCode::kInvalidJson, scan.message};
@@ -291,7 +424,7 @@ std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::siz
   if (scan.problem == JsonProblem::kNulEscape) {
     return Refusal{RefusalCode::kInvalidEvent, scan.message + ": any other character is allowed"};
   }
-  return EventReader(scan.members).run();
+  return EventReader(scan.members, rules).run();
 }
 
 }  // namespace run_recorder

@@ -144,7 +144,7 @@ Result<Envelope> decode_envelope(std::string_view body) {
 Result<Event> decode_record(std::string_view body) {
   Result<Envelope> envelope = decode_envelope(body);
   if (!envelope) return envelope.error();
-  auto decoded = decode_event(envelope->line, kDeepestLine);
+  auto decoded = decode_event(envelope->line, kDeepestLine, FieldRules::kAccepted);
   if (const auto* const refusal = std::get_if<Refusal>(&decoded)) {
     return Error{ErrorKind::kInvalid, fmt::format("{}: {}", to_string(refusal->code), refusal->message)};
   }

@@ -29,10 +29,18 @@ inline constexpr std::size_t kDeepestLine = 10'000;
 // The most bytes of a message that go out in an answer; what is longer is cut.
 inline constexpr std::size_t kMaxMessageBytes = 512;
 
+// What happens to a line whose fields of a later version (queue and job_id, expires_in, job_state, message, usage,
+// progress) are not as allowed.
+enum class FieldRules {
+  kStrict,    // it is refused
+  kAccepted,  // they have no effect: an earlier version acknowledged the line without knowing them
+};
+
 // One line without its newline (a trailing carriage return is white space). Only what the sender wrote is filled in.
 // Refuses with kInvalidJson, kTooDeep and kInvalidEvent; the first thing wrong is named, type and run_id before the
 // rest.
-std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::size_t max_depth);
+std::variant<Event, Blank, Refusal> decode_event(std::string_view line, std::size_t max_depth,
+                                                 FieldRules rules = FieldRules::kStrict);
 
 // {"acked":N}\n
 std::string format_ack(std::uint64_t line);

@@ -11,7 +11,7 @@ bool TypeFilter::keeps(const Event& event) const {
   const auto contains = [&](const std::vector<std::string>& types) {
     return std::find(types.begin(), types.end(), event.type) != types.end();
   };
-  if (event.kind != EventKind::kOther) return true;
+  if (is_lifecycle(event.kind)) return true;
   if (!include_.empty()) return contains(include_);
   return !contains(exclude_);
 }

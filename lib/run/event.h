@@ -13,6 +13,13 @@ namespace run_recorder {
 
 enum class EventKind { kQueued, kStarted, kCompleted, kFailed, kHeartbeat, kLost, kOther };
 
+// The four types of a run's life, which no filter holds back and for which the spool keeps its last tenth. A finding
+// or a heartbeat is none of them.
+constexpr bool is_lifecycle(EventKind kind) {
+  return kind == EventKind::kQueued || kind == EventKind::kStarted || kind == EventKind::kCompleted ||
+         kind == EventKind::kFailed;
+}
+
 struct Event {
   EventKind kind = EventKind::kOther;
   std::string type;
@@ -31,9 +38,9 @@ struct Event {
   std::optional<std::int32_t> expires_in;  // seconds
   // run_completed, run_failed
   std::optional<std::string> job_state;  // what the sender knows of the job's state
-  std::optional<JsonText> result;  // as sent
-  std::optional<JsonText> errors;  // run_failed: the array as sent
-  bool cancelled = false;          // run_failed: an element of errors is "cancelled" or has kind "cancelled"
+  std::optional<JsonText> result;        // as sent
+  std::optional<JsonText> errors;        // run_failed: the array as sent
+  bool cancelled = false;                // run_failed: an element of errors is "cancelled" or has kind "cancelled"
   // run_lost
   std::optional<std::string> message;
   // any

@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "run/usage.h"
+
 namespace run_recorder {
 namespace {
 
@@ -33,8 +35,9 @@ Status status_by(const Event& event) {
       return Status::kCompleted;
     case EventKind::kFailed:
       return event.cancelled ? Status::kCancelled : Status::kFailed;
-    case EventKind::kHeartbeat:
     case EventKind::kLost:
+      return Status::kStuck;
+    case EventKind::kHeartbeat:
     case EventKind::kOther:
       return Status::kRunning;
   }
@@ -49,13 +52,20 @@ Status next_status(std::optional<Status> row, const Event& event) {
     case Status::kStuck:
       return event.kind == EventKind::kQueued ? *row : status_by(event);
     case Status::kRunning:
-      return is_terminal_event(event.kind) ? status_by(event) : Status::kRunning;
+      return is_terminal_event(event.kind) || event.kind == EventKind::kLost ? status_by(event) : Status::kRunning;
     case Status::kCompleted:
     case Status::kFailed:
     case Status::kCancelled:
       return *row;
   }
   return *row;
+}
+
+// The finding of a sender, in the form of one of the daemon's own.
+JsonText reported_lost(const Event& event) {
+  return fmt::format(
+      R"({{"kind":"stuck","reason":"reported_lost","message":{},"evidence":{{}}}})",
+      json_string(event.message ? *event.message : "the sender reported that the work ended without an outcome"));
 }
 
 std::optional<JsonText> error_of(const Event& event) {
@@ -102,12 +112,38 @@ RunAttributes missing_fields(const Run& row, Event& event) {
   if (!council_known(row)) attributes.council = std::move(event.council);
   if (!row.attempt_given && event.attempt) attributes.attempt = *event.attempt;
   if (!row.parent_attempt_run_id) attributes.parent_attempt_run_id = std::move(event.parent_attempt_run_id);
-  if (!row.oban_job_id) attributes.oban_job_id = event.oban_job_id;
+  if (!row.oban_job_id && !row.job_id) attributes.oban_job_id = event.oban_job_id;
   if (!row.input) attributes.input = std::move(event.input);
   if (event.kind == EventKind::kStarted && !row.started_at) {
     attributes.started_at = event.at ? *event.at : event.received_at;
   }
   return attributes;
+}
+
+// The queue and the job's id there, which belong together: another job than the row's is not taken.
+bool fill_job(Run& row, Event& event) {
+  if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return false;
+  const bool names_queue = !row.queue && event.queue;
+  if (names_queue) row.queue = std::move(event.queue);
+  const bool same_job = !row.oban_job_id || row.oban_job_id == event.oban_job_id;
+  const bool names_job = !row.job_id && event.job_id && same_job;
+  if (names_job) row.job_id = std::move(event.job_id);
+  return names_queue || names_job;
+}
+
+// What any event may say of how the run is doing.
+bool note_reports(Run& row, Event& event, bool finished) {
+  bool changed = false;
+  if (event.expires_in && !finished && row.expires_in != event.expires_in) {
+    row.expires_in = event.expires_in;
+    changed = true;
+  }
+  if (event.usage) changed = add_usage(row.usage, *event.usage) || changed;
+  if (event.progress && row.progress != event.progress) {
+    row.progress = std::move(event.progress);
+    changed = true;
+  }
+  return changed;
 }
 
 bool any_field(const RunAttributes& attributes) {
@@ -240,6 +276,8 @@ Transition apply(const Run* row, Event event, std::string_view recorder, SameOut
   if (row) transition.conflict = conflict_with(*row, event, same);
   RunAttributes attributes = missing_fields(before, event);
   transition.fields_changed = any_field(attributes);
+  transition.fields_changed = fill_job(before, event) || transition.fields_changed;
+  transition.reports_changed = note_reports(before, event, is_finished(status));
   if (revived) {
     // The finding was wrong; so was the evidence that named this worker.
     before.error.reset();
@@ -248,13 +286,19 @@ Transition apply(const Run* row, Event event, std::string_view recorder, SameOut
     before.worker_process.clear();
   }
   attributes.status = status;
+  const bool found_lost = status_changed && status == Status::kStuck;
   if (status_changed && is_finished(status)) {
     attributes.result = std::move(event.result);
     attributes.error = error_of(event);
-    attributes.finalized_at = event.at ? *event.at : event.received_at;
+    attributes.oban_job_state_at_finalize = std::move(event.job_state);
     transition.finalized = true;
   }
-  transition.outcome_changed = revived || transition.finalized;
+  if (found_lost) {
+    attributes.error = reported_lost(event);
+    before.stuck_pass.clear();
+  }
+  if (transition.finalized || found_lost) attributes.finalized_at = event.at ? *event.at : event.received_at;
+  transition.outcome_changed = revived || transition.finalized || found_lost;
   // Events were validated when they were decoded, so the change is valid by construction.
   transition.after = changeset(std::move(before), std::move(attributes)).value();
 
@@ -263,6 +307,8 @@ Transition apply(const Run* row, Event event, std::string_view recorder, SameOut
   if (event.worker_pid) after.worker_process = std::move(event.worker_process);
   after.sender_process = std::move(event.sender_process);
   after.connection = std::move(event.connection);
+  // A heartbeat is kept where it did something that a resend of it must not do again.
+  if (event.kind == EventKind::kHeartbeat && !status_changed && !event.usage) return transition;
   Effect effect = Effect::kRecorded;
   if (status_changed || transition.fields_changed) effect = Effect::kApplied;
   if (!transition.conflict.empty()) effect = Effect::kConflict;

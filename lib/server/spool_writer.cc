@@ -186,7 +186,7 @@ void SpoolWriter::commit(Submissions& group) {
   std::vector<Spool::Entry> entries;
   for (const auto& submission : group) {
     for (const Submission::Item& item : submission->items) {
-      entries.push_back({item.body, item.event.kind != EventKind::kOther});
+      entries.push_back({item.body, is_lifecycle(item.event.kind)});
     }
   }
   const Result<Spool::Appended> appended = spool_.append(entries);

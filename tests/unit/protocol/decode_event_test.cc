@@ -58,8 +58,8 @@ void expect_field_refused(const std::string& field, const std::vector<std::strin
   }
 }
 
-const std::vector<std::string> kAllTypes = {"run_queued", "run_started", "run_completed", "run_failed",
-                                            "member_done"};
+const std::vector<std::string> kAllTypes = {"run_queued",    "run_started", "run_completed", "run_failed",
+                                            "run_heartbeat", "run_lost",    "member_done"};
 
 TEST(DecodeEvent, WhiteSpaceOnlyIsBlank) {
   for (const char* line : {"", " ", "\r", "\t \r", "\n", " \t\r\n "}) {
@@ -362,6 +362,113 @@ TEST(DecodeEvent, NoMutationBreaksItsPromises) {
   }
   EXPECT_GT(events, 1000);
   EXPECT_GT(refusals, 1000);
+}
+
+// ---- fields of jobs, heartbeats and findings
+
+TEST(DecodeEvent, QueueAndJobAreReadForStarts) {
+  for (const char* type : {"run_queued", "run_started"}) {
+    const auto with = [&](const std::string& more) { return line_of(type, more); };
+    const Event event = accepted(with(R"("queue":"mail","job_id":"a-7")"));
+    EXPECT_EQ(event.queue, "mail");
+    EXPECT_EQ(event.job_id, "a-7");
+    EXPECT_EQ(event.oban_job_id, std::nullopt);
+    EXPECT_EQ(accepted(with("\"queue\":\"" + std::string(64, 'q') + "\"")).queue->size(), 64u);
+    expect_field_refused("queue", {with("\"queue\":null"), with("\"queue\":\"\""), with("\"queue\":1"),
+                                   with("\"queue\":\"" + std::string(65, 'q') + "\"")});
+    expect_field_refused(
+        "job_id", {with("\"job_id\":null"), with("\"job_id\":\"\""), with("\"job_id\":1.5"), with("\"job_id\":true"),
+                   with("\"job_id\":\"" + std::string(256, 'j') + "\""), with("\"job_id\":18446744073709551616")});
+  }
+}
+
+TEST(DecodeEvent, AJobsNumberIsItsTextAndTheOtherWayRound) {
+  for (const char* seven : {"\"job_id\":7", "\"job_id\":\"7\"", "\"job_id\":7.0", "\"oban_job_id\":7",
+                            "\"job_id\":\"7\",\"oban_job_id\":7"}) {
+    const Event event = accepted(line_of("run_started", seven));
+    EXPECT_EQ(event.job_id, "7") << seven;
+    EXPECT_EQ(event.oban_job_id, 7) << seven;
+  }
+  for (const char* text : {"07", "+7", "7 ", "-7", "0", "9223372036854775808", "7a"}) {
+    const Event event = accepted(line_of("run_started", "\"job_id\":\""s + text + "\""));
+    EXPECT_EQ(event.job_id, text);
+    EXPECT_EQ(event.oban_job_id, std::nullopt) << text;
+  }
+  expect_field_refused("job_id", {line_of("run_started", R"("job_id":"7","oban_job_id":8)"),
+                                  line_of("run_started", R"("job_id":"07","oban_job_id":7)"),
+                                  line_of("run_started", R"("job_id":"a","oban_job_id":7)")});
+}
+
+TEST(DecodeEvent, AnExpiryIsReadForStartsAndHeartbeats) {
+  for (const char* type : {"run_started", "run_heartbeat"}) {
+    const auto with = [&](const std::string& more) { return line_of(type, "\"expires_in\":" + more); };
+    EXPECT_EQ(accepted(with("1")).expires_in, 1);
+    EXPECT_EQ(accepted(with("2678400")).expires_in, 2'678'400);
+    expect_field_refused("expires_in", {with("0"), with("-1"), with("2678401"), with("1.5"), with("\"30\""),
+                                        with("null"), with("true")});
+    EXPECT_NE(refused(with("0")).message.find("1 to 2678400"), std::string::npos);
+  }
+  EXPECT_EQ(accepted(line_of("run_queued", "\"expires_in\":0")).expires_in, std::nullopt);
+}
+
+TEST(DecodeEvent, AJobsStateIsReadForTerminalEvents) {
+  for (const char* type : {"run_completed", "run_failed"}) {
+    EXPECT_EQ(accepted(line_of(type, R"("job_state":"retryable")")).job_state, "retryable");
+    expect_field_refused("job_state", {line_of(type, "\"job_state\":null"), line_of(type, "\"job_state\":\"\""),
+                                       line_of(type, "\"job_state\":1")});
+  }
+  EXPECT_EQ(accepted(line_of("run_started", "\"job_state\":1")).job_state, std::nullopt);
+}
+
+TEST(DecodeEvent, AFindingHasAMessage) {
+  const Event event = accepted(line_of("run_lost", R"("id":"e","message":"gone \u2026","more":1)"));
+  EXPECT_EQ(event.kind, EventKind::kLost);
+  EXPECT_EQ(event.message, "gone …");
+  EXPECT_EQ(event.payload, R"({"message":"gone \u2026","more":1})");
+  EXPECT_EQ(accepted(line_of("run_lost")).message, std::nullopt);
+  expect_field_refused("message", {line_of("run_lost", "\"message\":null"), line_of("run_lost", "\"message\":{}")});
+}
+
+TEST(DecodeEvent, UsageIsAnObjectOfNumbers) {
+  for (const std::string& type : kAllTypes) {
+    const auto with = [&](const std::string& usage) { return line_of(type, "\"usage\":" + usage); };
+    EXPECT_EQ(accepted(with(R"({"tokens":12,"usd":-0.10})")).usage, R"({"tokens":12,"usd":-0.10})");
+    EXPECT_EQ(accepted(with("{}")).usage, "{}");
+    expect_field_refused("usage", {with("null"), with("1"), with("[]"), with(R"({"a":"1"})"), with(R"({"a":null})"),
+                                   with(R"({"a":{}})")});
+    EXPECT_EQ(refused(with(R"({"a":9e308})")).code, RefusalCode::kInvalidJson);
+  }
+}
+
+TEST(DecodeEvent, ProgressIsDoneOfATotalInAUnit) {
+  for (const std::string& type : kAllTypes) {
+    const auto with = [&](const std::string& progress) { return line_of(type, "\"progress\":" + progress); };
+    EXPECT_EQ(accepted(with(R"({"done":1})")).progress, R"({"done":1})");
+    EXPECT_EQ(accepted(with(R"({"total":10,"x":[1],"unit":"pages","done":0.5})")).progress,
+              R"({"total":10,"unit":"pages","done":0.5})");
+    expect_field_refused(
+        "progress", {with("null"), with("1"), with("[]"), with("{}"), with(R"({"total":1})"), with(R"({"done":"1"})"),
+                     with(R"({"done":1,"total":null})"), with(R"({"done":1,"unit":1})"),
+                     with(R"({"done":1,"unit":")" + std::string(65, 'u') + "\"}")});
+  }
+}
+
+TEST(DecodeEvent, HeartbeatsAndFindingsHaveThePayloadOfLifecycleTypes) {
+  const Event event = accepted(line_of("run_heartbeat", R"("worker_pid":5,"payload":{"a":1},"expires_in":30)"));
+  EXPECT_EQ(event.kind, EventKind::kHeartbeat);
+  EXPECT_EQ(event.payload, R"({"payload":{"a":1},"expires_in":30})");
+}
+
+TEST(TypeFilter, LetsOnlyTheFourLifecycleTypesPassAlways) {
+  const std::vector<std::string> none{"member_done"};
+  const TypeFilter only({}, none);
+  for (const char* type : {"run_queued", "run_started", "run_completed", "run_failed"}) {
+    EXPECT_TRUE(only.keeps(accepted(line_of(type)))) << type;
+  }
+  for (const char* type : {"run_heartbeat", "run_lost"}) {
+    EXPECT_FALSE(only.keeps(accepted(line_of(type)))) << type;
+    EXPECT_TRUE(TypeFilter(none, {}).keeps(accepted(line_of(type)))) << type;
+  }
 }
 
 }  // namespace

@@ -157,6 +157,16 @@ TEST(DecodeRecord, LinesAcceptedUnderADeeperLimitPass) {
   EXPECT_EQ(event->input->size(), 2 * (kDeepestLine - 1));
 }
 
+TEST(DecodeRecord, LinesThatAnEarlierVersionAcceptedPassWithoutWhatIsNotAllowedNow) {
+  Envelope envelope = full_envelope(
+      R"({"type":"run_completed","run_id":"r1","usage":"much","job_state":7,"progress":null,"result":1})");
+  const auto event = decode_record(encode_envelope(envelope));
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->result, "1");
+  EXPECT_FALSE(event->usage || event->job_state || event->progress);
+  EXPECT_EQ(event->payload, R"({"usage":"much","job_state":7,"progress":null,"result":1})");
+}
+
 TEST(DecodeRecord, LinesThatAreNoEventsAreInvalidWithTheReason) {
   for (const std::string_view line : {"", "{}", "x", R"({"type":"run_stuck","run_id":"r1"})"}) {
     const auto event = decode_record(encode_envelope(full_envelope(line)));

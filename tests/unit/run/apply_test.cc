@@ -482,5 +482,134 @@ TEST(History, HasWordsForEveryEffect) {
   EXPECT_EQ(to_string(Effect::kRevived), "revived");
 }
 
+// ---- what a sender finds and reports
+
+TEST(RunLost, IsAFindingOfTheSenders) {
+  const Row before = row_of(Status::kRunning);
+  Event event = lost("the job's process is gone");
+  event.at = kHappened;
+  const Transition made = apply(&before, event, kRecorder);
+  EXPECT_EQ(made.after.status, Status::kStuck);
+  EXPECT_EQ(made.after.finalized_at, kHappened);
+  EXPECT_EQ(
+      made.after.error,
+      JsonText(R"({"kind":"stuck","reason":"reported_lost","message":"the job's process is gone","evidence":{}})"));
+  EXPECT_TRUE(made.outcome_changed);
+  EXPECT_FALSE(made.finalized) << "the run may still tell how it ended";
+}
+
+TEST(RunLost, HasAMessageAlways) {
+  const auto error = nlohmann::json::parse(apply(nullptr, lost(), kRecorder).after.error->c_str());
+  EXPECT_EQ(error["reason"], "reported_lost");
+  EXPECT_FALSE(error["message"].get<std::string>().empty());
+}
+
+TEST(RunLost, IsNoPassesFinding) {
+  Row before = row_of(Status::kRunning);
+  before.stuck_pass = "pass-1";
+  EXPECT_EQ(apply(&before, lost(), kRecorder).after.stuck_pass, "");
+}
+
+TEST(RunLost, LeavesAFindingAndAnOutcomeAlone) {
+  for (const Status status : {Status::kStuck, Status::kCompleted}) {
+    const Row before = row_of(status);
+    const Transition made = apply(&before, lost("x"), kRecorder);
+    EXPECT_EQ(made.after.error, before.error);
+    EXPECT_EQ(made.after.finalized_at, before.finalized_at);
+    EXPECT_FALSE(made.outcome_changed);
+  }
+}
+
+TEST(RunLost, IsCorrectedByALaterEvent) {
+  const Row found = apply(nullptr, lost(), kRecorder).after;
+  const Transition made = apply(&found, completed("1"), kRecorder);
+  EXPECT_EQ(made.after.status, Status::kCompleted);
+  EXPECT_EQ(made.after.error, std::nullopt);
+  EXPECT_EQ(types_of(made), (std::vector<std::string>{"run_completed", "run_revived"}));
+}
+
+TEST(JobState, ComesFromTheSenderWhereItSaysOne) {
+  const Row before = row_of(Status::kRunning);
+  Event event = completed();
+  event.job_state = "completed";
+  EXPECT_EQ(apply(&before, event, kRecorder).after.oban_job_state_at_finalize, "completed");
+  const Row finding = row_of(Status::kStuck);
+  EXPECT_EQ(apply(&finding, event, kRecorder).after.oban_job_state_at_finalize, "completed");
+  EXPECT_EQ(apply(&finding, completed(), kRecorder).after.oban_job_state_at_finalize, std::nullopt);
+  const Row finished = apply(&before, event, kRecorder).after;
+  event.job_state = "executing";
+  EXPECT_EQ(apply(&finished, event, kRecorder).after.oban_job_state_at_finalize, "completed");
+}
+
+// ---- queue and job
+
+TEST(Job, IsFilledFromTheFirstEventThatNamesIt) {
+  Event event = started();
+  event.queue = "mail";
+  event.job_id = "a-7";
+  const Transition made = apply(nullptr, event, kRecorder);
+  EXPECT_EQ(made.after.queue, "mail");
+  EXPECT_EQ(made.after.job_id, "a-7");
+  EXPECT_TRUE(made.fields_changed);
+  event.queue = "other";
+  event.job_id = "b-8";
+  event.oban_job_id = 8;
+  const Transition again = apply(&made.after, event, kRecorder);
+  EXPECT_EQ(again.after.queue, "mail");
+  EXPECT_EQ(again.after.job_id, "a-7");
+  EXPECT_EQ(again.after.oban_job_id, std::nullopt);
+  EXPECT_FALSE(again.fields_changed);
+}
+
+TEST(Job, OfARowThatAnApplicationWroteIsNotTakenForAnother) {
+  Row before = row_of(Status::kRunning);
+  before.oban_job_id = 7;
+  Event event = started();
+  event.oban_job_id = 8;
+  event.job_id = "8";
+  EXPECT_EQ(apply(&before, event, kRecorder).after.job_id, std::nullopt);
+  event.oban_job_id = 7;
+  event.job_id = "7";
+  EXPECT_EQ(apply(&before, event, kRecorder).after.job_id, "7");
+}
+
+// ---- expires_in, usage, progress
+
+TEST(Reports, AreKeptInTheRow) {
+  Event event = started();
+  event.expires_in = 90;
+  event.usage = R"({"input_tokens":1200})";
+  event.progress = R"({"done":1,"total":4})";
+  const Transition made = apply(nullptr, event, kRecorder);
+  EXPECT_TRUE(made.reports_changed);
+  EXPECT_EQ(made.after.expires_in, 90);
+  EXPECT_EQ(made.after.usage, JsonText(R"({"input_tokens":1200})"));
+  EXPECT_EQ(made.after.progress, JsonText(R"({"done":1,"total":4})"));
+  Event more = heartbeat();
+  more.progress = R"({"done":2})";
+  const Transition next = apply(&made.after, more, kRecorder);
+  EXPECT_EQ(next.after.progress, JsonText(R"({"done":2})"));
+  EXPECT_EQ(next.after.usage, made.after.usage);
+  EXPECT_TRUE(next.history.empty());
+}
+
+TEST(Reports, UsageIsSummedInFinishedRowsToo) {
+  Row before = row_of(Status::kCompleted);
+  before.usage = R"({"cost_usd":0.1})";
+  Event event = other();
+  event.usage = R"({"cost_usd":0.2})";
+  EXPECT_EQ(apply(&before, event, kRecorder).after.usage, JsonText(R"({"cost_usd":0.3})"));
+}
+
+TEST(Reports, AHeartbeatWithUsageIsKeptBecauseAResendMustNotCountTwice) {
+  const Row before = row_of(Status::kRunning);
+  Event event = heartbeat();
+  event.usage = R"({"n":1})";
+  const Transition made = apply(&before, event, kRecorder);
+  ASSERT_EQ(made.history.size(), 1u);
+  EXPECT_EQ(made.history[0].effect, Effect::kRecorded);
+  EXPECT_EQ(made.after.last_seq, before.last_seq + 1);
+}
+
 }  // namespace
 }  // namespace run_recorder::testing

@@ -38,6 +38,14 @@ inline Event queued() {
 inline Event started() {
   return event_of(EventKind::kStarted, "run_started");
 }
+inline Event heartbeat() {
+  return event_of(EventKind::kHeartbeat, "run_heartbeat");
+}
+inline Event lost(std::optional<std::string> message = {}) {
+  Event event = event_of(EventKind::kLost, "run_lost");
+  event.message = std::move(message);
+  return event;
+}
 inline Event other() {
   return event_of(EventKind::kOther, "member_started");
 }

@@ -91,6 +91,18 @@ std::vector<Cell> all_cells() {
            {S::kFailed, S::kFailed, E::kRecorded},
            {S::kCancelled, S::kCancelled, E::kRecorded},
            {S::kStuck, S::kRunning, E::kRevived}});
+  add_row(cells, "lost", lost(),
+          {{none, S::kStuck, E::kApplied},
+           {S::kQueued, S::kStuck, E::kApplied},
+           {S::kRunning, S::kStuck, E::kApplied},
+           {S::kCompleted, S::kCompleted, E::kRecorded},
+           {S::kFailed, S::kFailed, E::kRecorded},
+           {S::kCancelled, S::kCancelled, E::kRecorded},
+           {S::kStuck, S::kStuck, E::kRecorded}});
+  add_row(cells, "heartbeat", heartbeat(),
+          {{none, S::kRunning, E::kApplied},
+           {S::kQueued, S::kRunning, E::kApplied},
+           {S::kStuck, S::kRunning, E::kRevived}});
   return cells;
 }
 
@@ -210,6 +222,29 @@ TEST(Statuses, OfARunThatEndedAreFinishedButStuckIsNot) {
   EXPECT_FALSE(is_finished(Status::kStuck));
   EXPECT_FALSE(is_finished(Status::kQueued));
   EXPECT_FALSE(is_finished(Status::kRunning));
+}
+
+// ---- heartbeats that change no status: no entry of the history
+
+TEST(StateTableOfHeartbeats, ARowThatRunsIsRenewedWithoutAnEntry) {
+  const Row before = row_of(Status::kRunning);
+  const Transition made = apply(&before, heartbeat(), kRecorder);
+  EXPECT_EQ(made.after.status, Status::kRunning);
+  EXPECT_THAT(made.history, ::testing::IsEmpty());
+  EXPECT_EQ(made.after.last_seq, before.last_seq);
+  EXPECT_EQ(made.after.connection, "i-7");
+  EXPECT_EQ(made.after.sender_process, "m:b:n:20:2");
+  EXPECT_EQ(made.after.recorder, kRecorder);
+}
+
+TEST(StateTableOfHeartbeats, AFinishedRowStaysAsItIs) {
+  for (const Status status : {Status::kCompleted, Status::kFailed, Status::kCancelled}) {
+    const Row before = row_of(status);
+    const Transition made = apply(&before, heartbeat(), kRecorder);
+    EXPECT_EQ(made.after.status, status);
+    EXPECT_THAT(made.history, ::testing::IsEmpty());
+    EXPECT_FALSE(made.outcome_changed || made.fields_changed || made.reports_changed);
+  }
 }
 
 }  // namespace
