@@ -3,6 +3,14 @@
 #include <unordered_map>
 
 namespace run_recorder {
+namespace {
+
+// Whether a heartbeat is more than a sign of life of a run that has ended.
+bool changes_row(const Transition& transition) {
+  return !is_finished(transition.after.status) || transition.reports_changed || !transition.history.empty();
+}
+
+}  // namespace
 
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
                 const EventIds& known, std::string_view recorder, const std::set<std::string, std::less<>>& pruned,
@@ -15,6 +23,7 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
   change_of.reserve(events.size() / 2);
   for (SpooledEvent& spooled : events) {
     Event& event = spooled.event;
+    const bool is_heartbeat = event.kind == EventKind::kHeartbeat;
     if (!pruned.empty() && pruned.contains(event.run_id)) {
       ++decision.duplicate;
       continue;
@@ -31,12 +40,14 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
     const auto compared = same.find(spooled.seq);
     Transition transition =
         apply(row, std::move(event), recorder, compared == same.end() ? SameOutcome{} : compared->second);
-    const HistoryEntry& own = transition.history.front();
     ++decision.applied;
     if (!transition.conflict.empty()) {
+      const HistoryEntry& own = transition.history.front();  // only heartbeats have none, and they contradict nothing
       decision.conflicts.push_back({own.run_id, own.type, std::move(transition.conflict)});
     }
-    if (transition.finalized) decision.finalized.push_back(own.run_id);
+    if (transition.finalized) decision.finalized.push_back(transition.after.run_id);
+    if (is_heartbeat && !changes_row(transition)) continue;
+    if (is_heartbeat) decision.beating.push_back(transition.after.run_id);
     for (HistoryEntry& entry : transition.history) decision.history.push_back(std::move(entry));
     if (found == change_of.end()) {
       RunChange change;

@@ -31,6 +31,8 @@ struct Decision {
   };
   std::vector<Conflict> conflicts;
   std::vector<std::string> finalized;  // run_ids that became completed, failed or cancelled
+  std::vector<std::string> beating;    // run_ids whose rows a heartbeat writes
+  std::vector<BeatWrite> beats;        // beside runs: heartbeats that were not decided event by event
 };
 
 // Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids

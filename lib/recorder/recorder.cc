@@ -149,6 +149,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       spool_(spool),
       self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
       fresh_(options_.fresh_bytes),
+      beats_(options_.beat_every),
       probe_(std::move(queues)),
       pulse_(kTurnTime),
       cache_(options_.cache_bytes),
@@ -251,6 +252,10 @@ bool Recorder::wait_settled(milliseconds timeout) {
 std::optional<steady_clock::time_point> Recorder::back_since() const {
   const std::lock_guard lock(mutex_);
   return back_since_;
+}
+
+bool Recorder::beat_since(std::string_view run_id, steady_clock::time_point then) const {
+  return beats_.since(run_id, then);
 }
 
 RecorderStatus Recorder::status() const {
@@ -960,7 +965,7 @@ void Recorder::overlap(Batch batch) {
   Committing next;
   next.stretch = batch.stretch;
   next.events = batch.events.size();
-  auto decision = decide_on(std::move(batch.events), false);
+  auto decision = decide_batch(std::move(batch.events), false);
   if (!decision && blame_of(decision.error()) == Blame::kContent) {
     careful_batches_ = kCarefulBatches;
     return;
@@ -975,7 +980,7 @@ void Recorder::overlap(Batch batch) {
     next.write.ledger = committing_ ? committing_->write.ledger : ledger_;
   }
   fill_write(next.write, decision.value(), batch.to);
-  remember(next.write);
+  remember(next.write, decision.value().beating);
   if (!finish_commit()) return;
   next.conflicts = std::move(decision.value().conflicts);
   committing_.emplace(std::move(next));
@@ -996,6 +1001,7 @@ bool Recorder::finish_commit() {
     return true;
   }
   cache_.clear();  // it holds rows as they should have become
+  beats_.doubt();
   if (!committed && blame_of(committed.error()) != Blame::kContent) {
     lose_batch(committed.error(), done.events);
     return false;
@@ -1014,6 +1020,7 @@ void Recorder::fill_write(BatchWrite& write, Decision& decision, std::uint64_t t
   write.ledger.duplicate += decision.duplicate;
   write.ledger.conflicts += decision.conflicts.size();
   write.runs = std::move(decision.runs);
+  write.beats = std::move(decision.beats);
   write.history = std::move(decision.history);
 }
 
@@ -1077,7 +1084,7 @@ Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> even
 
 Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
                                        bool careful, bool& inserts) {
-  auto decision = decide_on({events.begin(), events.end()}, careful);
+  auto decision = decide_batch({events.begin(), events.end()}, careful);
   if (!decision) return decision.error();
   add_job_states(decision.value());
   BatchWrite write;
@@ -1094,10 +1101,12 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
   if (committed && committed.value() == Committed::kYes) {
     took_new_ = took_new_ || inserts;
     took_changed_ = took_changed_ || changes;
-    remember(write);
+    remember(write, decision.value().beating);
     log_conflicts(decision.value().conflicts);
     advance(stretch, to, write.ledger);
-  } else if (!committed || committed.value() != Committed::kMisplaced) {
+  } else {
+    beats_.doubt();
+    if (committed && committed.value() == Committed::kMisplaced) return committed;
     for (const RunChange& change : write.runs) cache_.erase(change.after.run_id);
   }
   return committed;
@@ -1225,6 +1234,24 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
   const std::lock_guard lock(mutex_);
   for (const DeadLetter& letter : write.dead_letters) counters_.damaged += letter.record.empty() ? 1 : 0;
   return true;
+}
+
+Result<Decision> Recorder::decide_batch(std::vector<SpooledEvent> events, bool careful) {
+  Beats::Taken taken = beats_.take(events, steady_clock::now());
+  if (events.empty()) {
+    Decision only_beats;
+    only_beats.applied = taken.total();
+    only_beats.beats = std::move(taken.due);
+    return only_beats;
+  }
+  auto decision = decide_on(std::move(events), careful);
+  if (!decision) {
+    beats_.doubt();
+    return decision;
+  }
+  decision.value().applied += taken.total();
+  decision.value().beats = std::move(taken.due);
+  return decision;
 }
 
 Result<Decision> Recorder::decide_on(std::vector<SpooledEvent> events, bool careful) {
@@ -1379,8 +1406,10 @@ void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledg
   applied_.notify_all();
 }
 
-void Recorder::remember(const BatchWrite& write) {
+void Recorder::remember(const BatchWrite& write, std::span<const std::string> beating) {
   for (const RunChange& change : write.runs) cache_.put(change.after);
+  for (const BeatWrite& beat : write.beats) cache_.erase(beat.run_id);
+  beats_.wrote(write.runs, beating, self_.id, steady_clock::now());
 }
 
 void Recorder::log_conflicts(const std::vector<Decision::Conflict>& conflicts) {

@@ -23,6 +23,7 @@
 #include "base/pulse.h"
 #include "base/result.h"
 #include "recorder/batch_limit.h"
+#include "recorder/beats.h"
 #include "recorder/blame.h"
 #include "recorder/claim.h"
 #include "recorder/decision.h"
@@ -46,6 +47,7 @@ struct RecorderOptions {
   std::size_t overlap_events = 200;     // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 3'000'000;
   std::size_t cache_bytes = 4'000'000;
+  std::chrono::milliseconds beat_every = Beats::kWriteEvery;  // a row is renewed by a bare heartbeat once in so long
   SuspectPolicy suspect;                        // when an event that only ever fails by time becomes a dead letter
   std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
 };
@@ -131,6 +133,8 @@ class Recorder {
   RecorderSelf self() const;
   // Waits until no other process is known or suspected to record under self().id. False: not within timeout.
   bool wait_settled(std::chrono::milliseconds timeout);
+  // Whether the run gave a heartbeat after then, as far as it is decided: also one that did not write its row.
+  bool beat_since(std::string_view run_id, std::chrono::steady_clock::time_point then) const;
   // When the database came back after it had been away; empty: it never was. For judging other recorders.
   std::optional<std::chrono::steady_clock::time_point> back_since() const;
 
@@ -224,6 +228,8 @@ class Recorder {
   std::uint64_t planned_of(std::size_t stretch) const;  // requires mutex_
   bool needs_row(const Event& event) const;
   bool needs_database(std::span<const SpooledEvent> events) const;
+  // What a batch writes: heartbeats by themselves, the rest event by event.
+  Result<Decision> decide_batch(std::vector<SpooledEvent> events, bool careful);
   Result<Decision> decide_on(std::vector<SpooledEvent> events, bool careful);
   Result<void> load_rows(std::span<const SpooledEvent> events, bool all,
                          std::map<std::string, Run, std::less<>>& rows);
@@ -235,7 +241,7 @@ class Recorder {
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
   void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);
   void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
-  void remember(const BatchWrite& write);
+  void remember(const BatchWrite& write, std::span<const std::string> beating);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool restand();
   Result<std::optional<Standing>> stand();
@@ -260,6 +266,7 @@ class Recorder {
   Spool& spool_;
   RecorderSelf self_;  // written by the recorder's thread under mutex_
   FreshEvents fresh_;
+  mutable Beats beats_;
   JobProbe probe_;
   std::thread thread_;
   Pulse pulse_;

@@ -51,8 +51,8 @@ constexpr std::string_view kGuardRecord =
     ", a bigint, f boolean, u boolean, rc boolean, lx boolean, ly boolean, lk boolean";
 constexpr std::array<std::string_view, 8> kFieldColumns{
     "council", "attempt", "parent_attempt_run_id", "oban_job_id", "input", "started_at", "queue", "job_id"};
-constexpr std::array<std::string_view, 4> kOutcomeColumns{"result", "error", "finalized_at",
-                                                          "oban_job_state_at_finalize"};
+constexpr std::array<std::string_view, 5> kOutcomeColumns{"result", "error", "finalized_at",
+                                                          "oban_job_state_at_finalize", "stuck_pass"};
 constexpr std::array<std::string_view, 3> kReportColumns{"expires_in", "usage", "progress"};
 constexpr std::array<std::string_view, 3> kJsonColumns{"input", "result", "error"};
 constexpr std::array<std::string_view, 3> kTextsOfOurs{"worker_process", "connection", "stuck_pass"};
@@ -103,7 +103,7 @@ std::string insert_of(const PgSchema& schema, std::span<const Field> fields) {
 std::string update_of(const PgSchema& schema, std::span<const Field> fields) {
   std::string sets;
   for (const Field& field : fields) {
-    if (field.column == "run_id" || field.column == "stuck_pass") continue;
+    if (field.column == "run_id") continue;
     std::string value = value_of(field);
     if (among(kJsonColumns, field.column)) {
       value = fmt::format("CASE WHEN c.l{} THEN r.{} ELSE {} END", field.key, field.column, value);
@@ -177,7 +177,7 @@ void put_run(JsonRecords& rows, const RunChange& change, const std::string& self
   if (!run.worker_process.empty()) rows.text("w", run.worker_process);
   if (run.sender_process != run.worker_process) rows.text("v", run.sender_process);
   if (!run.connection.empty()) rows.text("o", run.connection);
-  if (!run.stuck_pass.empty() && change.insert) rows.text("m", run.stuck_pass);
+  if (!run.stuck_pass.empty() && (change.insert || change.outcome_changed)) rows.text("m", run.stuck_pass);
   rows.number("q", run.last_seq);
   if (!change.insert) {
     rows.number("a", change.expected_last_seq);
@@ -199,6 +199,24 @@ std::string runs_json(const BatchWrite& batch, bool insert, const std::string& s
             [](const RunChange* a, const RunChange* b) { return a->after.run_id < b->after.run_id; });
   JsonRecords rows;
   for (const RunChange* change : changes) put_run(rows, *change, self);
+  return std::move(rows).take();
+}
+
+std::string beats_json(const BatchWrite& batch) {
+  std::vector<const BeatWrite*> beats;
+  beats.reserve(batch.beats.size());
+  for (const BeatWrite& beat : batch.beats) beats.push_back(&beat);
+  std::ranges::sort(beats, {}, [](const BeatWrite* beat) -> const std::string& { return beat->run_id; });
+  JsonRecords rows;
+  for (const BeatWrite* beat : beats) {
+    rows.begin();
+    rows.text("i", beat->run_id);
+    rows.text("w", beat->worker_process);
+    rows.text("v", beat->sender_process);
+    rows.text("o", beat->connection);
+    if (beat->expires_in) rows.number("e", std::int64_t{*beat->expires_in});
+    rows.end();
+  }
   return std::move(rows).take();
 }
 
@@ -289,6 +307,15 @@ PgBatch::PgBatch(const PgSchema& schema)
       update_guard_(fmt::format("r.run_id = c.i AND (r.last_seq = c.a OR (r.last_seq = 0 AND c.a = {})) "
                                 "AND (r.status NOT IN ('completed', 'failed', 'cancelled') OR r.status = c.s)",
                                 version_of_run(schema))),
+      beats_(fmt::format(
+          "UPDATE {} r SET updated_at = {}, last_event_at = {}, sender_process = c.v, connection = c.o, "
+          "worker_process = coalesce(c.w, r.worker_process), expires_in = coalesce(c.e, r.expires_in) "
+          "FROM jsonb_to_recordset(",
+          schema.table("runs"), schema.now_for("runs", "updated_at"), schema.now_for("runs", "last_event_at"))),
+      beats_record_(
+          fmt::format(") AS c (i {}, w text, v text, o text, e integer) WHERE r.run_id = c.i AND r.status = "
+                      "'running' AND r.recorder = $1::text",
+                      schema.column("runs", "run_id").type)),
       history_(history_of(schema)),
       history_record_(record_of(schema, "run_events", kHistoryFields) + ")") {}
 
@@ -316,6 +343,7 @@ PgBatch::Counts PgBatch::expected(const BatchWrite& batch, Inserts inserts) {
   counts.moved = batch.incarnation.empty() ? 0 : 1;
   counts.retried = batch.retried.size();
   for (const RunChange& change : batch.runs) ++(change.insert ? counts.inserted : counts.updated);
+  counts.beaten = batch.beats.size();
   counts.history = batch.history.size();
   if (inserts == Inserts::kCopied) counts.inserted = counts.history = 0;
   return counts;
@@ -416,6 +444,7 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
     return fmt::format("{}{}{} WHERE {}", sql.update, rows(runs_json(batch, false, self.id)), sql.update_record,
                        update_guard_);
   });
+  add("beaten", wanted.beaten, [&] { return beats_ + rows(beats_json(batch)) + beats_record_; });
   add("retried", wanted.retried, [&] { return retried_sql(command, me, batch); });
   add("inserted", wanted.inserted, [&] {
     return fmt::format("{}{}{} WHERE {}", sql.insert, rows(runs_json(batch, true, self.id)), sql.insert_record,

@@ -36,6 +36,7 @@ class PgBatch {
   struct Counts {
     std::uint64_t moved = 0;  // how often the position did
     std::uint64_t updated = 0;
+    std::uint64_t beaten = 0;    // rows that heartbeats renewed
     std::uint64_t retried = 0;   // dead letters taken out
     std::uint64_t inserted = 0;  // kHere; a trigger may drop rows and say nothing
     std::uint64_t history = 0;   // kHere
@@ -82,6 +83,8 @@ class PgBatch {
   RowSql all_rows_;
   std::string insert_guard_;
   std::string update_guard_;
+  std::string beats_;
+  std::string beats_record_;
   std::string history_;
   std::string history_record_;
 };

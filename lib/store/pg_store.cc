@@ -312,6 +312,7 @@ Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, c
   PgBatch::Counts counts;
   counts.moved = fields.count();
   counts.updated = fields.count();
+  counts.beaten = fields.count();
   counts.retried = fields.count();
   counts.inserted = fields.count();
   counts.history = fields.count();

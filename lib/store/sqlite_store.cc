@@ -61,6 +61,11 @@ constexpr std::string_view kInsertEvent =
     "?13) "
     "ON CONFLICT (run_id, seq) DO NOTHING ON CONFLICT (run_id, event_id) WHERE event_id IS NOT NULL DO NOTHING";
 
+constexpr std::string_view kBeat =
+    "UPDATE \"{{prefix}}runs\" SET updated_at = ?2, last_event_at = ?2, sender_process = ?3, connection = ?4, "
+    "worker_process = coalesce(?5, worker_process), expires_in = coalesce(?6, expires_in) "
+    "WHERE run_id = ?1 AND status = 'running' AND recorder = ?7";
+
 constexpr std::string_view kInsertDeadLetter =
     "INSERT INTO \"{{prefix}}dead_letters\" (recorder, run_id, type, event_id, record, line, sqlstate, reason, "
     "tries, "
@@ -86,9 +91,9 @@ std::string update_run_sql(bool fields, bool outcome, bool reports) {
   if (outcome) {
     sql +=
         ", oban_job_state_at_finalize = ?21, finalized_at = ?22, result = CASE WHEN ?23 THEN ?24 ELSE result END, "
-        "error = CASE WHEN ?25 THEN ?26 ELSE error END";
+        "error = CASE WHEN ?25 THEN ?26 ELSE error END, stuck_pass = ?27";
   }
-  if (reports) sql += ", expires_in = ?27, usage = ?28, progress = ?29";
+  if (reports) sql += ", expires_in = ?28, usage = ?29, progress = ?30";
   sql.append(" WHERE run_id = ?1 AND ").append(kSameVersion);
   return sql += " AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = ?3)";
 }
@@ -303,6 +308,12 @@ Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const Batch
     if (!as_expected) return as_expected.error();
     if (!*as_expected) return Committed::kRaced;
   }
+  for (const BeatWrite& beat : batch.beats) {
+    const auto renewed = write(kBeat, beat.run_id, now, beat.sender_process, beat.connection, beat.worker_process,
+                               beat.expires_in, self.id);
+    if (!renewed) return renewed.error();
+    if (*renewed != 1) return Committed::kRaced;
+  }
   for (const HistoryEntry& entry : batch.history) {
     const auto as_expected = write_history(entry, self.id, now);
     if (!as_expected) return as_expected.error();
@@ -367,7 +378,7 @@ Result<bool> SqliteStore::update_run(const RunChange& change, Timestamp now) {
   };
   const auto with_outcome = [&](const auto&... more) {
     return with_fields(run.oban_job_state_at_finalize, run.finalized_at, run.result.loaded(), text_of(run.result),
-                       run.error.loaded(), text_of(run.error), more...);
+                       run.error.loaded(), text_of(run.error), run.stuck_pass, more...);
   };
   // The numbered parameters of the groups before stand there, used or not.
   Result<std::int64_t> updated = std::int64_t{0};

@@ -83,6 +83,16 @@ struct RunChange {
   bool reports_changed = false;
 };
 
+// A heartbeat that only renews the times of a row and who vouches for it. The row must be running and the recorder's
+// own; whatever version it has.
+struct BeatWrite {
+  std::string run_id;
+  std::optional<std::string> worker_process;  // empty members leave the row's
+  std::string sender_process;
+  std::string connection;
+  std::optional<std::int32_t> expires_in;
+};
+
 struct DeadLetter {
   std::int64_t id = 0;  // the database's
   std::string recorder;
@@ -106,7 +116,8 @@ struct SaidOutcome {
 
 // One transaction of the recorder: rows, history, dead letters, ledger and position together.
 struct BatchWrite {
-  std::vector<RunChange> runs;  // at most one per run
+  std::vector<RunChange> runs;   // at most one per run
+  std::vector<BeatWrite> beats;  // of other runs than those; kRaced where a row is not as it must be
   std::vector<HistoryEntry> history;
   std::vector<DeadLetter> dead_letters;
   std::vector<std::int64_t> retried;  // dead letters that this batch takes out again
