@@ -358,6 +358,32 @@ class Bench:
         self.add("resident memory, idle with 1,000 connections", thousand, "MiB", None, 64, 40, True)
         self.add("cold start to ready, empty spool", starts, "ms", None, 100, 30, True)
 
+    def heartbeats(self):
+        """Every run gives a heartbeat once in 30 s, over 16 connections; all rows are running, and each heartbeat is due to write one."""
+        runs, every_s, rounds = 100_000, 30, 1 if self.quick else 3
+        for kind in ("PostgreSQL", "SQLite"):
+            cpu, peak = [], []
+            database = self.fresh("heartbeats") if kind == "PostgreSQL" else None
+            daemon = self.daemon(database)
+            daemon.wait_applied()
+            self.load(daemon.socket_path, runs, 16, starts_only=True)
+            self.load(daemon.socket_path, runs, 16, beats=True)
+            daemon.wait_applied(300)
+            for _ in range(rounds):
+                used = self.running_s(daemon.process.pid)
+                self.load(daemon.socket_path, runs, 16, beats=True, rate=runs / every_s / 2)
+                daemon.wait_applied()
+                cpu.append((self.running_s(daemon.process.pid) - used) / every_s * 100)
+                peak.append(daemon.rss_kib("VmHWM") / 1024)
+            daemon.check_ledger()
+            assert daemon.status()["applied"] == (2 + rounds) * runs
+            daemon.close()
+            self.add(f"CPU, {runs:,} runs that beat every {every_s} s, {kind}", cpu, "%", lower_is_better=True, note="of one core")
+            self.add(f"resident memory with them (peak), {kind}", peak, "MiB", lower_is_better=True)
+            if database:  # the server counts them when the daemon's connections have ended
+                written = int(database.rows(f"SELECT n_tup_upd AS n FROM pg_stat_user_tables WHERE relname = '{PREFIX}runs'")[0]["n"])
+                self.add("row writes a heartbeat", [written / runs / (1 + rounds)], "")
+
     def many_connections(self):
         few, many = list(self.rates), []
         for _ in range(self.repeat):
@@ -447,7 +473,8 @@ class Bench:
         try:
             if minutes:
                 return self.soak(minutes)
-            parts = [self.throughput, self.sqlite, self.latency, self.drain, self.idle, self.many_connections, self.reconciliation]
+            parts = [self.throughput, self.sqlite, self.latency, self.drain, self.idle, self.many_connections, self.heartbeats,
+                     self.reconciliation]
             if self.full:
                 parts.append(self.growth)
             for part in parts:
@@ -488,7 +515,7 @@ def main():
     parser.add_argument("--full", action="store_true", help="also with five million rows of history")
     parser.add_argument("--soak", type=int, metavar="MINUTES", default=0, help="only a steady mixed load for so long")
     parser.add_argument("--only", metavar="REGEX", help="only these parts: throughput, sqlite, latency, drain, idle, "
-                                                        "many_connections, reconciliation, growth")
+                                                        "many_connections, heartbeats, reconciliation, growth")
     parser.add_argument("--json", metavar="FILE", default="build/bench.json")
     options = parser.parse_args()
     bench = Bench(options)

@@ -4,7 +4,7 @@
 //
 //   bench_load SOCKET --connections N --runs N [--first N] [--in-flight N] [--window N] [--payload BYTES] [--rate
 //   EVENTS_PER_S]
-//              [--seconds S] [--starts-only] [--ids]
+//              [--seconds S] [--starts-only] [--beats] [--ids]
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -39,6 +39,7 @@ struct Options {
   std::size_t payload = 280;
   double rate = 0;  // events per second of all connections; 0: as fast as they are taken
   bool starts_only = false;
+  bool beats = false;  // one heartbeat of each run and nothing else
   bool ids = false;
 };
 
@@ -53,6 +54,8 @@ Options parse(int argc, char** argv) {
     const std::string name = argv[i];
     if (name == "--starts-only") {
       options.starts_only = true;
+    } else if (name == "--beats") {
+      options.starts_only = options.beats = true;
     } else if (name == "--ids") {
       options.ids = true;
     } else if (i + 1 < argc && name == "--rate") {
@@ -75,12 +78,16 @@ class Script {
   bool done() const { return next_start_ == to_ && (options_.starts_only || next_end_ == to_); }
   std::string next() {
     const bool start = next_start_ < to_ && (options_.starts_only || next_start_ - next_end_ < options_.in_flight);
+    if (options_.beats) return heartbeat(next_start_++);
     return start ? started(next_start_++) : completed(next_end_++);
   }
 
  private:
   std::string id(char kind, std::size_t run) const {
     return options_.ids ? ",\"id\":\"" + std::string(1, kind) + std::to_string(run) + "\"" : std::string();
+  }
+  static std::string heartbeat(std::size_t run) {
+    return "{\"type\":\"run_heartbeat\",\"run_id\":\"bench-" + std::to_string(run) + "\"}\n";
   }
   std::string started(std::size_t run) const {
     return "{\"type\":\"run_started\",\"run_id\":\"bench-" + std::to_string(run) + "\"" + id('s', run) +

@@ -6,6 +6,7 @@ An event is the object that was sent. Where it has no `at`, its time is when it 
 then the model knows that the column is set, not to what.
 """
 
+import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -14,12 +15,24 @@ from harness import parse_time, same_json
 LIFECYCLE = ("run_queued", "run_started", "run_completed", "run_failed")
 FINISHED = ("completed", "failed", "cancelled")
 DEFAULT_EXCLUDED = ("member_token",)
+RUN_TYPES = LIFECYCLE + ("run_heartbeat", "run_lost")
 ENVELOPE = ("type", "run_id", "id", "at", "worker_pid")
 RECEIVED = object()  # a time that only the daemon knows
 
 
 def as_map(value):
     return value if isinstance(value, dict) else {"value": value}
+
+
+def job_of(event):
+    """(job_id, oban_job_id) as a start names them: the same where the id is an integer."""
+    text = event.get("job_id")
+    if text is None:
+        number = event.get("oban_job_id")
+        return (None if number is None else str(number)), number
+    text = str(text)
+    is_number = text.isascii() and text.isdigit() and text[0] != "0" and int(text) < 2**63
+    return text, int(text) if is_number else None
 
 
 def is_cancelled(errors):
@@ -45,6 +58,13 @@ class ModelRun:
     council_given: bool = False
     parent_attempt_run_id: object = None
     oban_job_id: object = None
+    queue: object = None
+    job_id: object = None
+    expires_in: object = None
+    usage: object = None
+    progress: object = None
+    job_state: object = None  # None: not told, the queue may have said it
+    beats: int = 0  # heartbeats that the history does not have
     input: object = None
     result: object = None
     error: object = None
@@ -57,7 +77,7 @@ class ModelRun:
 
 
 def payload_of(event):
-    if event["type"] in LIFECYCLE:
+    if event["type"] in RUN_TYPES:
         return {key: value for key, value in event.items() if key not in ENVELOPE}
     rest = {key: value for key, value in event.items() if key not in ENVELOPE and key != "payload"}
     return {**event.get("payload", {}), **rest}
@@ -92,20 +112,28 @@ class Oracle:
         if kind in ("run_queued", "run_started"):
             filled, conflict = self._fill(run, event)
             changed = filled
+        self._note(run, event)
         if kind == "run_queued":
             if before == "":
                 run.status = "queued"
+        elif kind == "run_lost":
+            if before in ("", "queued", "running"):
+                run.status, run.finalized_at = "stuck", event.get("at", RECEIVED)
         elif kind in ("run_completed", "run_failed"):
             conflict, revived = self._terminal(run, event)
         elif before in ("", "queued", "stuck"):
             revived = before == "stuck"
             if revived:
-                run.error = run.finalized_at = None
+                run.error = run.finalized_at = run.job_state = None
             run.status = "running"
         elif kind == "run_started" and before in FINISHED:
             conflict = True
         changed = changed or run.status != before
         run.conflicts += conflict
+        if kind == "run_heartbeat" and run.status == before and "usage" not in event:
+            run.beats += 1
+            run.ids.discard(event.get("id"))  # a resend of it has no effect, and is not told apart
+            return
         effect = "revived" if revived else "conflict" if conflict else "applied" if changed else "recorded"
         run.history.append(Entry(kind, payload_of(event), effect, event.get("id"), event.get("at")))
         if revived:
@@ -130,15 +158,30 @@ class Oracle:
                 run.attempt, run.attempt_given, filled = event["attempt"], True, True
             elif run.attempt != event["attempt"]:
                 conflict = True
-        for name in ("parent_attempt_run_id", "oban_job_id"):
-            if name in event and getattr(run, name) is None:
-                setattr(run, name, event[name])
-                filled = True
+        if "parent_attempt_run_id" in event and run.parent_attempt_run_id is None:
+            run.parent_attempt_run_id, filled = event["parent_attempt_run_id"], True
+        if "queue" in event and run.queue is None:
+            run.queue, filled = event["queue"], True
+        job_id, number = job_of(event)
+        if job_id is not None and run.job_id is None:
+            run.job_id, run.oban_job_id, filled = job_id, number, True
         if "input" in event and run.input is None:
             run.input, filled = as_map(event["input"]), True
         if event["type"] == "run_started" and run.started_at is None:
             run.started_at, filled = event.get("at", RECEIVED), True
         return filled, conflict
+
+    @staticmethod
+    def _note(run, event):
+        """What any event may say of how the run is doing."""
+        if event["type"] in ("run_started", "run_heartbeat") and "expires_in" in event and run.status not in FINISHED:
+            run.expires_in = event["expires_in"]
+        if event.get("usage"):
+            run.usage = dict(run.usage or {})
+            for key, value in event["usage"].items():
+                run.usage[key] = Decimal(str(run.usage.get(key, 0))) + Decimal(str(value))
+        if "progress" in event:
+            run.progress = {key: value for key, value in event["progress"].items() if key in ("done", "total", "unit")}
 
     @staticmethod
     def _terminal(run, event):
@@ -156,6 +199,7 @@ class Oracle:
         revived = run.status == "stuck"
         run.status, run.result, run.error = status, result, error
         run.finalized_at = event.get("at", RECEIVED)
+        run.job_state = event.get("job_state")
         return False, revived
 
     # ---- comparing with a database
@@ -173,8 +217,16 @@ class Oracle:
     def _check_row(self, test, run, row):
         def differs(name, expected):
             return f"{run.run_id}: {name} is {row[name]!r}, must be {expected!r}"
-        for name in ("status", "council", "attempt", "parent_attempt_run_id", "oban_job_id"):
+        for name in ("status", "council", "attempt", "parent_attempt_run_id", "oban_job_id", "queue", "job_id", "expires_in"):
+            if name not in row:
+                continue  # a table that an older daemon made
             test.assertTrue(same_json(row[name], getattr(run, name)), differs(name, getattr(run, name)))
+        for name in ("usage", "progress"):
+            if name in row:
+                found = json.loads(row[name], parse_float=Decimal) if isinstance(row[name], str) else row[name]
+                test.assertTrue(same_json(found, exact(getattr(run, name))), differs(name, getattr(run, name)))
+        if run.job_state is not None:
+            test.assertEqual(row["oban_job_state_at_finalize"], run.job_state)
         for name in ("input", "result") + (() if run.status == "stuck" else ("error",)):
             test.assertTrue(same_json(row[name], exact(getattr(run, name))), differs(name, getattr(run, name)))
         for name in ("started_at", "finalized_at"):
@@ -205,7 +257,7 @@ class Oracle:
     def totals(self):
         """applied and duplicate, as the ledger of one recorder that started with an empty database must show them."""
         return {
-            "applied": sum(sum(entry.type not in ("run_stuck", "run_revived") for entry in run.history)
+            "applied": sum(run.beats + sum(entry.type not in ("run_stuck", "run_revived") for entry in run.history)
                            for run in self.runs.values()),
             "duplicate": sum(run.duplicates for run in self.runs.values()),
             "excluded": self.excluded_count,

@@ -30,7 +30,8 @@ class Protocol(OnSqlite, ProcessTest):
         for line in (b"{", b"nonsense", b'{"type":"a","run_id":"r"} x', b'{"type":"a","run_id":"\xff"}',
                      b'{"type":"a","run_id":"\xc0\xaf"}', b'{"type":"a","run_id":"\xed\xa0\x80"}',
                      b'{"type":"a","run_id":"\\ud800"}', b'{"type":"a","run_id":"r","n":1e309}',
-                     b'{"type":"a","run_id":"r","n":1e-309}', b'{"type":"a","run_id":"r","n":' + b"1" * 1001 + b"}",
+                     b'{"type":"a","run_id":"r","n":9e308}', b'{"type":"a","run_id":"r","payload":{"n":[-9e308]}}',
+                     b'{"type":"a","run_id":"r","usage":{"n":1e999}}', b'{"type":"a","run_id":"r","n":2' + b"0" * 308 + b"}", b'{"type":"a","run_id":"r","n":' + b"1" * 1001 + b"}",
                      b'{"type":"a","type":"b","run_id":"r"}', b'{"type":"a","run_id":"r","payload":{"x":1,"x":1}}',
                      b'{"type":"a","run_id":"r","n":01}', b"'", b'{"type":"a","run_id":"a\tb"}'):
             with self.subTest(line=line[:60]):
@@ -59,6 +60,16 @@ class Protocol(OnSqlite, ProcessTest):
             ({"type": "run_failed", "run_id": "r", "errors": {}}, "errors"),
             ({"type": "run_failed", "run_id": "r", "errors": [5]}, "errors"),
             ({"type": "run_failed", "run_id": "r", "errors": None}, "errors"),
+            (started("r", queue=""), "queue"), (started("r", queue="x" * 65), "queue"), (started("r", queue=None), "queue"),
+            (started("r", job_id=""), "job_id"), (started("r", job_id="x" * 256), "job_id"), (started("r", job_id=1.5), "job_id"),
+            (started("r", job_id="8", oban_job_id=7), "job_id"), (started("r", expires_in=0), "expires_in"),
+            (started("r", expires_in=2_678_401), "expires_in"),
+            ({"type": "run_heartbeat", "run_id": "r", "expires_in": "30"}, "expires_in"),
+            ({"type": "run_completed", "run_id": "r", "job_state": None}, "job_state"),
+            ({"type": "run_failed", "run_id": "r", "job_state": 5}, "job_state"),
+            ({"type": "run_lost", "run_id": "r", "message": None}, "message"), (started("r", usage=[]), "usage"),
+            ({"type": "note", "run_id": "r", "usage": {"n": "1"}}, "usage"), (started("r", progress={"total": 1}), "progress"),
+            ({"type": "run_heartbeat", "run_id": "r", "progress": {"done": 1, "unit": 2}}, "progress"),
             ({"type": "run_stuck", "run_id": "r"}, "type"), ({"type": "run_revived", "run_id": "r"}, "type"),
             (b'{"type":"a","run_id":"r","payload":{"x":"\\u0000"}}', ""),
         ]
@@ -188,12 +199,46 @@ class Protocol(OnSqlite, ProcessTest):
         self.assertEqual({name: status[name] for name in oracle.totals()}, oracle.totals())
 
 
+    def test_jobs_heartbeats_findings_usage_and_progress(self):
+        job = {"queue": "mail", "job_id": "a-7"}
+        events = [
+            started("a", id="1", expires_in=600, usage={"tokens": 10, "usd": 0.1}, **job),
+            {"type": "run_heartbeat", "run_id": "a"}, {"type": "run_heartbeat", "run_id": "a", "expires_in": 900},
+            {"type": "run_heartbeat", "run_id": "a", "id": "2", "usage": {"usd": 0.2}},
+            {"type": "run_heartbeat", "run_id": "a", "id": "2", "usage": {"usd": 0.2}},
+            {"type": "run_heartbeat", "run_id": "a", "progress": {"done": 3, "total": 9, "unit": "pages", "x": 1}},
+            {"type": "note", "run_id": "a", "usage": {"tokens": 5}, "payload": {"n": 1e-320}},
+            {"type": "run_lost", "run_id": "a", "message": "its process is gone"}, {"type": "run_lost", "run_id": "a"},
+            {"type": "run_completed", "run_id": "a", "result": 1, "job_state": "completed"},
+            {"type": "run_heartbeat", "run_id": "a"}, {"type": "run_lost", "run_id": "a"},
+            {"type": "run_heartbeat", "run_id": "b", "id": "1"}, {"type": "run_lost", "run_id": "c", "id": "1"},
+            {"type": "run_heartbeat", "run_id": "c"}, {"type": "run_queued", "run_id": "d", "job_id": 7},
+            {"type": "run_lost", "run_id": "d", "at": "2026-01-02T03:04:05Z"}, started("e", oban_job_id=8),
+        ]
+        self.server.send(*events)
+        self.server.wait_applied()
+        oracle = Oracle().apply_all(events)
+        oracle.check(self, self.server.database)
+        status = self.server.check_ledger()
+        self.assertEqual({name: status[name] for name in oracle.totals()}, oracle.totals())
+        error = self.server.control.run("d").get("run", self.server.control.run("d"))["error"]
+        self.assertEqual((error["kind"], error["reason"]), ("stuck", "reported_lost"))
+
+    def test_excluded_heartbeats_and_findings_have_no_effect(self):
+        server = self.daemon_with_database({"events": {"exclude": ["run_heartbeat", "run_lost"]}}).start()
+        server.send({"type": "run_heartbeat", "run_id": "a"}, {"type": "run_lost", "run_id": "b"}, started("c"))
+        server.wait_applied()
+        self.assertEqual(list(server.database.runs()), ["c"])
+        self.assertEqual(server.status()["excluded"], 2)
+
+
 class ProtocolOnPostgres(OnPostgres, ProcessTest):
     """What depends on how a database stores an event."""
     test_optional_nulls_unknown_types_and_foreign_fields_are_accepted = \
         Protocol.test_optional_nulls_unknown_types_and_foreign_fields_are_accepted
     test_numbers_keep_their_exact_value = Protocol.test_numbers_keep_their_exact_value
     test_every_effect_is_in_the_history = Protocol.test_every_effect_is_in_the_history
+    test_jobs_heartbeats_findings_usage_and_progress = Protocol.test_jobs_heartbeats_findings_usage_and_progress
 
     def setUp(self):
         super().setUp()
