@@ -29,14 +29,31 @@ constexpr int kPeerPidfd = SO_PEERPIDFD;
 constexpr int kPeerPidfd = 77;  // asm-generic/socket.h
 #endif
 
-process::PidfdResult peer_pidfd(int socket, pid_t pid) {
+// The peer's pidfd; errno otherwise.
+process::PidfdResult ask_for_peer_pidfd(int socket) {
   int fd = -1;
   socklen_t bytes = sizeof fd;
-  if (::getsockopt(socket, SOL_SOCKET, kPeerPidfd, &fd, &bytes) == 0) return {UniqueFd(fd), 0};
-  if (errno == ENOPROTOOPT) return process::open_pidfd(pid);
-  // Up to Linux 6.15 that is said of a process that has been reaped; there is no other reason for it here.
-  const bool is_gone = errno == ESRCH || errno == EINVAL;
-  return {UniqueFd(), is_gone ? ESRCH : errno};
+  if (::getsockopt(socket, SOL_SOCKET, kPeerPidfd, &fd, &bytes) != 0) return {UniqueFd(), errno};
+  return {UniqueFd(fd), 0};
+}
+
+// Tried once, on a pair of this process's own: what a refusal means is only known where the option is.
+bool kernel_has_peer_pidfds() {
+  static const bool has = [] {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return false;
+    const UniqueFd near(ends[0]);
+    const UniqueFd far(ends[1]);
+    return static_cast<bool>(ask_for_peer_pidfd(near.get()).fd);
+  }();
+  return has;
+}
+
+process::PidfdResult peer_pidfd(int socket, pid_t pid) {
+  if (!kernel_has_peer_pidfds()) return process::open_pidfd(pid);
+  process::PidfdResult pidfd = ask_for_peer_pidfd(socket);
+  if (pidfd.error_number == EINVAL) pidfd.error_number = ESRCH;  // as up to Linux 6.15 for one that has been reaped
+  return pidfd;
 }
 
 }  // namespace

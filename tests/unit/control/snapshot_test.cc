@@ -80,6 +80,18 @@ TEST(StatusJson, SaysHowTheLastReconciliationWas) {
   EXPECT_EQ(last["reasons"]["process_gone"], 2);
 }
 
+TEST(StatusJson, SaysHowManyProcessesAreWatched) {
+  Snapshot made = snapshot();
+  made.processes = {.max = 10, .watched = 3, .ended = 4, .unwatched = 2};
+  const auto processes = nlohmann::json::parse(status_json(made))["processes"];
+  EXPECT_EQ(processes["watched"], 3);
+  EXPECT_EQ(processes["limit"], 10);
+  EXPECT_EQ(processes["unwatched"], 2);
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_watched_processes 3\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_watched_processes_limit 10\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_unwatched_processes_total 2\n"));
+}
+
 TEST(StatusSentence, SaysWhatMatters) {
   Snapshot made = snapshot();
   EXPECT_EQ(status_sentence(made), "ingesting; 7 in spool; 2 dead letters; no reconciliation yet");
