@@ -58,6 +58,24 @@ class QueueRules:
         self.assertIsNone(rows["absent"]["oban_job_state_at_finalize"])
         self.assertEqual(rows["is-retryable"]["error"]["reason"], "queue_not_executing")
 
+    def test_the_claim_s_time_tells_executions_of_one_number_apart(self):
+        """Oban from 2.24 takes the attempt back when a job is snoozed, and the next claim has the same number again."""
+        server, queue = self.start()
+        queue.put(1, "scheduled", attempt=1)                 # snoozed out of the second attempt, whose worker died
+        queue.put(2, "executing", attempt=2, claimed_s=-60)  # and claimed again
+        queue.put(3, "executing", attempt=2, claimed_s=-2)   # the node's clock is 2 s ahead
+        queue.put(4, "executing", attempt=2, claimed_s=7200)
+        queue.put(5, "executing", attempt=1, claimed_s=-70, inserted_s=-60)  # the id is another job's by now
+        queue.put(6, "completed", attempt=2, changed_s=-90, claimed_s=-60)
+        send_and_exit(server, *(started(f"r{job}", oban_job_id=job, attempt=2) for job in range(1, 7)))
+        server.wait_applied()
+        report = self.reconcile(server)
+        self.assertEqual(verdicts(report), {
+            "r1": ("stuck", "queue_not_executing"), "r2": ("stuck", "attempt_superseded"), "r5": ("stuck", "queue_row_absent"),
+            "r6": ("stuck", "attempt_superseded")})
+        rows = server.database.runs()
+        self.assertEqual([rows[f"r{job}"]["oban_job_state_at_finalize"] for job in (1, 2, 5)], ["scheduled", None, None])
+
     def test_a_later_execution_s_state_is_not_the_run_s(self):
         server, queue = self.start()
         queue.put(1, "executing", attempt=3)
@@ -225,6 +243,54 @@ class OwnSchema(OnPostgres, QueueRules, ProcessTest):
         server = self.daemon_with_database(merged(
             {"reconcile.queue": {"kind": "oban", "url": jobs.url, "table": "private_jobs.oban_jobs"}}, config))
         return server, queue
+
+
+class NamedQueues(OnPostgres, ProcessTest):
+    """Two instances of Oban by prefix, whose job ids repeat, and a third that is away."""
+
+    def start(self):
+        server = self.daemon_with_database(merged(NOW, {
+            "reconcile.queue": {"kind": "oban"}, "queues.mailers": {"kind": "oban", "schema": "mailers"},
+            "queues.away": {"kind": "oban", "url": self.cluster.url("nowhere")}}))
+        default, mailers = PostgresQueue(server.database), PostgresQueue(server.database, schema="mailers")
+        server.start().wait_boot_pass()
+        return server, default, mailers
+
+    def test_a_run_is_looked_up_in_the_queue_it_names(self):
+        server, default, mailers = self.start()
+        default.put(1, "executing")
+        default.put(2, "discarded")
+        mailers.put(1, "discarded")
+        mailers.put(2, "executing")
+        send_and_exit(server, started("one", oban_job_id=1, attempt=1), started("two", oban_job_id=2, queue="default", attempt=1),
+                      started("mail-one", oban_job_id=1, queue="mailers", attempt=1),
+                      started("mail-two", job_id="2", queue="mailers", attempt=1),
+                      started("mail-three", job_id=3, queue="mailers", attempt=1),
+                      started("away", oban_job_id=1, queue="away", attempt=1),
+                      started("nobody-s", oban_job_id=1, queue="nobody-s", attempt=1),
+                      started("no-number", job_id="x", queue="mailers", attempt=1))
+        server.wait_applied()
+        report = server.control.reconcile(unvouched=True)
+        check_counts(self, report)
+        self.assertEqual(verdicts(report), {
+            "two": ("stuck", "queue_not_executing"), "mail-one": ("stuck", "queue_not_executing"),
+            "mail-three": ("stuck", "queue_row_absent"), "away": ("unknown", "queue_unavailable"),
+            "nobody-s": ("unknown", "queue_unavailable"), "no-number": ("unknown", "queue_unavailable")})
+        self.assertIn("nobody-s", server.control.get("/v1/runs/nobody-s/explain").text)
+
+    def test_the_end_of_a_run_has_the_state_of_its_own_queue(self):
+        server, default, mailers = self.start()
+        default.put(1, "available")
+        mailers.put(1, "executing")
+        send_and_exit(server, started("one", oban_job_id=1), started("mail", oban_job_id=1, queue="mailers"),
+                      started("away", oban_job_id=1, queue="away"),
+                      *({"type": "run_completed", "run_id": run_id} for run_id in ("one", "mail", "away")))
+        server.wait_applied()
+        rows = server.database.runs()
+        # Best effort: where the queue answered in time it is that one's state.
+        self.assertIn(rows["one"]["oban_job_state_at_finalize"], (None, "available"))
+        self.assertIn(rows["mail"]["oban_job_state_at_finalize"], (None, "executing"))
+        self.assertIsNone(rows["away"]["oban_job_state_at_finalize"])
 
 
 class LiteEngine(OnSqlite, QueueRules, ProcessTest):
