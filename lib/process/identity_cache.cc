@@ -91,7 +91,7 @@ ProcessIdentity IdentityCache::identify_in_namespace_of(const Sender& sender, st
   if (!sender.is_in_our_namespace) {
     entry.sender = process::open_pidfd(sender.pid).fd;
     translation = impl_->translate(sender.pid, worker_pid);
-    if (!entry.sender || look_at(sender.identity) != ProcessEvidence::kAlive) return {};  // the pid may be another's
+    if (!entry.sender || identify(sender.pid) != sender.identity) return {};  // the pid may be another's
   }
   entry.identity = process::identify(translation);
   ProcessIdentity identity = entry.identity;

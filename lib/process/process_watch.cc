@@ -114,7 +114,7 @@ void ProcessWatch::open(Watched::value_type& entry) {
   const std::lock_guard lock(mutex_);
   entry.second = std::move(opened.pidfd);
   if (add_to(epoll_, entry.second.get(), &entry)) return;
-  watched_.erase(entry.first);
+  watched_.erase(watched_.find(entry.first));
   ++counts_.unwatched;
 }
 
