@@ -118,6 +118,12 @@ void Beats::doubt() {
   }
 }
 
+std::optional<Beats::Clock::time_point> Beats::last(std::string_view run_id) {
+  const std::lock_guard lock(mutex_);
+  const Run* const run = find(run_id);
+  return run == nullptr ? std::nullopt : std::optional(run->last);
+}
+
 bool Beats::since(std::string_view run_id, Clock::time_point then) {
   const std::lock_guard lock(mutex_);
   Run* const run = find(run_id);

@@ -1,13 +1,15 @@
 // Heartbeats that say nothing but that the run goes on. A row is renewed by one at most every ten seconds; what comes
 // in between is kept here, and whoever judges the row asks for it. Bounded: a run that finds no room here has every
 // heartbeat written. What is lost with the process is made good by the pass after its start, which counts nobody's
-// silence from before it could hear. Thread-safe; all but since() is the recorder's.
+// silence from before it could hear. Thread-safe; all but since() and last()
+// is the recorder's.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +46,8 @@ class Beats {
   // Whether the run gave a heartbeat after then. Where it did not, its next one is decided by itself and meets the
   // row as whoever asks leaves it.
   bool since(std::string_view run_id, Clock::time_point then);
+  // The run's latest heartbeat, written or not, as far as it is remembered: at least all that its row does not have.
+  std::optional<Clock::time_point> last(std::string_view run_id);
 
  private:
   struct Run {

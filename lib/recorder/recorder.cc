@@ -258,6 +258,10 @@ bool Recorder::beat_since(std::string_view run_id, steady_clock::time_point then
   return beats_.since(run_id, then);
 }
 
+std::optional<steady_clock::time_point> Recorder::last_beat(std::string_view run_id) const {
+  return beats_.last(run_id);
+}
+
 RecorderStatus Recorder::status() const {
   const std::lock_guard lock(mutex_);
   RecorderStatus status = counters_;

@@ -134,7 +134,10 @@ class Recorder {
   // Waits until no other process is known or suspected to record under self().id. False: not within timeout.
   bool wait_settled(std::chrono::milliseconds timeout);
   // Whether the run gave a heartbeat after then, as far as it is decided: also one that did not write its row.
+  // Asked before a row is marked: where the answer is no, the run's next heartbeat sees the row as it is by then.
   bool beat_since(std::string_view run_id, std::chrono::steady_clock::time_point then) const;
+  // The run's latest heartbeat, where its row may not have it yet.
+  std::optional<std::chrono::steady_clock::time_point> last_beat(std::string_view run_id) const;
   // When the database came back after it had been away; empty: it never was. For judging other recorders.
   std::optional<std::chrono::steady_clock::time_point> back_since() const;
 

@@ -99,6 +99,8 @@ TEST(Beats, AreKnownToWhoeverJudgesTheRun) {
   EXPECT_EQ(take(beats, {event("r")}, kStart + 5s).kept, 1u);
   EXPECT_TRUE(beats.since("r", kStart));
   EXPECT_TRUE(beats.since("r", kStart + 4s));
+  EXPECT_EQ(beats.last("r"), kStart + 5s);
+  EXPECT_EQ(beats.last("x"), std::nullopt);
   EXPECT_EQ(take(beats, {event("r")}, kStart + 6s).kept, 1u) << "who asks and hears of one leaves the row alone";
 }
 
