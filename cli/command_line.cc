@@ -162,7 +162,8 @@ struct Commands {
   EmitOptions emit;
   ExecOptions exec;
   RunQuery list, watched, stats;
-  bool list_all = false, list_follow = false;
+  bool list_all = false, list_follow = false, list_wide = false;
+  RunWidth list_width() const { return list_wide ? RunWidth::kWide : RunWidth::kUsual; }
   std::chrono::milliseconds interval{1'000}, watch_interval{2'000};
   std::string run_id, pass_id;
   std::uint64_t event_limit = 1'000, pass_limit = 20, letter_limit = 100;
@@ -294,7 +295,10 @@ void add_filters(CLI::App* command, RunQuery& query) {
       ->check(status_value(false))
       ->type_name("STATUS");
   add_optional(command, "--council", query.council, "Only runs of this", "NAME");
-  add_optional(command, "--oban-job-id", query.oban_job_id, "Only attempts of this job", "N");
+  add_optional(command, "--job", query.job, "Only attempts of this job, by its id in its queue", "ID");
+  add_optional(command, "--queue", query.queue,
+               "Only runs of this queue's jobs; default: also those that name a job and no queue", "NAME");
+  add_optional(command, "--oban-job-id", query.oban_job_id, "The same as --job, for an integer", "N");
   add_optional(command, "--pass", query.pass, "Only runs that this reconciliation marked stuck", "PASS");
   command
       ->add_option_function<std::string>(
@@ -322,6 +326,7 @@ void declare_list(CLI::App& app, Request& request, Commands& all) {
   CLI::App* list = app.add_subcommand("list", "Runs, the newest first");
   add_filters(list, all.list);
   add_limit(list, all.list.limit, all.list_all, "runs");
+  list->add_flag("--wide", all.list_wide, "With queue, parent, ages, progress and usage too");
   list->add_flag("--follow,-f", all.list_follow, "Go on with each run that is new or changes its status");
   add_duration(list, "--interval", all.interval, "How often --follow looks");
   list->footer(
@@ -330,12 +335,12 @@ void declare_list(CLI::App& app, Request& request, Commands& all) {
     request.run = [&, list] {
       if (all.list_follow) {
         all.list.limit = std::min(all.list_all ? kFollowedRuns : all.list.limit, kFollowedRuns);
-        return follow_runs(looking(request), all.list, all.interval);
+        return follow_runs(looking(request), all.list, all.interval, all.list_width());
       }
       // What a pass has marked is wanted whole.
       const bool whole_pass = all.list.pass && list->count("--limit") == 0;
       if (all.list_all || whole_pass) all.list.limit = kNoLimit;
-      return list_runs(looking(request), all.list);
+      return list_runs(looking(request), all.list, all.list_width());
     };
   });
 }
@@ -376,7 +381,8 @@ void declare_watching(CLI::App& app, Request& request, Commands& all) {
       return watch(looking(request), all.watched, all.watch_interval);
     };
   });
-  CLI::App* stats = app.add_subcommand("stats", "How the newest runs went and how long they took, by council");
+  CLI::App* stats =
+      app.add_subcommand("stats", "How the newest runs went, how long they took and what they used, by council");
   add_filters(stats, all.stats);
   all.stats.limit = 1'000;
   stats->add_option("--limit", all.stats.limit, "The newest so many runs")

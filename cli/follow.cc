@@ -99,9 +99,9 @@ Result<std::string> picture(const Looking& looking, const RunQuery& query) {
 
 }  // namespace
 
-int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval) {
+int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval, RunWidth width) {
   Follower follower(looking, query);
-  Table table(run_columns(), terminal_of(STDOUT_FILENO));
+  Table table(run_columns(width), terminal_of(STDOUT_FILENO));
   bool away = false;
   for (bool first = true;; first = false) {
     const Result<std::vector<std::string>> changed = follower.changes();
@@ -114,7 +114,7 @@ int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::mill
         print_json_lines({changed->begin(), changed->end()});
       } else {
         const Timestamp now = now_utc();
-        for (const std::string& run : *changed) table.add(run_cells(JsonObject(run), now));
+        for (const std::string& run : *changed) table.add(run_cells(JsonObject(run), now, width));
         if (!table.empty()) print(table.render());
       }
     }

@@ -9,7 +9,8 @@
 namespace run_recorder {
 
 // The runs there are, oldest first, then one line for each that is new or whose status changed.
-int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval);
+int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval,
+                RunWidth width = RunWidth::kUsual);
 // A picture of the daemon and the newest runs that redraws itself; without a terminal the same as follow_runs.
 int watch(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "cli/text.h"
 
@@ -15,6 +16,8 @@ Target RunQuery::target() const {
   for (const std::string& status : statuses) joined += (joined.empty() ? "" : ",") + status;
   if (!joined.empty()) target.add("status", joined);
   if (council) target.add("council", *council);
+  if (job) target.add("job", *job);
+  if (queue) target.add("queue", *queue);
   if (oban_job_id) target.add("oban_job_id", *oban_job_id);
   if (pass) target.add("pass", *pass);
   if (since) target.add("since", format_rfc3339(*since));
@@ -57,30 +60,80 @@ std::string time_and_age(const std::optional<Timestamp>& time, Timestamp now) {
   return fmt::format("{}Z ({})", text, age_in_words(*time, now));
 }
 
-std::vector<Column> run_columns() {
+std::vector<Column> run_columns(RunWidth width) {
   // 36: a UUID is never cut.
-  return {{.title = "RUN", .shrinks_to = 36},
-          {.title = "COUNCIL", .shrinks_to = 7},
-          {.title = "STATUS"},
-          {.title = "ATTEMPT", .right = true, .optional = 5},
-          {.title = "JOB", .right = true, .optional = 6},
-          {.title = "STARTED", .optional = 2},
-          {.title = "TOOK", .right = true, .optional = 3},
-          {.title = "NOTE", .shrinks_to = 16, .optional = 4}};
+  std::vector<Column> columns = {{.title = "RUN", .shrinks_to = 36},
+                                 {.title = "COUNCIL", .shrinks_to = 7},
+                                 {.title = "STATUS"},
+                                 {.title = "ATTEMPT", .right = true, .optional = 5},
+                                 {.title = "JOB", .right = true, .optional = 6},
+                                 {.title = "STARTED", .optional = 2},
+                                 {.title = "TOOK", .right = true, .optional = 3},
+                                 {.title = "NOTE", .shrinks_to = 16, .optional = 4}};
+  if (width == RunWidth::kUsual) return columns;
+  const std::vector<Column> more = {{.title = "QUEUE", .optional = 8},
+                                    {.title = "PARENT", .shrinks_to = 36, .optional = 11},
+                                    {.title = "RECORDED", .optional = 10},
+                                    {.title = "LAST EVENT", .optional = 7},
+                                    {.title = "PROGRESS", .shrinks_to = 10, .optional = 1},
+                                    {.title = "USAGE", .shrinks_to = 16, .optional = 1}};
+  columns.insert(columns.end() - 1, more.begin(), more.end());
+  return columns;
 }
 
-std::vector<Cell> run_cells(const JsonObject& run, Timestamp now) {
+std::vector<Cell> run_cells(const JsonObject& run, Timestamp now, RunWidth width) {
   const std::string status = run.text("status");
-  const std::optional<Timestamp> started = run.time("started_at");
+  const auto age = [&](std::string_view column) {
+    const std::optional<Timestamp> time = run.time(column);
+    return time ? age_in_words(*time, now) : std::string();
+  };
+  const bool wide = width == RunWidth::kWide;
   const std::optional<std::chrono::milliseconds> duration = run_duration(run, now);
-  return {{run.text("run_id"), Colour::kNone},
-          {run.text("council"), Colour::kNone},
-          {status, colour_of_status(status)},
-          {run.text("attempt"), Colour::kNone},
-          {run.text("oban_job_id"), Colour::kNone},
-          {started ? age_in_words(*started, now) : "", Colour::kNone},
-          {duration ? duration_in_words(*duration) : "", status == "running" ? Colour::kDim : Colour::kNone},
-          {error_in_words(run), Colour::kDim}};
+  std::string note = error_in_words(run);
+  if (note.empty() && status == "running" && !wide) note = progress_in_words(run);
+  std::vector<Cell> cells = {
+      {run.text("run_id"), Colour::kNone},
+      {run.text("council"), Colour::kNone},
+      {status, colour_of_status(status)},
+      {run.text("attempt"), Colour::kNone},
+      {job_of(run), Colour::kNone},
+      {age("started_at"), Colour::kNone},
+      {duration ? duration_in_words(*duration) : "", status == "running" ? Colour::kDim : Colour::kNone},
+      {note, Colour::kDim}};
+  if (!wide) return cells;
+  const std::vector<Cell> more = {{run.text("queue")},      {run.text("parent_attempt_run_id")},
+                                  {age("inserted_at")},     {age("last_event_at")},
+                                  {progress_in_words(run)}, {usage_in_words(run)}};
+  cells.insert(cells.end() - 1, more.begin(), more.end());
+  return cells;
+}
+
+std::string job_of(const JsonObject& run) {
+  const std::string job = run.text("job_id");
+  return job.empty() ? run.text("oban_job_id") : job;
+}
+
+std::string progress_in_words(const JsonObject& run) {
+  const JsonObject progress = run.object("progress");
+  if (progress.raw("done").empty()) return {};
+  std::string words = number_in_words(progress.text("done"));
+  const std::string unit = progress.text("unit");
+  const std::string total = progress.text("total");
+  if (!total.empty()) words += " of " + number_in_words(total);
+  if (!unit.empty()) words += " " + unit;
+  const double percent =
+      100 * std::strtod(progress.text("done").c_str(), nullptr) / std::strtod(total.c_str(), nullptr);
+  if (!total.empty() && std::isfinite(percent)) words += fmt::format(" ({:.0f} %)", std::floor(percent));
+  return words;
+}
+
+std::string usage_in_words(const JsonObject& run) {
+  std::string words;
+  const JsonObject usage = run.object("usage");
+  for (const JsonMember& member : usage.members()) {
+    words += fmt::format("{}{} {}", words.empty() ? "" : ", ", member.key, number_in_words(member.value));
+  }
+  return words;
 }
 
 std::optional<std::chrono::milliseconds> run_duration(const JsonObject& run, Timestamp now) {

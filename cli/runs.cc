@@ -44,6 +44,16 @@ std::string last_words(const JsonObject& run, const Terminal& terminal) {
   return out.empty() ? out : "\n" + coloured("last words on standard error", Colour::kDim, terminal) + "\n" + out;
 }
 
+// A line for each key, the numbers under each other.
+std::string usage_lines(const JsonObject& run, const Terminal& terminal) {
+  const JsonObject usage = run.object("usage");
+  Table table({{.title = "usage", .shrinks_to = 12}, {.title = "", .right = true}}, terminal);
+  for (const JsonMember& member : usage.members()) {
+    table.add({{"  " + member.key}, {number_in_words(member.value)}});
+  }
+  return table.empty() ? std::string() : "\n" + table.render();
+}
+
 Facts facts_of(const JsonObject& run, const Terminal& terminal) {
   const Timestamp now = now_utc();
   const std::string status = run.text("status");
@@ -59,7 +69,8 @@ Facts facts_of(const JsonObject& run, const Terminal& terminal) {
   add("message", run.object("error").text("message"));
   add("attempt", run.text("attempt"));
   add("attempt before", run.text("parent_attempt_run_id"));
-  add("job", run.text("oban_job_id"));
+  add("queue", run.text("queue"));
+  add("job", job_of(run));
   add("job's state then", run.text("oban_job_state_at_finalize"));
   facts.add("started", time_and_age(run.time("started_at"), now));
   if (run.time("finalized_at")) facts.add("finalized", time_and_age(run.time("finalized_at"), now));
@@ -68,6 +79,10 @@ Facts facts_of(const JsonObject& run, const Terminal& terminal) {
   }
   facts.add("recorded", time_and_age(run.time("inserted_at"), now));
   facts.add("last event", time_and_age(run.time("last_event_at"), now));
+  if (const auto seconds = run.integer("expires_in")) {
+    facts.add("expires", duration_in_words(std::chrono::seconds(*seconds)) + " after its last event");
+  }
+  add("progress", progress_in_words(run));
   add("entries", run.text("last_seq"));
   add("recorder", run.text("recorder"));
   add("worker", run.text("worker_process"));
@@ -131,9 +146,9 @@ Colour colour_of_effect(std::string_view effect) {
 
 }  // namespace
 
-int list_runs(const Looking& looking, const RunQuery& query) {
+int list_runs(const Looking& looking, const RunQuery& query, RunWidth width) {
   const Terminal terminal = terminal_of(1);
-  Table table(run_columns(), terminal);
+  Table table(run_columns(width), terminal);
   const Timestamp now = now_utc();
   const Result<Listed> listed =
       list_pages(looking.client, query.target(), "runs", query.limit, [&](const auto& items) {
@@ -141,7 +156,7 @@ int list_runs(const Looking& looking, const RunQuery& query) {
           print_json_lines(items);
           return;
         }
-        for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now));
+        for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now, width));
         if (!table.empty()) print(table.render());
       });
   if (!listed) return fail(listed.error());
@@ -164,6 +179,7 @@ int show_run(const Looking& looking, const std::string& run_id) {
   const Terminal terminal = terminal_of(1);
   const JsonObject run(answer->body);
   std::string out = facts_of(run, terminal).render();
+  out += usage_lines(run, terminal);
   out += last_words(run, terminal);
   add_json_section(out, "input", run.raw("input"), terminal);
   add_json_section(out, "result", run.raw("result"), terminal);

@@ -8,7 +8,7 @@
 
 namespace run_recorder {
 
-int list_runs(const Looking& looking, const RunQuery& query);
+int list_runs(const Looking& looking, const RunQuery& query, RunWidth width);
 int show_run(const Looking& looking, const std::string& run_id);
 int list_events(const Looking& looking, const std::string& run_id, std::uint64_t limit);
 int show_chain(const Looking& looking, const std::string& run_id);

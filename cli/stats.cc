@@ -8,6 +8,7 @@
 
 #include "cli/event_line.h"
 #include "cli/text.h"
+#include "run/usage.h"
 
 namespace run_recorder {
 namespace {
@@ -23,12 +24,17 @@ struct CouncilStats {
   std::vector<std::int64_t> durations_ms;  // of finished runs
   std::array<std::uint64_t, kBoundsMs.size() + 1> histogram{};
   std::uint64_t runs = 0;
+  std::optional<JsonText> usage;  // summed by key
 };
+
+// The keys that have columns; --json has all.
+constexpr std::array<std::string_view, 3> kUsageKeys = {"input_tokens", "output_tokens", "cost_usd"};
 
 void count_run(CouncilStats& stats, const JsonObject& run, Timestamp now) {
   const std::string status = run.text("status");
   ++stats.runs;
   ++stats.by_status[status];
+  if (const std::string_view usage = run.raw("usage"); !usage.empty()) add_usage(stats.usage, JsonText(usage));
   const auto duration = run_duration(run, now);
   if (!duration || status == "running") return;
   stats.durations_ms.push_back(duration->count());
@@ -76,10 +82,32 @@ std::string stats_json(const std::string& council, const CouncilStats& stats) {
     columns += fmt::format(R"({}{{"up_to_ms":{},"runs":{}}})", columns.empty() ? "" : ",",
                            i < kBoundsMs.size() ? std::to_string(kBoundsMs[i]) : "null", stats.histogram[i]);
   }
+  line.json("usage", stats.usage.value_or("null"));
   return line.json("durations", "[" + columns + "]").str() + "\n";
 }
 
-std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& stats) {
+std::vector<Column> stats_columns(bool with_usage) {
+  std::vector<Column> columns = {{.title = "COUNCIL", .shrinks_to = 12},
+                                 {.title = "RUNS", .right = true},
+                                 {.title = "DONE", .right = true},
+                                 {.title = "FAILED", .right = true},
+                                 {.title = "CANCELLED", .right = true, .optional = 3},
+                                 {.title = "STUCK", .right = true},
+                                 {.title = "RUNNING", .right = true, .optional = 2},
+                                 {.title = "QUEUED", .right = true, .optional = 4},
+                                 {.title = "MEDIAN", .right = true},
+                                 {.title = "95%", .right = true},
+                                 {.title = "LONGEST", .right = true, .optional = 5}};
+  if (with_usage) {
+    for (const char* title : {"TOKENS IN", "TOKENS OUT", "COST USD"}) {
+      columns.push_back({.title = title, .right = true, .optional = 1});
+    }
+  }
+  columns.push_back({.title = "10ms…1d"});
+  return columns;
+}
+
+std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& stats, bool with_usage) {
   std::vector<Cell> cells = {{council}, {with_separators(stats.runs)}};
   for (const std::string_view status : kStatuses) {
     const auto at = stats.by_status.find(status);
@@ -89,6 +117,10 @@ std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& st
   for (const std::size_t percent : {std::size_t{50}, std::size_t{95}, std::size_t{100}}) {
     const auto value = quantile(stats.durations_ms, percent);
     cells.push_back({value ? duration_in_words(std::chrono::milliseconds(*value)) : "-"});
+  }
+  const JsonObject usage(stats.usage ? std::string_view(*stats.usage) : std::string_view());
+  for (const std::string_view key : kUsageKeys) {
+    if (with_usage) cells.push_back({number_in_words(usage.text(key))});
   }
   cells.push_back({stats.durations_ms.empty() ? "" : sparkline(stats)});
   return cells;
@@ -109,26 +141,16 @@ int show_stats(const Looking& looking, const RunQuery& query) {
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
 
-  Table table({{.title = "COUNCIL", .shrinks_to = 12},
-               {.title = "RUNS", .right = true},
-               {.title = "DONE", .right = true},
-               {.title = "FAILED", .right = true},
-               {.title = "CANCELLED", .right = true, .optional = 3},
-               {.title = "STUCK", .right = true},
-               {.title = "RUNNING", .right = true, .optional = 2},
-               {.title = "QUEUED", .right = true, .optional = 4},
-               {.title = "MEDIAN", .right = true},
-               {.title = "95%", .right = true},
-               {.title = "LONGEST", .right = true, .optional = 5},
-               {.title = "10ms…1d"}},
-              terminal_of(1));
+  const bool with_usage =
+      std::ranges::any_of(councils, [](const auto& council) { return council.second.usage.has_value(); });
+  Table table(stats_columns(with_usage), terminal_of(1));
   std::string lines;
   for (auto& [council, stats] : councils) {
     std::sort(stats.durations_ms.begin(), stats.durations_ms.end());
     if (looking.json) {
       lines += stats_json(council, stats);
     } else {
-      table.add(stats_cells(council, stats));
+      table.add(stats_cells(council, stats, with_usage));
     }
   }
   if (looking.json) {

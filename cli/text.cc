@@ -112,9 +112,16 @@ std::string age_in_words(Timestamp time, Timestamp now) {
 }
 
 std::string with_separators(std::uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
-  return digits;
+  return number_in_words(std::to_string(number));
+}
+
+std::string number_in_words(std::string_view number) {
+  std::string text(number);
+  const std::size_t first = text.starts_with('-') ? 1 : 0;
+  const std::size_t end = std::min(text.find_first_not_of("0123456789", first), text.size());
+  if (end < text.size() && text[end] != '.') return text;  // with an exponent, or no number
+  for (std::size_t i = end; i > first + 3; i -= 3) text.insert(i - 3, 1, ',');
+  return text;
 }
 
 std::string count_of(std::uint64_t number, std::string_view noun) {

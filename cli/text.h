@@ -29,6 +29,8 @@ std::string duration_in_words(std::chrono::milliseconds duration);
 std::string age_in_words(Timestamp time, Timestamp now);
 // "1,234,567"
 std::string with_separators(std::uint64_t number);
+// A JSON number as it is written, the digits before its point in groups: "1,234.50"; other text as it is.
+std::string number_in_words(std::string_view number);
 // "1 run", "2 runs", "1,234 runs".
 std::string count_of(std::uint64_t number, std::string_view noun);
 

@@ -157,6 +157,10 @@ Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string
     } else if (name == "oban_job_id") {
       filter.oban_job_id = to_number<std::int64_t>(value);
       if (!filter.oban_job_id) return invalid("oban_job_id: a whole number is allowed");
+    } else if (name == "job") {
+      filter.job = value;
+    } else if (name == "queue") {
+      filter.queue = value;
     } else if (name == "pass") {
       filter.pass = value;
     } else if (name == "since" || name == "until") {
@@ -170,7 +174,8 @@ Result<RunFilter> filter_of(const std::vector<std::pair<std::string, std::string
       (name == "since" ? filter.since : filter.until) = time;
     } else {
       return invalid(fmt::format(
-          "{}: not known here; status, council, oban_job_id, pass, since, until, limit and cursor are", name));
+          "{}: not known here; status, council, job, queue, oban_job_id, pass, since, until, limit and cursor are",
+          name));
     }
   }
   filter.limit = paging.limit;

@@ -18,7 +18,9 @@ constexpr std::size_t kMaxDepth = 600;  // what an event may nest, and its envel
 constexpr std::size_t kIdBytes = 255;
 constexpr std::size_t kEventIdBytes = 64;
 constexpr std::size_t kTypeBytes = 64;
+constexpr std::size_t kQueueBytes = 64;
 constexpr std::size_t kOwnTextBytes = 1'024;  // of the recorder's own columns
+constexpr std::size_t kReportBytes = 16'384;  // of usage, progress: with the spaces of PostgreSQL, and to spare
 constexpr std::size_t kAnyBytes = std::numeric_limits<std::size_t>::max();
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMostAttempts = std::numeric_limits<std::int32_t>::max();
@@ -90,6 +92,13 @@ class Members {
     const JsonMember* member = find(name, JsonType::kObject, "an object or null");
     return member ? std::optional(JsonText(member->value)) : std::nullopt;
   }
+  // One that every decision about its row loads.
+  std::optional<JsonText> small_object(const char* name) {
+    auto value = object(name);
+    if (value && value->size() > kReportBytes)
+      wrong(name, fmt::format("an object of at most {} bytes", kReportBytes));
+    return value;
+  }
   // The first one stays.
   void wrong(std::string_view name, std::string_view allowed) {
     if (problem_.empty()) problem_ = fmt::format("{}: {} is allowed", name, allowed);
@@ -125,6 +134,12 @@ void read_own_columns(Members& members, Run& run) {
   run.last_seq = members.number("last_seq", 0, kMost).value_or(0);
   run.last_event_at = members.time("last_event_at");
   run.stuck_pass = members.text("stuck_pass", kOwnTextBytes).value_or("");
+  run.queue = members.text("queue", kQueueBytes, 1);
+  run.job_id = members.text("job_id", kIdBytes, 1);
+  const auto seconds = members.number("expires_in", 1, kMostAttempts);
+  if (seconds) run.expires_in = static_cast<std::int32_t>(*seconds);
+  run.usage = members.small_object("usage");
+  run.progress = members.small_object("progress");
 }
 
 Run read_run(Members& members) {

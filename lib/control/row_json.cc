@@ -69,6 +69,11 @@ JsonText run_json(const Run& run, bool with_payloads) {
   out.number("last_seq", run.last_seq);
   out.time("last_event_at", run.last_event_at);
   out.text_or_null("stuck_pass", run.stuck_pass);
+  out.maybe_text("queue", run.queue);
+  out.maybe_text("job_id", run.job_id);
+  out.number("expires_in", run.expires_in);
+  out.json("usage", run.usage);
+  out.json("progress", run.progress);
   return std::move(out).close();
 }
 

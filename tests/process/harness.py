@@ -789,7 +789,7 @@ class PostgresDatabase:
 
 class SqliteDatabase:
     kind = "sqlite"
-    JSON_COLUMNS = ("input", "result", "error", "payload", "report")
+    JSON_COLUMNS = ("input", "result", "error", "payload", "report", "usage", "progress")
 
     def __init__(self, path):
         self.path = path

@@ -81,6 +81,60 @@ class Looking(OnSqlite, ProcessTest):
         self.assertIn("status", self.tool("list", "--status", "dead", status=2).stderr)
         self.tool("list", "--since", "yesterday", status=2)
 
+    def bring_reports(self):
+        time = "2026-01-02T03:04:05.000000Z"
+        runs = (("text", "running", {"queue": "mail", "job_id": "9f8c", "expires_in": 300, "parent_attempt_run_id": "before",
+                                     "usage": {"input_tokens": 1234567, "output_tokens": 890, "cost_usd": 0.125},
+                                     "progress": {"done": 29, "total": 100, "unit": "rows"}}),
+                ("number", "completed", {"job_id": "7", "oban_job_id": 7, "finalized_at": time,
+                                         "usage": {"input_tokens": 3, "cost_usd": 0.1, "pages": 2}, "progress": {"done": 3}}),
+                ("application", "running", {"oban_job_id": 7}))
+        lines = [{"run": {"run_id": run_id, "council": "mails", "status": status, "inserted_at": time, "updated_at": time,
+                          "last_event_at": time, "started_at": time, "last_seq": 0, **row}, "events": []} for run_id, status, row in runs]
+        self.tool("import", input="\n".join(map(json.dumps, lines)))
+
+    def test_runs_are_found_by_job_and_queue(self):
+        self.bring_reports()
+
+        def ids(*flags):
+            return sorted(run["run_id"] for run in self.json("list", *flags))
+        self.assertEqual(ids("--job", "9f8c"), ["text"])
+        self.assertEqual(ids("--job", 7), ["application", "number"])
+        self.assertEqual(ids("--job", "07"), [])
+        self.assertEqual(ids("--queue", "mail"), ["text"])
+        self.assertEqual(ids("--queue", "default"), ["application", "number"])
+        served = self.server.control.ok("GET", "/v1/runs?job=9f8c&queue=mail")["runs"]
+        self.assertEqual([(run["queue"], run["job_id"], run["expires_in"]) for run in served], [("mail", "9f8c", 300)])
+        self.assertIn("job, queue", self.server.control.request("GET", "/v1/runs?jobs=7").text)
+
+    def test_usage_and_progress_are_shown(self):
+        self.bring_reports()
+        shown = self.tool("show", "text").stdout
+        for words in (r"queue +mail", r"job +9f8c", r"progress +29 of 100 rows \(29 %\)", r"expires +5 min after its last event",
+                      r"  input_tokens +1,234,567", r"  cost_usd +0\.125"):
+            self.assertRegex(shown, rf"(?m)^{words}$")
+        self.assertRegex(self.tool("list", "--queue", "mail").stdout, r"(?m)^text .* 9f8c .* 29 of 100 rows \(29 %\)$")
+        wide = self.tool("list", "--wide").stdout
+        self.assertEqual(re.split(r"  +", wide.splitlines()[0].strip()),
+                         ["RUN", "COUNCIL", "STATUS", "ATTEMPT", "JOB", "STARTED", "TOOK", "QUEUE", "PARENT", "RECORDED", "LAST EVENT",
+                          "PROGRESS", "USAGE", "NOTE"])
+        self.assertRegex(wide, r"(?m)^text .* mail +before .* 29 of 100 rows \(29 %\) +input_tokens 1,234,567, output_tokens 890, ")
+        self.assertRegex(wide, r"(?m)^number .* 3 +input_tokens 3, cost_usd 0\.1, pages 2$")
+        run = self.json("list", "--wide", "--job", "9f8c")[0]
+        self.assertEqual(run["progress"], {"done": 29, "total": 100, "unit": "rows"})
+        self.assertEqual(run["usage"], {"input_tokens": 1234567, "output_tokens": 890, "cost_usd": 0.125})
+
+    def test_stats_sum_up_what_was_used(self):
+        self.send_some()
+        self.assertNotIn("TOKENS", self.tool("stats").stdout)
+        self.bring_reports()
+        stats = self.tool("stats").stdout
+        self.assertIn("TOKENS IN  TOKENS OUT  COST USD", stats)
+        self.assertRegex(stats, r"(?m)^mails .* 1,234,570 +890 +0\.225 ")
+        used = {one["council"]: one["usage"] for one in self.json("stats")}
+        self.assertEqual(used["mails"], {"input_tokens": 1234570, "output_tokens": 890, "cost_usd": 0.225, "pages": 2})
+        self.assertIsNone(used["backup"])
+
     def test_more_runs_than_a_page_come_in_order_and_once(self):
         self.server.send(*({"type": "run_queued", "run_id": f"r{n:04}"} for n in range(950)))
         self.assertEqual([run["run_id"] for run in self.json("list", "--all")], [f"r{n:04}" for n in reversed(range(950))])

@@ -139,7 +139,10 @@ class Move(OnPostgres, ProcessTest):
         bad = ((line("x" * 256), "run_id"), (line(""), "run_id"), (line(council=""), "council"), (line(council="c" * 256), "council"),
                (line(status="done"), "status"), (line(attempt=0), "attempt: a whole number from 1 to 2147483647 is allowed"),
                (line(attempt=2**31), "attempt"), (line(parent_attempt_run_id="p" * 256), "parent_attempt_run_id"),
-               (line(oban_job_id=0), "oban_job_id"), (line(input=[1]), "input: an object or null is allowed"),
+               (line(oban_job_id=0), "oban_job_id"), (line(queue=""), "queue"), (line(job_id=7), "job_id"),
+               (line(expires_in=0), "expires_in"), (line(usage=[1]), "usage: an object or null is allowed"),
+               (line(usage={"u" * 16_384: 1}), "usage: an object of at most 16384 bytes"), (line(progress=3), "progress"),
+               (line(input=[1]), "input: an object or null is allowed"),
                (line(started_at="yesterday"), "started_at"), (line(inserted_at=None), "inserted_at"),
                (line(finalized_at="2026-01-02T03:04:05Z"), "finalized_at: null, where status is running,"),
                (line(status="failed"), "finalized_at: a time, where status is failed,"),
@@ -172,6 +175,19 @@ class Move(OnPostgres, ProcessTest):
         line["events"][0].update({"type": "t" + "." * 63, "event_id": "i" * 64})
         for make in (self.on_sqlite, self.on_postgres):
             self.assert_imported(make(), json.dumps(line), imported=1)
+
+    REPORTS = {"queue": "e-mail", "job_id": "9f8c", "expires_in": 2_678_400,
+               "usage": {"input_tokens": 12345678901234567890, "cost_usd": 0.12}, "progress": {"done": 3, "total": 10, "unit": "rows"}}
+
+    def test_job_expiry_usage_and_progress_move_too(self):
+        first, second, third = self.on_sqlite(), self.on_postgres(), self.on_sqlite()
+        self.assert_imported(first, json.dumps(self.run_line("r", **self.REPORTS)), imported=1)
+        self.tool(second, "import", input=self.tool(first, "export").stdout)
+        self.tool(third, "import", input=self.tool(second, "export").stdout)
+        for server in (first, second, third):
+            run = server.control.run("r")
+            self.assertEqual({column: run[column] for column in self.REPORTS}, self.REPORTS)
+        self.tool(third, "import", input=self.tool(first, "export").stdout)  # there already, and the same
 
     def test_a_removed_run_may_be_brought_back(self):
         server = self.on_postgres()

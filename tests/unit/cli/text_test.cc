@@ -57,6 +57,9 @@ TEST_F(Text, NumbersAndSizes) {
   EXPECT_EQ(with_separators(0), "0");
   EXPECT_EQ(with_separators(999), "999");
   EXPECT_EQ(with_separators(1'234'567), "1,234,567");
+  EXPECT_EQ(number_in_words("-1234567.8900"), "-1,234,567.8900");
+  EXPECT_EQ(number_in_words("-123"), "-123");
+  EXPECT_EQ(number_in_words("12345e3"), "12345e3");
   EXPECT_EQ(count_of(1, "run"), "1 run");
   EXPECT_EQ(count_of(1'000, "run"), "1,000 runs");
   EXPECT_EQ(size_in_words(512), "512 B");

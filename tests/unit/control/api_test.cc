@@ -71,7 +71,10 @@ TEST_P(ControlApi, ListsRunsNewestFirstWithoutInputAndResult) {
   for (const auto& [name, value] : run.items()) names.push_back(name);
   EXPECT_THAT(names, IsSupersetOf({"run_id", "council", "status", "attempt", "parent_attempt_run_id", "oban_job_id",
                                    "oban_job_state_at_finalize", "error", "started_at", "finalized_at", "inserted_at",
-                                   "updated_at"}));
+                                   "updated_at", "queue", "job_id", "expires_in", "usage", "progress"}));
+  for (const char* column : {"queue", "job_id", "expires_in", "usage", "progress"}) {
+    EXPECT_TRUE(run[column].is_null()) << column;
+  }
 }
 
 TEST_P(ControlApi, FiltersRuns) {
@@ -85,6 +88,10 @@ TEST_P(ControlApi, FiltersRuns) {
   EXPECT_THAT(values(got("/v1/runs?council=y+z")["runs"], "run_id"), ElementsAre("b"));
   EXPECT_THAT(values(got("/v1/runs?council=y%20z")["runs"], "run_id"), ElementsAre("b"));
   EXPECT_THAT(values(got("/v1/runs?oban_job_id=7")["runs"], "run_id"), ElementsAre("a"));
+  EXPECT_THAT(values(got("/v1/runs?job=7")["runs"], "run_id"), ElementsAre("a"));
+  EXPECT_EQ(got("/v1/runs?job=seven%207")["runs"].size(), 0U);
+  EXPECT_THAT(values(got("/v1/runs?queue=default&job=7")["runs"], "run_id"), ElementsAre("a"));
+  EXPECT_EQ(got("/v1/runs?queue=other")["runs"].size(), 0U);
   EXPECT_EQ(got("/v1/runs?since=2020-01-01T00:00:00%2B02:00")["runs"].size(), 4U);
   EXPECT_EQ(got("/v1/runs?since=2020-01-01T00:00:00+02:00")["runs"].size(), 4U);
   EXPECT_EQ(got("/v1/runs?until=2020-01-01T00:00:00.5+02:00")["runs"].size(), 0U);
