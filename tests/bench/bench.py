@@ -359,10 +359,11 @@ class Bench:
         self.add("cold start to ready, empty spool", starts, "ms", None, 100, 30, True)
 
     def heartbeats(self):
-        """Every run gives a heartbeat once in 30 s, over 16 connections; all rows are running, and each heartbeat is due to write one."""
+        """Every run gives a heartbeat once in 30 s, over 16 connections; all rows are running, and each heartbeat is due to write one.
+        Once each is sent by itself, and once, as by a program that works on many runs, a second's together."""
         runs, every_s, rounds = 100_000, 30, 1 if self.quick else 3
         for kind in ("PostgreSQL", "SQLite"):
-            cpu, peak = [], []
+            cpu, together, peak = [], [], []
             database = self.fresh("heartbeats") if kind == "PostgreSQL" else None
             daemon = self.daemon(database)
             daemon.wait_applied()
@@ -370,19 +371,21 @@ class Bench:
             self.load(daemon.socket_path, runs, 16, beats=True)
             daemon.wait_applied(300)
             for _ in range(rounds):
-                used = self.running_s(daemon.process.pid)
-                self.load(daemon.socket_path, runs, 16, beats=True, rate=runs / every_s / 2)
-                daemon.wait_applied()
-                cpu.append((self.running_s(daemon.process.pid) - used) / every_s * 100)
+                for shares, options in ((cpu, {}), (together, {"tick": 1})):
+                    used = self.running_s(daemon.process.pid)
+                    self.load(daemon.socket_path, runs, 16, beats=True, rate=runs / every_s / 2, **options)
+                    daemon.wait_applied()
+                    shares.append((self.running_s(daemon.process.pid) - used) / every_s * 100)
                 peak.append(daemon.rss_kib("VmHWM") / 1024)
             daemon.check_ledger()
-            assert daemon.status()["applied"] == (2 + rounds) * runs
+            assert daemon.status()["applied"] == (2 + 2 * rounds) * runs
             daemon.close()
             self.add(f"CPU, {runs:,} runs that beat every {every_s} s, {kind}", cpu, "%", lower_is_better=True, note="of one core")
+            self.add("the same, a second's heartbeats sent together", together, "%", lower_is_better=True, note="of one core")
             self.add(f"resident memory with them (peak), {kind}", peak, "MiB", lower_is_better=True)
             if database:  # the server counts them when the daemon's connections have ended
                 written = int(database.rows(f"SELECT n_tup_upd AS n FROM pg_stat_user_tables WHERE relname = '{PREFIX}runs'")[0]["n"])
-                self.add("row writes a heartbeat", [written / runs / (1 + rounds)], "")
+                self.add("row writes a heartbeat", [written / runs / (1 + 2 * rounds)], "")
 
     def many_connections(self):
         few, many = list(self.rates), []

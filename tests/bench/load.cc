@@ -4,7 +4,7 @@
 //
 //   bench_load SOCKET --connections N --runs N [--first N] [--in-flight N] [--window N] [--payload BYTES] [--rate
 //   EVENTS_PER_S]
-//              [--seconds S] [--starts-only] [--beats] [--ids]
+//              [--tick SECONDS] [--seconds S] [--starts-only] [--beats] [--ids]
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -38,6 +39,7 @@ struct Options {
   std::size_t window = 256;    // lines of one connection not acknowledged yet
   std::size_t payload = 280;
   double rate = 0;  // events per second of all connections; 0: as fast as they are taken
+  double tick = 0;  // seconds: those of so long are sent together; 0: each when it is due
   bool starts_only = false;
   bool beats = false;  // one heartbeat of each run and nothing else
   bool ids = false;
@@ -58,6 +60,8 @@ Options parse(int argc, char** argv) {
       options.starts_only = options.beats = true;
     } else if (name == "--ids") {
       options.ids = true;
+    } else if (i + 1 < argc && name == "--tick") {
+      options.tick = std::atof(argv[++i]);
     } else if (i + 1 < argc && name == "--rate") {
       options.rate = std::atof(argv[++i]);
     } else if (i + 1 < argc && numbers.contains(name)) {
@@ -187,13 +191,15 @@ class Load {
   // At a rate: lines become due evenly, connection after connection.
   void grant() {
     if (options_.rate <= 0) return;
-    const double elapsed = std::chrono::duration<double>(Clock::now() - begun_).count();
+    double elapsed = std::chrono::duration<double>(Clock::now() - begun_).count();
+    if (options_.tick > 0) elapsed = std::floor(elapsed / options_.tick) * options_.tick;
     const auto due = static_cast<std::size_t>(elapsed * options_.rate);
     for (; granted_ < due; ++granted_) ++connections_[granted_ % connections_.size()].allowed;
   }
 
   timespec until_due() const {
     if (options_.rate <= 0) return {1, 0};
+    if (options_.tick > 0) return {0, 5'000'000};
     const std::chrono::duration<double> due(static_cast<double>(granted_ + 1) / options_.rate);
     const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(due - (Clock::now() - begun_)).count();
     return {0, std::clamp<long>(left, 0, 999'999'999)};
