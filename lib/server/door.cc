@@ -21,6 +21,7 @@ using asio::local::stream_protocol;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 constexpr int kAcceptedAtOnce = 32;               // before the sessions have their turn
+constexpr int kLongestQueue = 4'096;              // of peers that wait to be accepted; net.core.somaxconn as a rule
 constexpr std::chrono::milliseconds kPause{100};  // when the system cannot give us a connection
 constexpr std::size_t kStrangersLogged = 64;      // distinct users
 constexpr std::size_t kDrained = 1 << 20;         // bytes of a refused peer, at most
@@ -118,6 +119,17 @@ asio::awaitable<void> Door::accept_all() {
       co_await pause_.async_wait(kAwait);
     }
   }
+}
+
+// They come in their order, so whoever waited when this began is among the first so many.
+bool Door::accept_waiting() {
+  if (!open_) {
+    return false;
+  }
+  must_pause_ = false;
+  for (int count = 0; count < kLongestQueue && accept_one(); ++count) {
+  }
+  return !must_pause_;
 }
 
 bool Door::accept_one() {

@@ -50,6 +50,8 @@ class Door {
   void left(const Peer& peer) { shares_.remove(peer); }
   // Starts to accept.
   void open();
+  // Lets in, or refuses, everybody who waits to be accepted now. False: that is not possible at the moment.
+  bool accept_waiting();
   // Accepts nothing more, and lets go of the refused ones that still linger.
   void close();
 

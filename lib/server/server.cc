@@ -21,6 +21,7 @@
 #include "base/pulse.h"
 #include "server/door.h"
 #include "server/listener.h"
+#include "server/read_barrier.h"
 #include "server/session.h"
 #include "server/spool_writer.h"
 #include "server/tally.h"
@@ -35,6 +36,7 @@ namespace asio = boost::asio;
 // the spool and the rest (21 of an idle daemon on SQLite).
 constexpr std::size_t kOtherDescriptors = 432;
 constexpr std::size_t kIncarnationDigits = 8;
+constexpr std::chrono::milliseconds kLookWhetherStopped{100};
 constexpr std::size_t kRound = 64;  // of what the sessions have to do, before what they brought is committed
 
 // As many of the wanted connections as the limit of open files allows, raised as far as the system lets us; `taken`
@@ -95,6 +97,13 @@ class OpenConnections {
   std::unordered_set<std::uint64_t> numbers_;  // guarded by mutex_
 };
 
+// Somebody who waits for a ReadBarrier.
+struct Hearing {
+  std::optional<ReadBarrier> barrier;
+  std::atomic<bool> given_up = false;
+  std::promise<bool> heard;
+};
+
 void settle(const Submissions& group) {
   for (const auto& submission : group) {
     submission->session->settle(*submission);
@@ -110,6 +119,8 @@ struct EventServer::Impl {
   void run_sessions();
   void apply(const ServerLimits& limits, const AccessList& access);
   void stop(std::chrono::milliseconds within);
+  void begin_hearing(const std::shared_ptr<Hearing>& hearing);
+  void look_at_barriers();
   template <class Work>
   void on_sessions_thread(Work what) {
     asio::post(context.io, std::move(what));
@@ -123,6 +134,7 @@ struct EventServer::Impl {
   SpoolWriter writer;
   std::optional<Listener> listener;
   std::unique_ptr<Door> door;
+  std::vector<std::shared_ptr<Hearing>> hearings;  // of the sessions' thread
   std::uint64_t last_number = 0;
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
   std::thread sessions_thread;
@@ -171,7 +183,26 @@ void EventServer::Impl::run_sessions() {
     for (std::size_t done = 1; done < kRound && context.io.poll_one() > 0; ++done) {
     }
     writer.commit_small();
+    look_at_barriers();
   }
+}
+
+void EventServer::Impl::begin_hearing(const std::shared_ptr<Hearing>& hearing) {
+  if (!door->accept_waiting()) {
+    hearing->heard.set_value(false);
+    return;
+  }
+  hearing->barrier.emplace(context);
+  hearings.push_back(hearing);
+}
+
+void EventServer::Impl::look_at_barriers() {
+  std::erase_if(hearings, [](const std::shared_ptr<Hearing>& hearing) {
+    if (hearing->given_up) return true;
+    if (!hearing->barrier->passed()) return false;
+    hearing->heard.set_value(true);
+    return true;
+  });
 }
 
 void EventServer::Impl::apply(const ServerLimits& limits, const AccessList& access) {
@@ -256,6 +287,24 @@ bool EventServer::connection_open(std::string_view connection) const {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(connection.data(), connection.data() + connection.size(), number);
   return error == std::errc() && end == connection.data() + connection.size() && impl_->open.contains(number);
+}
+
+bool EventServer::hear_all(std::chrono::milliseconds within) {
+  if (!impl_->running) {
+    return false;
+  }
+  const auto hearing = std::make_shared<Hearing>();
+  auto heard = hearing->heard.get_future();
+  impl_->on_sessions_thread([impl = impl_.get(), hearing] { impl->begin_hearing(hearing); });
+  const auto until = std::chrono::steady_clock::now() + within;
+  while (heard.wait_for(std::min<std::chrono::steady_clock::duration>(within, kLookWhetherStopped)) !=
+         std::future_status::ready) {
+    if (!impl_->running || std::chrono::steady_clock::now() >= until) {
+      hearing->given_up = true;
+      return false;
+    }
+  }
+  return heard.get();
 }
 
 ServerCounters EventServer::counters() const {

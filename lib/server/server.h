@@ -145,6 +145,11 @@ class EventServer {
   // An identity as in Event::connection.
   bool connection_open(std::string_view connection) const;
 
+  // Waits until every byte that could be read from any connection at the moment of the call, and from every peer that
+  // waited to be accepted, has been read, and what it brought is durable and handed to OnAccepted, or refused. False:
+  // not within that time.
+  bool hear_all(std::chrono::milliseconds within);
+
   ServerCounters counters() const;
 
   // Changes nothing when it fails (kInvalid: a user or group is unknown). It takes effect soon after.

@@ -268,6 +268,7 @@ std::string_view Session::receive() {
   const ssize_t count = ::recv(socket_.native_handle(), buffer, room, MSG_DONTWAIT);
   if (count > 0) {
     more_ = static_cast<std::size_t>(count) == room;
+    bytes_read_ += static_cast<std::uint64_t>(count);
     return {buffer, static_cast<std::size_t>(count)};
   }
   more_ = false;

@@ -115,6 +115,15 @@ class Session : public std::enable_shared_from_this<Session> {
   bool waits_for_pool() const { return waits_for_pool_; }
   std::chrono::steady_clock::time_point last_progress() const { return last_progress_; }
 
+  // For ReadBarrier.
+  int descriptor() { return socket_.native_handle(); }
+  bool reads() const { return reading_; }
+  std::uint64_t bytes_read() const { return bytes_read_; }                  // of its input
+  std::uint64_t bytes_taken() const { return bytes_read_ - rest_.size(); }  // and cut into lines
+  std::uint64_t lines() const { return lines_; }
+  // Every line up to this one is durable, or refused.
+  bool has_settled(std::uint64_t line) const { return in_flight_.empty() || in_flight_.front().first_line > line; }
+
   // For LineFramer::feed.
   bool line(std::string_view text);
   bool too_large();
@@ -155,6 +164,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // Reading.
   LineFramer framer_;
   std::string rest_;  // read, but not looked at yet: its errors wait for the peer
+  std::uint64_t bytes_read_ = 0;
   bool reading_ = true;
   bool more_ = false;  // the last read took all it could; there is probably more
   bool waits_for_pool_ = false;

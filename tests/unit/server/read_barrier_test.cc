@@ -1,0 +1,96 @@
+// EventServer::hear_all: what was sent before the call is durable and with the recorder when it returns.
+#include <fmt/format.h>
+
+#include <atomic>
+#include <thread>
+
+#include "server_fixture.h"
+
+namespace run_recorder {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST_F(ServerTest, HearsWhatLiesInTheSocketsAndInTheListenQueue) {
+  start();
+  constexpr std::size_t kClients = 60;
+  for (int round = 0; round < 10; ++round) {
+    std::vector<Client> clients;
+    for (std::size_t i = 0; i < kClients; ++i) {
+      clients.push_back(connect());
+      clients.back().send(started(fmt::format("r{}", i)) + note("n"));
+    }
+    const std::size_t before = kClients * 2 * static_cast<std::size_t>(round);
+    ASSERT_TRUE(server->hear_all(kPatience));
+    ASSERT_EQ(accepted_count(), before + kClients * 2);
+  }
+}
+
+TEST_F(ServerTest, HearsALastLineWithoutNewlineOfAPeerThatHasGone) {
+  start();
+  for (std::size_t round = 1; round <= 20; ++round) {
+    Client client = connect();
+    const std::string line = started("r");
+    client.send(line.substr(0, line.size() - 1));
+    client.close();
+    ASSERT_TRUE(server->hear_all(kPatience));
+    ASSERT_EQ(accepted_count(), round);
+  }
+}
+
+TEST_F(ServerTest, HasNotHeardWhatIsNotDurableYet) {
+  start();
+  Client client = connect();
+  spool->shut();
+  client.send(note("r"));
+  EXPECT_FALSE(server->hear_all(30ms));
+  spool->open();
+  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_EQ(accepted_count(), 1U);
+}
+
+TEST_F(ServerTest, HasHeardALineThatTheSpoolRefused) {
+  start();
+  Client client = connect();
+  spool->fail_with(Error{ErrorKind::kUnavailable, "no disk"});
+  client.send(note("r"));
+  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_EQ(accepted_count(), 0U);
+  EXPECT_FALSE(counters().spool_failure.empty());
+}
+
+TEST_F(ServerTest, HearsWhateverElseKeepsComing) {
+  start();
+  Client quiet = connect();
+  Client loud = connect();
+  std::atomic<bool> done = false;
+  std::thread flood([&] {
+    const std::string lines = note("loud") + note("loud") + note("loud");
+    while (!done && loud.send(lines)) {
+    }
+  });
+  quiet.send(started("quiet"));
+  EXPECT_TRUE(server->hear_all(kPatience));
+  std::size_t heard = 0;
+  for (const Accepted& one : accepted()) heard += one.event.run_id == "quiet" ? 1 : 0;
+  EXPECT_EQ(heard, 1U);
+  done = true;
+  flood.join();
+}
+
+TEST_F(ServerTest, HearsHalfALineAsFarAsItCame) {
+  start();
+  Client client = connect();
+  client.send(R"({"type":"no)");
+  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_EQ(accepted_count(), 0U);
+}
+
+TEST_F(ServerTest, HearsNothingWhereItIsStopped) {
+  start();
+  stop();
+  EXPECT_FALSE(server->hear_all(kPatience));
+}
+
+}  // namespace
+}  // namespace run_recorder
