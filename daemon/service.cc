@@ -189,9 +189,16 @@ int Service::run(Signals& signals) {
       case Signals::Wake::kTimeout:
         break;
     }
+    look_at_hearing();
     look_at_files();
     tell_service_manager(signals);
   }
+}
+
+// Since when events are accepted without a break. Safe from any thread.
+Hearing::State Service::look_at_hearing() {
+  const ServerCounters counters = server_->counters();
+  return hearing_->look(Hearing::Moment::now(), {!counters.spool_failure.empty(), counters.refused_by_spool});
 }
 
 // Once a second, so that an idle daemon notices too that its files are gone. Only what is new is said.
@@ -221,6 +228,9 @@ void Service::start() {
     reconciler.make_queue = [config = config_] { return make_queues(open_queues(config, milliseconds{5'000})); };
   }
   reconciler.connection_open = [this](std::string_view connection) { return server_->connection_open(connection); };
+  reconciler.hear_all = [this](milliseconds within) { return server_->hear_all(within); };
+  reconciler.watch = [this](const ProcessIdentity& process) { watch_->watch(process); };
+  reconciler.hearing = [this] { return look_at_hearing(); };
   reconciler_ = std::make_unique<Reconciler>(std::move(reconciler), *recorder_);
 
   PrunerOptions pruner;
@@ -241,6 +251,7 @@ void Service::start() {
       [this](const ApiRequest& request) { return api_->answer(request); });
 
   // The sockets first: a path that is taken ends the start before anything is touched.
+  hearing_.emplace(Hearing::Moment::now());
   http_->start();
   server_->start();
   recorder_->start();
@@ -290,12 +301,12 @@ void Service::accept(std::vector<Accepted>&& events) {
 
 // On the watch's thread.
 void Service::on_process_end(const ProcessIdentity& identity) {
-  log_debug("a watched process has ended", {{"PROCESS", identity}});
+  reconciler_->process_ended(identity, {});
 }
 
 // On the sessions' thread.
 void Service::on_connection_end(const ProcessIdentity& sender, const std::string& connection) {
-  log_debug("a sender's connection has ended", {{"PROCESS", sender}, {"CONNECTION", connection}});
+  reconciler_->process_ended(sender, connection);
 }
 
 int Service::stop() {

@@ -55,6 +55,7 @@ class Service {
   void look_at_files();
   void tell_service_manager(const Signals& signals);
   bool healthy(const Signals& signals);
+  Hearing::State look_at_hearing();
   Snapshot snapshot() const;
   // The oldest event that waits, as of the last look.
   struct Oldest {
@@ -80,6 +81,7 @@ class Service {
   std::unique_ptr<ProcessWatch> watch_;  // stopped before what its callback uses goes
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<EventServer> server_;
+  std::optional<Hearing> hearing_;  // from the moment that events are accepted
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Api> api_;

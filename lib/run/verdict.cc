@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace run_recorder {
 namespace {
 
@@ -21,6 +23,42 @@ std::string or_else(const std::string& text, std::string_view other) {
   return text.empty() ? std::string(other) : text;
 }
 
+bool may_still_tell(const RowFacts& facts) {
+  return facts.sender == ProcessEvidence::kAlive || facts.connection_open;
+}
+
+// How long ago the last event could have come: what was said while the daemon could not hear does not count against
+// the run.
+std::chrono::milliseconds silence_heard(const RowFacts& facts, const Policy& policy) {
+  return std::min(facts.silence, policy.hearing_for);
+}
+
+bool has_expired(const RowFacts& facts, const Policy& policy) {
+  return facts.expires_in && silence_heard(facts, policy) > *facts.expires_in;
+}
+
+// The report of a job that finished well is lost once its worker is gone: the work is done.
+bool is_done_and_gone(const RowFacts& facts) {
+  return !facts.other_recorder && facts.worker == ProcessEvidence::kGone && facts.job &&
+         facts.job->kind == JobAnswer::Kind::kFinished;
+}
+
+// Rule 3 where this execution is being worked on, by the queue's word.
+RuleAnswer ask_working(const RowFacts& facts, const Policy& policy) {
+  const bool unexpired = facts.expires_in && !has_expired(facts, policy);
+  const bool alone = !facts.worker_named && facts.sender == ProcessEvidence::kGone && !facts.connection_open &&
+                     !facts.other_recorder && !unexpired;
+  if (!alone) return says(3, "queue", VerdictKind::kAlive, {}, facts.job->detail);
+  const std::string detail = fmt::format("{} by the queue's word alone: {}", facts.job->detail,
+                                         or_else(facts.sender_text, "its latest sender is gone"));
+  if (facts.silence > policy.silent_after) {
+    return says(
+        3, "queue", VerdictKind::kStuck, "silent",
+        fmt::format("{}, and no event came for {}, longer than silent_after", detail, seconds(facts.silence)));
+  }
+  return says(3, "queue", VerdictKind::kUnknown, "sender_gone", detail);
+}
+
 // Rule 3: what the job's row says of this execution.
 RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
   constexpr int kRule = 3;
@@ -28,9 +66,10 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
   if (!facts.job_id) return silent(kRule, kName, "the run names no job");
   if (!facts.queue_configured) return silent(kRule, kName, "no queue is configured");
   const JobAnswer job = facts.job.value_or(JobAnswer{});
-  const auto stuck = [&](std::string_view reason) {
-    return says(kRule, kName, VerdictKind::kStuck, reason, job.detail);
+  const auto stuck = [&](std::string_view reason, std::string detail) {
+    return says(kRule, kName, VerdictKind::kStuck, reason, std::move(detail));
   };
+  const auto alive = [&] { return says(kRule, kName, VerdictKind::kAlive, {}, job.detail); };
   // The order is the contract's: only a living execution and a superseded one outweigh a change just made.
   const bool just_changed = job.changed_ago && *job.changed_ago < policy.grace;
   const auto unless_changed = [&](RuleAnswer answer) {
@@ -39,23 +78,26 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
                 fmt::format("job {} is {} since {}, less than the grace", *facts.job_id, job.state,
                             seconds(*job.changed_ago)));
   };
+  const bool queued = facts.status == Status::kQueued;
   switch (job.kind) {
     case JobAnswer::Kind::kCannotTell:
       return says(kRule, kName, VerdictKind::kUnknown, "queue_unavailable",
                   fmt::format("job {} cannot be looked up: {}", *facts.job_id, or_else(job.detail, "no answer")));
     case JobAnswer::Kind::kAbsent:
-      return stuck("queue_row_absent");
+      return stuck("queue_row_absent", or_else(job.detail, fmt::format("job {} is not there", *facts.job_id)));
     case JobAnswer::Kind::kWorking:
-      return says(kRule, kName, VerdictKind::kAlive, {}, job.detail);
+      return queued ? alive() : ask_working(facts, policy);
     case JobAnswer::Kind::kOtherExecution:
-      return stuck("attempt_superseded");
-    case JobAnswer::Kind::kFinished:
-      return unless_changed(says(kRule, kName, VerdictKind::kStuck, "terminal_event_lost",
-                                 job.detail + ", but no event ended this run"));
+      return queued ? alive() : stuck("attempt_superseded", job.detail);
+    case JobAnswer::Kind::kFinished: {
+      RuleAnswer lost = stuck("terminal_event_lost", job.detail + ", but no event ended this run");
+      return is_done_and_gone(facts) ? lost : unless_changed(std::move(lost));
+    }
     case JobAnswer::Kind::kHolderGone:
-      return unless_changed(stuck("queue_heartbeat_expired"));
+      return queued ? alive() : unless_changed(stuck("queue_heartbeat_expired", job.detail));
     case JobAnswer::Kind::kNotExecuting:
-      return unless_changed(stuck("queue_not_executing"));
+      if (queued && !job.ended) return alive();
+      return unless_changed(stuck("queue_not_executing", job.detail));
   }
   return silent(kRule, kName, "no answer");
 }
@@ -85,13 +127,21 @@ RuleAnswer ask_dead_letters(const RowFacts& facts) {
               "an event of this run is a dead letter: retry or remove it first");
 }
 
-RuleAnswer ask_worker(const RowFacts& facts) {
+RuleAnswer ask_worker(const RowFacts& facts, const Policy& policy) {
   constexpr std::string_view kName = "worker_process";
   if (facts.other_recorder) return silent(2, kName, "another recorder's: not asked");
+  if (facts.status == Status::kQueued) return silent(2, kName, "a queued run: not asked");
   switch (facts.worker) {
-    case ProcessEvidence::kGone:
-      return says(2, kName, VerdictKind::kStuck, "process_gone",
-                  or_else(facts.worker_text, "the worker process is gone"));
+    case ProcessEvidence::kGone: {
+      std::string gone = or_else(facts.worker_text, "the worker process is gone");
+      if (facts.worker_gone_for && *facts.worker_gone_for < policy.grace && may_still_tell(facts)) {
+        return says(2, kName, VerdictKind::kDeferred, {},
+                    fmt::format("{}, first seen {} ago, less than the grace, and its sender may be about to tell",
+                                gone, seconds(*facts.worker_gone_for)));
+      }
+      if (is_done_and_gone(facts)) return silent(2, kName, gone + "; its job says that the work was done");
+      return says(2, kName, VerdictKind::kStuck, "process_gone", std::move(gone));
+    }
     case ProcessEvidence::kAlive:
       return silent(2, kName, or_else(facts.worker_text, "the worker process is alive"));
     case ProcessEvidence::kNone:
@@ -100,24 +150,31 @@ RuleAnswer ask_worker(const RowFacts& facts) {
   return silent(2, kName, or_else(facts.worker_text, "no worker process is known"));
 }
 
-RuleAnswer ask_sender(const RowFacts& facts) {
+RuleAnswer ask_sender(const RowFacts& facts, const Policy& policy) {
   constexpr std::string_view kName = "sender";
+  const auto alive = [](std::string detail) { return says(4, kName, VerdictKind::kAlive, {}, std::move(detail)); };
   if (facts.other_recorder) return silent(4, kName, "another recorder's: not asked");
-  if (facts.worker == ProcessEvidence::kAlive) {
-    return says(4, kName, VerdictKind::kAlive, {}, or_else(facts.worker_text, "its worker process is alive"));
+  if (facts.status == Status::kQueued) return silent(4, kName, "a queued run: not asked");
+  if (facts.worker == ProcessEvidence::kAlive)
+    return alive(or_else(facts.worker_text, "its worker process is alive"));
+  // A sender that promised events vouches by these alone: it may live on without the work.
+  if (has_expired(facts, policy)) {
+    return says(4, kName, VerdictKind::kStuck, "heartbeat_expired",
+                fmt::format("no event for {}, but one was promised within {}", seconds(silence_heard(facts, policy)),
+                            seconds(*facts.expires_in)));
   }
-  if (facts.sender == ProcessEvidence::kAlive) {
-    return says(4, kName, VerdictKind::kAlive, {}, or_else(facts.sender_text, "its latest sender is alive"));
-  }
-  if (facts.connection_open)
-    return says(4, kName, VerdictKind::kAlive, {}, "the connection of its latest event is open");
+  if (facts.expires_in) return alive(fmt::format("its heartbeat is younger than {}", seconds(*facts.expires_in)));
+  if (facts.sender == ProcessEvidence::kAlive) return alive(or_else(facts.sender_text, "its latest sender is alive"));
+  if (facts.connection_open) return alive("the connection of its latest event is open");
   return silent(4, kName, or_else(facts.sender_text, "neither worker, sender nor connection is known to live"));
 }
 
 RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
   constexpr std::string_view kName = "nobody";
   if (facts.other_recorder) return silent(5, kName, "another recorder's: not asked");
-  if (policy.vouching_required) {
+  // Its job waits, and nobody is expected to vouch for it meanwhile.
+  if (facts.status == Status::kQueued) return says(5, kName, VerdictKind::kAlive, {}, "it waits to be started");
+  if (policy.unvouched || (policy.boot && !facts.received_here)) {
     return says(5, kName, VerdictKind::kStuck, "no_live_worker",
                 "nobody vouches for it: no live worker, sender or job");
   }
@@ -127,6 +184,14 @@ RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
   }
   return says(5, kName, VerdictKind::kUnknown, "no_evidence",
               "nobody vouches for it, and nothing shows that its worker is gone");
+}
+
+// What would be stuck, but somebody may still have to say something.
+std::string why_deferred(const RowFacts& facts, const Policy& policy) {
+  if (policy.hearing_for < policy.grace && !is_beyond_words(facts)) {
+    return fmt::format("this daemon accepts events since {} only, less than the grace", seconds(policy.hearing_for));
+  }
+  return {};
 }
 
 }  // namespace
@@ -149,10 +214,20 @@ std::string_view to_string(VerdictKind kind) {
   return "";
 }
 
+bool is_beyond_words(const RowFacts& facts) {
+  const bool worker_gone = !facts.worker_named || facts.worker == ProcessEvidence::kGone;
+  return worker_gone && facts.sender == ProcessEvidence::kGone && !facts.connection_open;
+}
+
 Verdict judge(const RowFacts& facts, const Policy& policy) {
   Verdict verdict;
-  verdict.rules = {ask_recorder(facts),      ask_dead_letters(facts), ask_worker(facts),
-                   ask_queue(facts, policy), ask_sender(facts),       ask_nobody(facts, policy)};
+  verdict.rules = {ask_recorder(facts),      ask_dead_letters(facts),   ask_worker(facts, policy),
+                   ask_queue(facts, policy), ask_sender(facts, policy), ask_nobody(facts, policy)};
+  if (facts.too_young) {
+    verdict.kind = VerdictKind::kDeferred;
+    verdict.message = fmt::format("its last event was applied {} ago, less than the grace", seconds(facts.silence));
+    return verdict;
+  }
   // What is silent about everything cannot happen: rule 1 or 3 decides rows of other recorders, rule 5 all others.
   const RuleAnswer* decisive = nullptr;
   for (const RuleAnswer& rule : verdict.rules) {
@@ -167,6 +242,12 @@ Verdict judge(const RowFacts& facts, const Policy& policy) {
   verdict.kind = *decisive->verdict;
   verdict.reason = decisive->reason;
   verdict.message = decisive->detail;
+  if (verdict.kind != VerdictKind::kStuck) return verdict;
+  if (const std::string why = why_deferred(facts, policy); !why.empty()) {
+    verdict.kind = VerdictKind::kDeferred;
+    verdict.reason = {};
+    verdict.message += "; " + why;
+  }
   return verdict;
 }
 

@@ -94,6 +94,7 @@ struct ServerCounters {
   std::uint64_t accepted = 0;
   std::uint64_t excluded = 0;
   std::array<std::uint64_t, 7> refused{};  // lines, by RefusalCode in its order
+  std::uint64_t refused_by_spool = 0;      // of these lines, those that it had no room for or could not write
   // Events by type, accepted ones and excluded ones: the first kTypes types seen, all others under "other".
   static constexpr std::size_t kTypes = 64;
   using ByType = std::map<std::string, std::uint64_t, std::less<>>;

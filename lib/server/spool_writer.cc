@@ -202,7 +202,7 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
   accepted.reserve(appended.admissions.size());
   std::uint64_t seq = appended.first_seq;
   std::size_t entry = 0;
-  bool refused = false;
+  std::uint64_t refused = 0;
   for (const auto& submission : group) {
     for (Submission::Item& item : submission->items) {
       if (appended.admissions[entry++] == Spool::Admission::kAccepted) {
@@ -210,33 +210,39 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
         ++submission->accepted;
       } else {
         submission->refused.push_back({item.line, {RefusalCode::kSpoolFull, std::string(kFullMessage)}});
-        refused = true;
+        ++refused;
       }
     }
     submission->items = {};
   }
-  tally_.update([&accepted](ServerCounters& counters) {
+  tally_.update([&accepted, refused](ServerCounters& counters) {
     counters.spool_failure.clear();
+    counters.refused_by_spool += refused;
     counters.accepted += accepted.size();
     for (const Accepted& event : accepted) {
       count_type(counters, event.event.type);
     }
   });
   failed_.clear();
-  note_room(refused);
+  note_room(refused > 0);
   if (!accepted.empty()) {
     on_accepted_(std::move(accepted));
   }
 }
 
 void SpoolWriter::refuse_all(Submissions& group, const Error& error) {
+  std::uint64_t refused = 0;
   for (const auto& submission : group) {
+    refused += submission->items.size();
     for (const Submission::Item& item : submission->items) {
       submission->refused.push_back({item.line, {RefusalCode::kUnavailable, std::string(kFailedMessage)}});
     }
     submission->items = {};
   }
-  tally_.update([&error](ServerCounters& counters) { counters.spool_failure = error.message; });
+  tally_.update([&error, refused](ServerCounters& counters) {
+    counters.spool_failure = error.message;
+    counters.refused_by_spool += refused;
+  });
   failed_.report(error.message);
 }
 

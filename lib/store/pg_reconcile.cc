@@ -13,6 +13,11 @@ constexpr std::string_view kPassLease = "reconcile";
 // Rows that one transaction of an undo returns.
 constexpr std::size_t kUndoBatch = 1'000;
 
+constexpr std::string_view kRunning = "r.status = 'running'";
+// As the partial index has it.
+constexpr std::string_view kQueuedWithJob =
+    "r.status = 'queued' AND (r.oban_job_id IS NOT NULL OR r.job_id IS NOT NULL)";
+
 // Of the server, at the moment of its evaluation: a transaction may have waited.
 std::string milliseconds_since(std::string_view instant) {
   return fmt::format("(date_part('epoch', clock_timestamp() - {}) * 1000)::bigint", instant);
@@ -25,8 +30,27 @@ RunningRow read_running_row(const pqxx::row& row) {
   running.run = read_run(fields, PgRunParts::kBare);
   if (const auto seen_ms = fields.optional_integer()) running.recorder_seen_ago = not_negative(*seen_ms);
   running.dead_letter = fields.boolean();
-  running.silence = not_negative(fields.integer());
+  const std::int64_t silence_ms = fields.integer();
+  running.silence = not_negative(silence_ms);
+  running.in_future = silence_ms < 0;
+  running.last_event = fields.text();
   return running;
+}
+
+std::vector<RunningRow> read_running_rows(const pqxx::result& rows) {
+  std::vector<RunningRow> running;
+  running.reserve(rows.size());
+  for (const auto& row : rows) running.push_back(read_running_row(row));
+  return running;
+}
+
+std::string json_list(std::span<const std::string> texts) {
+  std::string list = "[";
+  for (const std::string& text : texts) {
+    if (list.size() > 1) list += ',';
+    append_json_string(list, text);
+  }
+  return list + ']';
 }
 
 }  // namespace
@@ -65,40 +89,83 @@ Result<void> PgStore::release_pass(std::string_view holder) {
   return {};
 }
 
-// After the columns of a bare run: when its recorder was seen, whether an event of it is a dead letter, and how long
-// ago its last event was applied.
+// After the columns of a bare run: when its recorder was seen, whether an event of it is a dead letter, how long ago
+// and when its last event was applied.
 std::string PgStore::running_row_sql(std::string_view where) const {
+  const std::string last_event = last_event_instant(schema_);
   return fmt::format(
-      "SELECT {}, {}, EXISTS (SELECT 1 FROM {} d WHERE d.run_id = r.run_id), {} FROM {} r "
-      "LEFT JOIN {} w ON w.id = r.recorder WHERE {}",
+      "SELECT {0}, {1}, EXISTS (SELECT 1 FROM {2} d WHERE d.run_id = r.run_id), {3}, "
+      "to_char({4} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM {5} r "
+      "LEFT JOIN {6} w ON w.id = r.recorder WHERE {7}",
       run_list(schema_, PgRunParts::kBare), milliseconds_since("w.last_seen"), table("dead_letters"),
-      milliseconds_since(last_event_instant(schema_)), table("runs"), table("recorders"), where);
+      milliseconds_since(last_event), last_event, table("runs"), table("recorders"), where);
+}
+
+Result<std::vector<RunningRow>> PgStore::rows_within(std::string_view which, std::string_view after,
+                                                     std::size_t limit, const EventWindow& window) {
+  const std::string where = fmt::format(
+      "{0} AND r.run_id > $1 AND ({1} <= $2::timestamptz OR {1} > $3::timestamptz) "
+      "AND ($4::timestamptz IS NULL OR {1} >= $4::timestamptz) ORDER BY r.run_id LIMIT $5::bigint",
+      which, last_event_instant(schema_));
+  const auto text = [](std::optional<Timestamp> time) {
+    return time ? std::optional(format_rfc3339(*time)) : std::nullopt;
+  };
+  const auto rows = connection_->exec(
+      running_row_sql(where),
+      {after, format_rfc3339(window.before), text(window.ahead_of), text(window.not_before), limit});
+  if (!rows) return rows.error();
+  return read_running_rows(*rows);
 }
 
 Result<std::vector<RunningRow>> PgStore::running_rows(std::string_view after, std::size_t limit,
-                                                      std::optional<Timestamp> not_before, Timestamp before) {
-  const std::string applied = last_event_instant(schema_);
-  const std::string where = fmt::format(
-      "r.status = 'running' AND r.run_id > $1 AND {0} <= $2::timestamptz AND ($3::timestamptz IS NULL OR {0} >= "
-      "$3::timestamptz) ORDER BY r.run_id LIMIT $4::bigint",
-      applied);
-  std::optional<std::string> from;
-  if (not_before) from = format_rfc3339(*not_before);
-  const auto rows = connection_->exec(running_row_sql(where), {after, format_rfc3339(before), from, limit});
-  if (!rows) return rows.error();
-  std::vector<RunningRow> running;
-  running.reserve(rows->size());
-  for (const auto& row : *rows) running.push_back(read_running_row(row));
-  return running;
+                                                      const EventWindow& window) {
+  return rows_within(kRunning, after, limit, window);
 }
 
-Result<std::uint64_t> PgStore::count_running_since(Timestamp after) {
-  const auto rows =
-      connection_->exec(fmt::format("SELECT count(*) FROM {} r WHERE r.status = 'running' AND {} > $1::timestamptz",
-                                    table("runs"), last_event_instant(schema_)),
-                        {format_rfc3339(after)});
+Result<std::vector<RunningRow>> PgStore::queued_rows(std::string_view after, std::size_t limit,
+                                                     const EventWindow& window) {
+  return rows_within(kQueuedWithJob, after, limit, window);
+}
+
+Result<std::uint64_t> PgStore::count_since(std::string_view which, Timestamp after, std::optional<Timestamp> until) {
+  const std::optional<std::string> last = until ? std::optional(format_rfc3339(*until)) : std::nullopt;
+  const auto rows = connection_->exec(
+      fmt::format("SELECT count(*) FROM {0} r WHERE {1} AND {2} > $1::timestamptz AND ($2::timestamptz IS NULL OR "
+                  "{2} <= $2::timestamptz)",
+                  table("runs"), which, last_event_instant(schema_)),
+      {format_rfc3339(after), last});
   if (!rows) return rows.error();
   return PgFields((*rows)[0]).count();
+}
+
+Result<std::uint64_t> PgStore::count_running_since(Timestamp after, std::optional<Timestamp> until) {
+  return count_since(kRunning, after, until);
+}
+
+Result<std::uint64_t> PgStore::count_queued_since(Timestamp after) {
+  return count_since(kQueuedWithJob, after, std::nullopt);
+}
+
+// Hashed, however many there are; a list of parameters would be compared one by one before PostgreSQL 14.
+Result<std::vector<RunningRow>> PgStore::running_rows_of(std::span<const std::string> processes,
+                                                         std::span<const std::string> connections,
+                                                         std::string_view after, std::size_t limit) {
+  const std::string where = fmt::format(
+      "{} AND r.run_id > $1 AND (r.worker_process IN (SELECT jsonb_array_elements_text($2::jsonb)) "
+      "OR r.sender_process IN (SELECT jsonb_array_elements_text($2::jsonb)) "
+      "OR r.connection IN (SELECT jsonb_array_elements_text($3::jsonb))) ORDER BY r.run_id LIMIT $4::bigint",
+      kRunning);
+  const auto rows =
+      connection_->exec(running_row_sql(where), {after, json_list(processes), json_list(connections), limit});
+  if (!rows) return rows.error();
+  return read_running_rows(*rows);
+}
+
+Result<std::vector<RunningRow>> PgStore::rows_named(std::span<const std::string> run_ids) {
+  const auto rows = connection_->exec(running_row_sql("r.run_id IN (SELECT jsonb_array_elements_text($1::jsonb))"),
+                                      {json_list(run_ids)});
+  if (!rows) return rows.error();
+  return read_running_rows(*rows);
 }
 
 Result<std::optional<RunningRow>> PgStore::running_row(std::string_view run_id) {
@@ -123,6 +190,8 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
     rows.number("a", mark->expected_last_seq);
     rows.json("k", mark->error);
     rows.text("z", mark->job_state);
+    rows.text("l", mark->expected_last_event);
+    rows.boolean("q", mark->expected_status == Status::kQueued);
     rows.end();
   }
   const auto runs_type = [this](std::string_view column) { return schema_.column("runs", column).type; };
@@ -131,15 +200,18 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
       fmt::format(
           "WITH marked AS (UPDATE {} r SET status = 'stuck', error = c.k, oban_job_state_at_finalize = c.z, "
           "stuck_pass = $2, last_seq = c.a + 1, finalized_at = {}, updated_at = {} "
-          "FROM jsonb_to_recordset($1::jsonb) AS c (i {}, a bigint, k {}, z {}) WHERE r.run_id = c.i "
-          "AND r.status = 'running' AND c.a = {} RETURNING r.run_id, r.last_seq, r.error), "
+          "FROM jsonb_to_recordset($1::jsonb) AS c (i {}, a bigint, k {}, z {}, l timestamptz, q boolean) "
+          "WHERE r.run_id = c.i AND r.status = CASE WHEN c.q THEN 'queued'::{} ELSE 'running' END AND c.a = {} AND "
+          "(c.l IS NULL OR c.l = {}) "
+          "RETURNING r.run_id, r.last_seq, r.error), "
           "history AS (INSERT INTO {} ({}run_id, seq, type, payload, effect, pass_id, recorder, received_at, "
           "inserted_at) SELECT {}run_id, last_seq, 'run_stuck', error, 'applied', $2, $3, {}, {} FROM marked) "
           "SELECT run_id FROM marked",
           table("runs"), now("finalized_at"), now("updated_at"), runs_type("run_id"), runs_type("error"),
-          runs_type("oban_job_state_at_finalize"), version_of_run(schema_), table("run_events"),
-          PgBatch::filled_columns(schema_, "run_events"), PgBatch::filled_values(schema_, "run_events"),
-          schema_.now_for("run_events", "received_at"), schema_.now_for("run_events", "inserted_at")),
+          runs_type("oban_job_state_at_finalize"), runs_type("status"), version_of_run(schema_),
+          last_event_instant(schema_), table("run_events"), PgBatch::filled_columns(schema_, "run_events"),
+          PgBatch::filled_values(schema_, "run_events"), schema_.now_for("run_events", "received_at"),
+          schema_.now_for("run_events", "inserted_at")),
       {std::move(rows).take(), pass_id, self.id});
   if (!done) return done.error();
   for (const auto& row : *done) marked.push_back(PgFields(row).text());
@@ -170,27 +242,29 @@ Result<Store::Undone> PgStore::undo_pass(const RecorderSelf& self, std::string_v
 
 Result<PgStore::UndoStep> PgStore::undo_some(const RecorderSelf& self, std::string_view pass_id,
                                              const std::string& after) {
-  const std::string payload =
-      fmt::format(R"({{"from":"stuck","to":"running","by":"undo","pass_id":{}}})", json_string(pass_id));
+  const auto payload_to = [&](std::string_view status) {
+    return fmt::format(R"({{"from":"stuck","to":"{}","by":"undo","pass_id":{}}})", status, json_string(pass_id));
+  };
   const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
   const auto rows = exec_giving_ids(
       fmt::format(
           "WITH seen AS MATERIALIZED (SELECT h.run_id, h.seq FROM {0} h WHERE h.pass_id = $1 "
           "AND h.type = 'run_stuck' AND h.run_id > $2 ORDER BY h.run_id LIMIT {1}), "
-          "undone AS (UPDATE {2} r SET status = 'running', error = NULL, finalized_at = NULL, "
+          "undone AS (UPDATE {2} r SET status = CASE WHEN r.error::jsonb #>> '{{evidence,status}}' = 'queued' "
+          "THEN 'queued'::{10} ELSE 'running' END, error = NULL, finalized_at = NULL, "
           "oban_job_state_at_finalize = NULL, last_seq = r.last_seq + 1, last_event_at = {3}, updated_at = {4} "
           "FROM seen WHERE r.run_id = seen.run_id AND r.status = 'stuck' AND r.stuck_pass = $1 "
-          "AND r.last_seq = seen.seq RETURNING r.run_id, r.last_seq), "
+          "AND r.last_seq = seen.seq RETURNING r.run_id, r.last_seq, r.status), "
           "history AS (INSERT INTO {0} ({5}run_id, seq, type, payload, effect, pass_id, recorder, received_at, "
-          "inserted_at) SELECT {6}run_id, last_seq, 'run_revived', $3::{7}, 'revived', $1, $4, {8}, {9} "
-          "FROM undone) "
+          "inserted_at) SELECT {6}run_id, last_seq, 'run_revived', CASE WHEN status = 'queued' THEN $5::{7} "
+          "ELSE $3::{7} END, 'revived', $1, $4, {8}, {9} FROM undone) "
           "SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM undone), "
           "(SELECT run_id FROM seen ORDER BY run_id DESC LIMIT 1)",
           table("run_events"), kUndoBatch, table("runs"), now("last_event_at"), now("updated_at"),
           PgBatch::filled_columns(schema_, "run_events"), PgBatch::filled_values(schema_, "run_events"),
           schema_.column("run_events", "payload").type, schema_.now_for("run_events", "received_at"),
-          schema_.now_for("run_events", "inserted_at")),
-      {pass_id, after, payload, self.id});
+          schema_.now_for("run_events", "inserted_at"), schema_.column("runs", "status").type),
+      {pass_id, after, payload_to("running"), self.id, payload_to("queued")});
   if (!rows) return rows.error();
   PgFields fields((*rows)[0]);
   UndoStep step;

@@ -54,8 +54,15 @@ class PgStore final : public Store {
   Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
   Result<void> release_pass(std::string_view holder) override;
   Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
-                                               std::optional<Timestamp> not_before, Timestamp before) override;
-  Result<std::uint64_t> count_running_since(Timestamp after) override;
+                                               const EventWindow& window) override;
+  Result<std::vector<RunningRow>> queued_rows(std::string_view after, std::size_t limit,
+                                              const EventWindow& window) override;
+  Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) override;
+  Result<std::uint64_t> count_queued_since(Timestamp after) override;
+  Result<std::vector<RunningRow>> running_rows_of(std::span<const std::string> processes,
+                                                  std::span<const std::string> connections, std::string_view after,
+                                                  std::size_t limit) override;
+  Result<std::vector<RunningRow>> rows_named(std::span<const std::string> run_ids) override;
   Result<std::optional<RunningRow>> running_row(std::string_view run_id) override;
   Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
                                               std::span<const StuckMark> marks) override;
@@ -90,6 +97,9 @@ class PgStore final : public Store {
   Result<WholePage> some_whole_runs(std::size_t limit, std::string_view cursor);
   Result<ReconciliationPage> some_reconciliations(std::size_t limit, std::string_view cursor);
   Result<std::vector<Run>> chain_order(std::string_view run_id, bool& truncated);
+  Result<std::vector<RunningRow>> rows_within(std::string_view which, std::string_view after, std::size_t limit,
+                                              const EventWindow& window);
+  Result<std::uint64_t> count_since(std::string_view which, Timestamp after, std::optional<Timestamp> until);
   std::string running_row_sql(std::string_view where) const;
   std::string aged_row_list() const;
 

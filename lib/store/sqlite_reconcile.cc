@@ -20,10 +20,12 @@ constexpr std::string_view kAcquire =
     "?4";
 constexpr std::string_view kRelease = "DELETE FROM \"{{prefix}}leases\" WHERE name = ?1 AND holder = ?2";
 
+// To the status ?5, which it had by the evidence.
 constexpr std::string_view kUnmark =
-    "UPDATE \"{{prefix}}runs\" SET status = 'running', finalized_at = NULL, error = NULL, "
+    "UPDATE \"{{prefix}}runs\" SET status = ?5, finalized_at = NULL, error = NULL, "
     "oban_job_state_at_finalize = NULL, updated_at = ?4, last_event_at = ?4, last_seq = last_seq + 1 "
-    "WHERE run_id = ?1 AND status = 'stuck' AND stuck_pass = ?3 AND last_seq = ?2";
+    "WHERE run_id = ?1 AND status = 'stuck' AND stuck_pass = ?3 AND last_seq = ?2 AND "
+    "(coalesce(json_extract(error, '$.evidence.status'), '') = 'queued') = (?5 = 'queued')";
 
 // By the row's number: an application's id may be a UUID.
 constexpr std::string_view kMarkedBy =
@@ -39,6 +41,11 @@ constexpr std::string_view kSavePass =
     "\"trigger\" = excluded.\"trigger\", started_at = excluded.started_at, finished_at = excluded.finished_at, "
     "report = excluded.report";
 
+constexpr std::string_view kRunning = "r.status = 'running'";
+// As the partial index has it.
+constexpr std::string_view kQueuedWithJob =
+    "r.status = 'queued' AND (r.oban_job_id IS NOT NULL OR r.job_id IS NOT NULL)";
+
 // After the columns of a bare run: when its recorder was seen, whether an event of it is a dead letter, and when its
 // last event was applied.
 std::string running_row_sql(std::string_view where) {
@@ -46,6 +53,27 @@ std::string running_row_sql(std::string_view where) {
       "SELECT {}, w.last_seen, EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id), {} "
       "FROM \"{{{{prefix}}}}runs\" r LEFT JOIN \"{{{{prefix}}}}recorders\" w ON w.id = r.recorder WHERE {}",
       run_columns(RunColumns::kBare), kLastEventAt, where);
+}
+
+std::string rows_within_sql(std::string_view which) {
+  return running_row_sql(
+      fmt::format("{0} AND r.run_id > ?1 AND ({1} <= ?2 OR {1} > ?3) AND {1} >= ?4 ORDER BY r.run_id LIMIT ?5", which,
+                  kLastEventAt));
+}
+
+std::string count_since_sql(std::string_view which) {
+  return fmt::format(
+      "SELECT count(*) FROM \"{{{{prefix}}}}runs\" r WHERE {0} AND {1} > ?1 AND (?2 IS NULL OR {1} <= ?2)", which,
+      kLastEventAt);
+}
+
+std::string json_list(std::span<const std::string> texts) {
+  std::string list = "[";
+  for (const std::string& text : texts) {
+    if (list.size() > 1) list += ',';
+    append_json_string(list, text);
+  }
+  return list + ']';
 }
 
 std::chrono::milliseconds since(Timestamp then, Timestamp now) {
@@ -75,14 +103,15 @@ RunningRow SqliteStore::read_running_row(const SqliteRows& row, Timestamp now) c
   running.run = read_run(row, RunColumns::kBare);
   if (const auto seen = row.time(kSeen)) running.recorder_seen_ago = since(*seen, now);
   running.dead_letter = row.integer(kSeen + 1) != 0;
-  running.silence = since(row.time(kSeen + 2).value_or(now), now);
+  const Timestamp last_event = row.time(kSeen + 2).value_or(now);
+  running.silence = since(last_event, now);
+  running.in_future = last_event > now;
+  running.last_event = row.text(kSeen + 2);
   return running;
 }
 
-Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after, std::size_t limit,
-                                                          std::optional<Timestamp> not_before, Timestamp before) {
-  static const std::string sql = running_row_sql(fmt::format(
-      "r.status = 'running' AND r.run_id > ?1 AND {0} <= ?2 AND {0} >= ?3 ORDER BY r.run_id LIMIT ?4", kLastEventAt));
+template <class... Values>
+Result<std::vector<RunningRow>> SqliteStore::read_running_rows(std::string_view sql, const Values&... values) {
   if (auto begun = begin_call(); !begun) return begun.error();
   connection_->use_large_cache();
   std::vector<RunningRow> rows;
@@ -91,22 +120,64 @@ Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after
     rows.push_back(read_running_row(row, now));
     return true;
   };
-  const std::string from = not_before ? format_rfc3339(*not_before) : std::string();
-  if (auto done = read(sql, on_row, after, before, from, limit); !done) return done.error();
+  if (auto done = read(sql, on_row, values...); !done) return done.error();
   return rows;
 }
 
-Result<std::uint64_t> SqliteStore::count_running_since(Timestamp after) {
-  static const std::string sql = fmt::format(
-      "SELECT count(*) FROM \"{{{{prefix}}}}runs\" r WHERE r.status = 'running' AND {} > ?1", kLastEventAt);
+Result<std::vector<RunningRow>> SqliteStore::rows_within(std::string_view sql, std::string_view after,
+                                                         std::size_t limit, const EventWindow& window) {
+  const std::string from = window.not_before ? format_rfc3339(*window.not_before) : std::string();
+  return read_running_rows(sql, after, window.before, window.ahead_of, from, limit);
+}
+
+Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after, std::size_t limit,
+                                                          const EventWindow& window) {
+  static const std::string sql = rows_within_sql(kRunning);
+  return rows_within(sql, after, limit, window);
+}
+
+Result<std::vector<RunningRow>> SqliteStore::queued_rows(std::string_view after, std::size_t limit,
+                                                         const EventWindow& window) {
+  static const std::string sql = rows_within_sql(kQueuedWithJob);
+  return rows_within(sql, after, limit, window);
+}
+
+Result<std::uint64_t> SqliteStore::count_since(std::string_view sql, Timestamp after,
+                                               std::optional<Timestamp> until) {
   if (auto begun = begin_call(); !begun) return begun.error();
   std::uint64_t count = 0;
   const auto on_row = [&count](const SqliteRows& row) {
     count = static_cast<std::uint64_t>(row.integer(0));
     return false;
   };
-  if (auto done = read(sql, on_row, after); !done) return done.error();
+  if (auto done = read(sql, on_row, after, until); !done) return done.error();
   return count;
+}
+
+Result<std::uint64_t> SqliteStore::count_running_since(Timestamp after, std::optional<Timestamp> until) {
+  static const std::string sql = count_since_sql(kRunning);
+  return count_since(sql, after, until);
+}
+
+Result<std::uint64_t> SqliteStore::count_queued_since(Timestamp after) {
+  static const std::string sql = count_since_sql(kQueuedWithJob);
+  return count_since(sql, after, std::nullopt);
+}
+
+Result<std::vector<RunningRow>> SqliteStore::running_rows_of(std::span<const std::string> processes,
+                                                             std::span<const std::string> connections,
+                                                             std::string_view after, std::size_t limit) {
+  static const std::string sql = running_row_sql(fmt::format(
+      "{} AND r.run_id > ?1 AND (r.worker_process IN (SELECT value FROM json_each(?2)) OR r.sender_process IN "
+      "(SELECT "
+      "value FROM json_each(?2)) OR r.connection IN (SELECT value FROM json_each(?3))) ORDER BY r.run_id LIMIT ?4",
+      kRunning));
+  return read_running_rows(sql, after, json_list(processes), json_list(connections), limit);
+}
+
+Result<std::vector<RunningRow>> SqliteStore::rows_named(std::span<const std::string> run_ids) {
+  static const std::string sql = running_row_sql("r.run_id IN (SELECT value FROM json_each(?1))");
+  return read_running_rows(sql, json_list(run_ids));
 }
 
 Result<std::optional<RunningRow>> SqliteStore::running_row(std::string_view run_id) {
@@ -140,13 +211,13 @@ Result<std::vector<std::string>> SqliteStore::mark_stuck(const RecorderSelf& sel
 
 Result<bool> SqliteStore::mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark,
                                    Timestamp now) {
-  static const std::string sql =
-      std::string(
-          "UPDATE \"{{prefix}}runs\" SET status = 'stuck', finalized_at = ?4, updated_at = ?4, error = ?5, "
-          "oban_job_state_at_finalize = ?6, stuck_pass = ?3, last_seq = ?2 + 1 WHERE run_id = ?1 AND status = "
-          "'running' AND ")
-          .append(kSameVersion);
-  const auto marked = write(sql, mark.run_id, mark.expected_last_seq, pass_id, now, mark.error, mark.job_state);
+  static const std::string sql = fmt::format(
+      "UPDATE \"{{{{prefix}}}}runs\" AS r SET status = 'stuck', finalized_at = ?4, updated_at = ?4, error = ?5, "
+      "oban_job_state_at_finalize = ?6, stuck_pass = ?3, last_seq = ?2 + 1 WHERE run_id = ?1 AND status = ?7 AND "
+      "(?8 IS NULL OR {} = ?8) AND {}",
+      kLastEventAt, kSameVersion);
+  const auto marked = write(sql, mark.run_id, mark.expected_last_seq, pass_id, now, mark.error, mark.job_state,
+                            to_string(mark.expected_status), mark.expected_last_event);
   if (!marked) return marked.error();
   if (*marked == 0) return false;
   HistoryEntry entry;
@@ -206,14 +277,20 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
 
 Result<bool> SqliteStore::undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                                    std::int64_t marked_seq, Timestamp now) {
-  const auto returned = write(kUnmark, run_id, marked_seq, pass_id, now);
+  Status status = Status::kRunning;
+  auto returned = write(kUnmark, run_id, marked_seq, pass_id, now, to_string(status));
+  if (returned && *returned == 0) {
+    status = Status::kQueued;
+    returned = write(kUnmark, run_id, marked_seq, pass_id, now, to_string(status));
+  }
   if (!returned) return returned.error();
   if (*returned == 0) return false;
   HistoryEntry entry;
   entry.run_id = run_id;
   entry.seq = marked_seq + 1;
   entry.type = "run_revived";
-  entry.payload = fmt::format(R"({{"from":"stuck","to":"running","by":"undo","pass_id":{}}})", json_string(pass_id));
+  entry.payload = fmt::format(R"({{"from":"stuck","to":"{}","by":"undo","pass_id":{}}})", to_string(status),
+                              json_string(pass_id));
   entry.received_at = now;
   entry.effect = Effect::kRevived;
   entry.pass_id = pass_id;

@@ -54,8 +54,15 @@ class SqliteStore final : public Store {
   Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
   Result<void> release_pass(std::string_view holder) override;
   Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
-                                               std::optional<Timestamp> not_before, Timestamp before) override;
-  Result<std::uint64_t> count_running_since(Timestamp after) override;
+                                               const EventWindow& window) override;
+  Result<std::vector<RunningRow>> queued_rows(std::string_view after, std::size_t limit,
+                                              const EventWindow& window) override;
+  Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) override;
+  Result<std::uint64_t> count_queued_since(Timestamp after) override;
+  Result<std::vector<RunningRow>> running_rows_of(std::span<const std::string> processes,
+                                                  std::span<const std::string> connections, std::string_view after,
+                                                  std::size_t limit) override;
+  Result<std::vector<RunningRow>> rows_named(std::span<const std::string> run_ids) override;
   Result<std::optional<RunningRow>> running_row(std::string_view run_id) override;
   Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
                                               std::span<const StuckMark> marks) override;
@@ -157,6 +164,11 @@ class SqliteStore final : public Store {
                         std::int64_t marked_seq, Timestamp now);
   Result<bool> write_whole(const Run& run, Timestamp now);
   Result<bool> may_go(const std::vector<AgedRow>& chain);
+  template <class... Values>
+  Result<std::vector<RunningRow>> read_running_rows(std::string_view sql, const Values&... values);
+  Result<std::vector<RunningRow>> rows_within(std::string_view sql, std::string_view after, std::size_t limit,
+                                              const EventWindow& window);
+  Result<std::uint64_t> count_since(std::string_view sql, Timestamp after, std::optional<Timestamp> until);
   RunningRow read_running_row(const SqliteRows& row, Timestamp now) const;
 
   // statements_ must go before the connection.

@@ -172,9 +172,18 @@ struct EventPage {
 struct RunningRow {
   Run run;  // without input, result, error, usage, progress; may lack inserted_at, updated_at
   std::chrono::milliseconds silence{};  // since last_event_at (or updated_at), by the database's clock
+  bool in_future = false;               // its last event lies ahead of that clock, which has been set back
+  std::string last_event;               // when that event was applied, as text that is only to be compared
   std::optional<std::chrono::milliseconds>
       recorder_seen_ago;     // of run.recorder; empty: this database does not know it
   bool dead_letter = false;  // an event of this run is a dead letter
+};
+
+// When the last event of the rows that are asked for was applied.
+struct EventWindow {
+  std::optional<Timestamp> not_before = {};  // at this time or later
+  Timestamp before{};                        // and at this time or earlier
+  std::optional<Timestamp> ahead_of = {};    // or later than this: of a clock that has been set back
 };
 
 // A row as the retention looks at it.
@@ -199,8 +208,11 @@ struct Pruned {
 struct StuckMark {
   std::string run_id;
   std::int64_t expected_last_seq = 0;
-  JsonText error;                        // the error object, also the payload of run_stuck
-  std::optional<std::string> job_state;  // oban_job_state_at_finalize
+  JsonText error;                             // the error object, also the payload of run_stuck
+  std::optional<std::string> job_state = {};  // oban_job_state_at_finalize
+  // As RunningRow::last_event had it: a heartbeat does not raise last_seq. Empty: not compared.
+  std::optional<std::string> expected_last_event = {};
+  Status expected_status = Status::kRunning;  // or kQueued
 };
 
 struct ReconciliationRow {
@@ -298,23 +310,34 @@ class Store {
   // Takes or renews the one lease of all passes on this database, with an expiry; false: another holds it.
   virtual Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) = 0;
   virtual Result<void> release_pass(std::string_view holder) = 0;
-  // `running` rows with run_id > after, by run_id, and only those whose last event was applied within [not_before,
-  // before].
+  // `running` rows with run_id > after, by run_id, whose last event was applied within the window.
   virtual Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
-                                                       std::optional<Timestamp> not_before, Timestamp before) = 0;
-  // How many running rows have a last event later than `after` (the pass's deferred ones).
-  virtual Result<std::uint64_t> count_running_since(Timestamp after) = 0;
+                                                       const EventWindow& window) = 0;
+  // The same of `queued` rows that name a job.
+  virtual Result<std::vector<RunningRow>> queued_rows(std::string_view after, std::size_t limit,
+                                                      const EventWindow& window) = 0;
+  // How many running rows, or queued ones that name a job, have a last event later than `after` (the pass's deferred
+  // ones), but not later than `until`.
+  virtual Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) = 0;
+  virtual Result<std::uint64_t> count_queued_since(Timestamp after) = 0;
+  // `running` rows with run_id > after, by run_id, whose worker or latest sender is one of these processes, or whose
+  // latest event came over one of these connections.
+  virtual Result<std::vector<RunningRow>> running_rows_of(std::span<const std::string> processes,
+                                                          std::span<const std::string> connections,
+                                                          std::string_view after, std::size_t limit) = 0;
+  // Rows whatever their status, in no particular order; missing ones are left out.
+  virtual Result<std::vector<RunningRow>> rows_named(std::span<const std::string> run_ids) = 0;
   // One row whatever its status; empty: no such run.
   virtual Result<std::optional<RunningRow>> running_row(std::string_view run_id) = 0;
-  // Marks each row that is still running with the expected last_seq: status, finalized_at, error, history. Returns
-  // the run_ids that were marked; the others moved meanwhile.
+  // Marks each row that still has the expected status, last_seq and last event: status, finalized_at, error, history.
+  // Returns the run_ids that were marked; the others moved meanwhile.
   virtual Result<std::vector<std::string>> mark_stuck(const RecorderSelf& self, std::string_view pass_id,
                                                       std::span<const StuckMark> marks) = 0;
   struct Undone {
     std::uint64_t undone = 0;
     std::uint64_t moved = 0;  // marked by the pass, but moved since
   };
-  // kNotFound: no such pass. In bounded transactions.
+  // Returns its rows to the status they had. kNotFound: no such pass. In bounded transactions.
   virtual Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) = 0;
   virtual Result<void> save_reconciliation(const ReconciliationRow& row) = 0;
 

@@ -85,6 +85,16 @@ class Reconcile:
         check_counts(self, report)
         return report
 
+    def found(self, server):
+        """The report of the pass that marked something: the one that the end of a process brought, or one asked for here."""
+        def marked():
+            self.reconcile(server)
+            reports = [report for report in server.database.reports().values() if report and report["marked"]]
+            return sorted(reports, key=lambda report: report["started_at"])
+        report = wait_until(marked, "a pass that marks something")[-1]
+        check_counts(self, report)
+        return report
+
     def start(self, config=None):
         """A daemon whose boot pass is over, so that what follows is not judged by it."""
         server = self.daemon_with_database(merged(NOW, config)).start().wait_boot_pass()
@@ -109,8 +119,9 @@ class Reconcile:
         server.send(*events)
         server.wait_applied()
         dead.end()
-        report = self.reconcile(server)
-        self.assertEqual((report["trigger"], report["dry_run"], report["marked"], report["alive"]), ("request", False, 1, 1))
+        report = self.found(server)
+        self.assertIn(report["trigger"], ("request", "process_end"))
+        self.assertEqual((report["dry_run"], report["marked"]), (False, 1))
         self.assertEqual(verdicts(report), {"dead": ("stuck", "process_gone")})
         row = server.database.runs()["dead"]
         self.assertEqual(row["status"], "stuck")
@@ -150,7 +161,7 @@ class Reconcile:
         send_and_exit(server, started("back", worker_pid=process.pid))
         server.wait_applied()
         process.end()
-        self.assertEqual(self.reconcile(server)["marked"], 1)
+        self.assertEqual(self.found(server)["marked"], 1)
         oracle = Oracle().apply_all([started("back", worker_pid=process.pid)])
         oracle.stuck("back")
         late = {"type": "run_completed", "run_id": "back", "result": {"ok": True}}
@@ -182,7 +193,8 @@ class Reconcile:
         server = self.start({"reconcile": {"silent_after": "2ms"}})
         send_and_exit(server, started("silent"))
         server.wait_applied()
-        self.assertEqual(verdicts(self.reconcile(server)), {"silent": ("stuck", "silent")})
+        wait_until(lambda: self.reconcile(server) and server.database.runs()["silent"]["status"] == "stuck", "the finding")
+        self.assertEqual(server.database.runs()["silent"]["error"]["reason"], "silent")
 
     def test_within_the_grace_nothing_is_examined_and_a_second_boot_pass_follows(self):
         server = self.start({"reconcile": {"grace": "1h"}})
@@ -244,8 +256,12 @@ class Reconcile:
         server.wait_applied()
         identity = server.database.runs()["reused"]["worker_process"]
         server.database.execute(f"UPDATE council_ex_runs SET worker_process = '{identity}0' WHERE run_id = 'reused'")
-        self.assertEqual(verdicts(self.reconcile(server)),
-                         {"never": ("stuck", "process_gone"), "reused": ("stuck", "process_gone")})
+        self.reconcile(server)
+        both = "SELECT count(*) AS n FROM council_ex_runs WHERE status = 'stuck'"
+        wait_until(lambda: server.database.rows(both)[0]["n"] == 2, "both to be found")
+        rows = server.database.runs()
+        self.assertEqual({run_id: row["error"]["reason"] for run_id, row in rows.items()},
+                         {"never": "process_gone", "reused": "process_gone"})
 
     @unittest.skipUnless(as_root(), "needs to make a PID namespace")
     def test_a_worker_in_another_pid_namespace(self):
@@ -261,7 +277,7 @@ class Reconcile:
         self.assertEqual((report["alive"], report["marked"]), (1, 0), report)
         inside.kill()
         inside.wait()
-        wait_until(lambda: self.reconcile(server)["marked"] == 1, "the worker in the namespace to be gone")
+        self.found(server)
         self.assertEqual(server.database.runs()["contained"]["error"]["reason"], "process_gone")
 
     def test_undo_returns_the_rows_of_a_pass_unless_they_moved(self):
@@ -271,7 +287,7 @@ class Reconcile:
         send_and_exit(server, *events)
         server.wait_applied()
         process.end()
-        pass_id = self.reconcile(server)["pass_id"]
+        pass_id = self.found(server)["pass_id"]
         server.send({"type": "run_completed", "run_id": "r2"})
         server.wait_applied()
         answer = server.control.post(f"/v1/reconciliations/{pass_id}/undo")
@@ -286,7 +302,7 @@ class Reconcile:
         self.assertEqual(server.control.post("/v1/reconciliations/00000000-0000-0000-0000-000000000000/undo").status, 404)
 
     def test_explain_answers_rule_by_rule(self):
-        server = self.start()
+        server = self.start({"reconcile": {"grace": "1h"}})
         process = worker(self)
         send_and_exit(server, started("why", worker_pid=process.pid))
         server.wait_applied()
@@ -345,7 +361,7 @@ class Reconcile:
         send_and_exit(server, *[started(f"r{number}", worker_pid=process.pid) for number in range(5_000)])
         server.wait_applied()
         process.end()
-        report = self.reconcile(server)
+        report = self.found(server)
         self.assertEqual((report["marked"], report["examined"]), (5_000, 5_000))
         self.assertEqual(server.database.rows("SELECT count(*) AS n FROM council_ex_runs WHERE status = 'stuck'")[0]["n"], 5_000)
         self.assertLessEqual(server.log().count("run=r"), 5_000)
@@ -374,10 +390,8 @@ class ReconcileOnPostgres(OnPostgres, Reconcile, ProcessTest):
 
     def test_a_row_that_moves_while_it_is_judged_is_raced(self):
         server = self.start()
-        process = worker(self)
-        send_and_exit(server, started("moving", worker_pid=process.pid))
+        send_and_exit(server, started("moving"))
         server.wait_applied()
-        process.end()
         mover = subprocess.Popen(["psql", "-X", "-q", "-h", str(self.cluster.folder), "-U", "postgres", "-d",
                                   server.database.name], stdin=subprocess.PIPE, text=True)
         self.addCleanup(mover.wait)
@@ -387,7 +401,7 @@ class ReconcileOnPostgres(OnPostgres, Reconcile, ProcessTest):
         locks = "SELECT wait_event_type AS w FROM pg_stat_activity WHERE datname = current_database()"
         wait_until(lambda: server.database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND granted"
                                                 " AND pid <> pg_backend_pid()"), "the other session's change")
-        request = subprocess.Popen(["curl", "-sS", "--unix-socket", str(server.control_path), "-X", "POST", "-d", "{}",
+        request = subprocess.Popen(["curl", "-sS", "--unix-socket", str(server.control_path), "-X", "POST", "-d", '{"unvouched": true}',
                                     "http://localhost/v1/reconcile"], stdout=subprocess.PIPE, text=True)
         wait_until(lambda: any(row["w"] == "Lock" for row in server.database.rows(locks)), "the pass to wait for the row")
         mover.stdin.write("COMMIT;\n")
@@ -409,7 +423,7 @@ class ReconcileOnPostgres(OnPostgres, Reconcile, ProcessTest):
 
 class Hosts(OnPostgres, ProcessTest):
     """Two daemons on one database."""
-    start, reconcile = Reconcile.start, Reconcile.reconcile
+    start, reconcile, found = Reconcile.start, Reconcile.reconcile, Reconcile.found
     boot_report, boot_reports = Reconcile.boot_report, Reconcile.boot_reports
 
     def pair(self, config=None):
@@ -419,11 +433,12 @@ class Hosts(OnPostgres, ProcessTest):
         return first, second
 
     def test_the_rows_of_a_living_recorder_are_left_to_it(self):
-        first, second = self.pair()
+        first, second = self.pair({"reconcile": {"grace": "1h"}})  # what ends is not looked at before
         process = worker(self)
         send_and_exit(first, started("of-first", worker_pid=process.pid))
         first.wait_applied()
         process.end()
+        first.database.execute("UPDATE council_ex_runs SET last_event_at = now() - interval '2 hours'")
         report = self.reconcile(second)
         self.assertEqual((report["foreign"], report["marked"]), (1, 0))
         self.assertEqual(verdicts(report), {"of-first": ("foreign", "foreign")})

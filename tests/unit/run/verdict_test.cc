@@ -12,7 +12,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const Policy kLater;
-const Policy kBoot{.vouching_required = true};
+const Policy kBoot{.boot = true};
 
 // An own row that nobody knows anything about.
 RowFacts nothing_known() {

@@ -194,7 +194,7 @@ TEST_P(StoreColumns, ABeatOfARowThatMovedOrEndedIsRaced) {
 TEST_P(StoreColumns, ARunningRowBringsWhatVerdictsNeed) {
   const Run written = reporting("r");
   store_run(written);
-  const RunningRow row = store().running_rows("", 1, {}, now() + 1h).value().at(0);
+  const RunningRow row = store().running_rows("", 1, {{}, now() + 1h}).value().at(0);
   EXPECT_EQ(row.run.queue, written.queue);
   EXPECT_EQ(row.run.job_id, written.job_id);
   EXPECT_EQ(row.run.expires_in, written.expires_in);

@@ -81,9 +81,9 @@ TEST_P(StorePasses, RunningRowsComeByRunIdInPages) {
   queued.status = Status::kQueued;
   store_run(queued);
   const Timestamp later = now() + 1h;
-  EXPECT_THAT(ids_of(store().running_rows("", 3, {}, later).value()), ElementsAre("a", "b", "c"));
-  EXPECT_THAT(ids_of(store().running_rows("c", 3, {}, later).value()), ElementsAre("d"));
-  EXPECT_THAT(store().running_rows("d", 3, {}, later).value(), IsEmpty());
+  EXPECT_THAT(ids_of(store().running_rows("", 3, {{}, later}).value()), ElementsAre("a", "b", "c"));
+  EXPECT_THAT(ids_of(store().running_rows("c", 3, {{}, later}).value()), ElementsAre("d"));
+  EXPECT_THAT(store().running_rows("d", 3, {{}, later}).value(), IsEmpty());
 }
 
 TEST_P(StorePasses, RunningRowsAreThoseWhoseLastEventLiesInTheWindow) {
@@ -94,8 +94,8 @@ TEST_P(StorePasses, RunningRowsAreThoseWhoseLastEventLiesInTheWindow) {
     store_run(running(id));
     database().set_time("runs", "last_event_at", time, fmt::format("run_id = '{}'", id));
   }
-  EXPECT_THAT(ids_of(store().running_rows("", 10, {}, noon).value()), ElementsAre("a", "b"));
-  EXPECT_THAT(ids_of(store().running_rows("", 10, noon, noon + 1h).value()), ElementsAre("b", "c", "d"));
+  EXPECT_THAT(ids_of(store().running_rows("", 10, {{}, noon}).value()), ElementsAre("a", "b"));
+  EXPECT_THAT(ids_of(store().running_rows("", 10, {noon, noon + 1h}).value()), ElementsAre("b", "c", "d"));
   EXPECT_EQ(store().count_running_since(noon).value(), 3U);
   EXPECT_EQ(store().count_running_since(noon + 1h + 1us).value(), 0U);
 }
@@ -104,7 +104,7 @@ TEST_P(StorePasses, ARowThatNoEventOfOursTouchedCountsFromItsUpdate) {
   store_run(running("r"));
   database().execute("UPDATE council_ex_runs SET last_event_at = NULL");
   database().set_time("runs", "updated_at", now() - 1h, "1 = 1");
-  const auto rows = store().running_rows("", 10, {}, now() - 30min).value();
+  const auto rows = store().running_rows("", 10, {{}, now() - 30min}).value();
   ASSERT_THAT(rows, SizeIs(1));
   EXPECT_GE(rows.front().silence, 59min);
   EXPECT_LE(rows.front().silence, 2h);
@@ -145,7 +145,7 @@ TEST_P(StorePasses, ARowSaysWhenItsRecorderWasSeen) {
 
   ASSERT_TRUE(store().standing(other));
   EXPECT_LE(*store().running_row("others").value()->recorder_seen_ago, 1h);
-  EXPECT_EQ(ids_of(store().running_rows("", 10, {}, now() + 1h).value()).size(), 3U);
+  EXPECT_EQ(ids_of(store().running_rows("", 10, {{}, now() + 1h}).value()).size(), 3U);
 }
 
 TEST_P(StorePasses, ACommitIsSeenToo) {
@@ -166,7 +166,7 @@ TEST_P(StorePasses, ARowSaysWhetherAnEventOfItIsADeadLetter) {
   write.dead_letters = {letter, letter};
   write.ledger.dead_letters = 2;
   commit(write);
-  const auto rows = store().running_rows("", 10, {}, now() + 1h).value();
+  const auto rows = store().running_rows("", 10, {{}, now() + 1h}).value();
   ASSERT_THAT(rows, SizeIs(2));
   EXPECT_FALSE(rows[0].dead_letter);
   EXPECT_TRUE(rows[1].dead_letter);
@@ -179,7 +179,7 @@ TEST_P(StorePasses, RunningRowsComeWithoutJson) {
   run.oban_job_id = 7;
   run.attempt_given = true;
   store_run(run);
-  const auto row = store().running_rows("", 1, {}, now() + 1h).value().front();
+  const auto row = store().running_rows("", 1, {{}, now() + 1h}).value().front();
   EXPECT_FALSE(row.run.input || row.run.result || row.run.error);
   EXPECT_EQ(row.run.worker_process, "worker");
   EXPECT_EQ(row.run.oban_job_id, 7);

@@ -139,7 +139,7 @@ TEST_F(PgMigrateTest, TablesOfEctoKeepTheirTypesAndRowsAndWorkInEveryTimeZone) {
   EXPECT_EQ(old->started_at, parse_rfc3339("2026-01-02T03:04:05.678Z"));
   EXPECT_EQ(old->recorder, "");
   EXPECT_EQ(old->last_seq, 2) << "its history counts";
-  const auto running = store->running_rows("", 10, {}, store->database_now().value()).value();
+  const auto running = store->running_rows("", 10, {{}, store->database_now().value()}).value();
   ASSERT_EQ(running.size(), 1U);
   EXPECT_GT(running[0].silence, std::chrono::hours(24));
 

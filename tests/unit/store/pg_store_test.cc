@@ -247,7 +247,7 @@ TEST_F(PgStoreTest, NothingDependsOnWhatSessionsAreSetTo) {
   EXPECT_EQ(store->list_runs(filter).value().runs.size(), 1U);
   filter.since = before + std::chrono::minutes(5);
   EXPECT_EQ(store->list_runs(filter).value().runs.size(), 0U);
-  EXPECT_EQ(store->running_rows("", 10, before, before + std::chrono::minutes(5)).value().size(), 1U);
+  EXPECT_EQ(store->running_rows("", 10, {before, before + std::chrono::minutes(5)}).value().size(), 1U);
   EXPECT_TRUE(store->server_age().value());
 }
 

@@ -183,8 +183,8 @@ TEST_F(SqliteMigrate, AnApplicationsTablesAreTakenOver) {
 
   // Its times count, whatever their form.
   const Timestamp later = parse_rfc3339("2026-01-02T03:04:06Z").value();
-  EXPECT_THAT(store->running_rows("", 10, later, later).value(), SizeIs(1));
-  EXPECT_THAT(store->running_rows("", 10, {}, later - std::chrono::microseconds(1)).value(), IsEmpty());
+  EXPECT_THAT(store->running_rows("", 10, {later, later}).value(), SizeIs(1));
+  EXPECT_THAT(store->running_rows("", 10, {{}, later - std::chrono::microseconds(1)}).value(), IsEmpty());
   RunFilter since;
   since.since = parse_rfc3339("2026-01-02T03:04:05.678901Z");
   EXPECT_THAT(store->list_runs(since).value().runs, SizeIs(1));

@@ -1,0 +1,53 @@
+// Since when this daemon accepts events without a break. What a sender could not say meanwhile does not count against
+// its run, so reconciliation asks this before it marks anything. A break is the time in which the spool refused
+// events, or in which the process or its host was suspended. Safe from any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+
+#include "base/time.h"
+
+namespace run_recorder {
+
+class Hearing {
+ public:
+  using Steady = std::chrono::steady_clock::time_point;
+
+  // All clocks at one moment: the steady one stands still while the host is suspended, the other one does not.
+  struct Moment {
+    Steady steady{};
+    std::chrono::nanoseconds since_boot{};  // CLOCK_BOOTTIME
+    Timestamp wall{};
+    static Moment now();
+  };
+  // What the event server counts.
+  struct Refusals {
+    bool spool_failed = false;  // the last append failed
+    std::uint64_t refused = 0;  // lines that the spool had no room for, or could not take
+  };
+  struct State {
+    Steady since{};        // events are accepted without a break
+    Steady clock_since{};  // the wall clock was not set back, as far as this process knows
+  };
+
+  explicit Hearing(const Moment& start);
+
+  // What the daemon looks at once a second, and whoever is about to judge before he does: more than kLate between two
+  // looks was a suspension.
+  State look(const Moment& now, const Refusals& refusals);
+
+  static constexpr std::chrono::seconds kLate{5};
+  static constexpr std::chrono::milliseconds kSetBack{500};
+
+ private:
+  std::mutex mutex_;
+  // guarded by mutex_
+  State state_;
+  Moment last_;
+  std::uint64_t refused_ = 0;
+};
+
+}  // namespace run_recorder
