@@ -139,6 +139,17 @@ class Reconcile:
         listed = server.control.ok("GET", f"/v1/runs?pass={report['pass_id']}")["runs"]
         self.assertEqual([run["run_id"] for run in listed], ["dead"])
 
+    def test_a_killed_worker_is_found_without_a_pass_being_asked_for(self):
+        server = self.start({"reconcile": {"grace": "1s", "interval": "0s"}})
+        process = worker(self)
+        send_and_exit(server, started("killed", worker_pid=process.pid))
+        server.wait_applied()
+        process.end()
+        row = wait_until(lambda: (row := server.database.runs()["killed"])["status"] == "stuck" and row, "the finding")
+        self.assertEqual(row["error"]["reason"], "process_gone")
+        report = server.database.reports()[row["error"]["pass_id"]]
+        self.assertEqual((report["trigger"], report["marked"]), ("process_end", 1))
+
     def test_a_worker_that_died_while_the_daemon_was_down_is_in_the_boot_report(self):
         server = self.start()
         process = worker(self)
