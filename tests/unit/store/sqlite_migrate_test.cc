@@ -204,7 +204,9 @@ TEST_F(SqliteMigrate, ColumnsThatAnApplicationHasAlreadyAreNotAddedAgain) {
 
 TEST_F(SqliteMigrate, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRows) {
   ASSERT_TRUE(migrate(options(), false));
-  std::string before = "DROP INDEX council_ex_runs_job_id; DELETE FROM council_ex_recorder_schema WHERE version > 2;";
+  std::string before =
+      "DROP INDEX council_ex_runs_job_id; DROP INDEX council_ex_runs_queued_job; DELETE FROM "
+      "council_ex_recorder_schema WHERE version > 2;";
   for (const char* column : {"queue", "job_id", "expires_in", "usage", "progress"}) {
     before += fmt::format("ALTER TABLE council_ex_runs DROP COLUMN {};", column);
   }
