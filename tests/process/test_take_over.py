@@ -72,8 +72,9 @@ class TakeOver:
                     {"type": "run_started", "run_id": "marked", "worker_pid": 4194303},
                     {"type": "run_completed", "run_id": "old"})
         server.wait_applied()
-        server.database.execute("UPDATE council_ex_runs SET last_event_at = '2026-01-02T03:04:05.000000Z' "
-                                "WHERE run_id = 'marked';")
+        # Old enough for a pass, and its sender as gone as its worker: so soon after a boot nothing else is judged.
+        server.database.execute("UPDATE council_ex_runs SET last_event_at = '2026-01-02T03:04:05.000000Z', connection = '', "
+                                "sender_process = worker_process WHERE run_id = 'marked';")
         report = server.control.reconcile(unvouched=True)
         self.assertEqual(report["marked"], 1, report)
         undone = server.control.ok("POST", f"/v1/reconciliations/{report['pass_id']}/undo")
