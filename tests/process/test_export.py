@@ -353,7 +353,7 @@ class Move(OnPostgres, ProcessTest):
         self.check_same(first, second)
 
     def test_an_export_goes_on_at_a_cursor(self):
-        server = self.on_sqlite()
+        server = self.on_sqlite(grace="1h")  # no finding changes it meanwhile
         self.record_all_kinds(server)
         self.record_large(server)
         text = self.tool(server, "export").stdout

@@ -22,8 +22,8 @@ class MemoryOfWriting:
         if SANITIZER:
             self.skipTest("a sanitizer's memory is its own")
 
-    def start(self):
-        server = self.daemon_with_database({"reconcile": {"interval": "0s"}}).start()
+    def start(self, reconcile=None):
+        server = self.daemon_with_database({"reconcile": {"interval": "0s", **(reconcile or {})}}).start()
         wait_until(lambda: server.control.get("/v1/runs").status == 200, "the tables")
         return server.wait_boot_pass()
 
@@ -86,7 +86,7 @@ class MemoryOfWriting:
         self.assertEqual(len(rows), runs)
 
     def test_a_pass_over_thousands_of_large_rows_and_its_undo(self):
-        server, runs = self.start(), 6_000
+        server, runs = self.start({"grace": "1ms"}), 6_000
         self.fill(server, runs, "running", "input", self.json_of("i", 5_000))
         report = server.control.reconcile(unvouched=True)
         self.assertEqual((report["examined"], report["marked"]), (runs, runs))

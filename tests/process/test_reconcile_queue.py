@@ -77,8 +77,8 @@ class QueueRules:
         server.wait_applied()
         report = self.reconcile(server)
         self.assertEqual(verdicts(report), {
-            "r1": ("stuck", "queue_not_executing"), "r2": ("stuck", "attempt_superseded"), "r5": ("stuck", "queue_row_absent"),
-            "r6": ("stuck", "attempt_superseded")})
+            "r1": ("stuck", "queue_not_executing"), "r2": ("stuck", "attempt_superseded"), "r3": ("unknown", "sender_gone"),
+            "r4": ("unknown", "sender_gone"), "r5": ("stuck", "queue_row_absent"), "r6": ("stuck", "attempt_superseded")})
         rows = server.database.runs()
         self.assertEqual([rows[f"r{job}"]["oban_job_state_at_finalize"] for job in (1, 2, 5)], ["scheduled", None, None])
 
@@ -280,8 +280,8 @@ class NamedQueues(OnPostgres, ProcessTest):
         report = server.control.reconcile(unvouched=True)
         check_counts(self, report)
         self.assertEqual(verdicts(report), {
-            "two": ("stuck", "queue_not_executing"), "mail-one": ("stuck", "queue_not_executing"),
-            "mail-three": ("stuck", "queue_row_absent"), "away": ("unknown", "queue_unavailable"),
+            "one": ("unknown", "sender_gone"), "two": ("stuck", "queue_not_executing"),
+            "mail-one": ("stuck", "queue_not_executing"), "mail-two": ("unknown", "sender_gone"), "mail-three": ("stuck", "queue_row_absent"), "away": ("unknown", "queue_unavailable"),
             "nobody-s": ("unknown", "queue_unavailable"), "no-number": ("unknown", "queue_unavailable")})
         self.assertIn("nobody-s", server.control.get("/v1/runs/nobody-s/explain").text)
 
