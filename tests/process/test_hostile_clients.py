@@ -242,7 +242,7 @@ class Hostile(OnSqlite, ProcessTest):
         if hard < 2500:
             self.skipTest("the limit of open files is too low")
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2500), hard))
-        server = self.start()
+        server = self.start().wait_boot_pass()  # whose connections take some MiB of their own
         held = [self.raw(server) for _ in range(900)]
         for connection in held:
             self.addCleanup(connection.close)
