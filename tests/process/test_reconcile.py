@@ -8,7 +8,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from harness import OnPostgres, OnSqlite, ProcessTest, as_root, merged, wait_until
+from harness import TOOL, OnPostgres, OnSqlite, ProcessTest, as_root, merged, wait_until
 from oracle import Oracle
 
 SENDER = """
@@ -165,6 +165,46 @@ class Reconcile:
         reports = wait_until(lambda: [report for report in self.boot_reports(server) if report["marked"] == 2],
                              "the boot report")
         check_counts(self, reports[0])
+
+    def test_a_boot_pass_that_comes_late_judges_what_came_after_the_boot_like_any_other(self):
+        """Another daemon's pass delays it; meanwhile a run begins whose sender goes."""
+        server = self.start()
+        send_and_exit(server, started("before"))
+        server.wait_applied()
+        server.stop()
+        server.database.execute("DELETE FROM council_ex_leases; INSERT INTO council_ex_leases (name, holder, expires_at) "
+                                "VALUES ('reconcile', 'another', '2999-01-01T00:00:00.000000Z')")
+        server.start()
+        send_and_exit(server, started("after"))
+        server.wait_applied()
+        server.database.execute("DELETE FROM council_ex_leases")
+        row = wait_until(lambda: (row := server.database.runs()["before"])["status"] == "stuck" and row, "the boot pass")
+        self.assertEqual(row["error"]["reason"], "no_live_worker")
+        self.assertEqual(verdicts(self.reconcile(server)), {"after": ("unknown", "no_evidence")})
+        self.assertEqual(server.database.runs()["after"]["status"], "running")
+
+    def test_healthy_commands_are_not_found_by_passes_back_to_back(self):
+        """They last a little longer than the grace, so that a pass looks at each of them just when it ends."""
+        server = self.start({"reconcile": {"grace": "3s"}})
+        environment = {**server.environment(), "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)}
+        commands = []
+        for number in range(25):
+            command = subprocess.Popen([str(TOOL), "exec", "--council", "demo", "--", "sleep", f"{3.1 + number / 20:.2f}"],
+                                       env=environment, stdin=subprocess.DEVNULL)
+            self.addCleanup(lambda process=command: process.poll() is None and process.kill())
+            commands.append(command)
+        passes = 0
+        while any(command.poll() is None for command in commands):
+            answer = server.control.post("/v1/reconcile")
+            self.assertIn(answer.status, (200, 409), answer)
+            passes += answer.status == 200
+        self.assertEqual({command.wait() for command in commands}, {0})
+        server.wait_applied()
+        histories = server.database.events()
+        self.assertEqual(len(histories), len(commands))
+        self.assertEqual({tuple(event["type"] for event in history) for history in histories.values()},
+                         {("run_started", "run_completed")})
+        print(f"{passes} passes on {server.database.kind}")
 
     def test_a_later_event_corrects_a_finding_and_both_stay_visible(self):
         server = self.start()

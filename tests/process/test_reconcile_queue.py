@@ -109,6 +109,52 @@ class QueueRules:
         self.assertEqual(verdicts(report), {"old": ("stuck", "terminal_event_lost")})
         self.assertEqual(report["deferred"], 1)
 
+    def test_a_queued_run_is_judged_by_its_job(self):
+        server, queue = self.start()
+        for job, state in enumerate(("available", "scheduled", "retryable", "executing", "cancelled", "discarded"), 1):
+            queue.put(job, state)
+        self.hold(server, *({"type": "run_queued", "run_id": f"q{job}", "oban_job_id": job} for job in range(1, 8)),
+                  {"type": "run_queued", "run_id": "no-job"})
+        server.wait_applied()
+        report = self.reconcile(server)
+        self.assertEqual(verdicts(report), {"q5": ("stuck", "queue_not_executing"), "q6": ("stuck", "queue_not_executing"),
+                                            "q7": ("stuck", "queue_row_absent")})
+        self.assertEqual((report["alive"], report["marked"]), (4, 3))
+        found = {"q5", "q6", "q7"}
+        rows = server.database.runs()
+        self.assertEqual({run_id: row["status"] for run_id, row in rows.items()},
+                         {run_id: "stuck" if run_id in found else "queued" for run_id in rows})
+        undone = server.control.post(f"/v1/reconciliations/{report['pass_id']}/undo")
+        self.assertEqual((undone.status, undone.json["undone"]), (200, 3), undone)
+        self.assertEqual({row["status"] for row in server.database.runs().values()}, {"queued"})
+
+    def test_work_that_was_done_while_the_daemon_was_down_may_still_be_told(self):
+        """The boot pass judges those that nobody can speak for any more, and leaves the living the last word."""
+        server, queue = self.start({"reconcile": {"grace": "1h"}})
+        dead, living = worker(self), worker(self)
+        for job in (1, 2, 3):
+            queue.put(job, "executing")
+        self.hold(server, started("told", oban_job_id=1, attempt=1, worker_pid=living.pid), started("unnamed", oban_job_id=2))
+        send_and_exit(server, started("dead", oban_job_id=3, attempt=1, worker_pid=dead.pid))
+        server.wait_applied()
+        server.stop()
+        for job in (1, 2, 3):
+            queue.put(job, "completed", changed_s=7200)
+        dead.end()
+        server.database.execute("UPDATE council_ex_runs SET last_event_at = '2026-01-02T03:04:05.000000Z'")
+        server.start()
+
+        def boot_report():
+            reports = [report for report in server.database.reports().values() if report and report.get("finished_at")]
+            return [report for report in reports if report["trigger"] == "boot" and report["marked"]]
+        report = wait_until(boot_report, "the boot pass that marks something")[0]
+        self.assertEqual((verdicts(report), report["deferred"]), ({"dead": ("stuck", "terminal_event_lost")}, 2))
+        self.hold(server, *({"type": "run_completed", "run_id": run_id} for run_id in ("told", "unnamed")))
+        server.wait_applied()
+        rows, events = server.database.runs(), server.database.events()
+        self.assertEqual([rows[run_id]["status"] for run_id in ("told", "unnamed", "dead")], ["completed", "completed", "stuck"])
+        self.assertNotIn("run_stuck", {event["type"] for run_id in ("told", "unnamed") for event in events[run_id]})
+
     def test_a_worker_process_that_is_gone_comes_before_the_job(self):
         server, queue = self.start()
         process = worker(self)
