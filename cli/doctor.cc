@@ -181,6 +181,17 @@ void check_indexes(Report& report, const JsonObject& database) {
 }
 
 // Whether the database is up.
+// Nobody is told of such a run for as long as silent_after.
+void check_last_pass(Report& report, const JsonObject& last) {
+  const std::uint64_t gone = number_of(last.object("reasons"), "sender_gone");
+  if (gone == 0) return;
+  report.warning("senders gone",
+                 fmt::format("{} of the last pass live by the queue's word alone: who sent their events is gone",
+                             count_of(gone, "run")),
+                 "a queue may call a job of a killed node executing for ever: send worker_pid, or expires_in and "
+                 "run_heartbeat; run-recorder explain RUN shows what is known of one");
+}
+
 bool check_daemon(Report& report, const Looking& looking) {
   const Result<ControlAnswer> answer = looking.client.get("/v1/status");
   if (!answer) {
@@ -202,6 +213,7 @@ bool check_daemon(Report& report, const Looking& looking) {
     report.fine("accepting", "events are accepted");
   }
   check_ledger(report, status);
+  check_last_pass(report, status.object("reconciliation").object("last"));
   const JsonObject database = status.object("database");
   if (database.text("state") != "up") return false;
   report.fine("database", fmt::format("{}, used by the daemon", database.text("url")));

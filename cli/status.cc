@@ -79,6 +79,9 @@ void add_reconciliation(Facts& facts, const JsonObject& reconciliation, Timestam
   facts.add("it found",
             fmt::format("{} examined: {} alive, {} stuck, {} unknown; {} marked", count(last, "examined"),
                         count(last, "alive"), count(last, "stuck"), count(last, "unknown"), count(last, "marked")));
+  if (const std::string reasons = counts_in_words(last.object("reasons")); !reasons.empty()) {
+    facts.add("its reasons", reasons);
+  }
 }
 
 std::string status_for_people(const JsonObject& status, const Terminal& terminal) {

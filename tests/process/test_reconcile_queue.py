@@ -109,6 +109,25 @@ class QueueRules:
         self.assertEqual(verdicts(report), {"old": ("stuck", "terminal_event_lost")})
         self.assertEqual(report["deferred"], 1)
 
+    def test_a_run_that_lives_by_the_queue_s_word_alone_is_counted(self):
+        """Nobody rescues the job of a killed node: it is executing for ever."""
+        server, queue = self.start()
+        queue.put(1, "executing")
+        send_and_exit(server, started("r1", oban_job_id=1, attempt=1))
+        server.wait_applied()
+        self.assertEqual(verdicts(self.reconcile(server)), {"r1": ("unknown", "sender_gone")})
+        self.assertIn("1 sender_gone", server.tool("status").stdout)
+        self.assertRegex(server.tool("doctor").stdout, "senders gone .*1 run of the last pass")
+        self.assertEqual(server.control.ok("GET", "/v1/runs/r1/explain")["reason"], "sender_gone")
+
+    def test_a_run_that_lives_by_the_queue_s_word_alone_is_silent_at_last(self):
+        server, queue = self.start({"reconcile": {"silent_after": "1ms"}})
+        queue.put(1, "executing")
+        send_and_exit(server, started("r1", oban_job_id=1, attempt=1))
+        server.wait_applied()
+        wait_until(lambda: self.reconcile(server) and server.database.runs()["r1"]["status"] == "stuck", "the finding")
+        self.assertEqual(server.database.runs()["r1"]["error"]["reason"], "silent")
+
     def test_a_queued_run_is_judged_by_its_job(self):
         server, queue = self.start()
         for job, state in enumerate(("available", "scheduled", "retryable", "executing", "cancelled", "discarded"), 1):
