@@ -189,6 +189,7 @@ ServerTest::~ServerTest() {
   if (spool) {
     spool->open();
   }
+  server.reset();  // its threads write into other members
 }
 
 void ServerTest::start() {
