@@ -72,6 +72,7 @@ class Pass {
   Result<PassReport> run(std::string pass_id, const std::function<void()>& released);
   // Gives the lease back where run() failed.
   void give_up();
+  const std::string& trigger() const { return plan_.trigger; }
   const PassReport& report() const { return report_; }
   // Of a pass over all rows that ended well: they were counted, where that was possible.
   const std::optional<std::map<Status, std::uint64_t>>& runs_by_status() const { return runs_by_status_; }

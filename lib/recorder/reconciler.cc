@@ -14,6 +14,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kRetryPause{1'000};
+// Of a request, while the pass over a process that has ended runs.
+constexpr milliseconds kTurnPatience{10'000};
 constexpr milliseconds kAfterTheGrace{20};
 // Ends that come together are looked at together.
 constexpr milliseconds kBetweenEndedLooks{500};
@@ -57,6 +59,7 @@ void Reconciler::stop() {
     stopping_ = true;
   }
   stop_.notify_all();
+  turn_.notify_all();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -308,13 +311,12 @@ Result<PassReport> Reconciler::reconcile(const PassRequest& request) {
 // Waits for everything received so far, takes the turn and the lease, runs the pass.
 Result<PassReport> Reconciler::try_pass(Pass& pass, Pulse& pulse) {
   {
-    const std::lock_guard lock(mutex_);
-    if (stopping_) return stopping_error();
-    if (status_.running) return Error{ErrorKind::kConflict, "another reconciliation is running"};
+    std::unique_lock lock(mutex_);
+    if (const auto free = wait_for_turn(lock, pulse); !free) return free.error();
   }
   if (const auto came = pass.wait_for_what_came(); !came) return came.error();
   if (const auto connected = pass.connect(); !connected) return connected.error();
-  auto outcome = take_turn(pass);
+  auto outcome = take_turn(pass, pulse);
   if (&pulse == &request_pulse_) {
     pulse.rest();
   } else {
@@ -323,12 +325,23 @@ Result<PassReport> Reconciler::try_pass(Pass& pass, Pulse& pulse) {
   return outcome;
 }
 
-Result<PassReport> Reconciler::take_turn(Pass& pass) {
+// Passes of a moment come by themselves whenever a process ends: who asks for one waits for those, and is told of any
+// other.
+Result<void> Reconciler::wait_for_turn(std::unique_lock<std::mutex>& lock, const Pulse& pulse) {
+  const auto settled = [this] { return stopping_ || !status_.running || !ended_under_way_; };
+  if (&pulse == &request_pulse_) turn_.wait_for(lock, kTurnPatience, settled);
+  if (stopping_) return stopping_error();
+  if (status_.running) return Error{ErrorKind::kConflict, "another reconciliation is running"};
+  return {};
+}
+
+Result<PassReport> Reconciler::take_turn(Pass& pass, const Pulse& pulse) {
   std::string pass_id;
   {
-    const std::lock_guard lock(mutex_);
-    if (status_.running) return Error{ErrorKind::kConflict, "another reconciliation is running"};
+    std::unique_lock lock(mutex_);
+    if (const auto free = wait_for_turn(lock, pulse); !free) return free.error();
     status_.running = true;
+    ended_under_way_ = pass.trigger() == "process_end";
     pass_id = std::exchange(unused_pass_id_, {});
   }
   if (pass_id.empty()) pass_id = time_ordered_uuid(now_utc());
@@ -338,6 +351,7 @@ Result<PassReport> Reconciler::take_turn(Pass& pass) {
     if (!std::exchange(has_turn, false)) return;
     status_.running = false;
     status_.under_way.reset();
+    turn_.notify_all();
   };
   auto outcome = pass.run(pass_id, end_turn);
   if (!outcome) pass.give_up();

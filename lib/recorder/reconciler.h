@@ -55,8 +55,8 @@ class Reconciler {
   // over. Does not block.
   void process_ended(std::string process, std::string connection);
 
-  // A pass on request, done when it returns. kConflict: another runs; kUnavailable: the database is away, or what was
-  // received could not be applied within 10 s.
+  // A pass on request, done when it returns. kConflict: another runs, but for a short one over a process that ended;
+  // kUnavailable: the database is away, or what was received could not be applied within 10 s.
   Result<PassReport> reconcile(const PassRequest& request);
   // Each rule's answer for one row now, as JSON. kNotFound.
   Result<JsonText> explain(Store& store, std::string_view run_id);
@@ -88,7 +88,9 @@ class Reconciler {
   void look_again(std::vector<ProcessEnd> ends, Clock::duration after);
   bool wait_for_database();
   Result<PassReport> try_pass(Pass& pass, Pulse& pulse);
-  Result<PassReport> take_turn(Pass& pass);
+  // With lock: of mutex_.
+  Result<void> wait_for_turn(std::unique_lock<std::mutex>& lock, const Pulse& pulse);
+  Result<PassReport> take_turn(Pass& pass, const Pulse& pulse);
   PassHost host();
   Pass own_pass(PassPlan plan, PassConnections& connections);
   bool is_stopping() const;
@@ -112,11 +114,13 @@ class Reconciler {
 
   mutable std::mutex mutex_;
   std::condition_variable stop_;
+  std::condition_variable turn_;  // a pass has ended
   // guarded by mutex_
   ReconcilePolicy policy_;
   ReconcilerStatus status_;
   EndedProcesses ended_;
-  std::string unused_pass_id_;  // of a pass that failed before it marked anything: its row is used again
+  std::string unused_pass_id_;    // of a pass that failed before it marked anything: its row is used again
+  bool ended_under_way_ = false;  // the pass that runs is one over processes that have ended
   bool stopping_ = false;
 };
 

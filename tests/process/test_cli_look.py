@@ -181,11 +181,20 @@ class Looking(OnSqlite, ProcessTest):
             self.assertNotRegex(text, "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
             self.assertRegex(text, r"\\x1b\[2J|a\\nb\\(x07|u0007)")
 
-    def stuck_run(self):
-        with subprocess.Popen(["true"]) as worker:
-            worker.wait()
-            self.server.send({"type": "run_started", "run_id": "gone", "council": "lost", "worker_pid": worker.pid})
-        wait_until(lambda: self.server.control.ok("GET", "/v1/runs/gone/explain")["verdict"] == "stuck", "the grace to pass")
+    def stuck_run(self, *run_ids):
+        """Nobody is left of it, and only a pass that is asked for finds it: the grace is long, and over by the row's time."""
+        self.server.config["reconcile"]["grace"] = "1h"
+        self.server.restart()
+        self.server.wait_boot_pass()
+        for run_id in run_ids or ("gone",):
+            with subprocess.Popen(["true"]) as worker:
+                worker.wait()
+            self.tool("emit", "--type", "run_started", "--run-id", run_id, "--council", "lost", "--worker-pid", worker.pid)
+        self.server.wait_applied()
+        self.let_the_grace_pass()
+
+    def let_the_grace_pass(self):
+        self.server.database.execute("UPDATE council_ex_runs SET last_event_at = '2026-01-02T03:04:05.000000Z'")
 
     def test_explain_names_each_rule_and_the_verdict(self):
         self.stuck_run()
@@ -210,14 +219,13 @@ class Looking(OnSqlite, ProcessTest):
         self.assertIn(marking[0], self.tool("reconciliations").stdout)
         self.assertEqual(self.json("reconcile", "--undo", marking[0]), [{"pass_id": marking[0], "undone": 1, "moved": 0}])
         self.assertEqual(self.server.control.run("gone")["status"], "running")
+        self.let_the_grace_pass()
         report = self.json("reconcile")[0]
         self.assertEqual((report["trigger"], report["marked"], report["reasons"]), ("request", 1, {"process_gone": 1}))
         self.tool("reconcile", "--undo", "x", "--dry-run", status=2)
 
     def test_the_breaker_is_said_and_force_overrides_it(self):
-        self.stuck_run()
-        self.server.send({"type": "run_started", "run_id": "gone2", "worker_pid": 2 ** 22 - 1})
-        wait_until(lambda: self.server.control.ok("GET", "/v1/runs/gone2/explain")["verdict"] == "stuck", "the grace to pass")
+        self.stuck_run("gone", "gone2")
         self.server.config["reconcile"]["max_stuck"] = 1
         self.server.restart()
         self.server.wait_boot_pass()

@@ -11,7 +11,7 @@ FLAGS = ("council_given", "attempt_given")
 
 
 class Move(OnPostgres, ProcessTest):
-    def on_sqlite(self, grace="1ms"):
+    def on_sqlite(self, grace="1h"):  # where no finding is to change it meanwhile
         server = self.daemon(config={"reconcile": {"interval": "0s", "grace": grace}})
         server.database = SqliteDatabase(server.sqlite_path)
         return self.begin(server)
@@ -76,6 +76,8 @@ class Move(OnPostgres, ProcessTest):
 
     def move(self, first, second):
         self.record_all_kinds(first)
+        if first.config["reconcile"]["grace"] == "1ms":
+            wait_until(lambda: first.tool("reconcile") and first.database.runs()["child"]["status"] == "stuck", "the finding")
         first.tool("reconcile")
         text = self.tool(first, "export").stdout
         lines = [json.loads(line) for line in text.splitlines()]
@@ -95,7 +97,7 @@ class Move(OnPostgres, ProcessTest):
         return lines
 
     def test_from_sqlite_to_postgresql_and_back(self):
-        first, second, third = self.on_sqlite(), self.on_postgres(), self.on_sqlite()
+        first, second, third = self.on_sqlite("1ms"), self.on_postgres(), self.on_sqlite()
         self.move(first, second)
         self.tool(third, "import", input=self.tool(second, "export").stdout)
         self.check_same(first, third)
@@ -323,7 +325,7 @@ class Move(OnPostgres, ProcessTest):
     # ---- interruptions
 
     def test_export_and_import_go_on_beside_daemons_that_are_killed(self):
-        first, second = self.on_sqlite(grace="1h"), self.on_postgres()
+        first, second = self.on_sqlite(), self.on_postgres()
         self.record_all_kinds(first)
         self.record_large(first)
         tools = [[str(TOOL), "--control", str(server.control_path), word] for server, word in ((first, "export"), (second, "import"))]
@@ -353,7 +355,7 @@ class Move(OnPostgres, ProcessTest):
         self.check_same(first, second)
 
     def test_an_export_goes_on_at_a_cursor(self):
-        server = self.on_sqlite(grace="1h")  # no finding changes it meanwhile
+        server = self.on_sqlite()
         self.record_all_kinds(server)
         self.record_large(server)
         text = self.tool(server, "export").stdout
