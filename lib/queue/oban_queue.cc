@@ -19,7 +19,7 @@ constexpr std::size_t kMaxAsked = 5'000;
 std::optional<std::int64_t> oban_id(std::string_view text) {
   std::int64_t id = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (problem != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  if (problem != std::errc() || end != text.data() + text.size() || id < 1) return std::nullopt;
   return id;
 }
 
@@ -67,7 +67,7 @@ class ObanQueue final : public JobQueue {
 
   JobAnswer answer_to(const JobAsked& asked, const ObanLook& found) const {
     const auto id = oban_id(asked.job_id);
-    if (!id) return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers", asked.job_id)};
+    if (!id) return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers from 1", asked.job_id)};
     return oban_answer(asked, *id, found, options_.clock_skew);
   }
 

@@ -24,7 +24,7 @@ void Pass::log_row(const RunningRow& row, const Verdict& verdict) {
               {{"RUN_ID", run.run_id},
                {"COUNCIL", run.council},
                {"ATTEMPT", run.attempt},
-               {"OBAN_JOB_ID", run.oban_job_id ? std::to_string(*run.oban_job_id) : std::string("none")},
+               {"OBAN_JOB_ID", run.oban_job_id ? std::to_string(*run.oban_job_id) : run.job_id.value_or("none")},
                {"AGE_SECONDS", std::chrono::duration_cast<std::chrono::seconds>(row.silence).count()},
                {"REASON", verdict.reason},
                {"EVIDENCE", verdict.message},

@@ -160,10 +160,12 @@ class Oracle:
                 conflict = True
         if "parent_attempt_run_id" in event and run.parent_attempt_run_id is None:
             run.parent_attempt_run_id, filled = event["parent_attempt_run_id"], True
-        if "queue" in event and run.queue is None:
-            run.queue, filled = event["queue"], True
         job_id, number = job_of(event)
-        if job_id is not None and run.job_id is None:
+        # Both belong together: of another queue or job nothing is taken.
+        agrees = run.queue in (None, event.get("queue", run.queue)) and (job_id is None or run.job_id in (None, job_id))
+        if agrees and "queue" in event and run.queue is None:
+            run.queue, filled = event["queue"], True
+        if agrees and job_id is not None and run.job_id is None:
             run.job_id, run.oban_job_id, filled = job_id, number, True
         if "input" in event and run.input is None:
             run.input, filled = as_map(event["input"]), True

@@ -561,6 +561,33 @@ TEST(Job, IsFilledFromTheFirstEventThatNamesIt) {
   EXPECT_FALSE(again.fields_changed);
 }
 
+// Else the row would name a job of a queue that no event named, and be found stuck by what that one does.
+TEST(Job, IsNotPutTogetherFromTwoEventsThatNameDifferentOnes) {
+  Row before = row_of(Status::kRunning);
+  before.job_id = "7";
+  before.oban_job_id = 7;
+  Event event = started();
+  event.queue = "other";
+  event.job_id = "8";
+  event.oban_job_id = 8;
+  const Row after = apply(&before, event, kRecorder).after;
+  EXPECT_EQ(after.queue, std::nullopt);
+  EXPECT_EQ(after.job_id, "7");
+  before = row_of(Status::kRunning);
+  before.queue = "mail";
+  const Row of_a_queue = apply(&before, event, kRecorder).after;
+  EXPECT_EQ(of_a_queue.queue, "mail");
+  EXPECT_EQ(of_a_queue.job_id, std::nullopt);
+  EXPECT_EQ(of_a_queue.oban_job_id, std::nullopt);
+  event.queue = "mail";
+  EXPECT_EQ(apply(&before, event, kRecorder).after.job_id, "8");
+  event.job_id.reset();
+  event.oban_job_id.reset();
+  before.queue.reset();
+  before.job_id = "7";
+  EXPECT_EQ(apply(&before, event, kRecorder).after.queue, "mail");
+}
+
 TEST(Job, OfARowThatAnApplicationWroteIsNotTakenForAnother) {
   Row before = row_of(Status::kRunning);
   before.oban_job_id = 7;
