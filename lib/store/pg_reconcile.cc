@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/json_text.h"
+#include "store/json_list.h"
 #include "store/pg_store.h"
 
 namespace run_recorder {
@@ -42,15 +43,6 @@ std::vector<RunningRow> read_running_rows(const pqxx::result& rows) {
   running.reserve(rows.size());
   for (const auto& row : rows) running.push_back(read_running_row(row));
   return running;
-}
-
-std::string json_list(std::span<const std::string> texts) {
-  std::string list = "[";
-  for (const std::string& text : texts) {
-    if (list.size() > 1) list += ',';
-    append_json_string(list, text);
-  }
-  return list + ']';
 }
 
 }  // namespace

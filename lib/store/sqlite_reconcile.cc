@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/json_text.h"
+#include "store/json_list.h"
 #include "store/sqlite_store.h"
 
 namespace run_recorder {
@@ -65,15 +66,6 @@ std::string count_since_sql(std::string_view which) {
   return fmt::format(
       "SELECT count(*) FROM \"{{{{prefix}}}}runs\" r WHERE {0} AND {1} > ?1 AND (?2 IS NULL OR {1} <= ?2)", which,
       kLastEventAt);
-}
-
-std::string json_list(std::span<const std::string> texts) {
-  std::string list = "[";
-  for (const std::string& text : texts) {
-    if (list.size() > 1) list += ',';
-    append_json_string(list, text);
-  }
-  return list + ']';
 }
 
 std::chrono::milliseconds since(Timestamp then, Timestamp now) {
