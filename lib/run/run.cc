@@ -105,27 +105,23 @@ bool council_known(const Run& row) {
   return row.council_given || row.council != "unknown";
 }
 
-// Fields of run_queued and run_started that no event gave yet, taken out of the event.
-std::optional<std::string> job_named(const std::optional<std::string>& job_id,
-                                     std::optional<std::int64_t> oban_job_id) {
-  return job_id || !oban_job_id ? job_id : std::to_string(*oban_job_id);
-}
-
 // A queue and a job's id there belong together: where an event names another queue or another job than the row has,
 // nothing of either is taken, or they would name a job that no event named.
 bool agrees_on_job(const Run& row, const Event& event) {
-  const auto differ = [](const auto& a, const auto& b) { return a && b && *a != *b; };
-  return !differ(row.queue, event.queue) &&
-         !differ(job_named(row.job_id, row.oban_job_id), job_named(event.job_id, event.oban_job_id));
+  if (row.queue && event.queue && *row.queue != *event.queue) return false;
+  if (row.job_id && event.job_id) return *row.job_id == *event.job_id;
+  if (row.oban_job_id && event.oban_job_id) return *row.oban_job_id == *event.oban_job_id;
+  // One by its text alone, the other by its number alone.
+  return !(row.job_id || row.oban_job_id) || !(event.job_id || event.oban_job_id);
 }
 
+// Fields of run_queued and run_started that no event gave yet, taken out of the event.
 RunAttributes missing_fields(const Run& row, Event& event) {
   RunAttributes attributes;
   if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return attributes;
   if (!council_known(row)) attributes.council = std::move(event.council);
   if (!row.attempt_given && event.attempt) attributes.attempt = *event.attempt;
   if (!row.parent_attempt_run_id) attributes.parent_attempt_run_id = std::move(event.parent_attempt_run_id);
-  if (!row.oban_job_id && !row.job_id && agrees_on_job(row, event)) attributes.oban_job_id = event.oban_job_id;
   if (!row.input) attributes.input = std::move(event.input);
   if (event.kind == EventKind::kStarted && !row.started_at) {
     attributes.started_at = event.at ? *event.at : event.received_at;
@@ -133,9 +129,11 @@ RunAttributes missing_fields(const Run& row, Event& event) {
   return attributes;
 }
 
-bool fill_job(Run& row, Event& event) {
+// The queue and the job there, as far as no event named them yet.
+bool fill_job(Run& row, Event& event, RunAttributes& attributes) {
   if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return false;
   if (!agrees_on_job(row, event)) return false;
+  if (!row.oban_job_id && !row.job_id) attributes.oban_job_id = event.oban_job_id;
   const bool names_queue = !row.queue && event.queue;
   if (names_queue) row.queue = std::move(event.queue);
   const bool names_job = !row.job_id && event.job_id;
@@ -287,8 +285,8 @@ Transition apply(const Run* row, Event event, std::string_view recorder, SameOut
   transition.inserted = !row;
   if (row) transition.conflict = conflict_with(*row, event, same);
   RunAttributes attributes = missing_fields(before, event);
-  transition.fields_changed = any_field(attributes);
-  transition.fields_changed = fill_job(before, event) || transition.fields_changed;
+  const bool names_job = fill_job(before, event, attributes);
+  transition.fields_changed = names_job || any_field(attributes);
   transition.reports_changed = note_reports(before, event, is_finished(status));
   if (revived) {
     // The finding was wrong; so was the evidence that named this worker.
