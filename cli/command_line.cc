@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <functional>
 
-#include "base/config.h"
 #include "base/url.h"
 #include "cli/dead_letters.h"
 #include "cli/doctor.h"
@@ -25,6 +24,7 @@
 #include "cli/stats.h"
 #include "cli/status.h"
 #include "cli/text.h"
+#include "config/config.h"
 #include "run/status.h"
 
 namespace run_recorder {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/config.h"
 #include "cli/looking.h"
+#include "config/config.h"
 
 namespace run_recorder {
 

@@ -2,7 +2,7 @@
 // status and says on stdout what it found; StartError is main's.
 #pragma once
 
-#include "base/config.h"
+#include "config/config.h"
 #include "signals.h"
 
 namespace run_recorder {

@@ -10,11 +10,11 @@
 #include <thread>
 
 #include "actions.h"
-#include "base/config.h"
 #include "base/log.h"
 #include "base/standard_streams.h"
 #include "base/url.h"
 #include "base/utf8.h"
+#include "config/config.h"
 #include "options.h"
 #include "service.h"
 #include "service_manager.h"

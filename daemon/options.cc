@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "base/config.h"
 #include "base/result.h"
 #include "base/url.h"
+#include "config/config.h"
 
 namespace run_recorder {
 namespace {

@@ -9,8 +9,8 @@
 #include <optional>
 #include <string>
 
-#include "base/config.h"
 #include "base/log.h"
+#include "config/config.h"
 #include "control/api.h"
 #include "control/http_server.h"
 #include "control/snapshot.h"
@@ -18,9 +18,9 @@
 #include "path_watch.h"
 #include "process/process_watch.h"
 #include "queue/queues.h"
-#include "recorder/pruner.h"
-#include "recorder/reconciler.h"
+#include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
+#include "retention/pruner.h"
 #include "server/server.h"
 #include "signals.h"
 #include "spool/spool.h"

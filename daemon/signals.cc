@@ -42,7 +42,7 @@ void Signals::watch() {
   const sigset_t set = watched();
   constexpr timespec kIdleTurn{5, 0};
   while (true) {
-    pulse_.beat();
+    liveness_.beat();
     const int signal = sigtimedwait(&set, nullptr, &kIdleTurn);
     if (signal < 0) continue;
     const std::lock_guard lock(mutex_);

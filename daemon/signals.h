@@ -7,7 +7,7 @@
 #include <mutex>
 #include <thread>
 
-#include "base/pulse.h"
+#include "base/liveness.h"
 
 namespace run_recorder {
 
@@ -24,12 +24,12 @@ class Signals {
   Wake wait(std::chrono::milliseconds timeout);
   bool stop_requested() const;
   // For the watchdog: the thread that takes them does not get on.
-  bool stuck() const { return pulse_.missed(); }
+  bool stuck() const { return liveness_.missed(); }
 
  private:
   void watch();
 
-  Pulse pulse_{std::chrono::seconds{60}};
+  Liveness liveness_{std::chrono::seconds{60}};
   std::thread thread_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -334,13 +334,13 @@ std::vector<std::string> journal_entry(LogLevel level, std::string_view message,
   return entry;
 }
 
-LineLimit::LineLimit(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock)
+RateLimiter::RateLimiter(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock)
     : level_(level),
       lines_a_minute_(lines_a_minute),
       others_(std::move(others)),
       clock_(clock ? std::move(clock) : SteadyClock(std::chrono::steady_clock::now)) {}
 
-bool LineLimit::admit() {
+bool RateLimiter::admit() {
   tick();
   if (logged_ == 0) minute_ = clock_();
   if (logged_ < lines_a_minute_) {
@@ -351,7 +351,7 @@ bool LineLimit::admit() {
   return false;
 }
 
-void LineLimit::tick() {
+void RateLimiter::tick() {
   if (logged_ == 0 || clock_() - minute_ < std::chrono::minutes{1}) return;
   if (counted_ > 0) log_list(level_, others_, {{"COUNT", counted_}});
   logged_ = 0;

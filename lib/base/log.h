@@ -87,11 +87,11 @@ std::vector<std::string> journal_entry(LogLevel level, std::string_view message,
 
 // For lines that can come by the thousand: so many a minute are logged, of the others one line says how many there
 // were. For one thread.
-class LineLimit {
+class RateLimiter {
  public:
   using SteadyClock = std::function<std::chrono::steady_clock::time_point()>;
   // others is that line's message, as "more events contradicted their runs"; it gets the field COUNT.
-  LineLimit(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock = {});
+  RateLimiter(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock = {});
 
   // Whether the next line may be logged; otherwise it is counted.
   bool admit();

@@ -4,7 +4,7 @@
 #include <deque>
 #include <mutex>
 
-#include "base/pulse.h"
+#include "base/liveness.h"
 
 namespace run_recorder {
 namespace {

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "control/request.h"
-#include "recorder/pruner.h"
-#include "recorder/reconciler.h"
+#include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
+#include "retention/pruner.h"
 
 namespace run_recorder {
 

@@ -24,9 +24,9 @@
 #include <tuple>
 
 #include "base/json_text.h"
+#include "base/liveness.h"
 #include "base/log.h"
-#include "base/pulse.h"
-#include "server/listener.h"
+#include "net/listener.h"
 
 namespace run_recorder {
 namespace {

@@ -46,7 +46,7 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // StartError as server/listener.h says; 69 where the TCP address is taken, 78 where it is none.
+  // StartError as net/listener.h says; 69 where the TCP address is taken, 78 where it is none.
   void start();
   // Closes all connections, those that wait for an answer too.
   void stop();

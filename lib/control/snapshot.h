@@ -10,9 +10,9 @@
 #include "base/log.h"
 #include "control/http_server.h"
 #include "process/process_watch.h"
-#include "recorder/pruner.h"
-#include "recorder/reconciler.h"
+#include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
+#include "retention/pruner.h"
 #include "server/server.h"
 #include "spool/spool.h"
 

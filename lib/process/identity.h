@@ -10,9 +10,15 @@
 
 #include "base/file.h"
 #include "process/host.h"
-#include "run/verdict.h"
 
 namespace run_recorder {
+
+// What a look at a process brought.
+enum class ProcessEvidence {
+  kNone,  // no process named, or it cannot be seen: no evidence at all
+  kAlive,
+  kGone,
+};
 
 // An identity as text, stored in the rows. "<machine>:<boot>:<namespace>:<pid>:<start>" where pid is as this daemon
 // sees it and start is in clock ticks since boot; start "absent" says that no such process existed when the event was

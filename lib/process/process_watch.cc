@@ -9,8 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/liveness.h"
 #include "base/log.h"
-#include "base/pulse.h"
 
 namespace run_recorder {
 namespace {

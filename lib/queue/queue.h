@@ -4,13 +4,16 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
-#include "run/verdict.h"
+#include "base/time.h"
+#include "run/run.h"
 
 namespace run_recorder {
 
@@ -23,6 +26,26 @@ struct JobAsked {
 };
 // Empty where the run names no job. An attempt is stated by an event, or by an application that wrote the row itself.
 std::optional<JobAsked> job_of(const Run& run);
+
+// What the queue said of a run's execution of its job.
+struct JobAnswer {
+  enum class Kind {
+    kCannotTell,      // no answer, or one that fits no rule: no evidence
+    kAbsent,          // the run's job is not there
+    kWorking,         // this execution is being worked on
+    kOtherExecution,  // a later attempt or claim of the job took over
+    kNotExecuting,    // it waits, or ended other than well
+    kFinished,        // it finished well
+    kHolderGone,      // it is claimed, but the holder's heartbeat or lock has expired
+  } kind = Kind::kCannotTell;
+  std::string state = {};                    // the queue's word, as "executing"; empty: no job was found
+  std::optional<std::int64_t> attempt = {};  // the job's
+  std::optional<Timestamp> claimed_at = {};  // when the job was claimed last, by the worker's clock
+  std::optional<std::chrono::milliseconds> changed_ago = {};  // since its row changed last, by the queue's clock
+  std::string detail = {};                                    // the answer as a sentence with its evidence
+  bool ended = false;                                         // kNotExecuting: for good, as cancelled or discarded
+  bool unreachable = false;  // kCannotTell: the queue itself gave no answer, as one that is away
+};
 
 class JobQueue {
  public:

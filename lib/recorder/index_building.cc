@@ -3,8 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/liveness.h"
 #include "base/log.h"
-#include "base/pulse.h"
 
 namespace run_recorder {
 namespace {

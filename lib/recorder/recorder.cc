@@ -149,9 +149,9 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       spool_(spool),
       self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
       fresh_(options_.fresh_bytes),
-      beats_(options_.beat_every),
+      beats_(options_.heartbeat_every),
       probe_(std::move(queues)),
-      pulse_(kTurnTime),
+      liveness_(kTurnTime),
       cache_(options_.cache_bytes),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
@@ -385,7 +385,7 @@ void Recorder::save_hint(bool now) {
 void Recorder::run() {
   name_this_thread("recorder");
   while (true) {
-    pulse_.beat();
+    liveness_.beat();
     {
       const std::lock_guard lock(mutex_);
       if (stopping_ && (waiting_locked() == 0 || steady_clock::now() >= stop_by_)) break;
@@ -394,7 +394,7 @@ void Recorder::run() {
     if (gives_up()) break;
     wait_for_work();
   }
-  pulse_.rest();
+  liveness_.rest();
   finish_commit();
   save_hint(true);
   std::vector<Task> left;
@@ -535,7 +535,7 @@ void Recorder::housekeep() {
 // ---- the connection
 
 bool Recorder::connect() {
-  pulse_.beat(kMigrationTime);
+  liveness_.beat(kMigrationTime);
   const auto migrated =
       options_.migrate ? migrate_tables(options_.store) : run_recorder::migrate(options_.store, true);
   if (!migrated) {
@@ -549,7 +549,7 @@ bool Recorder::connect() {
     tables_ = true;
   }
   applied_.notify_all();
-  pulse_.beat();
+  liveness_.beat();
   auto store = open_store(options_.store);
   if (!store) {
     lose_connection(store.error());
@@ -1119,7 +1119,7 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
 // ---- whose fault it is
 
 bool Recorder::is_sound_but_for(const Refused& refused, const SpooledEvent& event) {
-  pulse_.beat();
+  liveness_.beat();
   const auto standing = store_->standing(self_);
   if (!standing) {
     lose_connection(standing.error());
@@ -1187,7 +1187,7 @@ Result<bool> Recorder::takes_one_behind(const Refused& refused, std::uint64_t se
 
 // False: rows were refused, or not as expected. Errors: what is no fault of the rows.
 Result<bool> Recorder::rehearse(std::span<const BatchWrite> writes) {
-  pulse_.beat();
+  liveness_.beat();
   const auto taken = store_->rehearse(self_, writes);
   if (taken) return taken.value() == Committed::kYes;
   count_error(taken.error());
@@ -1241,7 +1241,7 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
 }
 
 Result<Decision> Recorder::decide_batch(std::vector<SpooledEvent> events, bool careful) {
-  Beats::Taken taken = beats_.take(events, steady_clock::now());
+  Heartbeats::Taken taken = beats_.take(events, steady_clock::now());
   if (events.empty()) {
     Decision only_beats;
     only_beats.applied = taken.total();
@@ -1298,7 +1298,7 @@ Result<Comparisons> Recorder::compare_outcomes(std::span<const SpooledEvent> eve
   }
   Comparisons same;
   if (said.empty()) return same;
-  pulse_.beat();
+  liveness_.beat();
   const auto compared = store_->compare_outcomes(said);
   if (!compared) return compared.error();
   for (std::size_t i = 0; i < seqs.size(); ++i) same.emplace(seqs[i], compared.value()[i]);
@@ -1376,7 +1376,7 @@ void Recorder::add_job_states(Decision& decision) {
 }
 
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
-  pulse_.beat();
+  liveness_.beat();
   const auto began = steady_clock::now();
   auto committed = store_->commit(self_, write);
   if (committed && committed.value() == Committed::kYes) note_commit(events, steady_clock::now() - began);

@@ -19,17 +19,17 @@
 #include <thread>
 #include <vector>
 
+#include "base/liveness.h"
 #include "base/log.h"
-#include "base/pulse.h"
 #include "base/result.h"
+#include "queue/job_probe.h"
 #include "recorder/batch_limit.h"
-#include "recorder/beats.h"
 #include "recorder/blame.h"
 #include "recorder/claim.h"
 #include "recorder/decision.h"
 #include "recorder/fresh_events.h"
+#include "recorder/heartbeats.h"
 #include "recorder/index_building.h"
-#include "recorder/job_probe.h"
 #include "recorder/row_cache.h"
 #include "spool/spool.h"
 #include "store/store.h"
@@ -47,7 +47,8 @@ struct RecorderOptions {
   std::size_t overlap_events = 200;     // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 3'000'000;
   std::size_t cache_bytes = 4'000'000;
-  std::chrono::milliseconds beat_every = Beats::kWriteEvery;  // a row is renewed by a bare heartbeat once in so long
+  std::chrono::milliseconds heartbeat_every =
+      Heartbeats::kWriteEvery;                  // a row is renewed by a bare heartbeat once in so long
   SuspectPolicy suspect;                        // when an event that only ever fails by time becomes a dead letter
   std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
 };
@@ -147,7 +148,7 @@ class Recorder {
   Result<void> remove_dead_letter(std::int64_t id);
 
   // For the watchdog: the recorder's thread does not get on, in a call that hangs past its deadline.
-  bool stuck() const { return pulse_.missed(); }
+  bool stuck() const { return liveness_.missed(); }
 
  private:
   // A stretch of the spool written by one incarnation, and how far it is applied.
@@ -269,10 +270,10 @@ class Recorder {
   Spool& spool_;
   RecorderSelf self_;  // written by the recorder's thread under mutex_
   FreshEvents fresh_;
-  mutable Beats beats_;
+  mutable Heartbeats beats_;
   JobProbe probe_;
   std::thread thread_;
-  Pulse pulse_;
+  Liveness liveness_;
   const Timestamp born_utc_ = now_utc();
   const std::chrono::steady_clock::time_point born_ = std::chrono::steady_clock::now();
 
@@ -300,8 +301,8 @@ class Recorder {
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
   Claimant claimant_;
-  LineLimit conflicts_logged_;
-  LineLimit letters_logged_;
+  RateLimiter conflicts_logged_;
+  RateLimiter letters_logged_;
   RepeatGuard away_;
   RepeatGuard refused_;
   RepeatGuard unreadable_;

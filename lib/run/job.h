@@ -7,6 +7,9 @@
 
 namespace run_recorder {
 
+// The queue of an event that names none, where several are configured.
+inline constexpr std::string_view kDefaultQueue = "default";
+
 // The id of a job that is an integer, 1 … 2^63-1 in its shortest form: "7", not "07" or "+7". Such a row has it as
 // oban_job_id too. Empty: any other text.
 std::optional<std::int64_t> job_number(std::string_view job_id);

@@ -85,7 +85,7 @@ void Door::send_strangers_away() {
     }
   }
   if (count > 0) {
-    context_.tally.update([count](ServerCounters& counters) { counters.connections_forbidden += count; });
+    context_.counters.update([count](ServerCounters& counters) { counters.connections_forbidden += count; });
     log_warning("connections of users who may no longer send are closed", {{"CONNECTIONS", count}});
   }
 }
@@ -161,7 +161,7 @@ bool Door::out_of_descriptors(int error) {
   UniqueFd connection(::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   const bool accepted = static_cast<bool>(connection);
   if (accepted) {
-    context_.tally.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
+    context_.counters.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
     const std::string answer =
         format_refusal(0, {RefusalCode::kUnavailable, "the daemon has no file descriptor left; try again later"});
     ::send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -174,7 +174,7 @@ bool Door::out_of_descriptors(int error) {
 void Door::admit(UniqueFd connection) {
   const Peer peer = peer_of(connection.get());
   if (!access_.allows(peer)) {
-    context_.tally.update([](ServerCounters& counters) { ++counters.connections_forbidden; });
+    context_.counters.update([](ServerCounters& counters) { ++counters.connections_forbidden; });
     note_stranger(peer);
     refuse(std::move(connection), forbidden(peer));
     return;
@@ -201,7 +201,7 @@ bool Door::has_room(UniqueFd& connection, const Peer& peer) {
     crowded_.clear_when_over();
     return true;
   }
-  context_.tally.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
+  context_.counters.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
   crowded_.report(crowded_.active() ? std::string() : shares_.largest_holders());
   refuse(std::move(connection), {RefusalCode::kUnavailable, shares_.refusal(peer)});
   return false;

@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "server/access.h"
+#include "net/access.h"
 #include "server/session.h"
 #include "server/shares.h"
 

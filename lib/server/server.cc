@@ -17,14 +17,14 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/liveness.h"
 #include "base/log.h"
-#include "base/pulse.h"
+#include "net/listener.h"
+#include "server/counters.h"
 #include "server/door.h"
-#include "server/listener.h"
 #include "server/read_barrier.h"
 #include "server/session.h"
 #include "server/spool_writer.h"
-#include "server/tally.h"
 
 namespace run_recorder {
 namespace {
@@ -128,7 +128,7 @@ struct EventServer::Impl {
 
   const ServerOptions options;
   Spool& spool;
-  Tally tally;
+  Counters counters;
   OpenConnections open;
   SessionContext context;
   SpoolWriter writer;
@@ -144,8 +144,8 @@ struct EventServer::Impl {
 EventServer::Impl::Impl(ServerOptions the_options, Spool& the_spool, WallClock clock, OnAccepted on_accepted)
     : options(std::move(the_options)),
       spool(the_spool),
-      context(options.bounds, std::move(clock), tally),
-      writer(spool, tally, std::move(on_accepted),
+      context(options.bounds, std::move(clock), counters),
+      writer(spool, counters, std::move(on_accepted),
              {[](Submissions&& group) { settle(group); },
               [this](std::function<void()> what) { on_sessions_thread(std::move(what)); },
               [this] { context.io.run_one(); }},
@@ -170,7 +170,7 @@ void EventServer::Impl::admit(Session::Socket&& socket, const Peer& peer) {
   auto session = std::make_shared<Session>(context, std::move(socket), number, peer);
   context.sessions.emplace(number, session);
   open.add(number);
-  tally.update([](ServerCounters& counters) { ++counters.connections_total; });
+  counters.update([](ServerCounters& all) { ++all.connections_total; });
   session->start();
 }
 
@@ -211,9 +211,9 @@ void EventServer::Impl::apply(const ServerLimits& limits, const AccessList& acce
   context.pool.resize(std::max(options.bounds.pool_bytes, limits.line_bytes));
   context.wake_all();
   door->set_rules(access, connections);
-  tally.update([connections](ServerCounters& counters) {
-    counters.connections_limit = connections;
-    counters.connections_reserve = ConnectionShares::reserve_of(connections);
+  counters.update([connections](ServerCounters& all) {
+    all.connections_limit = connections;
+    all.connections_reserve = ConnectionShares::reserve_of(connections);
   });
 }
 
@@ -308,7 +308,7 @@ bool EventServer::hear_all(std::chrono::milliseconds within) {
 }
 
 ServerCounters EventServer::counters() const {
-  ServerCounters counters = impl_->tally.snapshot();
+  ServerCounters counters = impl_->counters.snapshot();
   counters.connections_open = impl_->open.size();
   return counters;
 }

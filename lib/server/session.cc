@@ -48,10 +48,10 @@ std::size_t size_of(const Event& event) {
 
 }  // namespace
 
-SessionContext::SessionContext(const ServerBounds& the_bounds, WallClock the_clock, Tally& the_tally)
+SessionContext::SessionContext(const ServerBounds& the_bounds, WallClock the_clock, Counters& the_counters)
     : bounds(the_bounds),
       clock(std::move(the_clock)),
-      tally(the_tally),
+      counters(the_counters),
       pool(the_bounds.pool_bytes),
       read_buffer(std::make_unique<char[]>(the_bounds.turn_bytes)),
       stall_timer_(io) {}
@@ -321,7 +321,7 @@ void Session::refuse_stalled() {
 
 void Session::accept(Event event, std::string_view text) {
   if (!context_.limits.filter.keeps(event)) {
-    context_.tally.update([&event](ServerCounters& counters) { count_excluded(counters, event.type); });
+    context_.counters.update([&event](ServerCounters& counters) { count_excluded(counters, event.type); });
     return;
   }
   event.received_at = received_at_;
@@ -357,7 +357,7 @@ void Session::hand_over() {
   }
   const std::uint64_t fresh = lines_ - std::exchange(counted_lines_, lines_);
   if (fresh > 0 || framer_.holds_share()) {
-    context_.tally.update([this, fresh](ServerCounters& counters) {
+    context_.counters.update([this, fresh](ServerCounters& counters) {
       counters.lines += fresh;
       counters.waiting_bytes = context_.waiting_bytes;
       counters.pool_bytes = context_.pool.used();
@@ -380,7 +380,7 @@ void Session::settle(const Submission& submission) {
   answer();
   const auto taken = steady_clock::now() - submission.received;
   context_.settled(submission.bytes);
-  context_.tally.update([&](ServerCounters& counters) {
+  context_.counters.update([&](ServerCounters& counters) {
     counters.waiting_bytes = context_.waiting_bytes;
     count_answer(counters, taken, submission.accepted);
     for (const Submission::Refused& refused : submission.refused) {
@@ -392,7 +392,7 @@ void Session::settle(const Submission& submission) {
 
 // False when there are so many errors that they should be sent before more is looked at.
 bool Session::refuse(const Refusal& refusal) {
-  context_.tally.update(
+  context_.counters.update(
       [&refusal](ServerCounters& counters) { ++counters.refused[static_cast<std::size_t>(refusal.code)]; });
   if (deaf_ || closed_) {
     return true;
@@ -436,7 +436,7 @@ void Session::count_unread() {
   context_.unread_bytes -= std::exchange(unread_bytes_, unread);
   const std::size_t bound = context_.unread_bytes > kUnreadOfAll ? kUnreadWhenTight : context_.bounds.unread_bytes;
   if (unread > bound) {
-    context_.tally.update([](ServerCounters& counters) { ++counters.closed_unread; });
+    context_.counters.update([](ServerCounters& counters) { ++counters.closed_unread; });
     close();
   }
 }
@@ -473,7 +473,7 @@ void Session::close() {
   framer_.abandon();
   answers_.discard();
   count_unread();
-  context_.tally.update([this](ServerCounters& counters) { counters.pool_bytes = context_.pool.used(); });
+  context_.counters.update([this](ServerCounters& counters) { counters.pool_bytes = context_.pool.used(); });
   context_.wake_pool_waiters();
   wake();
 }

@@ -21,14 +21,14 @@
 #include <vector>
 
 #include "base/file.h"
+#include "net/access.h"
 #include "process/identity.h"
-#include "server/access.h"
 #include "server/answers.h"
+#include "server/counters.h"
 #include "server/line_framer.h"
 #include "server/line_pool.h"
 #include "server/server.h"
 #include "server/spool_writer.h"
-#include "server/tally.h"
 
 namespace run_recorder {
 
@@ -36,12 +36,12 @@ class Session;
 
 // What the sessions of one server share.
 struct SessionContext {
-  SessionContext(const ServerBounds& the_bounds, WallClock the_clock, Tally& the_tally);
+  SessionContext(const ServerBounds& the_bounds, WallClock the_clock, Counters& the_counters);
 
   boost::asio::io_context io{1};
   const ServerBounds bounds;
   const WallClock clock;
-  Tally& tally;
+  Counters& counters;
   ServerLimits limits;
   std::string connection_prefix;  // "<incarnation>-"
   SpoolWriter* writer = nullptr;
@@ -169,7 +169,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool more_ = false;  // the last read took all it could; there is probably more
   bool waits_for_pool_ = false;
   std::uint64_t lines_ = 0;
-  std::uint64_t counted_lines_ = 0;  // in the tally
+  std::uint64_t counted_lines_ = 0;  // in the counters
   std::chrono::steady_clock::time_point last_progress_{};
   Timestamp received_at_{};
   std::unique_ptr<Submission> draft_;  // of the current turn

@@ -15,7 +15,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "server/access.h"
+#include "net/access.h"
 
 namespace run_recorder {
 

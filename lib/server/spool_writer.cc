@@ -21,15 +21,15 @@ constexpr std::string_view kFailedMessage = "the daemon cannot write to its spoo
 
 }  // namespace
 
-SpoolWriter::SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_accepted, Sessions sessions,
+SpoolWriter::SpoolWriter(Spool& spool, Counters& counters, EventServer::OnAccepted on_accepted, Sessions sessions,
                          const ServerBounds& bounds)
     : spool_(spool),
-      tally_(tally),
+      counters_(counters),
       on_accepted_(std::move(on_accepted)),
       sessions_(std::move(sessions)),
       bounds_(bounds),
-      pulse_(kAppendTime),
-      small_pulse_(kAppendTime),
+      liveness_(kAppendTime),
+      small_liveness_(kAppendTime),
       failed_(LogLevel::kError, "the spool cannot take events, all are refused", "the spool takes events again"),
       full_(LogLevel::kError, "the spool is full, events are refused", "the spool has room again") {}
 
@@ -66,9 +66,9 @@ void SpoolWriter::commit_small() {
     ++small_commits_;
     if (!watching_) changed_.notify_all();
   }
-  small_pulse_.beat();
+  small_liveness_.beat();
   commit(group);
-  small_pulse_.rest();
+  small_liveness_.rest();
   {
     std::unique_lock lock(mutex_);
     small_since_.reset();
@@ -99,7 +99,7 @@ void SpoolWriter::run() {
   ask_for_short_slices();
   std::unique_lock lock(mutex_);
   while (true) {
-    pulse_.beat();
+    liveness_.beat();
     const std::uint64_t small_commits = small_commits_;
     changed_.wait_for(lock, watching_ ? kDiskPatience : kIdleTurn,
                       [this] { return is_called() || (small_since_ && !watching_); });
@@ -124,7 +124,7 @@ void SpoolWriter::run() {
       lock.lock();
     }
   }
-  pulse_.rest();
+  liveness_.rest();
 }
 
 // The writer's thread has something to commit, or has to end. Requires mutex_.
@@ -133,7 +133,7 @@ bool SpoolWriter::is_called() const {
 }
 
 void SpoolWriter::stand_in(std::unique_lock<std::mutex>& lock) {
-  pulse_.rest();
+  liveness_.rest();
   standing_in_ = true;
   while (small_since_) {
     lock.unlock();
@@ -215,7 +215,7 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
     }
     submission->items = {};
   }
-  tally_.update([&accepted, refused](ServerCounters& counters) {
+  counters_.update([&accepted, refused](ServerCounters& counters) {
     counters.spool_failure.clear();
     counters.refused_by_spool += refused;
     counters.accepted += accepted.size();
@@ -239,7 +239,7 @@ void SpoolWriter::refuse_all(Submissions& group, const Error& error) {
     }
     submission->items = {};
   }
-  tally_.update([&error, refused](ServerCounters& counters) {
+  counters_.update([&error, refused](ServerCounters& counters) {
     counters.spool_failure = error.message;
     counters.refused_by_spool += refused;
   });

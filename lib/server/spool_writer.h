@@ -20,10 +20,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/liveness.h"
 #include "base/log.h"
-#include "base/pulse.h"
 #include "protocol/protocol.h"
-#include "server/tally.h"
+#include "server/counters.h"
 #include "spool/spool.h"
 
 namespace run_recorder {
@@ -63,7 +63,7 @@ class SpoolWriter {
     std::function<void()> run_one;  // waits for something to do, and does it
   };
 
-  SpoolWriter(Spool& spool, Tally& tally, EventServer::OnAccepted on_accepted, Sessions sessions,
+  SpoolWriter(Spool& spool, Counters& counters, EventServer::OnAccepted on_accepted, Sessions sessions,
               const ServerBounds& bounds);
   ~SpoolWriter();
   SpoolWriter(const SpoolWriter&) = delete;
@@ -79,7 +79,7 @@ class SpoolWriter {
   void stop(std::chrono::milliseconds within);
 
   // For the watchdog: an append does not get on, as a rule because the disk does not answer.
-  bool stuck() const { return pulse_.missed() || small_pulse_.missed(); }
+  bool stuck() const { return liveness_.missed() || small_liveness_.missed(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -94,13 +94,13 @@ class SpoolWriter {
   void note_room(bool refused);
 
   Spool& spool_;
-  Tally& tally_;
+  Counters& counters_;
   const EventServer::OnAccepted on_accepted_;
   const Sessions sessions_;
   const ServerBounds bounds_;
   std::thread thread_;
-  Pulse pulse_;
-  Pulse small_pulse_;
+  Liveness liveness_;
+  Liveness small_liveness_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "base/config.h"
 #include "base/file.h"
+#include "config/config.h"
 #include "require.h"
 
 namespace run_recorder {

@@ -182,9 +182,9 @@ TEST(RepeatGuard, SaysOnceThatItBeginsAndOnceThatItEnds) {
                                  testing::EndsWith("Z error the database is away")));
 }
 
-TEST(LineLimit, LetsSomeLinesOfAMinuteThroughAndCountsTheOthers) {
+TEST(RateLimiter, LetsSomeLinesOfAMinuteThroughAndCountsTheOthers) {
   std::chrono::steady_clock::time_point now{};
-  LineLimit limit(LogLevel::kWarning, 2, "more of them", [&now] { return now; });
+  RateLimiter limit(LogLevel::kWarning, 2, "more of them", [&now] { return now; });
   const auto lines = logged({}, [&] {
     EXPECT_TRUE(limit.admit());
     now += std::chrono::seconds(59);

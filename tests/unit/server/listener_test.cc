@@ -1,4 +1,4 @@
-#include "server/listener.h"
+#include "net/listener.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -14,7 +14,7 @@
 
 #include <fstream>
 
-#include "server/access.h"
+#include "net/access.h"
 #include "server_fixture.h"
 
 namespace run_recorder {

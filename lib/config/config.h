@@ -1,0 +1,224 @@
+// The configuration (SPEC section 7): one table of keys drives the file, the environment, the flags, the messages,
+// --help and what a reload may change. A Config is a plain value; loading reads files and the host's users and
+// groups, and is thread-safe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "run/job.h"
+
+namespace run_recorder {
+
+enum class QueueKind { kNone, kOban };
+std::string_view to_string(QueueKind kind);
+
+// Members are initialised with their defaults. Paths that depend on the environment are empty until load_config fills
+// them.
+struct Config {
+  struct Database {
+    std::string url;  // sqlite:PATH or a libpq URI; default sqlite:<state folder>/run-recorder.db
+    std::string table_prefix = "council_ex_";
+    bool migrate = true;
+    std::string password_file;
+    std::string password;  // no key: the content of password_file
+    // The url as the driver gets it, the password of password_file included. Never log it.
+    std::string connection_url() const;
+  } database;
+
+  struct Socket {
+    std::string path;  // default <runtime folder>/events.sock
+    mode_t mode = 0660;
+    std::string group;                     // name or number; empty: the process's own
+    std::vector<std::string> allow_users;  // names or numbers; both lists empty: whoever can open the socket may send
+    std::vector<std::string> allow_groups;
+    bool path_given = false;  // no key: path was configured
+  } socket;
+
+  struct Control {
+    std::string path;         // default <runtime folder>/control.sock
+    mode_t mode = 0660;       // default 0600 where no group is given and there is no group run-recorder-admin
+    std::string group;        // default run-recorder-admin where it exists; empty: the process's own
+    bool path_given = false;  // no key: path was configured
+  } control;
+
+  struct Spool {
+    std::string path;  // default <state folder>/spool
+    std::uint64_t max_bytes = 1ULL << 30;
+    std::uint64_t min_free = 256ULL << 20;
+    std::chrono::milliseconds keep{3'600'000};
+  } spool;
+
+  struct Limits {
+    std::uint64_t line_bytes = 1ULL << 20;
+    std::uint64_t depth = 64;
+    std::uint64_t connections = 1'024;
+  } limits;
+
+  // At most one of them is not empty.
+  struct Events {
+    std::vector<std::string> exclude = {"member_token"};
+    std::vector<std::string> include;
+  } events;
+
+  struct Reconcile {
+    std::chrono::milliseconds grace{30'000};
+    std::chrono::milliseconds interval{300'000};  // 0: at boot only
+    std::chrono::milliseconds silent_after{86'400'000};
+    std::chrono::milliseconds recorder_timeout{600'000};
+    std::uint64_t max_stuck = 0;  // 0: no breaker
+    std::uint64_t log_rows = 1'000;
+  } reconcile;
+
+  struct Queue {
+    QueueKind kind = QueueKind::kNone;
+    std::string url;                               // empty: the database
+    std::string schema;                            // of the table; empty: as table says
+    std::string table = "oban_jobs";               // name or schema.name
+    std::chrono::milliseconds clock_skew{10'000};  // between those who claim jobs and those who say that runs started
+    std::string full_table() const;
+  };
+  Queue queue;  // [reconcile.queue], the queue named kDefaultQueue; not together with [queues.default]
+  std::map<std::string, Queue> queues;  // [queues.NAME], by name
+  // The queues that are to be asked, by name: those of a kind other than none.
+  std::map<std::string, Queue> configured_queues() const;
+  // A queue's url as the driver gets it; never log it.
+  std::string connection_url_of(const Queue& queue) const;
+  // The same to be shown, without a password.
+  std::string shown_url_of(const Queue& queue) const;
+
+  // 0 is for ever. The special ones win over the general: a council's time over a status's over keep.
+  struct Retention {
+    std::chrono::milliseconds keep{0};
+    std::optional<std::chrono::milliseconds> completed, failed, cancelled, stuck;  // empty: as keep
+    std::map<std::string, std::chrono::milliseconds> councils;
+    std::chrono::milliseconds interval{3'600'000};  // 0: only when asked
+  } retention;
+
+  struct Log {
+    LogLevel level = LogLevel::kInfo;
+    LogFormat format = LogFormat::kText;
+  } log;
+
+  struct Daemon {
+    std::chrono::milliseconds shutdown_timeout{10'000};
+  } daemon;
+
+  struct Metrics {
+    std::string listen;  // host:port; empty: only the control socket
+  } metrics;
+
+  // Not keys.
+  std::string file;                   // the file that was read; empty: none
+  bool file_holds_password = false;   // in a url
+  std::vector<std::string> notes;     // worth a line in the log: a file that may not be read, skipped
+  std::vector<std::string> warnings;  // the same: variables of the environment that were passed over
+
+  LogOptions log_options() const { return {log.level, log.format, true}; }
+};
+
+using Environment = std::map<std::string, std::string>;
+Environment environment_of(const char* const* environ_block);
+
+// Where settings come from. Flags win over the environment, the environment over the file, the file over defaults.
+struct ConfigSources {
+  std::vector<std::pair<std::string, std::string>> flags;  // {"--limits-depth", "32"}; {"--config", FILE}
+  Environment environment;
+  uid_t uid = 0;  // whose defaults: the effective user id
+  // The command-line tool needs no paths of its own, no password and none of the names; and looks and sends with
+  // defaults where it may not read the file (one named by --config must be readable), and whatever else the
+  // environment holds: an unknown variable is a warning.
+  bool for_tool = false;
+  std::string default_file = "/etc/run-recorder/run-recorder.toml";  // read where it exists
+};
+
+// One mistake. text() is one line: where, key, what was found, what is allowed. Never holds a password.
+struct ConfigProblem {
+  std::string where;    // "/etc/run-recorder/run-recorder.toml:12", "environment RUN_RECORDER_LIMITS_DEPTH", "flag
+                        // --limits-depth"
+  std::string key;      // "limits.depth"; empty where it is about the file as a whole
+  std::string message;  // "found 1000; allowed is a number from 2 to 512"
+  // It names a user or a group that this host does not know now: right as soon as the name service does.
+  bool unknown_name = false;
+  std::string text() const;
+};
+
+// All mistakes at once, never empty.
+struct ConfigProblems {
+  std::vector<ConfigProblem> all;
+  std::string text() const;  // one per line
+  bool only_unknown_names() const;
+  // kExitNotThere where nothing but a name service is missed, which a later start may find; else kExitConfiguration.
+  int exit_status() const;
+};
+// Makes Result-like use possible: value() of a failed load throws StartError with exit_status().
+[[noreturn]] void throw_exception_from_error(const ConfigProblems& problems, const boost::source_location&);
+
+// A file with a password that others than the daemon may read; and what to do about it.
+struct ExposedFile {
+  std::string found;
+  std::string advice;
+};
+// Of the files of this configuration, as their modes and the groups' members are now.
+std::vector<ExposedFile> exposed_files(const Config& config);
+
+using LoadedConfig = boost::system::result<Config, ConfigProblems>;
+LoadedConfig load_config(const ConfigSources& sources);
+
+// Takes "--section-key VALUE", "--section-key=VALUE" and "--config FILE" out of arguments (without the program's
+// name), up to
+// "--"; what it does not know stays there in order. kInvalid: a value is missing.
+Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::vector<std::string>& arguments);
+
+// Where the command-line tool finds the daemon: as configured, else under $XDG_RUNTIME_DIR where a socket is there,
+// else under /run.
+std::string client_socket_path(const Config& config, const Environment& environment);
+std::string client_control_path(const Config& config, const Environment& environment);
+
+// One key, for --help, the documentation's test and the reload.
+struct ConfigKey {
+  std::string_view section;  // "reconcile.queue"
+  std::string_view name;     // "url"
+  std::string_view allowed;  // "a duration such as 30s or 5m"
+  std::string_view doc;      // a sentence
+  bool reloadable = false;
+  std::string_view shown_default = {};  // where the default depends on the host: as it is for root
+
+  std::string full_name() const;     // "reconcile.queue.url"
+  std::string flag() const;          // "--reconcile-queue-url"
+  std::string variable() const;      // "RUN_RECORDER_RECONCILE_QUEUE_URL"
+  std::string default_text() const;  // as in TOML: "\"30s\"", "64", "[\"member_token\"]"
+};
+std::span<const ConfigKey> config_keys();
+// The keys of each [queues.NAME]; NAME stands for the queue's name in their flags and full names, and in their
+// variables for the name in capitals, each character that is no letter and no digit as _.
+std::span<const ConfigKey> queue_keys();
+// What --check and doctor call a queue's line: "queue" where the only one is the default, else with its name.
+std::string queue_check_name(const Config& config, std::string_view name);
+// The key's value as in TOML, passwords hidden.
+std::string config_value_text(const Config& config, const ConfigKey& key);
+// The flags with their meanings and defaults, for --help.
+std::string config_help();
+
+// What a reload would change. Keys by their full names, in the table's order.
+struct ConfigDifference {
+  std::vector<std::string> reloadable;
+  std::vector<std::string> need_restart;
+};
+ConfigDifference diff_config(const Config& before, const Config& after);
+// `before` with the reloadable keys of `after`.
+Config with_reloadable(const Config& before, const Config& after);
+
+}  // namespace run_recorder

@@ -1,0 +1,185 @@
+// The configuration file: TOML to a flat list of settings, each with its line. toml++ ends here.
+#include <toml++/toml.h>
+
+#include <algorithm>
+
+#include "config/config_table.h"
+
+namespace run_recorder {
+namespace {
+
+RawValue raw_value(const toml::node& node) {
+  using Kind = RawValue::Kind;
+  RawValue value;
+  if (const auto* text = node.as_string()) {
+    value.kind = Kind::kString;
+    value.text = text->get();
+  } else if (const auto* number = node.as_integer()) {
+    value.kind = Kind::kInteger;
+    value.number = number->get();
+    value.octal = (number->flags() & toml::value_flags::format_as_octal) != toml::value_flags::none;
+  } else if (const auto* truth = node.as_boolean()) {
+    value.kind = Kind::kBoolean;
+    value.number = truth->get() ? 1 : 0;
+  } else if (const auto* array = node.as_array()) {
+    value.kind = Kind::kList;
+    for (const toml::node& item : *array) value.items.push_back(raw_value(item));
+  } else {
+    value.kind = Kind::kOther;
+    value.text = node.is_table()            ? "a section"
+                 : node.is_floating_point() ? "a number with a fraction"
+                                            : "a date or time";
+  }
+  return value;
+}
+
+// Walks the sections; names the keys nobody knows.
+class Walker {
+ public:
+  Walker(const std::string& path, FileContent& content) : path_(path), content_(content) {
+    for (const ConfigEntry& entry : config_entries()) {
+      keys_.push_back(entry.key.full_name());
+      const std::string section(entry.key.section);
+      if (std::find(sections_.begin(), sections_.end(), section) == sections_.end()) sections_.push_back(section);
+      if (section == "reconcile.queue" && entry.key.name == "kind") named_ = sections_.size();
+    }
+    sections_.insert(sections_.begin() + static_cast<std::ptrdiff_t>(named_), "queues.NAME");
+  }
+
+  void walk(const toml::table& table, const std::string& section) {
+    for (const auto& [key, node] : table) {
+      const std::string name = section.empty() ? std::string(key.str()) : section + "." + std::string(key.str());
+      visit(name, key.source().begin.line, node);
+    }
+  }
+
+ private:
+  void visit(const std::string& name, std::size_t line, const toml::node& node) {
+    if (const ConfigEntry* entry = find_entry(name)) {
+      if (std::holds_alternative<DurationsSlot>(entry->slot) && node.is_table()) {
+        take_names(*entry, *node.as_table(), line);
+        return;
+      }
+      content_.settings.push_back({entry, raw_value(node), line});
+      return;
+    }
+    if (name == "queues") return take_queues(node, line);
+    const bool known = std::find(sections_.begin(), sections_.end(), name) != sections_.end();
+    if (known && node.is_table()) {
+      walk(*node.as_table(), name);
+    } else if (known) {
+      report(line, name, "this is a section: write [" + name + "] on a line of its own and its keys below");
+    } else if (node.is_table() || node.is_array_of_tables()) {
+      report(line, name, "no such section" + suggestion(name, sections_));
+    } else {
+      report(line, name, "no such key" + suggestion(name, keys_));
+    }
+  }
+
+  // [queues.NAME]: a section for each queue.
+  void take_queues(const toml::node& node, std::size_t line) {
+    const std::string form = "a queue has a section of its own, as [queues.mailers]";
+    if (!node.is_table()) return report(line, "queues", form);
+    for (const auto& [key, queue] : *node.as_table()) {
+      const std::string name(key.str());
+      const std::size_t at = key.source().begin.line;
+      if (!queue.is_table()) {
+        report(at, queue_key_name(name, ""), form);
+      } else {
+        take_queue(name, *queue.as_table(), at);
+      }
+    }
+  }
+
+  void take_queue(const std::string& queue, const toml::table& table, std::size_t line) {
+    content_.settings.push_back({nullptr, RawValue{RawValue::Kind::kTable}, line, queue});
+    std::vector<std::string> keys;
+    for (const ConfigKey& key : queue_keys()) keys.emplace_back(key.name);
+    for (const auto& [key, node] : table) {
+      const std::string name(key.str());
+      const std::size_t at = key.source().begin.line;
+      if (const ConfigEntry* entry = find_queue_entry(name)) {
+        content_.settings.push_back({entry, raw_value(node), at, queue});
+        continue;
+      }
+      const std::string nearest = nearest_name(name, keys);
+      std::string allowed;
+      for (const std::string& one : keys) allowed += (allowed.empty() ? "" : ", ") + one;
+      report(
+          at, queue_key_name(queue, name),
+          nearest.empty() ? "no such key; a queue's are " + allowed : "no such key; did you mean " + nearest + "?");
+    }
+  }
+
+  // A section whose keys are names of one's own: each is a setting by itself, with its own line.
+  void take_names(const ConfigEntry& entry, const toml::table& table, std::size_t line) {
+    content_.settings.push_back({&entry, RawValue{RawValue::Kind::kTable}, line});
+    for (const auto& [key, node] : table) {
+      RawValue value{RawValue::Kind::kTable};
+      value.names.emplace_back(key.str());
+      value.items.push_back(raw_value(node));
+      content_.settings.push_back({&entry, std::move(value), key.source().begin.line});
+    }
+  }
+
+  std::string suggestion(const std::string& name, const std::vector<std::string>& known) const {
+    std::string nearest = nearest_name(name, known);
+    // A key without its section, as "url" for "database.url".
+    const auto ends_alike = [&](const std::string& one) { return one.ends_with("." + name); };
+    const auto alike = std::find_if(known.begin(), known.end(), ends_alike);
+    if (nearest.empty() && alike != known.end()) nearest = *alike;
+    if (!nearest.empty()) return "; did you mean " + nearest + "?";
+    std::string all;
+    for (const std::string& section : sections_) all += (all.empty() ? "" : ", ") + section;
+    const std::string section = name.substr(0, name.rfind('.'));
+    if (name.find('.') == std::string::npos || section == name) return "; the sections are " + all;
+    all.clear();
+    for (const std::string& key : known) {
+      if (key.starts_with(section + ".")) all += (all.empty() ? "" : ", ") + key.substr(section.size() + 1);
+    }
+    return all.empty() ? "" : "; the keys of [" + section + "] are " + all;
+  }
+
+  void report(std::size_t line, const std::string& name, std::string message) {
+    const std::string quoted = shown(name);
+    const bool plain = quoted == "\"" + name + "\"";
+    content_.problems.push_back(
+        {line, {path_ + ":" + std::to_string(line), plain ? name : quoted, std::move(message)}});
+  }
+
+  const std::string& path_;
+  FileContent& content_;
+  std::vector<std::string> keys_, sections_;
+  std::size_t named_ = 0;  // where the sections of queues stand among them
+};
+
+// toml++'s own words quote the file, and what they quote may be a password; ours do not.
+std::string syntax_problem(const toml::parse_error& error) {
+  const std::string column = "column " + std::to_string(error.source().begin.column) + ": ";
+  if (error.description().find("redefine") != std::string_view::npos) {
+    return column + "this key or section was given before; allowed is one of each";
+  }
+  return column +
+         "this is not TOML; allowed are lines like [section], key = \"text\", key = 12, key = true, key = [\"a\", "
+         "\"b\"] "
+         "and # comment";
+}
+
+}  // namespace
+
+FileContent read_config_text(const std::string& path, std::string_view text) {
+  FileContent content;
+  try {
+    const toml::table table = toml::parse(text, path);
+    Walker(path, content).walk(table, "");
+  } catch (const toml::parse_error& error) {
+    const std::size_t line = error.source().begin.line;
+    content.problems.push_back({line, {path + ":" + std::to_string(line), "", syntax_problem(error)}});
+  }
+  // toml++ sorts by name; people read from the top.
+  std::stable_sort(content.settings.begin(), content.settings.end(),
+                   [](const FileSetting& a, const FileSetting& b) { return a.line < b.line; });
+  return content;
+}
+
+}  // namespace run_recorder

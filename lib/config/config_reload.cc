@@ -1,0 +1,68 @@
+// What the table of keys tells people, and what a reload may change.
+#include <set>
+
+#include "config/config_table.h"
+
+namespace run_recorder {
+
+std::string config_help() {
+  std::string help =
+      "  --config FILE\n      The configuration file, instead of /etc/run-recorder/run-recorder.toml.\n";
+  const auto add = [&help](const ConfigKey& key) {
+    help += "  " + key.flag() + " VALUE\n      " + std::string(key.doc) + "\n      Allowed is " +
+            std::string(key.allowed) + ". Default: " + key.default_text() + "\n";
+  };
+  for (const ConfigKey& key : config_keys()) add(key);
+  help += "\n  The same for further queues, NAME being what events call them:\n";
+  for (const ConfigKey& key : queue_keys()) add(key);
+  return help;
+}
+
+namespace {
+
+// None of their keys can be reloaded.
+void add_queues(const Config& before, const Config& after, ConfigDifference& difference) {
+  std::set<std::string> names;
+  for (const auto& [name, queue] : before.queues) names.insert(name);
+  for (const auto& [name, queue] : after.queues) names.insert(name);
+  for (const std::string& name : names) {
+    const Config old = with_queue(before, name);
+    const Config now = with_queue(after, name);
+    for (const ConfigEntry& entry : queue_entries()) {
+      if (value_text(old, entry) == value_text(now, entry)) continue;
+      difference.need_restart.push_back(queue_key_name(name, entry.key.name));
+    }
+  }
+}
+
+}  // namespace
+
+ConfigDifference diff_config(const Config& before, const Config& after) {
+  ConfigDifference difference;
+  for (const ConfigEntry& entry : config_entries()) {
+    bool changed = value_text(before, entry) != value_text(after, entry);
+    // The file's name may be the same while its content is not.
+    const bool secret = entry.key.section == "database" && entry.key.name == "password_file";
+    changed = changed || (secret && before.database.password != after.database.password);
+    if (!changed) continue;
+    (entry.key.reloadable ? difference.reloadable : difference.need_restart).push_back(entry.key.full_name());
+  }
+  add_queues(before, after, difference);
+  return difference;
+}
+
+Config with_reloadable(const Config& before, const Config& after) {
+  Config merged = before;
+  Config source = after;
+  for (const ConfigEntry& entry : config_entries()) {
+    if (!entry.key.reloadable) continue;
+    std::visit([&](const auto& slot) { slot.member(merged) = slot.member(source); }, entry.slot);
+  }
+  merged.file = after.file;
+  merged.notes = after.notes;
+  merged.warnings = after.warnings;
+  merged.file_holds_password = after.file_holds_password;
+  return merged;
+}
+
+}  // namespace run_recorder

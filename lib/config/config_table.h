@@ -1,0 +1,137 @@
+// The one table of configuration keys, with where each lives in a Config; only for config/config*.cc. Pure,
+// thread-safe.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/config.h"
+
+namespace run_recorder {
+
+// What a value must fulfil beyond its type: the words for what is wrong, empty where nothing is.
+using TextCheck = std::optional<std::string> (*)(std::string_view text);
+
+// One alternative per type of key: the member, and the values it may have.
+struct TextSlot {
+  std::string& (*member)(Config&);
+  TextCheck check;
+};
+struct ListSlot {
+  std::vector<std::string>& (*member)(Config&);
+  TextCheck check;  // of each element
+};
+struct BoolSlot {
+  bool& (*member)(Config&);
+};
+struct CountSlot {
+  std::uint64_t& (*member)(Config&);
+  std::uint64_t lowest, highest;
+};
+struct SizeSlot {
+  std::uint64_t& (*member)(Config&);
+  std::uint64_t lowest, highest;
+};
+struct DurationSlot {
+  std::chrono::milliseconds& (*member)(Config&);
+  std::chrono::milliseconds lowest, highest;
+};
+// A duration, or "" for none of its own.
+struct OptionalDurationSlot {
+  std::optional<std::chrono::milliseconds>& (*member)(Config&);
+  std::chrono::milliseconds highest;
+};
+// A section of names with durations. What the file gives name by name is gathered; a flag or a variable gives all of
+// them, as NAME=DURATION by comma.
+struct DurationsSlot {
+  std::map<std::string, std::chrono::milliseconds>& (*member)(Config&);
+  std::chrono::milliseconds highest;
+};
+struct ModeSlot {
+  mode_t& (*member)(Config&);
+};
+struct LevelSlot {
+  LogLevel& (*member)(Config&);
+};
+struct FormatSlot {
+  LogFormat& (*member)(Config&);
+};
+struct QueueKindSlot {
+  QueueKind& (*member)(Config&);
+};
+using ConfigSlot = std::variant<TextSlot, ListSlot, BoolSlot, CountSlot, SizeSlot, DurationSlot, OptionalDurationSlot,
+                                DurationsSlot, ModeSlot, LevelSlot, FormatSlot, QueueKindSlot>;
+
+struct ConfigEntry {
+  ConfigKey key;
+  ConfigSlot slot;
+};
+std::span<const ConfigEntry> config_entries();
+// By full name, as "reconcile.queue.url"; nullptr where there is none.
+const ConfigEntry* find_entry(std::string_view full_name);
+// The keys of a [queues.NAME], "NAME" standing for its name. Their members are those of Config::queue: whoever uses
+// one puts the queue that is meant there first, see with_queue().
+std::span<const ConfigEntry> queue_entries();
+const ConfigEntry* find_queue_entry(std::string_view name);
+// A copy whose Config::queue is the one of that name, or has the defaults where there is none.
+Config with_queue(const Config& config, const std::string& name);
+// "queues.mailers.url", the name quoted where TOML needs it.
+std::string queue_key_name(std::string_view queue, std::string_view key);
+// The known name nearest to a mistyped one; empty where none is near.
+std::string nearest_name(std::string_view mistyped, std::span<const std::string> known);
+
+// A value as it was found, before it is known to fit.
+struct RawValue {
+  enum class Kind {
+    kPlain,   // from the environment or a flag: text, to be read as the key's type
+    kString,  // the rest is from the file
+    kInteger,
+    kBoolean,
+    kList,
+    kTable,  // names with items
+    kOther,  // nothing a key may be; text says what
+  } kind = Kind::kPlain;
+  std::string text = {};
+  std::int64_t number = 0;  // also 1 for true
+  bool octal = false;       // the integer was written as 0o…
+  std::vector<RawValue> items = {};
+  std::vector<std::string> names = {};  // of a table's items
+};
+
+// Puts the value into config, or says what was found and what is allowed.
+std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value);
+// As in TOML.
+std::string value_text(const Config& config, const ConfigEntry& entry);
+// A name or value for a message: quoted, shortened, and not shown at all where it may hold a password.
+std::string shown(std::string_view text);
+
+// The file as a flat list of settings, with what is wrong in it as a whole. Reads the file's TOML, not the keys'
+// meaning.
+struct FileSetting {
+  const ConfigEntry* entry;  // nullptr: the section [queues.NAME] itself
+  RawValue value;
+  std::size_t line;
+  std::optional<std::string> queue = {};  // the NAME of [queues.NAME]
+};
+struct FileProblem {
+  std::size_t line;
+  ConfigProblem problem;
+};
+struct FileContent {
+  std::vector<FileSetting> settings;  // as they stand in the file
+  std::vector<FileProblem> problems;
+};
+FileContent read_config_text(const std::string& path, std::string_view text);
+
+// Where the daemon's sockets and files are when nothing is configured; empty where the environment has no such place.
+struct DefaultFolders {
+  std::string runtime;
+  std::string state;
+};
+DefaultFolders default_folders(const Environment& environment, uid_t uid);
+
+}  // namespace run_recorder

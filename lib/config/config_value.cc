@@ -1,0 +1,342 @@
+// Values of keys: from what was found to a Config, and back to text.
+#include <algorithm>
+#include <charconv>
+
+#include "base/json_text.h"
+#include "base/time.h"
+#include "base/url.h"
+#include "config/config_table.h"
+
+namespace run_recorder {
+namespace {
+
+using Kind = RawValue::Kind;
+
+constexpr std::size_t kShownBytes = 60;
+constexpr std::size_t kLongestName = 255;  // of a council
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
+}
+
+std::string octal(mode_t mode) {
+  std::string digits = "0000";
+  for (std::size_t i = 0; i < 4; ++i) digits[3 - i] = static_cast<char>('0' + ((mode >> (3 * i)) & 7));
+  return digits;
+}
+
+std::string list_text(const std::vector<std::string>& items) {
+  std::string text = "[";
+  for (const std::string& item : items) {
+    if (text.size() > 1) text += ", ";
+    append_json_string(text, item);
+  }
+  return text + "]";
+}
+
+std::string durations_text(const std::map<std::string, std::chrono::milliseconds>& times) {
+  std::string text = "{";
+  for (const auto& [name, time] : times) {
+    text += (text.size() > 1 ? ", " : " ") + json_string(name) + " = " + json_string(format_duration(time));
+  }
+  return text.size() > 1 ? text + " }" : "{}";
+}
+
+std::string found(const RawValue& value) {
+  switch (value.kind) {
+    case Kind::kPlain:
+    case Kind::kString:
+      return shown(value.text);
+    case Kind::kInteger:
+      return std::to_string(value.number);
+    case Kind::kBoolean:
+      return value.number == 1 ? "true" : "false";
+    case Kind::kList:
+      return "a list";
+    case Kind::kTable:
+      return value.names.empty() ? "a section"
+                                 : json_string(value.names.front()) + " = " + found(value.items.front());
+    case Kind::kOther:
+      return value.text;
+  }
+  return {};
+}
+
+// Reads text of a flag, a variable or a TOML string; the file's other types are no text.
+const std::string* text_of(const RawValue& value) {
+  return value.kind == Kind::kPlain || value.kind == Kind::kString ? &value.text : nullptr;
+}
+
+std::optional<std::uint64_t> count_of(const RawValue& value) {
+  if (value.kind == Kind::kInteger && value.number >= 0) return static_cast<std::uint64_t>(value.number);
+  if (value.kind != Kind::kPlain) return std::nullopt;
+  std::uint64_t number = 0;
+  const char* const end = value.text.data() + value.text.size();
+  const auto [stop, problem] = std::from_chars(value.text.data(), end, number);
+  if (problem != std::errc() || stop != end) return std::nullopt;
+  return number;
+}
+
+// "0660", "660" and 0o660 are meant in octal; a plain 660 in the file would be decimal, and is refused.
+std::optional<mode_t> mode_of(const RawValue& value) {
+  constexpr mode_t kHighest = 0777;
+  if (value.kind == Kind::kInteger) {
+    if (!value.octal || value.number < 0 || value.number > kHighest) return std::nullopt;
+    return static_cast<mode_t>(value.number);
+  }
+  const std::string* text = text_of(value);
+  if (text == nullptr) return std::nullopt;
+  const std::string_view digits = text->starts_with("0o") ? std::string_view(*text).substr(2) : *text;
+  mode_t mode = 0;
+  const auto [stop, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), mode, 8);
+  const bool whole = problem == std::errc() && stop == digits.data() + digits.size();
+  if (!whole || digits.size() < 3 || digits.size() > 4 || mode > kHighest) return std::nullopt;
+  return mode;
+}
+
+std::optional<std::vector<std::string>> list_of(const RawValue& value) {
+  std::vector<std::string> items;
+  if (value.kind == Kind::kList) {
+    for (const RawValue& item : value.items) {
+      if (item.kind != Kind::kString) return std::nullopt;
+      items.push_back(item.text);
+    }
+    return items;
+  }
+  if (value.kind != Kind::kPlain) return std::nullopt;
+  std::string_view rest = value.text;
+  while (!trimmed(rest).empty()) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    items.emplace_back(trimmed(rest.substr(0, comma)));
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+  }
+  return items;
+}
+
+template <class Enum>
+std::optional<Enum> named(const std::string& text, std::initializer_list<Enum> all) {
+  const auto at = std::find_if(all.begin(), all.end(), [&](Enum one) { return to_string(one) == text; });
+  return at == all.end() ? std::nullopt : std::optional<Enum>(*at);
+}
+
+// Each puts a value into its member; the answer is the problem: "" is a wrong type or value with nothing to add.
+struct Assigner {
+  Config& config;
+  const RawValue& value;
+  using Problem = std::optional<std::string>;
+
+  Problem operator()(const TextSlot& slot) const {
+    const std::string* text = text_of(value);
+    if (text == nullptr) return "";
+    if (Problem problem = slot.check(*text)) return problem;
+    slot.member(config) = *text;
+    return std::nullopt;
+  }
+
+  Problem operator()(const ListSlot& slot) const {
+    std::optional<std::vector<std::string>> items = list_of(value);
+    if (!items) return value.kind == Kind::kList ? "of other things than strings" : "";
+    for (const std::string& item : *items) {
+      if (Problem problem = slot.check(item)) return shown(item) + ": " + *problem;
+    }
+    slot.member(config) = std::move(*items);
+    return std::nullopt;
+  }
+
+  Problem operator()(const BoolSlot& slot) const {
+    const bool plain = value.kind == Kind::kPlain && (value.text == "true" || value.text == "false");
+    if (!plain && value.kind != Kind::kBoolean) return "";
+    slot.member(config) = plain ? value.text == "true" : value.number == 1;
+    return std::nullopt;
+  }
+
+  Problem operator()(const CountSlot& slot) const {
+    const std::optional<std::uint64_t> count = count_of(value);
+    if (!count || *count < slot.lowest || *count > slot.highest) return "";
+    slot.member(config) = *count;
+    return std::nullopt;
+  }
+
+  Problem operator()(const SizeSlot& slot) const {
+    const std::string* text = text_of(value);
+    const std::optional<std::uint64_t> size = text == nullptr ? std::nullopt : parse_size(*text);
+    if (!size) return text != nullptr || value.kind == Kind::kInteger ? "no size with a unit" : "";
+    if (*size < slot.lowest || *size > slot.highest) return "";
+    slot.member(config) = *size;
+    return std::nullopt;
+  }
+
+  Problem operator()(const DurationSlot& slot) const {
+    const std::string* text = text_of(value);
+    const std::optional<std::chrono::milliseconds> time = text == nullptr ? std::nullopt : parse_duration(*text);
+    if (!time) return text != nullptr || value.kind == Kind::kInteger ? "no time with a unit" : "";
+    if (*time > slot.highest) return "more than ten years";
+    if (*time < slot.lowest) return "";
+    slot.member(config) = *time;
+    return std::nullopt;
+  }
+
+  Problem operator()(const OptionalDurationSlot& slot) const {
+    const std::string* text = text_of(value);
+    if (text != nullptr && text->empty()) {
+      slot.member(config).reset();
+      return std::nullopt;
+    }
+    std::chrono::milliseconds time{0};
+    if (Problem problem = time_of(value, slot.highest, time)) return problem;
+    slot.member(config) = time;
+    return std::nullopt;
+  }
+
+  Problem operator()(const DurationsSlot& slot) const {
+    auto& times = slot.member(config);
+    if (value.kind == Kind::kTable) {
+      for (std::size_t i = 0; i < value.names.size(); ++i) {
+        const std::string& name = value.names[i];
+        if (value.items[i].kind == Kind::kTable || value.items[i].kind == Kind::kOther) {
+          return "a name with dots or spaces needs quotes, as \"A.B\" = \"30d\"";
+        }
+        if (name.empty() || name.size() > kLongestName) return "a name has 1 to 255 bytes";
+        std::chrono::milliseconds time{0};
+        if (Problem problem = time_of(value.items[i], slot.highest, time)) return problem;
+        times[name] = time;
+      }
+      return std::nullopt;
+    }
+    if (value.kind != Kind::kPlain) return "";
+    std::map<std::string, std::chrono::milliseconds> all;
+    for (const std::string& item : list_of(value).value_or(std::vector<std::string>())) {
+      const std::size_t equals = item.rfind('=');
+      const std::string name(trimmed(std::string_view(item).substr(0, equals)));
+      if (equals == std::string::npos || name.empty()) return shown(item) + ": no NAME=DURATION";
+      if (name.size() > kLongestName) return "a name has 1 to 255 bytes";
+      std::chrono::milliseconds time{0};
+      const RawValue text{Kind::kPlain, std::string(trimmed(std::string_view(item).substr(equals + 1)))};
+      if (Problem problem = time_of(text, slot.highest, time)) return shown(item) + ": " + *problem;
+      all[name] = time;
+    }
+    times = std::move(all);
+    return std::nullopt;
+  }
+
+  static Problem time_of(const RawValue& text_value, std::chrono::milliseconds highest,
+                         std::chrono::milliseconds& time) {
+    const std::string* text = text_of(text_value);
+    const std::optional<std::chrono::milliseconds> read = text == nullptr ? std::nullopt : parse_duration(*text);
+    if (!read) return "no time with a unit";
+    if (*read > highest) return "more than ten years";
+    time = *read;
+    return std::nullopt;
+  }
+
+  Problem operator()(const ModeSlot& slot) const {
+    const std::optional<mode_t> mode = mode_of(value);
+    if (!mode) return value.kind == Kind::kInteger && !value.octal ? "a decimal number" : "";
+    slot.member(config) = *mode;
+    return std::nullopt;
+  }
+
+  Problem operator()(const LevelSlot& slot) const {
+    return choose(slot, {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError});
+  }
+  Problem operator()(const FormatSlot& slot) const { return choose(slot, {LogFormat::kText, LogFormat::kJson}); }
+  Problem operator()(const QueueKindSlot& slot) const { return choose(slot, {QueueKind::kNone, QueueKind::kOban}); }
+
+  template <class Slot, class Enum>
+  Problem choose(const Slot& slot, std::initializer_list<Enum> all) const {
+    const std::string* text = text_of(value);
+    const std::optional<Enum> one = text == nullptr ? std::nullopt : named(*text, all);
+    if (!one) return "";
+    slot.member(config) = *one;
+    return std::nullopt;
+  }
+};
+
+// Slots give access for writing too; formatting only reads.
+struct Formatter {
+  Config& config;
+
+  std::string operator()(const TextSlot& slot) const { return json_string(slot.member(config)); }
+  std::string operator()(const ListSlot& slot) const { return list_text(slot.member(config)); }
+  std::string operator()(const BoolSlot& slot) const { return slot.member(config) ? "true" : "false"; }
+  std::string operator()(const CountSlot& slot) const { return std::to_string(slot.member(config)); }
+  std::string operator()(const SizeSlot& slot) const { return json_string(format_size(slot.member(config))); }
+  std::string operator()(const DurationSlot& slot) const { return json_string(format_duration(slot.member(config))); }
+  std::string operator()(const OptionalDurationSlot& slot) const {
+    const auto& time = slot.member(config);
+    return json_string(time ? format_duration(*time) : "");
+  }
+  std::string operator()(const DurationsSlot& slot) const { return durations_text(slot.member(config)); }
+  std::string operator()(const ModeSlot& slot) const { return json_string(octal(slot.member(config))); }
+  std::string operator()(const LevelSlot& slot) const { return json_string(to_string(slot.member(config))); }
+  std::string operator()(const FormatSlot& slot) const { return json_string(to_string(slot.member(config))); }
+  std::string operator()(const QueueKindSlot& slot) const { return json_string(to_string(slot.member(config))); }
+};
+
+bool is_url(const ConfigEntry& entry) {
+  return entry.key.name == "url";
+}
+
+// A url is shown by its scheme alone: where it is wrong, nobody can tell where in it the password is.
+std::string found_url(const RawValue& value) {
+  const std::string* text = text_of(value);
+  if (text == nullptr) return value.kind == Kind::kList ? "a list" : found(value);
+  const std::size_t scheme_end = text->find("://");
+  const auto in_scheme = [](char c) { return (c >= 'a' && c <= 'z') || c == '+'; };
+  if (text->empty()) return "\"\"";
+  if (text->starts_with("sqlite:")) return shown(*text);
+  if (scheme_end == std::string::npos || scheme_end > 12 ||
+      !std::all_of(text->begin(), text->begin() + static_cast<std::ptrdiff_t>(scheme_end), in_scheme)) {
+    return "a value that is not shown";
+  }
+  return json_string(text->substr(0, scheme_end) + "://***");
+}
+
+}  // namespace
+
+std::string_view to_string(QueueKind kind) {
+  switch (kind) {
+    case QueueKind::kNone:
+      return "none";
+    case QueueKind::kOban:
+      return "oban";
+  }
+  return "none";
+}
+
+std::string shown(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  const bool secret = lower.find("://") != std::string::npos || lower.find("password=") != std::string::npos;
+  if (secret) return "a value that is not shown, as it may hold a password";
+  if (text.size() <= kShownBytes) return json_string(text);
+  std::size_t end = kShownBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not within a character
+  return json_string(text.substr(0, end)) + "… (" + std::to_string(text.size()) + " bytes)";
+}
+
+std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value) {
+  const std::optional<std::string> problem = std::visit(Assigner{config, value}, entry.slot);
+  if (!problem) return std::nullopt;
+  std::string message = "found " + (is_url(entry) ? found_url(value) : found(value));
+  if (!problem->empty()) message += (value.kind == Kind::kList ? " " : ", ") + *problem;
+  return message + "; allowed is " + std::string(entry.key.allowed);
+}
+
+std::string value_text(const Config& config, const ConfigEntry& entry) {
+  Config copy = config;
+  return std::visit(Formatter{copy}, entry.slot);
+}
+
+std::string config_value_text(const Config& config, const ConfigKey& key) {
+  const ConfigEntry* entry = find_entry(key.full_name());
+  if (entry == nullptr) return {};
+  if (!is_url(*entry)) return value_text(config, *entry);
+  const auto& slot = std::get<TextSlot>(entry->slot);
+  Config copy = config;
+  return json_string(redact_url(slot.member(copy)));
+}
+
+}  // namespace run_recorder

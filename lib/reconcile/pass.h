@@ -1,0 +1,148 @@
+// One pass of the reconciliation: reads rows in pages, looks at what each depends on, waits until everything that was
+// said by then is applied, judges, marks, reports (SPEC section 6). For the thread that makes it.
+//
+// The order is what keeps it from marking a run that has just ended: a page is read, then its processes and jobs are
+// looked at, then everything that could be read from the event socket at that moment is applied, then rows that have
+// not moved since are marked.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/liveness.h"
+#include "process/ended_processes.h"
+#include "reconcile/evidence.h"
+#include "reconcile/pass_report.h"
+#include "reconcile/reconciler_options.h"
+#include "recorder/recorder.h"
+
+namespace run_recorder {
+
+// Which rows, and by which rules.
+struct PassPlan {
+  std::string trigger;  // boot, interval, process_end, request
+  PassRequest request = {};
+  bool boot = false;
+  // All rows older than the grace, or only those whose last event lies within this, or none but the named ones.
+  std::optional<EventWindow> within = {};
+  bool only_named = false;
+  std::vector<std::string> run_ids = {};
+};
+
+// The connections of a pass. A part that is not open yet is opened when it is needed.
+struct PassConnections {
+  std::unique_ptr<Store> store;
+  std::unique_ptr<Store> reader;  // the next page is read while this one is marked
+  std::unique_ptr<Store> second;  // where many rows are marked
+  std::unique_ptr<JobQueue> queue;
+};
+
+// What a pass has of its reconciler, which outlives it.
+struct PassHost {
+  const ReconcilerOptions& options;
+  Recorder& recorder;
+  GoneSince& gone;
+  std::function<bool()> stopping;
+  std::function<void(const PassReport&)> progress;  // between two pages
+};
+
+// Options for the evidence by now, from a database that is connected. Also for explain.
+EvidenceOptions evidence_options(const PassHost& host, const ReconcilePolicy& policy, Store& store);
+// The rules by now.
+Policy rules_now(const PassHost& host, const ReconcilePolicy& policy, const PassPlan& plan);
+
+class Pass {
+ public:
+  Pass(const PassHost& host, PassPlan plan, const ReconcilePolicy& policy, PassConnections& connections,
+       Liveness& liveness)
+      : host_(host), plan_(std::move(plan)), policy_(policy), connections_(connections), liveness_(liveness) {}
+
+  // Waits until everything that was received by now is applied: a request at most 10 s. kUnavailable.
+  Result<void> wait_for_what_came();
+  Result<void> connect();
+
+  // From the lease to the report. released: the lease has been given back, the report is about to be saved.
+  Result<PassReport> run(std::string pass_id, const std::function<void()>& released);
+  // Gives the lease back where run() failed.
+  void give_up();
+  const std::string& trigger() const { return plan_.trigger; }
+  const PassReport& report() const { return report_; }
+  // Of a pass over all rows that ended well: they were counted, where that was possible.
+  const std::optional<std::map<Status, std::uint64_t>>& runs_by_status() const { return runs_by_status_; }
+
+  // What it deferred, to be looked at again: by name, or all before it began where these were too many.
+  std::vector<std::string> take_deferred() { return std::move(deferred_); }
+  bool too_many_deferred() const { return too_many_deferred_; }
+  // How many rows it left because this daemon hears for less than the grace.
+  std::uint64_t unheard() const { return unheard_; }
+
+  // Instead of run(), for what ended: which of its rows would be marked, and which ends have rows that have to wait.
+  struct Ended {
+    std::vector<std::string> stuck;
+    std::vector<ProcessEnd> again;
+  };
+  Result<Ended> look_at(std::span<const ProcessEnd> ends);
+
+ private:
+  using Steady = std::chrono::steady_clock::time_point;
+  // Rows and what is known of each.
+  struct Page {
+    std::vector<RunningRow> rows;
+    std::vector<RowFacts> facts;
+    Steady looked_at{};  // before the look
+  };
+  using ReadRows = std::function<Result<std::vector<RunningRow>>(Store&, std::string_view after)>;
+
+  void prepare_evidence();
+  Result<void> save();
+  Result<void> begin(std::string pass_id);
+  Result<void> count_first();
+  Result<void> finish(const std::function<void()>& released);
+  Result<void> renew_lease();
+  Result<void> look_through(bool mark);
+  Result<void> look_through_within(const EventWindow& window, bool mark);
+  Result<void> look_through_pages(const ReadRows& read, bool mark);
+  Result<void> look_through_named(bool mark);
+  Page gather(std::vector<RunningRow> rows);
+  std::vector<Verdict> judge_all(const Page& page) const;
+  Result<void> judge_page(const Page& page, bool mark);
+  // Everything that could have been read or accepted by now is applied. False: that could not be told in time.
+  Result<bool> wait_until_heard();
+  Result<std::set<std::string>> unmoved(const Page& page, std::span<const Verdict> verdicts);
+  Result<void> mark_page(const Page& page, std::span<const Verdict> verdicts);
+  Result<void> mark(std::span<const StuckMark> marks, std::set<std::string>& marked);
+  void count_page(const Page& page, std::span<const Verdict> verdicts, const std::set<std::string>& found, bool mark);
+  void sort_out(const Page& page, Ended& ended, std::map<std::string, std::chrono::milliseconds>& waits) const;
+  void defer(const RunningRow& row, const RowFacts& facts);
+  bool has_beaten_since(const RunningRow& row, Steady when) const;
+  void log_row(const RunningRow& row, const Verdict& verdict);
+  void log_summary() const;
+
+  const PassHost& host_;
+  const PassPlan plan_;
+  const ReconcilePolicy policy_;
+  PassConnections& connections_;
+  Liveness& liveness_;
+  PassReport report_;
+  std::string recorder_;  // whose own rows it judges
+  std::unique_ptr<EvidenceGatherer> evidence_;
+  bool future_is_old_ = false;
+  bool leased_ = false;
+  Steady lease_renewed_{};
+  std::optional<std::map<Status, std::uint64_t>> runs_by_status_;
+  std::vector<std::string> deferred_;
+  bool too_many_deferred_ = false;
+  std::uint64_t unheard_ = 0;
+  std::uint64_t logged_ = 0;
+  std::map<std::pair<std::string, std::string>, std::uint64_t> unlogged_;  // (council, reason) -> rows
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,47 @@
+// What reconciliation is given: by the configuration, by those who wire it up, and by whoever asks for a pass.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "queue/queue.h"
+#include "reconcile/hearing.h"
+#include "store/store.h"
+
+namespace run_recorder {
+
+// What a reload may change.
+struct ReconcilePolicy {
+  std::chrono::milliseconds grace{30'000};
+  std::chrono::milliseconds interval{300'000};  // 0: at boot only
+  std::chrono::milliseconds silent_after{86'400'000};
+  std::chrono::milliseconds recorder_timeout{600'000};
+  std::uint64_t max_stuck = 0;  // 0: no breaker
+  std::uint64_t log_rows = 1'000;
+};
+
+// All functions are called from any thread, and may be empty but for connection_open.
+struct ReconcilerOptions {
+  ReconcilePolicy policy;
+  StoreOptions store;
+  std::function<std::unique_ptr<JobQueue>()> make_queue;  // empty: none is configured
+  std::function<bool(std::string_view)> connection_open;
+  // As EventServer::hear_all(). Empty: nothing is received but what the recorder knows of.
+  std::function<bool(std::chrono::milliseconds)> hear_all;
+  // Since when events are accepted without a break, by now. Empty: since ever.
+  std::function<Hearing::State()> hearing;
+  // A worker that is to be watched: process_ended() is to be called when it ends.
+  std::function<void(const std::string&)> watch;
+};
+
+struct PassRequest {
+  bool dry_run = false;
+  bool unvouched = false;
+  bool force = false;
+};
+
+}  // namespace run_recorder

@@ -1,0 +1,472 @@
+// Looking at rows, history, chains, passes and dead letters in PostgreSQL.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/json_text.h"
+#include "run/job.h"
+#include "store/chain.h"
+#include "store/pg_store.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::size_t kFirstPart = 8;
+constexpr std::size_t kGrowth = 4;
+
+// What a row without input and result weighs on a page, of runs as r, and the same of what was read.
+constexpr std::string_view kRunWeight =
+    "coalesce(octet_length(r.error::text), 0) + coalesce(octet_length(r.usage::text), 0) + "
+    "coalesce(octet_length(r.progress::text), 0)";
+std::size_t weight_of(const Run& run) {
+  const auto size = [](const auto& text) { return text ? text->size() : 0; };
+  return size(run.error) + size(run.usage) + size(run.progress);
+}
+
+// A page of a list, bounded by rows and by bytes, where the server does the bounding: a result is in our memory as a
+// whole before its first row can be read. `inner` selects limit + 1 rows, the last of its columns named weight;
+// `order` names the columns that order the page. The last column of the result says whether there is more.
+std::string page_sql(std::string_view inner, std::string_view order) {
+  return fmt::format(
+      "SELECT *, count(*) OVER () < total AS more FROM (SELECT p.*, count(*) OVER () AS total, row_number() OVER "
+      "(ORDER BY "
+      "{1}) AS place, sum(p.weight) OVER (ORDER BY {1} ROWS UNBOUNDED PRECEDING) - p.weight AS before FROM ({0}) p) "
+      "q "
+      "WHERE before <= {2} ORDER BY place",
+      inner, order, kPageBytes);
+}
+
+// Makes a page of growing parts: page_sql() weighs all rows that it is asked for, and where they are large that is
+// work for nothing. fetch(limit, cursor) brings one part.
+template <class Page, class Item, class Weight, class Fetch>
+Result<Page> page_of_parts(std::vector<Item> Page::*items, std::size_t limit, std::string cursor, Weight&& weight,
+                           Fetch&& fetch) {
+  Page page;
+  std::size_t bytes = 0;
+  for (std::size_t some = kFirstPart;; some *= kGrowth) {
+    some = std::min(some, limit - (page.*items).size());
+    Result<Page> part = fetch(some, cursor);
+    if (!part) return part.error();
+    for (Item& item : (*part).*items) {
+      bytes += weight(item);
+      (page.*items).push_back(std::move(item));
+    }
+    cursor = std::move(part->next);
+    if (cursor.empty() || (page.*items).size() >= limit || bytes > kPageBytes) break;
+  }
+  page.next = std::move(cursor);
+  return page;
+}
+
+// An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
+std::string job_condition(PgCommand& command, const std::string& job) {
+  if (const auto number = job_number(job)) return "r.oban_job_id = " + command.param(*number, "bigint");
+  return fmt::format("r.job_id = {} AND r.oban_job_id IS NULL", command.param(job, "text"));
+}
+
+Error no_cursor(std::string_view cursor) {
+  return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
+}
+
+// Cursors outlive the statement that made them; a time that PostgreSQL cannot read must not look like bad data.
+std::optional<PagePlace> decode_time_cursor(std::string_view cursor) {
+  auto place = decode_cursor(cursor);
+  if (!place || !parse_rfc3339(place->time) || place->id.find('\0') != std::string::npos) return std::nullopt;
+  return place;
+}
+
+Effect effect_of(std::string_view text) {
+  for (const Effect effect : {Effect::kApplied, Effect::kConflict, Effect::kRevived}) {
+    if (to_string(effect) == text) return effect;
+  }
+  return Effect::kRecorded;
+}
+
+StoredEvent read_event(PgFields& fields, std::string_view run_id) {
+  StoredEvent event;
+  event.id = fields.integer();
+  event.entry.run_id = run_id;
+  event.entry.seq = fields.integer();
+  event.entry.type = fields.text();
+  event.entry.payload = fields.text();
+  event.entry.event_id = fields.optional_text();
+  event.entry.at = fields.time();
+  const std::optional<Timestamp> received_at = fields.time();
+  if (const auto uid = fields.optional_integer()) event.entry.peer_uid = static_cast<std::uint32_t>(*uid);
+  if (const auto pid = fields.optional_integer()) event.entry.peer_pid = static_cast<std::int32_t>(*pid);
+  event.entry.effect = effect_of(fields.text());
+  event.entry.pass_id = fields.text();
+  event.inserted_at = fields.time();
+  event.entry.received_at = received_at.value_or(event.inserted_at.value_or(Timestamp{}));
+  event.recorder = fields.text();
+  return event;
+}
+
+std::string from_hex(std::string_view text) {
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string bytes;
+  bytes.reserve(text.size() / 2);
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+    bytes += static_cast<char>(digit(text[i]) * 16 + digit(text[i + 1]));
+  }
+  return bytes;
+}
+
+constexpr std::string_view kLetterList =
+    "id, recorder, run_id, type, event_id, encode(record, 'hex'), line, sqlstate, reason, tries, "
+    "to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS received, "
+    "to_char(inserted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS inserted";
+
+DeadLetter read_dead_letter(const pqxx::row& row) {
+  PgFields fields(row);
+  DeadLetter letter;
+  letter.id = fields.integer();
+  letter.recorder = fields.text();
+  letter.run_id = fields.text();
+  letter.type = fields.text();
+  letter.event_id = fields.optional_text();
+  letter.record = from_hex(fields.text());
+  letter.line = fields.text();
+  letter.sqlstate = fields.text();
+  letter.reason = fields.text();
+  letter.tries = fields.integer();
+  letter.received_at = fields.time();
+  letter.inserted_at = fields.time();
+  return letter;
+}
+
+// How many rows of a page_sql() result are the page, and whether there are more behind it.
+struct PageEnd {
+  std::size_t rows = 0;
+  bool more = false;
+};
+PageEnd end_of_page(const pqxx::result& rows, std::size_t limit) {
+  if (rows.size() > limit) return {limit, true};
+  if (rows.empty()) return {};
+  const pqxx::row last = rows[rows.size() - 1];
+  return {rows.size(), last[last.size() - 1].c_str()[0] == 't'};
+}
+
+}  // namespace
+
+Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
+  PgCommand command;
+  std::vector<std::string> conditions{"true"};
+  const std::string time_type = schema_.column("runs", "inserted_at").type;
+  if (!filter.statuses.empty()) {
+    std::string list;
+    for (const Status status : filter.statuses) {
+      list += fmt::format("{}'{}'", list.empty() ? "" : ", ", to_string(status));
+    }
+    conditions.push_back(fmt::format("r.status IN ({})", list));
+  }
+  if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
+  if (filter.oban_job_id) conditions.push_back("r.oban_job_id = " + command.param(*filter.oban_job_id, "bigint"));
+  if (filter.job) conditions.push_back(job_condition(command, *filter.job));
+  if (filter.queue) {
+    const std::string queue = command.param(*filter.queue, "text");
+    conditions.push_back(*filter.queue == kDefaultQueue
+                             ? fmt::format("(r.queue = {} OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
+                                           "r.oban_job_id IS NOT NULL)))",
+                                           queue)
+                             : fmt::format("r.queue = {}", queue));
+  }
+  if (filter.pass) {
+    conditions.push_back(
+        fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = 'run_stuck')",
+                    table("run_events"), command.param(*filter.pass, "text")));
+  }
+  if (filter.since) {
+    conditions.push_back("r.inserted_at >= " + command.param(format_rfc3339(*filter.since), time_type));
+  }
+  if (filter.until) {
+    conditions.push_back("r.inserted_at < " + command.param(format_rfc3339(*filter.until), time_type));
+  }
+  if (!filter.cursor.empty()) {
+    const auto after = decode_time_cursor(filter.cursor);
+    if (!after) return no_cursor(filter.cursor);
+    const std::string time = command.param(after->time, time_type);
+    conditions.push_back(fmt::format("(r.inserted_at, r.run_id) < ({}, {})", time, command.param(after->id, "text")));
+  }
+  const std::string inner = fmt::format(
+      "SELECT {}, r.inserted_at AS o1, r.run_id AS o2, {} AS weight FROM {} r WHERE {} ORDER BY r.inserted_at DESC, "
+      "r.run_id DESC LIMIT {}",
+      run_list(schema_, PgRunParts::kWithoutData), kRunWeight, table("runs"), fmt::join(conditions, " AND "),
+      filter.limit + 1);
+  const auto rows = connection_->exec(page_sql(inner, "o1 DESC, o2 DESC"), command.params);
+  if (!rows) return rows.error();
+  const PageEnd end = end_of_page(*rows, filter.limit);
+  RunPage page;
+  for (std::size_t i = 0; i < end.rows; ++i) {
+    PgFields fields((*rows)[static_cast<int>(i)]);
+    page.runs.push_back(read_run(fields, PgRunParts::kWithoutData));
+  }
+  if (end.more && page.runs.back().inserted_at) {
+    page.next = encode_cursor({format_rfc3339(*page.runs.back().inserted_at), page.runs.back().run_id});
+  }
+  return page;
+}
+
+Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
+  RunFilter some = filter;
+  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, weight_of,
+                       [&](std::size_t limit, const std::string& cursor) {
+                         some.limit = limit;
+                         some.cursor = cursor;
+                         return some_runs(some);
+                       });
+}
+
+Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view cursor) {
+  PgCommand command;
+  const std::string time_type = schema_.column("runs", "inserted_at").type;
+  std::string condition = "r.inserted_at IS NOT NULL";
+  if (!cursor.empty()) {
+    const auto after = decode_time_cursor(cursor);
+    if (!after) return no_cursor(cursor);
+    const std::string time = command.param(after->time, time_type);
+    condition = fmt::format("(r.inserted_at, r.run_id) > ({}, {})", time, command.param(after->id, "text"));
+  }
+  const auto size = [](std::string_view column) {
+    return fmt::format("coalesce(octet_length(r.{}::text), 0)", column);
+  };
+  const std::string inner = fmt::format(
+      "SELECT {}, {} AS place_time, r.inserted_at AS o1, r.run_id AS o2, {} + {} + {} AS weight FROM {} r WHERE {} "
+      "ORDER BY r.inserted_at, r.run_id LIMIT {}",
+      run_list(schema_, PgRunParts::kAll), schema_.time_text("runs", "inserted_at", "r"), size("input"),
+      size("result"), kRunWeight, table("runs"), condition, limit + 1);
+  const auto rows = connection_->exec(page_sql(inner, "o1, o2"), command.params);
+  if (!rows) return rows.error();
+  const PageEnd end = end_of_page(*rows, limit);
+  WholePage page;
+  for (std::size_t i = 0; i < end.rows; ++i) {
+    PgFields fields((*rows)[static_cast<int>(i)]);
+    WholeRun& whole = page.runs.emplace_back();
+    whole.run = read_run(fields, PgRunParts::kAll);
+    whole.place = encode_cursor({fields.text(), whole.run.run_id});
+  }
+  if (end.more) page.next = page.runs.back().place;
+  return page;
+}
+
+Result<WholePage> PgStore::whole_runs(std::size_t limit, std::string_view cursor) {
+  const auto weight = [](const WholeRun& whole) {
+    const auto size = [](const JsonColumn& text) { return text ? text->size() : 0; };
+    return size(whole.run.input) + size(whole.run.result) + weight_of(whole.run);
+  };
+  return page_of_parts(&WholePage::runs, limit, std::string(cursor), weight,
+                       [&](std::size_t some, const std::string& from) { return some_whole_runs(some, from); });
+}
+
+Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
+  const auto rows = connection_->exec(
+      fmt::format("SELECT {} FROM {} r WHERE r.run_id = $1", run_list(schema_, PgRunParts::kAll), table("runs")),
+      {run_id});
+  if (!rows) return rows.error();
+  if (rows->empty()) return std::optional<Run>();
+  PgFields fields((*rows)[0]);
+  return std::optional(read_run(fields, PgRunParts::kAll));
+}
+
+Result<EventPage> PgStore::some_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  const auto after_seq = decode_number_cursor(cursor);
+  if (!after_seq) return no_cursor(cursor);
+  const auto time = [this](std::string_view column) { return schema_.time_text("run_events", column, "h"); };
+  // An id that is no number is shown as one made of its first 60 bits.
+  const bool uuid = schema_.column("run_events", "id").base == "uuid";
+  const std::string inner = fmt::format(
+      "SELECT {}, h.seq, h.type, h.payload, h.event_id, {}, {}, h.peer_uid, h.peer_pid, h.effect, h.pass_id, {}, "
+      "h.recorder, octet_length(h.payload::text) AS weight FROM {} h WHERE h.run_id = $1 AND h.seq > $2::bigint "
+      "ORDER BY h.seq LIMIT {}",
+      uuid ? "('x' || substr(replace(h.id::text, '-', ''), 1, 15))::bit(60)::bigint" : "h.id", time("at"),
+      time("received_at"), time("inserted_at"), table("run_events"), limit + 1);
+  const auto rows = connection_->exec(page_sql(inner, "seq"), {run_id, *after_seq});
+  if (!rows) return rows.error();
+  const PageEnd end = end_of_page(*rows, limit);
+  EventPage page;
+  for (std::size_t i = 0; i < end.rows; ++i) {
+    PgFields fields((*rows)[static_cast<int>(i)]);
+    page.events.push_back(read_event(fields, run_id));
+  }
+  if (end.more) page.next = std::to_string(page.events.back().entry.seq);
+  return page;
+}
+
+Result<EventPage> PgStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  const auto weight = [](const StoredEvent& event) { return event.entry.payload.size(); };
+  return page_of_parts(&EventPage::events, limit, std::string(cursor), weight,
+                       [&](std::size_t some, const std::string& from) { return some_events(run_id, some, from); });
+}
+
+// Up and down from the given id at once: ids that no row has hold their children together too. UNION forgets what it
+// has seen, so that loops end.
+std::string PgStore::chain_sql(std::string_view columns, std::size_t limit) const {
+  return fmt::format(
+      "WITH RECURSIVE member (id) AS (SELECT run_id FROM {0} WHERE run_id = $1 UNION SELECT n.id FROM "
+      "member m CROSS JOIN LATERAL (SELECT r.parent_attempt_run_id::{1} AS id FROM {0} r "
+      "WHERE r.run_id = m.id AND r.parent_attempt_run_id IS NOT NULL UNION ALL "
+      "SELECT r.run_id FROM {0} r WHERE r.parent_attempt_run_id = m.id) n) "
+      "SELECT {2} FROM (SELECT id FROM member LIMIT {3}) m JOIN {0} r ON r.run_id = m.id",
+      table("runs"), schema_.column("runs", "run_id").type, columns, limit);
+}
+
+// The chain's rows in their order, with no more than that takes; their texts may be large.
+Result<std::vector<Run>> PgStore::chain_order(std::string_view run_id, bool& truncated) {
+  const std::string columns = fmt::format(
+      "r.run_id, r.parent_attempt_run_id, r.attempt, {}, (SELECT count(*) FROM (SELECT 1 FROM member "
+      "LIMIT {}) z) > {}",
+      schema_.time_text("runs", "started_at", "r"), kMaxChain + 1, kMaxChain);
+  const auto rows = connection_->exec(chain_sql(columns, kMaxChain), {run_id});
+  if (!rows) return rows.error();
+  std::vector<Run> order;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    Run& run = order.emplace_back();
+    run.run_id = fields.text();
+    run.parent_attempt_run_id = fields.optional_text();
+    run.attempt = static_cast<std::int32_t>(fields.integer());
+    run.started_at = fields.time();
+    truncated = fields.boolean();
+  }
+  sort_chain(order);
+  return order;
+}
+
+Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  ChainPage page;
+  const auto order = chain_order(run_id, page.truncated);
+  if (!order) return order.error();
+  const auto first = place_in_chain(*order, cursor);
+  if (!first) return first.error();
+  const std::string inner = fmt::format(
+      "SELECT {}, w.o, {} AS weight FROM jsonb_array_elements_text($1::jsonb) WITH ORDINALITY AS w (id, o) JOIN {} r "
+      "ON r.run_id = w.id::{}",
+      run_list(schema_, PgRunParts::kWithoutData), kRunWeight, table("runs"), schema_.column("runs", "run_id").type);
+  std::size_t bytes = 0;
+  std::size_t place = *first;
+  // A few rows at first and then more: the server weighs all that it is asked for.
+  for (std::size_t some = kFirstPart; place < order->size(); some *= kGrowth) {
+    if (page.runs.size() >= limit || bytes > kPageBytes) {
+      page.next = chain_cursor(*order, place - 1);
+      break;
+    }
+    some = std::min({some, limit - page.runs.size(), order->size() - place});
+    std::string ids;
+    for (std::size_t i = place; i < place + some; ++i) {
+      ids += ids.empty() ? '[' : ',';
+      append_json_string(ids, (*order)[i].run_id);
+    }
+    const auto rows = connection_->exec(page_sql(inner, "o"), {ids + "]"});
+    if (!rows) return rows.error();
+    const PageEnd end = end_of_page(*rows, some);
+    for (std::size_t i = 0; i < end.rows; ++i) {
+      PgFields fields((*rows)[static_cast<int>(i)]);
+      const Run& run = page.runs.emplace_back(read_run(fields, PgRunParts::kWithoutData));
+      bytes += weight_of(run);
+    }
+    // A row that is missing was removed meanwhile.
+    place = end.more ? *place_in_chain(*order, chain_cursor(page.runs, page.runs.size() - 1)) : place + some;
+  }
+  return page;
+}
+
+Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std::string_view cursor) {
+  PgCommand command;
+  std::string condition = "true";
+  if (!cursor.empty()) {
+    const auto after = decode_time_cursor(cursor);
+    if (!after) return no_cursor(cursor);
+    const std::string time = command.param(after->time, "timestamptz");
+    condition = fmt::format("(started_at, pass_id) < ({}, {})", time, command.param(after->id, "text"));
+  }
+  const auto time = [this](std::string_view column) { return schema_.time_text("reconciliations", column, "c"); };
+  const std::string inner = fmt::format(
+      "SELECT pass_id, recorder, trigger, {}, {}, report, started_at, octet_length(report::text) AS weight FROM {} c "
+      "WHERE {} ORDER BY started_at DESC, pass_id DESC LIMIT {}",
+      time("started_at"), time("finished_at"), table("reconciliations"), condition, limit + 1);
+  const auto rows = connection_->exec(page_sql(inner, "started_at DESC, pass_id DESC"), command.params);
+  if (!rows) return rows.error();
+  const PageEnd end = end_of_page(*rows, limit);
+  ReconciliationPage page;
+  for (std::size_t i = 0; i < end.rows; ++i) {
+    PgFields fields((*rows)[static_cast<int>(i)]);
+    ReconciliationRow& pass = page.passes.emplace_back();
+    pass.pass_id = fields.text();
+    pass.recorder = fields.text();
+    pass.trigger = fields.text();
+    pass.started_at = fields.time().value_or(Timestamp{});
+    pass.finished_at = fields.time();
+    pass.report = fields.text();
+  }
+  if (end.more)
+    page.next = encode_cursor({format_rfc3339(page.passes.back().started_at), page.passes.back().pass_id});
+  return page;
+}
+
+Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std::string_view cursor) {
+  const auto weight = [](const ReconciliationRow& row) { return row.report.size(); };
+  return page_of_parts(&ReconciliationPage::passes, limit, std::string(cursor), weight,
+                       [&](std::size_t some, const std::string& from) { return some_reconciliations(some, from); });
+}
+
+Result<std::map<Status, std::uint64_t>> PgStore::count_by_status() {
+  const auto rows = connection_->exec(fmt::format("SELECT status, count(*) FROM {} GROUP BY status", table("runs")));
+  if (!rows) return rows.error();
+  std::map<Status, std::uint64_t> counts;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    if (const auto status = parse_status(fields.text())) counts[*status] = fields.count();
+  }
+  return counts;
+}
+
+// ---- dead letters
+
+Result<DeadLetterPage> PgStore::list_dead_letters(std::size_t limit, std::string_view cursor) {
+  const auto after = decode_number_cursor(cursor);
+  if (!after) return no_cursor(cursor);
+  const std::string inner = fmt::format(
+      "SELECT {}, 2 * octet_length(record) + octet_length(line) AS weight FROM {} WHERE id > $1::bigint "
+      "ORDER BY id LIMIT {}",
+      kLetterList, table("dead_letters"), limit + 1);
+  const auto rows = connection_->exec(page_sql(inner, "id"), {*after});
+  if (!rows) return rows.error();
+  const PageEnd end = end_of_page(*rows, limit);
+  DeadLetterPage page;
+  for (std::size_t i = 0; i < end.rows; ++i) {
+    page.dead_letters.push_back(read_dead_letter((*rows)[static_cast<int>(i)]));
+  }
+  if (end.more) page.next = std::to_string(page.dead_letters.back().id);
+  return page;
+}
+
+Result<std::optional<DeadLetter>> PgStore::find_dead_letter(std::int64_t id) {
+  const auto rows = connection_->exec(
+      fmt::format("SELECT {} FROM {} WHERE id = $1::bigint", kLetterList, table("dead_letters")), {id});
+  if (!rows) return rows.error();
+  if (rows->empty()) return std::optional<DeadLetter>();
+  return std::optional(read_dead_letter((*rows)[0]));
+}
+
+Result<void> PgStore::note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) {
+  const auto noted = connection_->exec(
+      fmt::format("UPDATE {} SET tries = tries + 1, sqlstate = $2::text, reason = $3::text WHERE id = $1::bigint",
+                  table("dead_letters")),
+      {id, std::string(sqlstate), std::string(reason)});
+  if (!noted) return noted.error();
+  return {};
+}
+
+Result<bool> PgStore::remove_dead_letter(std::int64_t id) {
+  const auto rows = connection_->exec(
+      fmt::format("WITH removed AS (DELETE FROM {} WHERE id = $1::bigint RETURNING recorder), "
+                  "counted AS (UPDATE {} w SET dead_letters = dead_letters - 1, "
+                  "dead_letters_removed = dead_letters_removed + 1 FROM removed WHERE w.id = removed.recorder) "
+                  "SELECT count(*) FROM removed",
+                  table("dead_letters"), table("recorders")),
+      {id});
+  if (!rows) return rows.error();
+  return PgFields((*rows)[0]).integer() == 1;
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,351 @@
+// Looking at rows, history, chains, passes and dead letters in SQLite.
+#include <fmt/format.h>
+
+#include "run/job.h"
+#include "store/chain.h"
+#include "store/migrations.h"
+#include "store/paging.h"
+#include "store/sqlite_store.h"
+
+namespace run_recorder {
+
+namespace {
+
+constexpr std::string_view kListEvents =
+    "SELECT id, seq, type, payload, event_id, at, received_at, peer_uid, peer_pid, effect, pass_id, inserted_at, "
+    "recorder "
+    "FROM \"{{prefix}}run_events\" WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+
+constexpr std::string_view kListReconciliations =
+    "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
+    "ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
+constexpr std::string_view kListReconciliationsAfter =
+    "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
+    "WHERE (started_at, pass_id) < (?2, ?3) ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
+
+constexpr std::string_view kChainRank =
+    "SELECT run_id, parent_attempt_run_id, attempt, started_at FROM \"{{prefix}}runs\" WHERE run_id = ?1";
+
+constexpr std::string_view kCountByStatus = "SELECT status, count(*) FROM \"{{prefix}}runs\" GROUP BY status";
+
+constexpr std::string_view kListDeadLetters =
+    "SELECT id, recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at, inserted_at "
+    "FROM \"{{prefix}}dead_letters\" WHERE id > ?1 ORDER BY id LIMIT ?2";
+constexpr std::string_view kFindDeadLetter =
+    "SELECT id, recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at, inserted_at "
+    "FROM \"{{prefix}}dead_letters\" WHERE id = ?1";
+constexpr std::string_view kNoteRefusedRetry =
+    "UPDATE \"{{prefix}}dead_letters\" SET tries = tries + 1, sqlstate = ?2, reason = ?3 WHERE id = ?1";
+constexpr std::string_view kRemoveDeadLetter =
+    "DELETE FROM \"{{prefix}}dead_letters\" WHERE id = ?1 RETURNING recorder";
+constexpr std::string_view kCountRemoved =
+    "UPDATE \"{{prefix}}recorders\" SET dead_letters = dead_letters - 1, "
+    "dead_letters_removed = dead_letters_removed + 1 WHERE id = ?1";
+
+Error no_cursor(std::string_view cursor) {
+  return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
+}
+
+Effect effect_of(std::string_view text) {
+  for (const Effect effect : {Effect::kApplied, Effect::kConflict, Effect::kRevived}) {
+    if (to_string(effect) == text) return effect;
+  }
+  return Effect::kRecorded;
+}
+
+StoredEvent read_event(const SqliteRows& row, std::string_view run_id) {
+  StoredEvent event;
+  event.id = row.integer(0);
+  event.entry.run_id = run_id;
+  event.entry.seq = row.integer(1);
+  event.entry.type = row.text(2);
+  event.entry.payload = row.text(3);
+  event.entry.event_id = row.optional_text(4);
+  event.entry.at = row.time(5);
+  event.inserted_at = row.time(11);
+  event.entry.received_at = row.time(6).value_or(event.inserted_at.value_or(Timestamp{}));
+  if (const auto uid = row.optional_integer(7)) event.entry.peer_uid = static_cast<std::uint32_t>(*uid);
+  if (const auto pid = row.optional_integer(8)) event.entry.peer_pid = static_cast<std::int32_t>(*pid);
+  event.entry.effect = effect_of(row.text(9));
+  event.entry.pass_id = row.text(10);
+  event.recorder = row.text(12);
+  return event;
+}
+
+DeadLetter read_dead_letter(const SqliteRows& row) {
+  DeadLetter letter;
+  letter.id = row.integer(0);
+  letter.recorder = row.text(1);
+  letter.run_id = row.text(2);
+  letter.type = row.text(3);
+  letter.event_id = row.optional_text(4);
+  letter.record = row.text(5);
+  letter.line = row.text(6);
+  letter.sqlstate = row.text(7);
+  letter.reason = row.text(8);
+  letter.tries = row.integer(9);
+  letter.received_at = row.time(10);
+  letter.inserted_at = row.time(11);
+  return letter;
+}
+
+// The WHERE of a filter, with a ? for each of texts.
+struct Condition {
+  std::string sql;
+  std::vector<std::string> texts;
+  void also(std::string_view part) { sql += fmt::format("{}{}", sql.empty() ? " WHERE " : " AND ", part); }
+  void also(std::string_view part, std::string text) {
+    also(part);
+    texts.push_back(std::move(text));
+  }
+};
+
+Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& after) {
+  Condition condition;
+  if (!filter.statuses.empty()) {
+    std::string list;
+    for (const Status status : filter.statuses)
+      list += fmt::format("{}'{}'", list.empty() ? "" : ", ", to_string(status));
+    condition.also(fmt::format("r.status IN ({})", list));
+  }
+  if (filter.council) condition.also("r.council = ?", *filter.council);
+  if (filter.oban_job_id) condition.also(fmt::format("r.oban_job_id = {}", *filter.oban_job_id));
+  if (filter.job) {
+    // An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
+    if (const auto number = job_number(*filter.job)) {
+      condition.also(fmt::format("r.oban_job_id = {}", *number));
+    } else {
+      condition.also("r.job_id = ? AND r.oban_job_id IS NULL", *filter.job);
+    }
+  }
+  if (filter.queue) {
+    condition.also(*filter.queue == kDefaultQueue ? "(r.queue = ? OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
+                                                    "r.oban_job_id IS NOT NULL)))"
+                                                  : "r.queue = ?",
+                   *filter.queue);
+  }
+  if (filter.pass) {
+    condition.also(
+        "r.run_id IN (SELECT e.run_id FROM \"{{prefix}}run_events\" e WHERE e.pass_id = ? "
+        "AND e.type = 'run_stuck')",
+        *filter.pass);
+  }
+  if (filter.since) {
+    const std::string since = format_rfc3339(*filter.since);
+    // The day serves the index whatever form the time has; the function judges the form.
+    condition.also("r.inserted_at >= ?", since.substr(0, 10));
+    condition.also("run_recorder_time(r.inserted_at) >= ?", since);
+  }
+  if (filter.until) {
+    const std::string until = format_rfc3339(*filter.until);
+    // Every time of the day itself is below the day followed by a character above all digits, spaces and T.
+    condition.also("r.inserted_at < ?", until.substr(0, 10) + "~");
+    condition.also("run_recorder_time(r.inserted_at) < ?", until);
+  }
+  if (after) {
+    condition.also("(r.inserted_at, r.run_id) < (?, ?)", after->time);
+    condition.texts.push_back(after->id);
+  }
+  return condition;
+}
+
+}  // namespace
+
+Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
+  constexpr RunColumns kColumns = RunColumns::kWithoutData;
+  std::optional<PagePlace> after;
+  if (!filter.cursor.empty()) {
+    after = decode_cursor(filter.cursor);
+    if (!after) return no_cursor(filter.cursor);
+  }
+  const Condition condition = condition_of(filter, after);
+  // One row more than asked for says whether there is a next page.
+  const std::string sql = fmt::format(
+      "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r{} ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}",
+      run_columns(kColumns), condition.sql, filter.limit + 1);
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
+  if (!prepared) return prepared.error();
+  RunPage page;
+  PagePlace last;
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    if (!page.runs.empty() && (page.runs.size() >= filter.limit || bytes > kPageBytes)) {
+      page.next = encode_cursor(last);
+      return false;
+    }
+    const Run& run = page.runs.emplace_back(read_run(row, kColumns));
+    bytes += weight_of(run);
+    last = {std::string(row.text(run_column_count(kColumns))), run.run_id};
+    return true;
+  };
+  if (auto done = each(prepared->rows_for(condition.texts), on_row); !done) return done.error();
+  return page;
+}
+
+Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
+  static const std::string sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kAll));
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::optional<Run> found;
+  const auto on_row = [&found](const SqliteRows& row) {
+    found = read_run(row, RunColumns::kAll);
+    return false;
+  };
+  if (auto done = read(sql, on_row, run_id); !done) return done.error();
+  return found;
+}
+
+Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  const auto after_seq = decode_number_cursor(cursor);
+  if (!after_seq) return no_cursor(cursor);
+  if (auto begun = begin_call(); !begun) return begun.error();
+  EventPage page;
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    if (!page.events.empty() && (page.events.size() >= limit || bytes > kPageBytes)) {
+      page.next = std::to_string(page.events.back().entry.seq);
+      return false;
+    }
+    bytes += page.events.emplace_back(read_event(row, run_id)).entry.payload.size();
+    return true;
+  };
+  if (auto done = read(kListEvents, on_row, run_id, *after_seq, limit + 1); !done) return done.error();
+  return page;
+}
+
+Result<ChainPage> SqliteStore::chain(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  static const std::string row_sql = fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1",
+                                                 run_columns(RunColumns::kWithoutData));
+  // Their order first, then of the texts, which may be large, only what a page holds.
+  std::vector<Run> order;
+  const auto on_rank = [&order](const SqliteRows& row) {
+    Run& run = order.emplace_back();
+    run.run_id = row.text(0);
+    run.parent_attempt_run_id = row.optional_text(1);
+    run.attempt = static_cast<std::int32_t>(row.integer(2));
+    run.started_at = row.time(3);
+    return false;
+  };
+  ChainPage page;
+  const auto cut = read_chain(run_id, kMaxChain, kChainRank, on_rank);
+  if (!cut) return cut.error();
+  page.truncated = *cut;
+  sort_chain(order);
+  const auto first = place_in_chain(order, cursor);
+  if (!first) return first.error();
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    bytes += weight_of(page.runs.emplace_back(read_run(row, RunColumns::kWithoutData)));
+    return false;
+  };
+  for (std::size_t place = *first; place < order.size(); ++place) {
+    if (page.runs.size() >= limit || bytes > kPageBytes) {
+      page.next = chain_cursor(order, place - 1);
+      break;
+    }
+    if (auto done = read(row_sql, on_row, order[place].run_id); !done) return done.error();
+  }
+  return page;
+}
+
+Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, std::string_view cursor) {
+  std::optional<PagePlace> after;
+  if (!cursor.empty()) {
+    after = decode_cursor(cursor);
+    if (!after) return no_cursor(cursor);
+  }
+  if (auto begun = begin_call(); !begun) return begun.error();
+  ReconciliationPage page;
+  PagePlace last;
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    if (!page.passes.empty() && (page.passes.size() >= limit || bytes > kPageBytes)) {
+      page.next = encode_cursor(last);
+      return false;
+    }
+    ReconciliationRow& pass = page.passes.emplace_back();
+    pass.pass_id = row.text(0);
+    pass.recorder = row.text(1);
+    pass.trigger = row.text(2);
+    pass.started_at = row.time(3).value_or(Timestamp{});
+    pass.finished_at = row.time(4);
+    pass.report = row.text(5);
+    bytes += pass.report.size();
+    last = {std::string(row.text(3)), pass.pass_id};
+    return true;
+  };
+  const auto done = after ? read(kListReconciliationsAfter, on_row, limit + 1, after->time, after->id)
+                          : read(kListReconciliations, on_row, limit + 1);
+  if (!done) return done.error();
+  return page;
+}
+
+Result<std::map<Status, std::uint64_t>> SqliteStore::count_by_status() {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::map<Status, std::uint64_t> counts;
+  const auto on_row = [&counts](const SqliteRows& row) {
+    const auto status = parse_status(row.text(0));
+    if (status) counts[*status] = static_cast<std::uint64_t>(row.integer(1));
+    return true;
+  };
+  if (auto done = read(kCountByStatus, on_row); !done) return done.error();
+  return counts;
+}
+
+// ---- dead letters
+
+Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::string_view cursor) {
+  const auto after = decode_number_cursor(cursor);
+  if (!after) return no_cursor(cursor);
+  if (auto begun = begin_call(); !begun) return begun.error();
+  DeadLetterPage page;
+  std::size_t bytes = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    if (!page.dead_letters.empty() && (page.dead_letters.size() >= limit || bytes > kPageBytes)) {
+      page.next = std::to_string(page.dead_letters.back().id);
+      return false;
+    }
+    const DeadLetter& letter = page.dead_letters.emplace_back(read_dead_letter(row));
+    bytes += letter.record.size() + letter.line.size();
+    return true;
+  };
+  if (auto done = read(kListDeadLetters, on_row, *after, limit + 1); !done) return done.error();
+  return page;
+}
+
+Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::optional<DeadLetter> letter;
+  const auto on_row = [&letter](const SqliteRows& row) {
+    letter = read_dead_letter(row);
+    return false;
+  };
+  if (auto done = read(kFindDeadLetter, on_row, id); !done) return done.error();
+  return letter;
+}
+
+Result<void> SqliteStore::note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto noted = write(kNoteRefusedRetry, id, sqlstate, reason);
+  if (!noted) return noted.error();
+  return {};
+}
+
+Result<bool> SqliteStore::remove_dead_letter(std::int64_t id) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  std::optional<std::string> recorder;
+  const auto on_row = [&recorder](const SqliteRows& row) {
+    recorder = row.text(0);
+    return true;
+  };
+  if (auto done = read(kRemoveDeadLetter, on_row, id); !done) return done.error();
+  if (!recorder) return false;
+  if (auto counted = write(kCountRemoved, *recorder); !counted) return counted.error();
+  if (auto done = transaction->commit(); !done) return done.error();
+  return true;
+}
+
+}  // namespace run_recorder
