@@ -13,7 +13,10 @@ from harness import DAEMON, DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, Sqlit
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
 
 
 def anchors(page):
@@ -49,6 +52,18 @@ class Documents(unittest.TestCase):
                 self.assertTrue(linked.exists(), f"{page.name}: {target}")
                 if anchor:
                     self.assertIn(anchor, anchors(linked), f"{page.name}: {target}")
+
+    def test_the_version_is_the_same_everywhere(self):
+        version = re.search(r"project\(run-recorder VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
+        image = re.search(r'image\.version="([^"]+)"', (ROOT / "Dockerfile").read_text())[1]
+        package = re.match(r"run-recorder \(([^)]+)\)", (ROOT / "config/debian/changelog").read_text())[1]
+        self.assertEqual((image, package), (version, version))
+
+    def test_sections_of_the_contract_that_the_source_cites_exist(self):
+        sections = set(re.findall(r"^## (\d+)\.", (DOCS / "contract.md").read_text(), re.MULTILINE))
+        for path in sorted(p for folder in ("lib", "cli", "daemon") for p in (ROOT / folder).rglob("*.[hc]*")):
+            for cited in re.findall(r"contract section (\d+)", path.read_text()):
+                self.assertIn(cited, sections, path.relative_to(ROOT))
 
     def test_every_key_is_in_help_manual_and_completion(self):
         self.assertGreater(len(keys()), 30)
