@@ -69,9 +69,9 @@ std::string times_of(const RecorderRow& row) {
 }
 
 JsonText recorder_line(const RecorderRow& row) {
-  const Ledger& ledger = row.standing.ledger;
+  const Ledger& ledger = row.checkpoint.ledger;
   std::string positions;
-  for (const auto& [incarnation, applied] : row.standing.applied) {
+  for (const auto& [incarnation, applied] : row.checkpoint.applied) {
     positions += fmt::format("{}{}:{}", positions.empty() ? "" : ",", json_string(incarnation), applied);
   }
   return fmt::format(

@@ -384,8 +384,8 @@ Result<bool> is_known_as_it_is(Store& store, const RecorderRow& row) {
   const auto some = store.list_recorders(before, 100);
   if (!some) return some.error();
   const auto found = std::ranges::find(*some, row.self.id, [](const RecorderRow& one) { return one.self.id; });
-  return found != some->end() && found->standing.ledger == row.standing.ledger &&
-         found->standing.applied == row.standing.applied;
+  return found != some->end() && found->checkpoint.ledger == row.checkpoint.ledger &&
+         found->checkpoint.applied == row.checkpoint.applied;
 }
 
 Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
@@ -397,17 +397,17 @@ Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
   row.self.incarnation = members.text("incarnation", kOwnTextBytes).value_or("");
   row.first_seen = members.time("first_seen");
   row.last_seen = members.time("last_seen");
-  row.standing.known = true;
-  row.standing.ledger = {.applied = members.count("applied"),
-                         .duplicate = members.count("duplicate"),
-                         .dead_letters = members.count("dead_letters"),
-                         .dead_letters_removed = members.count("dead_letters_removed"),
-                         .conflicts = members.count("conflicts")};
+  row.checkpoint.known = true;
+  row.checkpoint.ledger = {.applied = members.count("applied"),
+                           .duplicate = members.count("duplicate"),
+                           .dead_letters = members.count("dead_letters"),
+                           .dead_letters_removed = members.count("dead_letters_removed"),
+                           .conflicts = members.count("conflicts")};
   const std::string positions = members.object("positions").value_or("{}");
   for (const JsonMember& member : json_members(positions)) {
     const auto applied = member.type == JsonType::kNumber ? json_integer(member.value) : std::nullopt;
     if (!applied || *applied < 0) members.wrong("positions", "an object of whole numbers");
-    row.standing.applied.emplace(member.key, static_cast<std::uint64_t>(applied.value_or(0)));
+    row.checkpoint.applied.emplace(member.key, static_cast<std::uint64_t>(applied.value_or(0)));
   }
   const auto printable = [](char c) { return c > ' ' && c <= '~'; };
   if (!std::ranges::all_of(row.self.id, printable)) members.wrong("id", "printable ASCII");

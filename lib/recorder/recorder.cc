@@ -76,9 +76,9 @@ bool is_refusal(const Error& error) {
 }
 
 // How far an incarnation's stretch is applied there; 0: it has no position.
-std::uint64_t position_in(const Standing& standing, const std::string& incarnation) {
-  const auto found = standing.applied.find(incarnation);
-  return found == standing.applied.end() ? 0 : found->second;
+std::uint64_t position_in(const Checkpoint& checkpoint, const std::string& incarnation) {
+  const auto found = checkpoint.applied.find(incarnation);
+  return found == checkpoint.applied.end() ? 0 : found->second;
 }
 
 std::string_view error_name(ErrorKind kind) {
@@ -518,17 +518,17 @@ void Recorder::housekeep() {
   last_heartbeat_ = now;
   // The database may have been exchanged for one that forgot commits without a connection of ours that broke, as
   // behind a pooler. Whoever commits notices; who is idle has to look, before the spool forgets too.
-  const auto standing = store_->standing(self_);
-  if (!standing) return lose_connection(standing.error());
-  if (standing.value().holder) {
+  const auto checkpoint = store_->check_in(self_);
+  if (!checkpoint) return lose_connection(checkpoint.error());
+  if (checkpoint.value().holder) {
     restand();
     return;
   }
   note_up();
-  log_sequences(standing.value());
-  if (stands_where_expected(standing.value())) return;
+  log_sequences(checkpoint.value());
+  if (stands_where_expected(checkpoint.value())) return;
   cache_.clear();
-  adopt(standing.value());
+  adopt(checkpoint.value());
   forgive_forgotten();
 }
 
@@ -628,49 +628,49 @@ void Recorder::note_indexes(const IndexState& state) {
 }
 
 // Ids that were given out twice would be said to be the events' fault.
-void Recorder::log_sequences(const Standing& standing) {
-  if (standing.sequences.empty()) {
+void Recorder::log_sequences(const Checkpoint& checkpoint) {
+  if (checkpoint.sequences.empty()) {
     sequences_.clear();
     return;
   }
-  for (const std::string& sequence : standing.sequences) sequences_.report(sequence);
+  for (const std::string& sequence : checkpoint.sequences) sequences_.report(sequence);
 }
 
 // Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
 bool Recorder::restand() {
   cache_.clear();
-  const auto standing = stand();
-  if (!standing) {
-    lose_connection(standing.error());
+  const auto checkpoint = stand();
+  if (!checkpoint) {
+    lose_connection(checkpoint.error());
     return false;
   }
-  if (!standing.value()) {
+  if (!checkpoint.value()) {
     store_.reset();
     failures_ = kPausesOfDoubt;
     return false;
   }
   note_settled();
   last_heartbeat_ = steady_clock::now();
-  log_sequences(*standing.value());
-  adopt(*standing.value());
+  log_sequences(*checkpoint.value());
+  adopt(*checkpoint.value());
   forgive_forgotten();
   return store_ != nullptr;
 }
 
-// The standing, once this incarnation holds the id; empty while another one may still record under it.
-Result<std::optional<Standing>> Recorder::stand() {
+// The checkpoint, once this incarnation holds the id; empty while another one may still record under it.
+Result<std::optional<Checkpoint>> Recorder::stand() {
   while (true) {
-    auto standing = store_->standing(self_);
-    if (!standing) return standing.error();
-    if (!standing.value().holder) return std::optional(std::move(standing.value()));
-    const Holder& holder = *standing.value().holder;
+    auto checkpoint = store_->check_in(self_);
+    if (!checkpoint) return checkpoint.error();
+    if (!checkpoint.value().holder) return std::optional(std::move(checkpoint.value()));
+    const Holder& holder = *checkpoint.value().holder;
     switch (claimant_.judge(holder, is_own(holder), steady_clock::now())) {
       case Claim::kTakeOver:
         if (const auto taken = store_->take_over(self_, holder.incarnation); !taken) return taken.error();
         break;
       case Claim::kWait:
         wait_for(holder);
-        return std::optional<Standing>();
+        return std::optional<Checkpoint>();
       case Claim::kRenew:
         take_new_id(holder);
         break;
@@ -725,24 +725,24 @@ void Recorder::take_new_id(const Holder& holder) {
   ledger_ = {};
 }
 
-bool Recorder::stands_where_expected(const Standing& standing) const {
+bool Recorder::stands_where_expected(const Checkpoint& checkpoint) const {
   const std::lock_guard lock(mutex_);
-  return standing.ledger == ledger_ && std::ranges::all_of(stretches_, [&](const Stretch& stretch) {
-           return stretch.stored == position_in(standing, stretch.incarnation);
+  return checkpoint.ledger == ledger_ && std::ranges::all_of(stretches_, [&](const Stretch& stretch) {
+           return stretch.stored == position_in(checkpoint, stretch.incarnation);
          });
 }
 
-void Recorder::adopt(const Standing& standing) {
+void Recorder::adopt(const Checkpoint& checkpoint) {
   std::uint64_t before = 0;
   std::uint64_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
     before = next_seq_locked();
     for (Stretch& stretch : stretches_) {
-      stretch.stored = position_in(standing, stretch.incarnation);
+      stretch.stored = position_in(checkpoint, stretch.incarnation);
       stretch.done = std::max(stretch.stored, stretch.first - 1);
     }
-    ledger_ = standing.ledger;
+    ledger_ = checkpoint.ledger;
     wanted = next_seq_locked();
   }
   spool_.release(std::max(wanted, spool_.usage().first_seq) - 1);  // from here on nothing of it gives way
@@ -1120,12 +1120,12 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
 
 bool Recorder::is_sound_but_for(const Refused& refused, const SpooledEvent& event) {
   liveness_.beat();
-  const auto standing = store_->standing(self_);
-  if (!standing) {
-    lose_connection(standing.error());
+  const auto checkpoint = store_->check_in(self_);
+  if (!checkpoint) {
+    lose_connection(checkpoint.error());
     return false;
   }
-  if (!stands_where_expected(standing.value())) {
+  if (!stands_where_expected(checkpoint.value())) {
     restand();
     return false;
   }

@@ -191,9 +191,9 @@ class Recorder {
   void note_up();
   bool look_at_indexes();
   void note_indexes(const IndexState& state);
-  void log_sequences(const Standing& standing);
-  bool stands_where_expected(const Standing& standing) const;
-  void adopt(const Standing& standing);
+  void log_sequences(const Checkpoint& checkpoint);
+  bool stands_where_expected(const Checkpoint& checkpoint) const;
+  void adopt(const Checkpoint& checkpoint);
   void forgive_forgotten();
   std::optional<BatchWrite> next_forgotten();
   void lose_connection(const Error& error);
@@ -248,7 +248,7 @@ class Recorder {
   void remember(const BatchWrite& write, std::span<const std::string> beating);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool restand();
-  Result<std::optional<Standing>> stand();
+  Result<std::optional<Checkpoint>> stand();
   bool is_own(const Holder& holder) const;
   void wait_for(const Holder& holder);
   void note_settled();

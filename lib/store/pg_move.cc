@@ -120,8 +120,8 @@ RecorderRow read_recorder(PgFields& fields) {
   recorder.self.incarnation = fields.text();
   recorder.first_seen = fields.time();
   recorder.last_seen = fields.time();
-  recorder.standing.known = true;
-  Ledger& ledger = recorder.standing.ledger;
+  recorder.checkpoint.known = true;
+  Ledger& ledger = recorder.checkpoint.ledger;
   ledger.applied = fields.count();
   ledger.duplicate = fields.count();
   ledger.dead_letters = fields.count();
@@ -169,7 +169,7 @@ Result<std::vector<RecorderRow>> PgStore::list_recorders(std::string_view after,
     RecorderRow recorder = read_recorder(fields);
     if (recorders.empty() || recorders.back().self.id != recorder.self.id) recorders.push_back(std::move(recorder));
     if (auto incarnation = fields.optional_text()) {
-      recorders.back().standing.applied.emplace(std::move(*incarnation), fields.count());
+      recorders.back().checkpoint.applied.emplace(std::move(*incarnation), fields.count());
     }
   }
   return recorders;
@@ -285,7 +285,7 @@ Result<bool> PgStore::insert_dead_letter(const DeadLetter& letter) {
 }
 
 Result<bool> PgStore::insert_recorder(const RecorderRow& row) {
-  const Ledger& ledger = row.standing.ledger;
+  const Ledger& ledger = row.checkpoint.ledger;
   const PgConnection::Deadline deadline(*connection_);
   auto transaction = PgTransaction::begin(*connection_);
   if (!transaction) return transaction.error();
@@ -312,7 +312,7 @@ Result<bool> PgStore::insert_recorder(const RecorderRow& row) {
        ledger.applied, ledger.duplicate, ledger.dead_letters, ledger.dead_letters_removed, ledger.conflicts});
   if (!added) return added.error();
   if (added->affected_rows() != 1) return false;
-  for (const auto& [incarnation, applied] : row.standing.applied) {
+  for (const auto& [incarnation, applied] : row.checkpoint.applied) {
     const auto placed =
         connection_->exec(fmt::format("INSERT INTO {} (recorder, incarnation, applied) VALUES ($1, $2, $3::bigint)",
                                       table("positions")),

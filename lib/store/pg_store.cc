@@ -1,4 +1,4 @@
-// The recorder's side of the PostgreSQL adapter: standing, loading, and the one transaction of a batch.
+// The recorder's side of the PostgreSQL adapter: checking in, loading, and the one transaction of a batch.
 #include "store/pg_store.h"
 
 #include <fmt/format.h>
@@ -74,7 +74,7 @@ PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std:
       copy_rows_(copy_rows),
       may_copy_(PgCopy::possible(schema_)) {}
 
-Result<Standing> PgStore::standing(const RecorderSelf& self) {
+Result<Checkpoint> PgStore::check_in(const RecorderSelf& self) {
   const PgConnection::Deadline deadline(*connection_);
   // xmax is 0 in a row that this statement inserted.
   const auto ledger = connection_->exec(
@@ -85,20 +85,20 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
                   table("recorders")),
       {self.id, self.host, self.version, self.incarnation});
   if (!ledger) return ledger.error();
-  Standing standing;
+  Checkpoint checkpoint;
   if (ledger->empty()) {
     auto holder = holder_of(self.id);
     if (!holder) return holder.error();
-    standing.holder = std::move(*holder);
-    return standing;
+    checkpoint.holder = std::move(*holder);
+    return checkpoint;
   }
   PgFields fields((*ledger)[0]);
-  standing.known = fields.boolean();
-  standing.ledger.applied = fields.count();
-  standing.ledger.duplicate = fields.count();
-  standing.ledger.dead_letters = fields.count();
-  standing.ledger.dead_letters_removed = fields.count();
-  standing.ledger.conflicts = fields.count();
+  checkpoint.known = fields.boolean();
+  checkpoint.ledger.applied = fields.count();
+  checkpoint.ledger.duplicate = fields.count();
+  checkpoint.ledger.dead_letters = fields.count();
+  checkpoint.ledger.dead_letters_removed = fields.count();
+  checkpoint.ledger.conflicts = fields.count();
   const auto positions =
       connection_->exec(fmt::format("SELECT incarnation, applied FROM {} WHERE recorder = $1", table("positions")),
                         {self.positions_of()});
@@ -106,13 +106,13 @@ Result<Standing> PgStore::standing(const RecorderSelf& self) {
   for (const auto& row : *positions) {
     PgFields position(row);
     std::string incarnation = position.text();
-    standing.applied.emplace(std::move(incarnation), position.count());
+    checkpoint.applied.emplace(std::move(incarnation), position.count());
   }
   auto sequences = advance_pg_sequences(*connection_, schema_);
   if (!sequences) return sequences.error();
-  standing.sequences = std::move(sequences->advanced);
-  standing.sequences.insert(standing.sequences.end(), sequences->denied.begin(), sequences->denied.end());
-  return standing;
+  checkpoint.sequences = std::move(sequences->advanced);
+  checkpoint.sequences.insert(checkpoint.sequences.end(), sequences->denied.begin(), sequences->denied.end());
+  return checkpoint;
 }
 
 Result<Holder> PgStore::holder_of(const std::string& id) {

@@ -27,7 +27,7 @@ class PgStore final : public Store {
   // copy_rows: batches of so many rows go by COPY, where the tables allow it.
   PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std::size_t copy_rows);
 
-  Result<Standing> standing(const RecorderSelf& self) override;
+  Result<Checkpoint> check_in(const RecorderSelf& self) override;
   Result<bool> take_over(const RecorderSelf& self, std::string_view from) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
   Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;

@@ -65,12 +65,12 @@ RecorderRow read_recorder(const SqliteRows& row) {
                    std::string(row.text(2))};
   recorder.first_seen = row.time(4);
   recorder.last_seen = row.time(5);
-  recorder.standing.known = true;
-  recorder.standing.ledger = {.applied = number(6),
-                              .duplicate = number(7),
-                              .dead_letters = number(8),
-                              .dead_letters_removed = number(9),
-                              .conflicts = number(10)};
+  recorder.checkpoint.known = true;
+  recorder.checkpoint.ledger = {.applied = number(6),
+                                .duplicate = number(7),
+                                .dead_letters = number(8),
+                                .dead_letters_removed = number(9),
+                                .conflicts = number(10)};
   return recorder;
 }
 
@@ -127,7 +127,7 @@ Result<std::vector<RecorderRow>> SqliteStore::list_recorders(std::string_view af
   if (auto done = read(kListRecorders, on_row, after, limit); !done) return done.error();
   for (RecorderRow& recorder : recorders) {
     const auto on_position = [&](const SqliteRows& row) {
-      recorder.standing.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
+      recorder.checkpoint.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
       return true;
     };
     if (auto done = read(kListPositions, on_position, recorder.self.id); !done) return done.error();
@@ -261,7 +261,7 @@ Result<bool> SqliteStore::insert_recorder(const RecorderRow& row) {
   const auto known = finds(kHasRecorder, row.self.id);
   if (!known) return known.error();
   if (*known) return false;
-  const Ledger& ledger = row.standing.ledger;
+  const Ledger& ledger = row.checkpoint.ledger;
   std::uint64_t letters = 0;
   const auto on_row = [&letters](const SqliteRows& found) {
     letters = static_cast<std::uint64_t>(found.integer(0));
@@ -273,7 +273,7 @@ Result<bool> SqliteStore::insert_recorder(const RecorderRow& row) {
                               row.first_seen, row.last_seen, ledger.applied, ledger.duplicate, ledger.dead_letters,
                               ledger.dead_letters_removed, ledger.conflicts);
   if (!inserted) return inserted.error();
-  for (const auto& [incarnation, applied] : row.standing.applied) {
+  for (const auto& [incarnation, applied] : row.checkpoint.applied) {
     const auto placed = write(kInsertPosition, row.self.id, incarnation, applied, clock_());
     if (!placed) return placed.error();
   }

@@ -1,4 +1,4 @@
-// The recorder's side of the SQLite adapter: standing, loading, and the one transaction of a batch.
+// The recorder's side of the SQLite adapter: checking in, loading, and the one transaction of a batch.
 #include "store/sqlite_store.h"
 
 #include <fmt/core.h>
@@ -185,37 +185,37 @@ Result<bool> SqliteStore::take_over(const RecorderSelf& self, std::string_view f
   return *taken > 0;
 }
 
-Result<Standing> SqliteStore::standing(const RecorderSelf& self) {
+Result<Checkpoint> SqliteStore::check_in(const RecorderSelf& self) {
   if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
-  Standing standing;
+  Checkpoint checkpoint;
   const Timestamp now = clock_();
   if (auto holder = holder_of(self.id, now); !holder) {
     return holder.error();
   } else if (*holder && !(*holder)->incarnation.empty() && (*holder)->incarnation != self.incarnation) {
-    standing.holder = std::move(*holder);
-    return standing;
+    checkpoint.holder = std::move(*holder);
+    return checkpoint;
   }
-  const auto on_ledger = [&standing](const SqliteRows& row) {
+  const auto on_ledger = [&checkpoint](const SqliteRows& row) {
     const auto number = [&row](int column) { return static_cast<std::uint64_t>(row.integer(column)); };
-    standing.known = true;
-    standing.ledger = {.applied = number(0),
-                       .duplicate = number(1),
-                       .dead_letters = number(2),
-                       .dead_letters_removed = number(3),
-                       .conflicts = number(4)};
+    checkpoint.known = true;
+    checkpoint.ledger = {.applied = number(0),
+                         .duplicate = number(1),
+                         .dead_letters = number(2),
+                         .dead_letters_removed = number(3),
+                         .conflicts = number(4)};
     return false;
   };
   if (auto done = read(kReadLedger, on_ledger, self.id); !done) return done.error();
-  const auto on_position = [&standing](const SqliteRows& row) {
-    standing.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
+  const auto on_position = [&checkpoint](const SqliteRows& row) {
+    checkpoint.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
     return true;
   };
   if (auto done = read(kReadPositions, on_position, self.positions_of()); !done) return done.error();
   if (auto done = touch_recorder(self, now); !done) return done.error();
   if (auto done = transaction->commit(); !done) return done.error();
-  return standing;
+  return checkpoint;
 }
 
 Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids) {

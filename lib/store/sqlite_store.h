@@ -25,7 +25,7 @@ class SqliteStore final : public Store {
   SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, SqliteFill fill,
               WallClock clock);
 
-  Result<Standing> standing(const RecorderSelf& self) override;
+  Result<Checkpoint> check_in(const RecorderSelf& self) override;
   Result<bool> take_over(const RecorderSelf& self, std::string_view from) override;
   Result<std::vector<Run>> load(std::span<const std::string> run_ids) override;
   Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;

@@ -51,11 +51,10 @@ struct Holder {
   std::chrono::milliseconds seen_ago{};  // likewise
 };
 
-// Where a recorder stands in this database.
-struct Standing {
-  std::optional<Holder>
-      holder;          // another incarnation records under this id: nothing was changed, nothing else is set
-  bool known = false;  // this database has seen the recorder
+// How far a recorder has come in this database, as check_in() reads it.
+struct Checkpoint {
+  std::optional<Holder> holder;  // another incarnation records under this id: nothing was changed or read
+  bool known = false;            // this database has seen the recorder
   Ledger ledger;
   std::map<std::string, std::uint64_t> applied;  // incarnation id -> highest sequence number applied
   // Sequences of ids that stood behind the ids in use and were set, or that this role may not set; in words.
@@ -132,7 +131,7 @@ enum class Committed {
   kRaced,      // a row or a history entry was not as expected, nothing was written: load again and decide again
   kCollided,   // a deadlock or a serialization failure with others, nothing was written: the same again helps
   kMisplaced,  // the position was not `from`, or another incarnation holds the id; nothing was written: read
-               // standing() again
+               // check_in() again
 };
 
 struct RunFilter {
@@ -253,7 +252,7 @@ struct PrunedPage {
 struct RecorderRow {
   RecorderSelf self;
   std::optional<Timestamp> first_seen, last_seen;
-  Standing standing;
+  Checkpoint checkpoint;
 };
 
 class Store {
@@ -261,11 +260,10 @@ class Store {
   virtual ~Store() = default;
 
   // ---- the recorder's side: one transaction each
-  // Registers the recorder, or finds it, and sets its last seen to the database's now. Also after an empty hour.
-  // Where another incarnation holds the id, says so. It sets
-  // sequences of ids that stand behind, as after a logical switch-over.
-  virtual Result<Standing> standing(const RecorderSelf& self) = 0;
-  // Takes the id over from an incarnation, as standing() named it. False: another one holds it by now.
+  // Registers the recorder where it is new, sets its last seen to the database's now, and reads its checkpoint. Where
+  // another incarnation holds the id, says so. Sets sequences of ids that are behind, as after a logical switch-over.
+  virtual Result<Checkpoint> check_in(const RecorderSelf& self) = 0;
+  // Takes the id over from an incarnation, as check_in() named it. False: another one holds it by now.
   virtual Result<bool> take_over(const RecorderSelf& self, std::string_view from) = 0;
   // Rows by run_id, for deciding; missing ones are left out. What they weigh in memory does not depend on what they
   // hold: of input, result and error it is only known whether they are there, usage and progress are small, and
@@ -276,7 +274,7 @@ class Store {
   // Which of these (run_id, event id) are already in the history. In no particular order.
   virtual Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) = 0;
-  // All or nothing. kData: the database refuses some row of it. kInDoubt: standing() of a new Store tells. An id that
+  // All or nothing. kData: the database refuses some row of it. kInDoubt: check_in() of a new Store tells. An id that
   // is taken because a sequence stands behind is kCollided, or kRefused where this role may not set the sequence.
   virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
   // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at

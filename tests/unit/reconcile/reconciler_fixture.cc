@@ -37,7 +37,7 @@ void ReconcilerFixture::set_column(const std::string& run_id, const std::string&
 
 void ReconcilerFixture::give_to_other(const std::string& run_id, std::chrono::milliseconds seen_ago) const {
   const auto store = open_store();
-  ASSERT_TRUE(store->standing({"recorder-x", "i-x", "host-x", "0.1.0"}));
+  ASSERT_TRUE(store->check_in({"recorder-x", "i-x", "host-x", "0.1.0"}));
   execute(fmt::format("UPDATE council_ex_recorders SET last_seen = '{}' WHERE id = 'recorder-x'",
                       format_rfc3339(store->database_now().value() - seen_ago)));
   set_column(run_id, "recorder", "'recorder-x'");

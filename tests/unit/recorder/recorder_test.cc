@@ -252,7 +252,7 @@ TEST_P(BothDatabases, LoadsARowAgainThatAnotherWriterMoved) {
   settle();
   const RecorderSelf other{"recorder-x", "i-x", "host-x", "0.1.0"};
   const auto store = open_store();
-  ASSERT_TRUE(store->standing(other));
+  ASSERT_TRUE(store->check_in(other));
   ASSERT_EQ(store->mark_stuck(other, "pass-1", std::vector<StuckMark>{{"r", 1, R"({"kind":"stuck"})", {}}})->size(),
             1U);
   append({line_of("run_completed", "r", R"("result":1)")});
@@ -427,7 +427,7 @@ TEST_P(BothDatabases, LeavesDeadLettersOfOtherRecordersAlone) {
   settle();
   const RecorderSelf other{"recorder-x", "i-x", "host-x", "0.1.0"};
   const auto store = open_store();
-  ASSERT_TRUE(store->standing(other));
+  ASSERT_TRUE(store->check_in(other));
   BatchWrite write;
   write.incarnation = "i-x";
   write.to = 1;

@@ -304,8 +304,8 @@ TEST_P(StoreCommit, InsertOfAnExistingRowIsRacedAndWritesNothing) {
   EXPECT_EQ(stored("r").council, "demo");
   EXPECT_FALSE(store().find_run("other").value());
   EXPECT_EQ(history_size("r"), 1U);
-  EXPECT_EQ(store().standing(self_).value().applied.at(self_.incarnation), 1U);
-  EXPECT_EQ(store().standing(self_).value().ledger, ledger_);
+  EXPECT_EQ(store().check_in(self_).value().applied.at(self_.incarnation), 1U);
+  EXPECT_EQ(store().check_in(self_).value().ledger, ledger_);
 }
 
 TEST_P(StoreCommit, UpdateOfARowThatMovedIsRaced) {
@@ -402,9 +402,9 @@ TEST_P(StoreCommit, ThePositionMustBeWhereTheBatchBegins) {
     EXPECT_EQ(try_commit(misplaced), Committed::kMisplaced) << wrong;
   }
   EXPECT_EQ(history_size("s"), 0U);
-  EXPECT_EQ(store().standing(self_).value().ledger, ledger_);
+  EXPECT_EQ(store().check_in(self_).value().ledger, ledger_);
   commit(batch({}, {entry("s", 1)}));
-  EXPECT_EQ(store().standing(self_).value().applied.at(self_.incarnation), 2U);
+  EXPECT_EQ(store().check_in(self_).value().applied.at(self_.incarnation), 2U);
 }
 
 TEST_P(StoreCommit, APositionThatDoesNotExistIsZero) {
@@ -412,10 +412,10 @@ TEST_P(StoreCommit, APositionThatDoesNotExistIsZero) {
   first.from = 5;
   first.to = 6;
   EXPECT_EQ(try_commit(first), Committed::kMisplaced);
-  EXPECT_THAT(store().standing(self_).value().applied, IsEmpty());
+  EXPECT_THAT(store().check_in(self_).value().applied, IsEmpty());
   first.from = 0;
   EXPECT_EQ(try_commit(first), Committed::kYes);
-  EXPECT_EQ(store().standing(self_).value().applied.at(self_.incarnation), 6U);
+  EXPECT_EQ(store().check_in(self_).value().applied.at(self_.incarnation), 6U);
 }
 
 TEST_P(StoreCommit, EachIncarnationAndRecorderHasAPositionOfItsOwn) {
@@ -435,11 +435,11 @@ TEST_P(StoreCommit, EachIncarnationAndRecorderHasAPositionOfItsOwn) {
   others.to = 1;
   ASSERT_EQ(store().commit(other, others).value(), Committed::kYes);
 
-  const auto standing = store().standing(later).value();
-  EXPECT_EQ(standing.applied.size(), 2U);
-  EXPECT_EQ(standing.applied.at("incarnation-1"), 1U);
-  EXPECT_EQ(standing.applied.at("incarnation-2"), 40U);
-  EXPECT_EQ(store().standing(other).value().applied.size(), 1U);
+  const auto checkpoint = store().check_in(later).value();
+  EXPECT_EQ(checkpoint.applied.size(), 2U);
+  EXPECT_EQ(checkpoint.applied.at("incarnation-1"), 1U);
+  EXPECT_EQ(checkpoint.applied.at("incarnation-2"), 40U);
+  EXPECT_EQ(store().check_in(other).value().applied.size(), 1U);
 }
 
 TEST_P(StoreCommit, ABatchOfAnOlderIncarnationMovesItsPosition) {
@@ -450,7 +450,7 @@ TEST_P(StoreCommit, ABatchOfAnOlderIncarnationMovesItsPosition) {
   BatchWrite old = batch({}, {entry("s", 1)});  // records of the spool from before the restart
   ASSERT_EQ(old.incarnation, "incarnation-1");
   ASSERT_EQ(store().commit(later, old).value(), Committed::kYes);
-  EXPECT_EQ(store().standing(later).value().applied.at("incarnation-1"), 2U);
+  EXPECT_EQ(store().check_in(later).value().applied.at("incarnation-1"), 2U);
 }
 
 TEST_P(StoreCommit, ABatchWithoutIncarnationMovesNoPosition) {
@@ -460,9 +460,9 @@ TEST_P(StoreCommit, ABatchWithoutIncarnationMovesNoPosition) {
   write.from = 99;
   write.ledger.applied = 2;
   ASSERT_EQ(store().commit(self_, write).value(), Committed::kYes);
-  const auto standing = store().standing(self_).value();
-  EXPECT_EQ(standing.applied.at(self_.incarnation), 1U);
-  EXPECT_EQ(standing.ledger.applied, 2U);
+  const auto checkpoint = store().check_in(self_).value();
+  EXPECT_EQ(checkpoint.applied.at(self_.incarnation), 1U);
+  EXPECT_EQ(checkpoint.ledger.applied, 2U);
 }
 
 TEST_P(StoreCommit, AnEmptyBatchMovesThePosition) {
@@ -470,33 +470,33 @@ TEST_P(StoreCommit, AnEmptyBatchMovesThePosition) {
   write.to = 17;  // all of it was resent
   write.ledger.duplicate = 17;
   commit(write);
-  const auto standing = store().standing(self_).value();
-  EXPECT_EQ(standing.applied.at(self_.incarnation), 17U);
-  EXPECT_EQ(standing.ledger.duplicate, 17U);
+  const auto checkpoint = store().check_in(self_).value();
+  EXPECT_EQ(checkpoint.applied.at(self_.incarnation), 17U);
+  EXPECT_EQ(checkpoint.ledger.duplicate, 17U);
 }
 
 TEST_P(StoreCommit, TheLedgerIsKeptPerRecorder) {
   BatchWrite write = batch({}, {entry("r", 1)});
   write.ledger = {.applied = 5'000'000'000, .duplicate = 7, .conflicts = 3};
   commit(write);
-  EXPECT_EQ(open()->standing(self_).value().ledger, write.ledger);
+  EXPECT_EQ(open()->check_in(self_).value().ledger, write.ledger);
   const RecorderSelf other{"recorder-2", "incarnation-9", "host-2", "0.1.0"};
-  EXPECT_EQ(store().standing(other).value().ledger, Ledger());
+  EXPECT_EQ(store().check_in(other).value().ledger, Ledger());
 }
 
-TEST_P(StoreCommit, ARecorderIsKnownFromItsFirstStanding) {
-  auto standing = store().standing(self_).value();
-  EXPECT_FALSE(standing.known);
-  EXPECT_EQ(standing.ledger, Ledger());
-  EXPECT_THAT(standing.applied, IsEmpty());
-  EXPECT_TRUE(open()->standing(self_).value().known);
+TEST_P(StoreCommit, ARecorderIsKnownFromItsFirstCheckIn) {
+  auto checkpoint = store().check_in(self_).value();
+  EXPECT_FALSE(checkpoint.known);
+  EXPECT_EQ(checkpoint.ledger, Ledger());
+  EXPECT_THAT(checkpoint.applied, IsEmpty());
+  EXPECT_TRUE(open()->check_in(self_).value().known);
 }
 
-TEST_P(StoreCommit, StandingWritesWhoTheRecorderIs) {
-  ASSERT_TRUE(store().standing(self_));
+TEST_P(StoreCommit, CheckInWritesWhoTheRecorderIs) {
+  ASSERT_TRUE(store().check_in(self_));
   self_.host = "another";
   self_.version = "9.9.9";
-  ASSERT_TRUE(store().standing(self_));
+  ASSERT_TRUE(store().check_in(self_));
   EXPECT_EQ(database().query("SELECT host || ' ' || version || ' ' || incarnation FROM council_ex_recorders"),
             "another 9.9.9 incarnation-1");
 }
@@ -508,14 +508,14 @@ TEST_P(StoreCommit, OneIncarnationAtATimeHoldsTheId) {
   RecorderSelf copy = self_;
   copy.incarnation = "incarnation-2";
   copy.host = "host-2";
-  const auto standing = store().standing(copy).value();
-  ASSERT_TRUE(standing.holder);
-  EXPECT_EQ(standing.holder->incarnation, self_.incarnation);
-  EXPECT_EQ(standing.holder->host, self_.host);
-  EXPECT_GE(standing.holder->seen_ago.count(), 0);
-  EXPECT_EQ(store().standing(copy).value().holder->last_seen, standing.holder->last_seen)
+  const auto checkpoint = store().check_in(copy).value();
+  ASSERT_TRUE(checkpoint.holder);
+  EXPECT_EQ(checkpoint.holder->incarnation, self_.incarnation);
+  EXPECT_EQ(checkpoint.holder->host, self_.host);
+  EXPECT_GE(checkpoint.holder->seen_ago.count(), 0);
+  EXPECT_EQ(store().check_in(copy).value().holder->last_seen, checkpoint.holder->last_seen)
       << "a look is no sign of life";
-  EXPECT_FALSE(store().standing(self_).value().holder);
+  EXPECT_FALSE(store().check_in(self_).value().holder);
 
   // Neither its ledger nor anything else is written by another.
   BatchWrite others = batch({}, {entry("s", 1)});
@@ -523,29 +523,29 @@ TEST_P(StoreCommit, OneIncarnationAtATimeHoldsTheId) {
   others.from = 0;
   others.ledger.applied = 99;
   EXPECT_EQ(store().commit(copy, others).value(), Committed::kMisplaced);
-  EXPECT_EQ(store().standing(self_).value().ledger, write.ledger);
-  EXPECT_EQ(store().standing(self_).value().applied.size(), 1U);
+  EXPECT_EQ(store().check_in(self_).value().ledger, write.ledger);
+  EXPECT_EQ(store().check_in(self_).value().applied.size(), 1U);
   EXPECT_EQ(database().query("SELECT count(*) FROM council_ex_run_events"), "1");
 
   EXPECT_FALSE(store().take_over(copy, "incarnation-0").value()) << "that is not the holder";
   EXPECT_TRUE(store().take_over(copy, self_.incarnation).value());
   EXPECT_EQ(store().commit(copy, others).value(), Committed::kYes);
-  EXPECT_EQ(store().standing(self_).value().holder->incarnation, copy.incarnation);
+  EXPECT_EQ(store().check_in(self_).value().holder->incarnation, copy.incarnation);
 }
 
 TEST_P(StoreCommit, PositionsAreKeptUnderTheOriginAndMovedByOneOfTwoOnly) {
   RecorderSelf renewed{"recorder-2", "incarnation-9", "host-2", "0.1.0", self_.id};
   const BatchWrite write = batch({}, {entry("r", 1)});
   commit(write);
-  EXPECT_EQ(store().standing(renewed).value().applied.at(self_.incarnation), write.to);
-  EXPECT_EQ(store().standing(renewed).value().ledger, Ledger());
+  EXPECT_EQ(store().check_in(renewed).value().applied.at(self_.incarnation), write.to);
+  EXPECT_EQ(store().check_in(renewed).value().ledger, Ledger());
   EXPECT_EQ(store().commit(renewed, write).value(), Committed::kMisplaced) << "the other one has applied these";
   BatchWrite next = batch({}, {entry("s", 1)});
   next.from = write.to;
   next.to = write.to + 1;
   EXPECT_EQ(store().commit(renewed, next).value(), Committed::kYes);
   EXPECT_EQ(store().commit(self_, next).value(), Committed::kMisplaced);
-  EXPECT_EQ(store().standing(self_).value().applied.at(self_.incarnation), next.to);
+  EXPECT_EQ(store().check_in(self_).value().applied.at(self_.incarnation), next.to);
 }
 
 TEST_P(StoreCommit, LoadLeavesOutWhatIsMissing) {
@@ -677,7 +677,7 @@ TEST_P(StoreCommit, RefusedDataIsToldApartAndItsNeighboursCommitAlone) {
   dead.record = "bytes";
   letter.ledger.dead_letters = 1;
   commit(letter);
-  EXPECT_EQ(store().standing(self_).value().ledger, ledger_);
+  EXPECT_EQ(store().check_in(self_).value().ledger, ledger_);
 }
 
 TEST_P(StoreCommit, ARowRefusedByItsTableIsData) {
@@ -766,7 +766,7 @@ TEST_P(StoreCommit, ARehearsalSaysWhatACommitWouldAndWritesNothing) {
   EXPECT_EQ(rehearse().value(), Committed::kYes) << "nothing was written";
   EXPECT_FALSE(store().find_run("r").value());
   EXPECT_EQ(history_size("r"), 0U);
-  EXPECT_EQ(store().standing(self_).value().ledger, ledger_);
+  EXPECT_EQ(store().check_in(self_).value().ledger, ledger_);
   Run moved = stored("old");
   moved.last_seq = 7;
   const BatchWrite raced = here({update(moved)}, {});
@@ -790,7 +790,7 @@ TEST_P(StoreCommit, ADatabaseThatForgotTakesTheSameBatchAgain) {
     database().execute(fmt::format("DELETE FROM council_ex_{}", table));
   }
   EXPECT_EQ(store().commit(self_, write).value(), Committed::kYes);
-  EXPECT_EQ(store().standing(self_).value().ledger, write.ledger);
+  EXPECT_EQ(store().check_in(self_).value().ledger, write.ledger);
 }
 
 }  // namespace run_recorder::testing

@@ -425,7 +425,7 @@ TEST_P(StoreDeadLetters, ALetterReadsBackWhole) {
   EXPECT_EQ(found->tries, 3);
   EXPECT_EQ(found->received_at, written.received_at);
   EXPECT_TRUE(found->inserted_at);
-  EXPECT_EQ(store().standing(self_).value().ledger, write.ledger);
+  EXPECT_EQ(store().check_in(self_).value().ledger, write.ledger);
 }
 
 TEST_P(StoreDeadLetters, LettersAreListedOldestFirstInPages) {
@@ -454,7 +454,7 @@ TEST_P(StoreDeadLetters, RemovingOneMovesTheLedgerOnce) {
   EXPECT_FALSE(store().remove_dead_letter(id).value());
   EXPECT_FALSE(store().remove_dead_letter(987'654).value());
   EXPECT_FALSE(store().find_dead_letter(id).value());
-  const Ledger ledger = store().standing(self_).value().ledger;
+  const Ledger ledger = store().check_in(self_).value().ledger;
   EXPECT_EQ(ledger.dead_letters, 1U);
   EXPECT_EQ(ledger.dead_letters_removed, 1U);
 }
@@ -473,7 +473,7 @@ TEST_P(StoreDeadLetters, ARetriedLetterIsTakenOutByItsBatch) {
   EXPECT_FALSE(store().find_dead_letter(letters[0].id).value());
   EXPECT_TRUE(store().find_dead_letter(letters[1].id).value());
   EXPECT_EQ(history_size("a"), 1U);
-  EXPECT_EQ(store().standing(self_).value().ledger, retry.ledger);
+  EXPECT_EQ(store().check_in(self_).value().ledger, retry.ledger);
 }
 
 TEST_P(StoreDeadLetters, RetryOfALetterThatIsGoneIsRacedAndWritesNothing) {

@@ -51,10 +51,10 @@ RecorderRow recorder_of(std::string id, std::uint64_t letters) {
   row.self = {std::move(id), "now", "host", "0.1.0"};
   row.first_seen = at("2026-01-01T00:00:00Z");
   row.last_seen = at("2026-01-02T00:00:00Z");
-  row.standing.known = true;
-  row.standing.ledger = {
+  row.checkpoint.known = true;
+  row.checkpoint.ledger = {
       .applied = 7, .duplicate = 2, .dead_letters = letters, .dead_letters_removed = 3, .conflicts = 1};
-  row.standing.applied = {{"before", 5}, {"now", 12}};
+  row.checkpoint.applied = {{"before", 5}, {"now", 12}};
   return row;
 }
 
@@ -176,13 +176,13 @@ TEST_P(StoreMove, ARecorderMovesWithItsLettersOrNotAtAll) {
   EXPECT_EQ(letters.front().record, letter_of("").record);
   const auto recorders = store().list_recorders("", 5).value();
   ASSERT_THAT(recorders, SizeIs(1));
-  EXPECT_EQ(recorders.front().standing.ledger, recorder_of("", 1).standing.ledger);
-  EXPECT_EQ(recorders.front().standing.applied, recorder_of("", 1).standing.applied);
+  EXPECT_EQ(recorders.front().checkpoint.ledger, recorder_of("", 1).checkpoint.ledger);
+  EXPECT_EQ(recorders.front().checkpoint.applied, recorder_of("", 1).checkpoint.applied);
   EXPECT_THAT(store().list_recorders("moving", 5).value(), IsEmpty());
-  const Standing standing = store().standing({"moving", "now", "host", "0.1.0"}).value();
-  EXPECT_TRUE(standing.known);
-  EXPECT_EQ(standing.ledger, recorder_of("", 1).standing.ledger);
-  EXPECT_EQ(standing.applied, recorder_of("", 1).standing.applied);
+  const Checkpoint checkpoint = store().check_in({"moving", "now", "host", "0.1.0"}).value();
+  EXPECT_TRUE(checkpoint.known);
+  EXPECT_EQ(checkpoint.ledger, recorder_of("", 1).checkpoint.ledger);
+  EXPECT_EQ(checkpoint.applied, recorder_of("", 1).checkpoint.applied);
 }
 
 TEST_P(StoreMove, ARecorderThatWritesHereKeepsItsOwnLetters) {

@@ -131,7 +131,7 @@ TEST_P(StorePasses, ARowSaysWhenItsRecorderWasSeen) {
   nobodys.recorder = "";
   store_run(nobodys);
   const RecorderSelf other{"recorder-2", "incarnation-2", "host-2", "0.1.0"};
-  ASSERT_TRUE(store().standing(other));
+  ASSERT_TRUE(store().check_in(other));
   database().set_time("recorders", "last_seen", now() - 2h, "id = 'recorder-2'");
 
   const auto mine = store().running_row("mine").value()->recorder_seen_ago;
@@ -143,13 +143,13 @@ TEST_P(StorePasses, ARowSaysWhenItsRecorderWasSeen) {
   EXPECT_LE(*seen, 3h);
   EXPECT_FALSE(store().running_row("nobodys").value()->recorder_seen_ago);
 
-  ASSERT_TRUE(store().standing(other));
+  ASSERT_TRUE(store().check_in(other));
   EXPECT_LE(*store().running_row("others").value()->recorder_seen_ago, 1h);
   EXPECT_EQ(ids_of(store().running_rows("", 10, {{}, now() + 1h}).value()).size(), 3U);
 }
 
 TEST_P(StorePasses, ACommitIsSeenToo) {
-  ASSERT_TRUE(store().standing(self_));
+  ASSERT_TRUE(store().check_in(self_));
   store_run(running("r"));
   database().set_time("recorders", "last_seen", now() - 2h, "1 = 1");
   store_event("r");

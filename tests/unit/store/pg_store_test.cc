@@ -102,7 +102,7 @@ class PgCopyTest : public PgStoreTest {
   std::unique_ptr<Store> migrated_and_copying() {
     EXPECT_TRUE(migrate(copying(), false));
     auto store = open_store(copying()).value();
-    EXPECT_TRUE(store->standing(kSelf));
+    EXPECT_TRUE(store->check_in(kSelf));
     return store;
   }
   static BatchWrite large_batch() {
@@ -188,7 +188,7 @@ TEST_F(PgCopyTest, TablesWithRowSecurityAreWrittenByStatements) {
       "ALTER TABLE council_ex_runs ENABLE ROW LEVEL SECURITY; ALTER TABLE council_ex_runs FORCE ROW LEVEL SECURITY");
   query("CREATE POLICY all_of_it ON council_ex_runs USING (true)");
   const auto store = open_store(copying()).value();
-  ASSERT_TRUE(store->standing(kSelf));
+  ASSERT_TRUE(store->check_in(kSelf));
   EXPECT_EQ(store->commit(kSelf, large_batch()).value(), Committed::kYes);
 }
 
@@ -220,7 +220,7 @@ TEST_F(PgStoreTest, NothingDependsOnWhatSessionsAreSetTo) {
     query("ALTER DATABASE " + database + " SET " + setting);
   }
   const auto store = migrated();
-  ASSERT_TRUE(store->standing(kSelf));
+  ASSERT_TRUE(store->check_in(kSelf));
   BatchWrite batch = first_batch({"r"});
   DeadLetter letter;
   letter.run_id = "r";
@@ -333,10 +333,10 @@ TEST_F(PgStoreTest, ASequenceThatStandsBehindIsSetAndNeverTakenForTheDatasFault)
   next.to = next.from + 1;
   EXPECT_EQ(store->commit(kSelf, next).value(), Committed::kCollided);
   EXPECT_EQ(store->commit(kSelf, next).value(), Committed::kYes);
-  EXPECT_THAT(store->standing(kSelf).value().sequences, ::testing::IsEmpty());
+  EXPECT_THAT(store->check_in(kSelf).value().sequences, ::testing::IsEmpty());
   query(turn_back);
-  EXPECT_THAT(store->standing(kSelf).value().sequences, ::testing::SizeIs(1));
-  EXPECT_THAT(store->standing(kSelf).value().sequences, ::testing::IsEmpty());
+  EXPECT_THAT(store->check_in(kSelf).value().sequences, ::testing::SizeIs(1));
+  EXPECT_THAT(store->check_in(kSelf).value().sequences, ::testing::IsEmpty());
   query(turn_back);
   const StuckMark mark{"d", 1, R"({"kind":"stuck"})", std::nullopt};
   EXPECT_EQ(store->mark_stuck(kSelf, "pass", {&mark, 1}).value().size(), 1U);
@@ -418,7 +418,7 @@ TEST_P(PgLostBackend, NeverLooksCommittedAndLeavesNothing) {
   EXPECT_EQ(committed.error().kind, at_commit ? ErrorKind::kInDoubt : ErrorKind::kUnavailable);
   query("DROP FUNCTION die CASCADE");
   store = open_store(options_for(url())).value();
-  EXPECT_TRUE(store->standing(kSelf).value().applied.empty());
+  EXPECT_TRUE(store->check_in(kSelf).value().applied.empty());
   EXPECT_EQ(store->commit(kSelf, first_batch({"r"})).value(), Committed::kYes);
 }
 INSTANTIATE_TEST_SUITE_P(When, PgLostBackend, ::testing::Bool(),
@@ -437,7 +437,7 @@ TEST_F(PgStoreTest, AKilledServerIsAwayAndWhatWasCommittedIsThereAfterwards) {
   EXPECT_EQ(open_store(options_for(database)).error().kind, ErrorKind::kUnavailable);
   own.start();
   store = open_store(options_for(database)).value();
-  EXPECT_EQ(store->standing(kSelf).value().applied.at(kSelf.incarnation), 1U);
+  EXPECT_EQ(store->check_in(kSelf).value().applied.at(kSelf.incarnation), 1U);
   EXPECT_TRUE(store->find_run("r").value());
 }
 
@@ -524,7 +524,7 @@ TEST_F(PgStoreTest, WorksThroughAPoolerInTransactionMode) {
   for (std::size_t i = 0; i < stores.size(); ++i) {
     RecorderSelf self = kSelf;
     self.id += std::to_string(i);
-    ASSERT_TRUE(stores[i]->standing(self));
+    ASSERT_TRUE(stores[i]->check_in(self));
     ASSERT_EQ(stores[i]->commit(self, first_batch({"r" + std::to_string(i)})).value(), Committed::kYes);
   }
   for (const auto& store : stores) EXPECT_EQ(store->list_runs({}).value().runs.size(), 6U);
