@@ -419,13 +419,15 @@ class Bench:
             plain.append(time.monotonic() - before)
             self.cluster.sql("postgres", f'DROP DATABASE "{database.name}"')
             database = copy_of_ready(f"ours{i}")
-            daemon = self.daemon(database, **{"reconcile": {"interval": "0s", "grace": "1s"}, "reconcile.queue": {"kind": "oban"}})
+            # By its boot pass the daemon has accepted events for longer than this grace: that one pass judges all rows.
+            daemon = self.daemon(database, **{"reconcile": {"interval": "0s", "grace": "1ms"}, "reconcile.queue": {"kind": "oban"}})
             harness.wait_until(lambda: re.search(r"reconciliation finished.*trigger=boot", daemon.log()), "the pass", deadline_s=300)
             report = database.rows(f"SELECT report FROM {PREFIX}reconciliations")[0]["report"]
             took = harness.parse_time(report["finished_at"]) - harness.parse_time(report["started_at"])
             passes.append(took if isinstance(took, (int, float)) else took.total_seconds())
             peak.append(daemon.rss_kib("VmHWM") / 1024)
-            assert (report["examined"], report["marked"]) == (rows, rows // 2), report
+            found = {name: report[name] for name in ("examined", "marked", "deferred")}
+            assert found == {"examined": rows, "marked": rows // 2, "deferred": 0}, found
             daemon.close()
             self.cluster.sql("postgres", f'DROP DATABASE "{database.name}"')
         self.add(f"a pass over {rows:,} running rows, half orphans", passes, "s", plain, 2, 1, True, "of one plain UPDATE")
