@@ -21,12 +21,6 @@ using std::chrono::steady_clock;
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{5'000};
 constexpr milliseconds kIdleTurn{2'000};
-// How long a trickle of events gathers behind a commit: fewer transactions, and fewer syncs beside the spool's own.
-// An event after a pause does not wait, nor do those that somebody waits for.
-constexpr milliseconds kGather{40};
-constexpr milliseconds kLongestRest{50};  // between the small batches that leave room to senders
-constexpr milliseconds kWindow{100};      // in which senders are counted
-constexpr std::uint64_t kAnySenders = 5;
 constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
 constexpr std::chrono::minutes kMigrationTime{15};  // several migrations, each to its deadline
 constexpr milliseconds kHintEvery{1'000};
@@ -113,23 +107,6 @@ std::string_view error_name(ErrorKind kind) {
 
 }  // namespace
 
-Pace next_pace(Pace pace, std::uint64_t arrived, std::uint64_t applied) {
-  if (arrived < kAnySenders) return Pace::kFull;
-  const bool behind = arrived * 3 > applied;
-  const bool ahead = arrived * 6 < applied;
-  switch (pace) {
-    case Pace::kFull:
-      return arrived * 12 < applied ? Pace::kSlow : Pace::kFull;
-    case Pace::kSmall:
-      return arrived * 2 >= applied ? Pace::kFull : ahead ? Pace::kResting : Pace::kSmall;
-    case Pace::kResting:
-      return behind ? Pace::kSmall : ahead ? Pace::kSlow : Pace::kResting;
-    case Pace::kSlow:
-      return behind ? Pace::kResting : Pace::kSlow;
-  }
-  return pace;
-}
-
 std::string_view to_string(DatabaseState state) {
   switch (state) {
     case DatabaseState::kConnecting:
@@ -167,9 +144,9 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
                 "it is known who records under this spool's id"),
       indexes_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand"),
       sequences_(LogLevel::kError, "a sequence of the database stands behind", "the sequences are right again"),
-      settled_(!spool.may_be_copy()) {
+      settled_(!spool.may_be_copy()),
+      pacer_(options_.small_batch_events, options_.overlap_events, spool.usage().last_seq) {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
-  window_newest_ = accepted_seq();
   begin_stretches();
   load_hint();
   spool_.release(next_seq_locked() - 1);  // what was applied before this start does not count as full
@@ -185,20 +162,20 @@ void Recorder::start() {
 
 bool Recorder::stop(milliseconds timeout) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
     stop_by_ = steady_clock::now() + timeout;
   }
   work_.notify_all();
   if (thread_.joinable()) thread_.join();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return waiting_locked() == 0;
 }
 
 void Recorder::accept(std::vector<SpooledEvent>&& events) {
   fresh_.add(std::move(events));
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     signalled_ = true;
     if (resting_ && steady_clock::now() < rest_until()) return;
   }
@@ -206,24 +183,30 @@ void Recorder::accept(std::vector<SpooledEvent>&& events) {
 }
 
 bool Recorder::wait_applied(std::uint64_t seq, milliseconds timeout) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   if (next_seq_locked() > seq) return true;
   ++readers_;
   work_.notify_all();
-  const bool applied = applied_.wait_for(lock, timeout, [&] { return next_seq_locked() > seq; });
+  const bool applied = applied_.wait_for(lock, timeout, [&] {
+    mutex_.assert_held();
+    return next_seq_locked() > seq;
+  });
   --readers_;
   return applied;
 }
 
 bool Recorder::wait_tables(milliseconds timeout) {
-  std::unique_lock lock(mutex_);
-  applied_.wait_for(lock, timeout, [&] { return tables_ || counters_.database != DatabaseState::kConnecting; });
+  MutexLock lock(mutex_);
+  applied_.wait_for(lock, timeout, [&] {
+    mutex_.assert_held();
+    return tables_ || counters_.database != DatabaseState::kConnecting;
+  });
   return tables_;
 }
 
 void Recorder::look_soon() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     look_soon_ = signalled_ = true;
   }
   work_.notify_all();
@@ -234,23 +217,26 @@ std::uint64_t Recorder::accepted_seq() const {
 }
 
 std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const std::uint64_t next = next_seq_locked();
   return next > seq ? 0 : seq - next + 1;
 }
 
 RecorderSelf Recorder::self() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return self_;
 }
 
 bool Recorder::wait_settled(milliseconds timeout) {
-  std::unique_lock lock(mutex_);
-  return applied_.wait_for(lock, timeout, [this] { return settled_; });
+  MutexLock lock(mutex_);
+  return applied_.wait_for(lock, timeout, [this] {
+    mutex_.assert_held();
+    return settled_;
+  });
 }
 
 std::optional<steady_clock::time_point> Recorder::back_since() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return back_since_;
 }
 
@@ -263,7 +249,7 @@ std::optional<steady_clock::time_point> Recorder::last_beat(std::string_view run
 }
 
 RecorderStatus Recorder::status() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   RecorderStatus status = counters_;
   status.ledger = ledger_;
   status.waiting = waiting_locked();
@@ -300,6 +286,7 @@ std::vector<Incarnation> known_incarnations(const std::vector<Incarnation>& on_d
 void Recorder::begin_stretches() {
   const std::vector<Incarnation> known = known_incarnations(spool_.incarnations(), spool_.remembered());
   const std::uint64_t first_kept = spool_.usage().first_seq;
+  const MutexLock lock(mutex_);
   for (std::size_t i = 0; i < known.size(); ++i) {
     Stretch stretch;
     stretch.incarnation = known[i].id;
@@ -340,6 +327,7 @@ std::uint64_t Recorder::next_seq_locked() const {
 void Recorder::load_hint() {
   const auto hint = nlohmann::json::parse(spool_.hint(), nullptr, false);
   if (!hint.is_object()) return;
+  const MutexLock lock(mutex_);
   try {
     const auto& ledger = hint.at("ledger");
     Ledger known = ledger_;
@@ -367,7 +355,7 @@ void Recorder::save_hint(bool now) {
   last_hint_ = time;
   nlohmann::json hint;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     hint["recorder"] = self_.id;
     hint["ledger"] = {{"applied", ledger_.applied},
                       {"duplicate", ledger_.duplicate},
@@ -387,7 +375,7 @@ void Recorder::run() {
   while (true) {
     liveness_.beat();
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       if (stopping_ && (waiting_locked() == 0 || steady_clock::now() >= stop_by_)) break;
     }
     if (turn()) continue;
@@ -399,7 +387,7 @@ void Recorder::run() {
   save_hint(true);
   std::vector<Task> left;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended_ = true;
     left.swap(tasks_);
   }
@@ -408,14 +396,14 @@ void Recorder::run() {
 
 // Stopping while the database is away: what is spooled stays spooled, there is nothing to wait for.
 bool Recorder::gives_up() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return stopping_ && !store_;
 }
 
 bool Recorder::turn() {
   std::vector<Task> tasks;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     signalled_ = false;
     tasks.swap(tasks_);
   }
@@ -456,49 +444,43 @@ bool Recorder::presses_on() const {
   return store_ || failures_ < 2;
 }
 
-// Until when nothing is committed although something waits: a trickle gathers, and a backlog beside a few senders
-// leaves them the time that its pace says. Not while somebody waits for it. Requires mutex_.
+// Until when nothing is committed although something waits; not while somebody waits for it.
 steady_clock::time_point Recorder::rest_until() const {
-  const std::uint64_t waiting = waiting_locked();
-  if (waiting == 0 || readers_ > 0 || stopping_ || !tasks_.empty()) return {};
-  const auto behind_commits = [this](int count) {
-    return last_commit_ + std::min<steady_clock::duration>(count * last_commit_took_, kLongestRest);
-  };
-  switch (pace_) {
-    case Pace::kFull:
-      return waiting < options_.overlap_events ? last_commit_ + kGather : steady_clock::time_point{};
-    case Pace::kSmall:
-      return {};
-    case Pace::kResting:
-      return behind_commits(1);
-    case Pace::kSlow:
-      return behind_commits(2);
-  }
-  return {};
+  if (readers_ > 0 || stopping_ || !tasks_.empty()) return {};
+  return pacer_.rest_until(waiting_locked());
 }
 
 bool Recorder::rests() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   resting_ = !committing_ && steady_clock::now() < rest_until();
   return resting_;
 }
 
 void Recorder::wait_for_work() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   const bool was_stopping = stopping_;
   if (resting_) {
-    work_.wait_until(lock, rest_until(), [&] { return steady_clock::now() >= rest_until(); });
+    work_.wait_until(lock, rest_until(), [&] {
+      mutex_.assert_held();
+      return steady_clock::now() >= rest_until();
+    });
     resting_ = false;
     return;
   }
   if (store_) {
     const milliseconds idle = was_stopping ? milliseconds{10} : kIdleTurn;
-    work_.wait_for(lock, idle, [&] { return signalled_ || !tasks_.empty() || stopping_ != was_stopping; });
+    work_.wait_for(lock, idle, [&] {
+      mutex_.assert_held();
+      return signalled_ || !tasks_.empty() || stopping_ != was_stopping;
+    });
     return;
   }
   // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either. Stopping does:
   // there is time for one more try.
-  work_.wait_until(lock, steady_clock::now() + pause_after(failures_ - 1), [this] { return stopping_; });
+  work_.wait_until(lock, steady_clock::now() + pause_after(failures_ - 1), [this] {
+    mutex_.assert_held();
+    return stopping_;
+  });
 }
 
 void Recorder::housekeep() {
@@ -508,10 +490,13 @@ void Recorder::housekeep() {
   const auto now = steady_clock::now();
   // A host's clock that is set forward ends no event's time in the spool.
   spool_.forget(born_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - born_));
-  const milliseconds look_after = counters_.waiting_for ? kMissingIndexLook : kIndexLook;
+  const milliseconds look_after = [this] {
+    const MutexLock lock(mutex_);
+    return counters_.waiting_for ? kMissingIndexLook : kIndexLook;
+  }();
   if (now - last_index_look_ >= look_after && (!finish_commit() || !look_at_indexes())) return;
   const bool asked = [this] {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return std::exchange(look_soon_, false);
   }();
   if (committing_ || (!asked && now - last_heartbeat_ < options_.heartbeat)) return;  // a commit is a heartbeat too
@@ -545,7 +530,7 @@ bool Recorder::connect() {
     for (const std::string& name : migrated.value().applied) log_info("migration applied", {{"MIGRATION", name}});
   }
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     tables_ = true;
   }
   applied_.notify_all();
@@ -558,7 +543,7 @@ bool Recorder::connect() {
   store_ = std::move(store.value());
   if (!look_at_indexes() || !restand()) return false;
   const bool nothing_to_prove = [&] {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return waiting_locked() == 0;
   }();
   if (nothing_to_prove) note_up();
@@ -568,8 +553,9 @@ bool Recorder::connect() {
 // The database took a commit or a heartbeat, or there is nothing to give it yet.
 void Recorder::note_up() {
   failures_ = 0;
-  const bool was_away = away_.clear() | refused_.clear();
-  const std::lock_guard lock(mutex_);
+  bool was_away = away_.clear();
+  was_away = refused_.clear() || was_away;
+  const MutexLock lock(mutex_);
   if (counters_.database == DatabaseState::kUp) return;
   if (counters_.database != DatabaseState::kConnecting) ++counters_.reconnects;
   counters_.database = DatabaseState::kUp;
@@ -605,7 +591,7 @@ void Recorder::note_indexes(const IndexState& state) {
   }
   bool again = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     again = wait && counters_.waiting_for;
     if (again) wait->since = counters_.waiting_for->since;
     counters_.waiting_for = wait;
@@ -693,7 +679,7 @@ void Recorder::wait_for(const Holder& holder) {
   const std::string why = fmt::format("another incarnation of recorder {} was seen on {} {} s ago", self_.id,
                                       holder.host, holder.seen_ago.count() / 1'000);
   doubtful_.report(why);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   settled_ = false;
   if (counters_.database == DatabaseState::kUp) {
     counters_.database = DatabaseState::kAway;
@@ -707,7 +693,7 @@ void Recorder::note_settled() {
   claimant_.forget();
   doubtful_.clear();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     settled_ = true;
   }
   applied_.notify_all();
@@ -720,13 +706,13 @@ void Recorder::take_new_id(const Holder& holder) {
   log_warning("another process records under this spool's id: one of the two is a copy; this one takes a new id",
               {{"OLD", self_.id}, {"NEW", id}, {"OTHER_HOST", holder.host}});
   claimant_.forget();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   self_.id = id;
   ledger_ = {};
 }
 
 bool Recorder::stands_where_expected(const Checkpoint& checkpoint) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return checkpoint.ledger == ledger_ && std::ranges::all_of(stretches_, [&](const Stretch& stretch) {
            return stretch.stored == position_in(checkpoint, stretch.incarnation);
          });
@@ -736,7 +722,7 @@ void Recorder::adopt(const Checkpoint& checkpoint) {
   std::uint64_t before = 0;
   std::uint64_t wanted = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     before = next_seq_locked();
     for (Stretch& stretch : stretches_) {
       stretch.stored = position_in(checkpoint, stretch.incarnation);
@@ -749,7 +735,7 @@ void Recorder::adopt(const Checkpoint& checkpoint) {
   const std::uint64_t kept = spool_.usage().first_seq;
   std::uint64_t after = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     for (std::size_t i = 0; i < stretches_.size(); ++i) {
       Stretch& stretch = stretches_[i];
       stretch.first = std::max(stretch.first, std::min(kept, last_of(i) + 1));
@@ -772,7 +758,7 @@ void Recorder::forgive_forgotten() {
     const auto committed = store_->commit(self_, *write);
     if (!committed) lose_connection(committed.error());
     if (!committed || committed.value() != Committed::kYes) break;
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto stretch = std::ranges::find(stretches_, write->incarnation, &Stretch::incarnation);
     stretch->stored = write->to;
     ledger_ = write->ledger;
@@ -780,13 +766,13 @@ void Recorder::forgive_forgotten() {
   }
   if (forgotten == 0) return;
   log_error("the database has forgotten events that the spool no longer keeps", {{"EVENTS", forgotten}});
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   counters_.forgotten += forgotten;
 }
 
 // The first stretch whose position lies before records that were applied once, as they are gone from the disk.
 std::optional<BatchWrite> Recorder::next_forgotten() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const Stretch& stretch : stretches_) {
     const std::uint64_t stored = std::max(stretch.stored, stretch.begin - 1);
     if (stored + 1 >= stretch.first) continue;
@@ -810,7 +796,7 @@ void Recorder::lose_connection(const Error& error) {
   if (first && error.sqlstate == "25006") return;
   const bool refused = is_refusal(error);
   (refused ? refused_ : away_).report(error.message, {{"URL", redact_url(options_.store.url)}});
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const DatabaseState state = refused ? DatabaseState::kRefused : DatabaseState::kAway;
   if (counters_.database != state) counters_.database_since = now_utc();
   counters_.database = state;
@@ -832,28 +818,17 @@ Error Recorder::lost(const Error& error) {
 }
 
 void Recorder::count_error(const Error& error) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ++counters_.errors[error.sqlstate.empty() ? std::string(error_name(error.kind)) : error.sqlstate];
 }
 
 // ---- reading
 
-// How many events the next batch may have. While the database works on a large one it leaves its processor to nobody,
-// and on a small machine senders then wait some milliseconds for their acknowledgements. Where a few bring little
-// beside the backlog, they get short waits for slower work; where they bring more, only the quickest work helps them.
 std::size_t Recorder::batch_limit() {
-  const auto now = steady_clock::now();
-  if (now >= window_began_ + kWindow) {
-    const std::uint64_t newest = accepted_seq();
-    const std::uint64_t arrived = newest - window_newest_;
-    const std::lock_guard lock(mutex_);
-    pace_ = next_pace(pace_, arrived, window_applied_);
-    window_began_ = now;
-    window_newest_ = newest;
-    window_applied_ = 0;
-  }
+  const std::uint64_t newest = accepted_seq();
   const std::size_t most = std::min(batch_limit_.events(), options_.batch_events);
-  return pace_ == Pace::kFull ? most : std::min(options_.small_batch_events, most);
+  const MutexLock lock(mutex_);
+  return pacer_.batch_events(most, newest, steady_clock::now());
 }
 
 Recorder::Batch Recorder::next_batch() {
@@ -861,7 +836,7 @@ Recorder::Batch Recorder::next_batch() {
   Batch batch;
   std::uint64_t last = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     while (batch.stretch + 1 < stretches_.size() && planned_of(batch.stretch) >= last_of(batch.stretch)) {
       ++batch.stretch;
     }
@@ -895,7 +870,7 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
   }
   unreadable_.clear();
   const std::uint64_t last = [&] {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return last_of(batch.stretch);
   }();
   const std::uint64_t found = records.value().empty() ? last + 1 : records.value().front().seq;
@@ -943,7 +918,7 @@ Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t fro
 // Records that a copy of a spool lacks are not lost: the other one has them, and the position up to which they are
 // applied is the same for both. What follows them in their stretch the other one has too. False: they are this one's.
 bool Recorder::leave_to_original(const Batch& batch) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Stretch& stretch = stretches_[batch.stretch];
   const bool is_missing = batch.unreadable.front().record.empty();
   if (!is_missing || stretch.begin >= spool_.shared_before()) return false;
@@ -977,7 +952,7 @@ void Recorder::overlap(Batch batch) {
   if (!decision) return lose_connection(decision.error());
   add_job_states(decision.value());
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const Stretch& stretch = stretches_[batch.stretch];
     next.write.incarnation = stretch.incarnation;
     next.write.from = committing_ && committing_->stretch == batch.stretch ? committing_->write.to : stretch.stored;
@@ -1093,7 +1068,7 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
   add_job_states(decision.value());
   BatchWrite write;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     write.incarnation = stretches_[stretch].incarnation;
     write.from = stretches_[stretch].stored;
     write.ledger = ledger_;
@@ -1197,7 +1172,7 @@ Result<bool> Recorder::rehearse(std::span<const BatchWrite> writes) {
 
 BatchWrite Recorder::here() const {
   BatchWrite write;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   // The ledger is only right where the position is: of the newest stretch that has one.
   const auto placed =
       std::find_if(stretches_.rbegin(), stretches_.rend(), [](const Stretch& stretch) { return stretch.stored > 0; });
@@ -1211,7 +1186,7 @@ BatchWrite Recorder::here() const {
 bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to) {
   BatchWrite write;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     write.incarnation = stretches_[stretch].incarnation;
     write.from = stretches_[stretch].stored;
     write.ledger = ledger_;
@@ -1235,7 +1210,7 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
         {{"RUN_ID", letter.run_id}, {"TYPE", letter.type}, {"SQLSTATE", letter.sqlstate}, {"REASON", letter.reason}});
   }
   advance(stretch, to, write.ledger);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const DeadLetter& letter : write.dead_letters) counters_.damaged += letter.record.empty() ? 1 : 0;
   return true;
 }
@@ -1387,10 +1362,8 @@ void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
   note_up();
   batch_limit_.succeeded(events);
   last_heartbeat_ = steady_clock::now();
-  window_applied_ += events;
-  const std::lock_guard lock(mutex_);
-  last_commit_ = last_heartbeat_;
-  last_commit_took_ = took;
+  const MutexLock lock(mutex_);
+  pacer_.committed(events, last_heartbeat_, took);
   ++counters_.batches;
   counters_.batch_events += events;
   for (std::size_t i = 0; i < kBatchBounds.size(); ++i) {
@@ -1401,7 +1374,7 @@ void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
 
 void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stretches_[stretch].done = to;
     stretches_[stretch].stored = to;
     ledger_ = ledger;
@@ -1457,7 +1430,7 @@ Result<T> Recorder::on_thread(std::function<Result<T>()> work) {
   const auto call = std::make_shared<Call>();
   auto future = call->answer.get_future();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (ended_) return Error{ErrorKind::kUnavailable, "the daemon is stopping"};
     tasks_.push_back([this, call, work] {
       if (call->taken.exchange(true)) return;
@@ -1537,7 +1510,7 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   }
   if (committed.value() != Committed::kYes) return std::optional<Retried>();
   log_conflicts(decision.value().conflicts);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ledger_ = write.ledger;
   return std::optional(decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
 }
@@ -1565,7 +1538,7 @@ Result<void> Recorder::remove_now(std::int64_t id) {
   const auto removed = store_->remove_dead_letter(id);
   if (!removed) return lost(removed.error());
   if (!removed.value()) return no_such_letter(id);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   --ledger_.dead_letters;
   ++ledger_.dead_letters_removed;
   return {};

@@ -6,13 +6,11 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <future>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -21,6 +19,7 @@
 
 #include "base/liveness.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/result.h"
 #include "queue/job_probe.h"
 #include "recorder/batch_limit.h"
@@ -30,6 +29,7 @@
 #include "recorder/fresh_events.h"
 #include "recorder/heartbeats.h"
 #include "recorder/index_building.h"
+#include "recorder/pace.h"
 #include "recorder/row_cache.h"
 #include "spool/spool.h"
 #include "store/store.h"
@@ -87,19 +87,6 @@ struct RecorderStatus {
   std::uint64_t batch_events = 0;               // sum of all batches' sizes
 };
 inline constexpr std::array<std::uint64_t, 7> kBatchBounds{1, 3, 10, 30, 100, 300, 1'000};
-
-// How a backlog is worked off: the slower, the sooner a few who send meanwhile have their acknowledgements.
-enum class Pace {
-  kFull,     // large batches, one behind the other
-  kSmall,    // small ones
-  kResting,  // small ones, each with a rest as long as its commit behind it
-  kSlow,     // with one twice as long
-};
-
-// The pace after a tenth of a second in which so many events arrived and were applied. Slow where they are a few:
-// five or more, and less than a twelfth. From there a step quicker where they become more than a third, and full
-// where small batches do not keep them below a half; a step slower again where they are less than a sixth.
-Pace next_pace(Pace pace, std::uint64_t arrived, std::uint64_t applied);
 
 class Recorder {
  public:
@@ -182,7 +169,7 @@ class Recorder {
   bool turn();  // false: nothing to do now
   bool gives_up() const;
   bool presses_on() const;
-  std::chrono::steady_clock::time_point rest_until() const;
+  std::chrono::steady_clock::time_point rest_until() const REQUIRES(mutex_);
   bool rests();
   void wait_for_work();
   void housekeep();
@@ -229,7 +216,7 @@ class Recorder {
   void overlap(Batch batch);
   bool finish_commit();
   static void fill_write(BatchWrite& write, Decision& decision, std::uint64_t to);
-  std::uint64_t planned_of(std::size_t stretch) const;  // requires mutex_
+  std::uint64_t planned_of(std::size_t stretch) const REQUIRES(mutex_);
   bool needs_row(const Event& event) const;
   bool needs_database(std::span<const SpooledEvent> events) const;
   // What a batch writes: heartbeats by themselves, the rest event by event.
@@ -261,9 +248,9 @@ class Recorder {
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
 
-  std::uint64_t last_of(std::size_t stretch) const;  // requires mutex_
-  std::uint64_t waiting_locked() const;
-  std::uint64_t next_seq_locked() const;
+  std::uint64_t last_of(std::size_t stretch) const REQUIRES(mutex_);
+  std::uint64_t waiting_locked() const REQUIRES(mutex_);
+  std::uint64_t next_seq_locked() const REQUIRES(mutex_);
   void count_error(const Error& error);
 
   const RecorderOptions options_;
@@ -281,10 +268,6 @@ class Recorder {
   std::unique_ptr<Store> store_;  // the commit's while committing_
   std::optional<Committing> committing_;
   RowCache cache_;
-  // Since when, how far records had come then, and how many were applied since.
-  std::chrono::steady_clock::time_point window_began_{};
-  std::uint64_t window_newest_ = 0;
-  std::uint64_t window_applied_ = 0;
   BatchLimit batch_limit_;
   Suspect suspect_;
   // Of the batch that is being applied one try after the other: whether the database is known to take others, and
@@ -311,27 +294,25 @@ class Recorder {
   RepeatGuard sequences_;
   std::string damage_told_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable work_;     // new events, a task, or stopping
-  std::condition_variable applied_;  // the position moved
-  // guarded by mutex_
-  std::vector<Stretch> stretches_;
-  Ledger ledger_;
-  RecorderStatus counters_;  // the fields that are counted here
-  std::vector<Task> tasks_;
-  bool settled_ = true;
-  bool stopping_ = false;
-  bool signalled_ = false;
-  bool tables_ = false;     // they were brought up to date since the start
-  bool look_soon_ = false;  // not only when the next heartbeat is due
-  bool resting_ = false;    // the thread waits although there are events, and more of them need not wake it
-  Pace pace_ = Pace::kFull;
-  std::chrono::steady_clock::time_point last_commit_{};
-  std::chrono::steady_clock::duration last_commit_took_{};
-  int readers_ = 0;  // who waits for what is applied
-  bool ended_ = false;
-  std::chrono::steady_clock::time_point stop_by_{};
-  std::optional<std::chrono::steady_clock::time_point> back_since_;
+  mutable Mutex mutex_;
+  Condition work_;     // new events, a task, or stopping
+  Condition applied_;  // the position moved
+  std::vector<Stretch> stretches_ GUARDED_BY(mutex_);
+  Ledger ledger_ GUARDED_BY(mutex_);
+  RecorderStatus counters_ GUARDED_BY(mutex_);  // the fields that are counted here
+  std::vector<Task> tasks_ GUARDED_BY(mutex_);
+  bool settled_ GUARDED_BY(mutex_) = true;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  bool signalled_ GUARDED_BY(mutex_) = false;
+  bool tables_ GUARDED_BY(mutex_) = false;     // they were brought up to date since the start
+  bool look_soon_ GUARDED_BY(mutex_) = false;  // not only when the next heartbeat is due
+  // The thread waits although there are events, and more of them need not wake it.
+  bool resting_ GUARDED_BY(mutex_) = false;
+  Pacer pacer_ GUARDED_BY(mutex_);
+  int readers_ GUARDED_BY(mutex_) = 0;  // who waits for what is applied
+  bool ended_ GUARDED_BY(mutex_) = false;
+  std::chrono::steady_clock::time_point stop_by_ GUARDED_BY(mutex_){};
+  std::optional<std::chrono::steady_clock::time_point> back_since_ GUARDED_BY(mutex_);
 };
 
 }  // namespace run_recorder

@@ -89,28 +89,6 @@ TEST_P(BothDatabases, AppliesLargeBacklogsWithCommitsOverlapped) {
   EXPECT_EQ(count("run_events"), 4'200U);
 }
 
-TEST(Pace, SlowsDownForAFewWhoSendBesideABacklog) {
-  EXPECT_EQ(next_pace(Pace::kFull, 0, 4'000), Pace::kFull) << "nobody waits for an acknowledgement";
-  EXPECT_EQ(next_pace(Pace::kFull, 4, 4'000), Pace::kFull);
-  EXPECT_EQ(next_pace(Pace::kFull, 100, 4'000), Pace::kSlow);
-  EXPECT_EQ(next_pace(Pace::kFull, 1'000, 4'000), Pace::kFull) << "a flood";
-  EXPECT_EQ(next_pace(Pace::kFull, 100, 100), Pace::kFull) << "no backlog";
-}
-
-TEST(Pace, QuickensStepByStepSoThatTheBacklogGoesDown) {
-  EXPECT_EQ(next_pace(Pace::kSlow, 100, 310), Pace::kSlow);
-  EXPECT_EQ(next_pace(Pace::kSlow, 100, 150), Pace::kResting) << "one bad moment is no flood";
-  EXPECT_EQ(next_pace(Pace::kResting, 100, 310), Pace::kResting);
-  EXPECT_EQ(next_pace(Pace::kResting, 100, 290), Pace::kSmall);
-  EXPECT_EQ(next_pace(Pace::kSmall, 100, 290), Pace::kSmall);
-  EXPECT_EQ(next_pace(Pace::kSmall, 100, 200), Pace::kFull);
-  EXPECT_EQ(next_pace(Pace::kSmall, 100, 610), Pace::kResting);
-  EXPECT_EQ(next_pace(Pace::kResting, 100, 610), Pace::kSlow);
-  for (const Pace pace : {Pace::kSmall, Pace::kResting, Pace::kSlow}) {
-    EXPECT_EQ(next_pace(pace, 4, 310), Pace::kFull) << "they have gone";
-  }
-}
-
 TEST_P(BothDatabases, AppliesABacklogBesideAFewSenders) {
   recorder_options_.batch_events = 300;
   recorder_options_.small_batch_events = 7;
