@@ -248,7 +248,7 @@ void Service::start() {
   http_ = std::make_unique<HttpServer>(
       HttpOptions{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen,
                   std::max(HttpOptions().import_bytes, 8 * config_.limits.line_bytes)},
-      [this](const ApiRequest& request) { return api_->answer(request); });
+      [this](const ApiRequest& request) { return api_->answer(request); }, traits_of);
 
   // The sockets first: a path that is taken ends the start before anything is touched.
   hearing_.emplace(Hearing::Moment::now());

@@ -17,15 +17,14 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <future>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <thread>
 #include <tuple>
 
-#include "base/json_text.h"
 #include "base/liveness.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "net/listener.h"
 
 namespace run_recorder {
@@ -63,13 +62,6 @@ Response to_response(ApiAnswer answer, unsigned version, bool keep_alive) {
   return response;
 }
 
-ApiAnswer plain_error(unsigned status, std::string_view code, std::string_view message) {
-  ApiAnswer answer;
-  answer.status = status;
-  answer.body = fmt::format("{{\"error\":{{\"code\":\"{}\",\"message\":{}}}}}\n", code, json_string(message));
-  return answer;
-}
-
 // "127.0.0.1:9090", "[::1]:9090".
 std::optional<asio::ip::tcp::endpoint> parse_endpoint(std::string_view text) {
   const std::size_t colon = text.rfind(':');
@@ -97,13 +89,13 @@ class ReadsUnderWay {
   class Read {
    public:
     explicit Read(ReadsUnderWay& all) : all_(all), began_(Clock::now()) {
-      const std::lock_guard lock(all_.mutex_);
+      const MutexLock lock(all_.mutex_);
       all_.began_.insert(began_);
     }
     Read(const Read&) = delete;
     Read& operator=(const Read&) = delete;
     ~Read() {
-      const std::lock_guard lock(all_.mutex_);
+      const MutexLock lock(all_.mutex_);
       all_.began_.erase(all_.began_.find(began_));
     }
 
@@ -112,13 +104,13 @@ class ReadsUnderWay {
     const Clock::time_point began_;
   };
   bool one_is_stuck() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return !began_.empty() && Clock::now() - *began_.begin() > kReadTime;
   }
 
  private:
-  mutable std::mutex mutex_;
-  std::multiset<Clock::time_point> began_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::multiset<Clock::time_point> began_ GUARDED_BY(mutex_);
 };
 
 // One listening socket: how many of its connections are open, and what became of one too many. The I/O thread's, but
@@ -158,7 +150,8 @@ class Gate {
 };
 
 struct HttpServer::Impl {
-  Impl(HttpOptions http_options, Answer answer) : options(std::move(http_options)), api(std::move(answer)) {}
+  Impl(HttpOptions http_options, Answer answer, Traits of_target)
+      : options(std::move(http_options)), api(std::move(answer)), traits(std::move(of_target)) {}
 
   template <class Protocol>
   asio::awaitable<void> accept_all(asio::basic_socket_acceptor<Protocol>& acceptor, Gate& gate);
@@ -172,6 +165,7 @@ struct HttpServer::Impl {
 
   const HttpOptions options;
   const Answer api;
+  const Traits traits;
   ReadsUnderWay reads;
   Gate control_gate{kControlConnections, "too many connections to the control socket, new ones are answered with 503",
                     "there is room at the control socket again"};
@@ -214,8 +208,8 @@ template <class Protocol>
 asio::awaitable<void> HttpServer::Impl::turn_away(asio::basic_stream_socket<Protocol> socket, Gate& gate) {
   const std::size_t limit = gate.counters().limit;
   ApiAnswer answer =
-      plain_error(503, "unavailable",
-                  fmt::format("{} connections are open here, the most that are allowed; try again later", limit));
+      error_answer(503, "unavailable",
+                   fmt::format("{} connections are open here, the most that are allowed; try again later", limit));
   answer.headers["Retry-After"] = "1";
   const bool waits = gate.linger();
   const auto gone =
@@ -246,7 +240,7 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
     parser.body_limit(options.import_bytes);  // until the header says what it is for
     stream.expires_after(kReadTimeout);
     auto [problem, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
-    const bool large = !metrics_only && parser.get().target() == "/v1/import";
+    const bool large = !problem && !metrics_only && traits(parser.get().target()).large_body;
     if (!problem && !large) {
       parser.body_limit(kBodyBytes);
       if (parser.content_length().value_or(0) > kBodyBytes) problem = http::error::body_limit;
@@ -262,7 +256,7 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
       const unsigned status = problem == http::error::body_limit     ? 413U
                               : problem == http::error::header_limit ? 431U
                                                                      : 400U;
-      response = to_response(plain_error(status, "invalid", "not a request this server reads: " + problem.message()),
+      response = to_response(error_answer(status, "invalid", "not a request this server reads: " + problem.message()),
                              11, false);
     } else {
       stream.expires_never();
@@ -286,11 +280,11 @@ asio::awaitable<ApiAnswer> HttpServer::Impl::answer(http::request<http::string_b
   asked.method = request.method() == http::verb::head ? "GET" : std::string(request.method_string());
   asked.target = std::string(request.target());
   asked.body = std::move(request.body());
-  const bool immediate = is_immediate(asked.target);
-  if (metrics_only && (!immediate || asked.target.starts_with("/v1/"))) {
-    co_return plain_error(404, "not_found", "only /metrics, /healthz and /readyz are served here");
+  const TargetTraits target = traits(asked.target);
+  if (metrics_only && !target.on_metrics) {
+    co_return error_answer(404, "not_found", "only /metrics, /healthz and /readyz are served here");
   }
-  if (immediate) co_return api(asked);
+  if (target.from_memory) co_return api(asked);
   // What changes something may take its time: the reconciler watches its own passes.
   std::optional<ReadsUnderWay::Read> read;
   if (asked.method == "GET") read.emplace(reads);
@@ -317,8 +311,8 @@ void HttpServer::Impl::listen_tcp() {
   }
 }
 
-HttpServer::HttpServer(HttpOptions options, Answer answer)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(answer))) {}
+HttpServer::HttpServer(HttpOptions options, Answer answer, Traits traits)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(answer), std::move(traits))) {}
 
 HttpServer::~HttpServer() {
   stop();

@@ -12,8 +12,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
-#include "base/result.h"
+#include "control/answer.h"
 #include "control/request.h"
 
 namespace run_recorder {
@@ -39,9 +40,10 @@ struct HttpCounters {
 
 class HttpServer {
  public:
-  // answer is called from several threads, for what is immediate from the I/O thread.
+  // answer is called from several threads, for what comes from memory on the I/O thread, where traits always is.
   using Answer = std::function<ApiAnswer(const ApiRequest&)>;
-  HttpServer(HttpOptions options, Answer answer);
+  using Traits = std::function<TargetTraits(std::string_view target)>;
+  HttpServer(HttpOptions options, Answer answer, Traits traits);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

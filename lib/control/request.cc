@@ -61,11 +61,6 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-bool is_immediate(std::string_view target) {
-  const std::string_view path = target.substr(0, target.find('?'));
-  return path == "/healthz" || path == "/readyz" || path == "/metrics" || path == "/v1/status";
-}
-
 Result<RequestTarget> parse_target(std::string_view target) {
   RequestTarget parsed;
   const std::size_t question = target.find('?');

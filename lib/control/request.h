@@ -1,8 +1,6 @@
-// A request to the control API and its answer, and what a request's target says. Values and pure functions; any
-// thread.
+// A request to the control API, and what its target says. Values and pure functions; any thread.
 #pragma once
 
-#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,13 +16,6 @@ struct ApiRequest {
   std::string body;
 };
 
-struct ApiAnswer {
-  unsigned status = 200;
-  std::string content_type = "application/json";
-  std::string body;
-  std::map<std::string, std::string> headers;  // beside the usual ones
-};
-
 // "/v1/runs/a%2Fb?limit=5" decoded: valid UTF-8 without NUL. The path has at least one part, which may be empty.
 struct RequestTarget {
   using Query = std::vector<std::pair<std::string, std::string>>;
@@ -34,8 +25,12 @@ struct RequestTarget {
 // kInvalid: broken encoding, or no path.
 Result<RequestTarget> parse_target(std::string_view target);
 
-// Whether a request is answered from memory, at once; all others may block.
-bool is_immediate(std::string_view target);
+// What the HTTP server has to know of a target before it reads the body and hands the request over.
+struct TargetTraits {
+  bool from_memory = false;  // answered at once; all others may block
+  bool on_metrics = false;   // served on [metrics] listen too
+  bool large_body = false;   // the limit for a body is that of an import
+};
 
 // The parts between the separators, at least one.
 std::vector<std::string_view> split(std::string_view text, char separator);

@@ -45,6 +45,10 @@ ApiAnswer answer(const ApiRequest& request) {
   return answer;
 }
 
+TargetTraits traits(std::string_view target) {
+  return {.from_memory = target == "/healthz", .on_metrics = false, .large_body = target == "/v1/import"};
+}
+
 // One server for all inputs.
 class Server {
  public:
@@ -55,7 +59,7 @@ class Server {
     path_ = folder_ + "/s";
     HttpOptions options;
     options.path = path_;
-    server_ = std::make_unique<HttpServer>(options, answer);
+    server_ = std::make_unique<HttpServer>(options, answer, traits);
     server_->start();
   }
   ~Server() {

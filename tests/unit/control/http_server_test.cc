@@ -84,7 +84,7 @@ class ControlHttp : public ControlFixture {
     HttpOptions options;
     options.path = folder_.path() / "control.sock";
     options.mode = 0660;
-    server_ = std::make_unique<HttpServer>(options, api());
+    server_ = std::make_unique<HttpServer>(options, api(), traits_of);
     server_->start();
   }
   void TearDown() override {
@@ -262,7 +262,7 @@ TEST_P(ControlHttp, MakesItsSocketWithTheModeThatIsSetAndRemovesIt) {
 TEST_P(ControlHttp, DoesNotStartWhereAnotherServes) {
   HttpOptions options;
   options.path = path();
-  HttpServer second(options, api());
+  HttpServer second(options, api(), traits_of);
   try {
     second.start();
     FAIL() << "it started";
@@ -292,7 +292,7 @@ TEST_P(ControlHttp, RefusesAnAddressForMetricsThatIsNone) {
   options.path = folder_.path() / "second.sock";
   for (const char* bad : {"nowhere", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "example.org:80", ":9090"}) {
     options.metrics_listen = bad;
-    HttpServer wrong(options, api());
+    HttpServer wrong(options, api(), traits_of);
     try {
       wrong.start();
       ADD_FAILURE() << bad;

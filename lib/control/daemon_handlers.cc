@@ -1,0 +1,49 @@
+// How the daemon is: see handlers.h.
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "base/time.h"
+#include "control/handlers.h"
+
+namespace run_recorder {
+namespace {
+
+// The middle of the question stands for the host's time.
+Result<JsonText> compare_clocks(Store& store) {
+  const Timestamp before = now_utc();
+  const auto database = store.database_now();
+  if (!database) return database.error();
+  const Timestamp host = before + (now_utc() - before) / 2;
+  const auto difference = std::chrono::duration_cast<std::chrono::milliseconds>(host - database.value());
+  return fmt::format("{{\"host\":{},\"database\":{},\"difference_ms\":{}}}", json_string(format_rfc3339(host)),
+                     json_string(format_rfc3339(database.value())), difference.count());
+}
+
+}  // namespace
+
+ApiAnswer get_health(Backend&, const Call&) {
+  return json_answer(R"({"status":"ok"})");
+}
+
+ApiAnswer get_readiness(Backend& backend, const Call& call) {
+  const std::string why = backend.options().not_ready();
+  return why.empty() ? get_health(backend, call) : error_answer(503, "unavailable", why);
+}
+
+ApiAnswer get_metrics(Backend& backend, const Call&) {
+  ApiAnswer answer;
+  answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  answer.body = backend.options().metrics();
+  return answer;
+}
+
+ApiAnswer get_status(Backend& backend, const Call&) {
+  return json_answer(backend.options().status());
+}
+
+ApiAnswer get_clock(Backend& backend, const Call&) {
+  return backend.read([](Store& store) { return compare_clocks(store); });
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,48 @@
+// Passes of reconciliation: see handlers.h.
+#include <fmt/format.h>
+
+#include "control/handlers.h"
+#include "control/row_json.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::chrono::milliseconds kPassPatience{10'000};  // of who requests a pass
+
+Result<JsonText> list_reconciliations(Store& store, const Paging& paging) {
+  const auto page = store.list_reconciliations(paging.limit, paging.cursor);
+  if (!page) return page.error();
+  JsonList list("reconciliations");
+  for (const ReconciliationRow& row : page.value().passes) list.add(reconciliation_json(row));
+  return list.close(page.value().next);
+}
+
+}  // namespace
+
+ApiAnswer get_reconciliations(Backend& backend, const Call& call) {
+  const Paging paging = paging_of(call.arguments);
+  return backend.read([&](Store& store) { return list_reconciliations(store, paging); });
+}
+
+ApiAnswer post_reconcile(Backend& backend, const Call& call) {
+  PassRequest pass;
+  pass.dry_run = call.arguments.flag("dry_run");
+  pass.unvouched = call.arguments.flag("unvouched");
+  pass.force = call.arguments.flag("force");
+  const bool tables = backend.recorder().wait_tables(kPassPatience);
+  if (!tables && backend.recorder().status().database == DatabaseState::kConnecting) return Backend::being_set_up();
+  const auto report = backend.reconciler().reconcile(pass);
+  return report ? json_answer(report->to_json()) : error_answer(report.error());
+}
+
+ApiAnswer post_undo(Backend& backend, const Call& call) {
+  const std::string& pass_id = call.ids[0];
+  return backend.read([&](Store& store) -> Result<JsonText> {
+    const auto undone = store.undo_pass(backend.recorder().self(), pass_id);
+    if (!undone) return undone.error();
+    return fmt::format("{{\"pass_id\":{},\"undone\":{},\"moved\":{}}}", json_string(pass_id), undone->undone,
+                       undone->moved);
+  });
+}
+
+}  // namespace run_recorder
