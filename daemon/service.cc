@@ -28,32 +28,6 @@ std::string host_name() {
   return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
 }
 
-ReconcilePolicy policy_of(const Config& config) {
-  ReconcilePolicy policy;
-  policy.grace = config.reconcile.grace;
-  policy.interval = config.reconcile.interval;
-  policy.silent_after = config.reconcile.silent_after;
-  policy.recorder_timeout = config.reconcile.recorder_timeout;
-  policy.max_stuck = config.reconcile.max_stuck;
-  policy.log_rows = config.reconcile.log_rows;
-  return policy;
-}
-
-PrunePolicy prune_policy_of(const Config& config) {
-  PrunePolicy policy;
-  policy.interval = config.retention.interval;
-  policy.retention.keep = config.retention.keep;
-  const auto set = [&policy](Status status, const std::optional<milliseconds>& time) {
-    if (time) policy.retention.statuses[status] = *time;
-  };
-  set(Status::kCompleted, config.retention.completed);
-  set(Status::kFailed, config.retention.failed);
-  set(Status::kCancelled, config.retention.cancelled);
-  set(Status::kStuck, config.retention.stuck);
-  policy.retention.councils.insert(config.retention.councils.begin(), config.retention.councils.end());
-  return policy;
-}
-
 ServerLimits limits_of(const Config& config) {
   ServerLimits limits;
   limits.line_bytes = config.limits.line_bytes;
@@ -222,7 +196,7 @@ void Service::start() {
                                           [this](std::vector<Accepted>&& events) { accept(std::move(events)); });
 
   ReconcilerOptions reconciler;
-  reconciler.policy = policy_of(config_);
+  reconciler.policy = config_.reconcile;
   reconciler.store = store_options_of(config_);
   if (!config_.configured_queues().empty()) {
     reconciler.make_queue = [config = config_] { return make_queues(open_queues(config, milliseconds{5'000})); };
@@ -234,7 +208,7 @@ void Service::start() {
   reconciler_ = std::make_unique<Reconciler>(std::move(reconciler), *recorder_);
 
   PrunerOptions pruner;
-  pruner.policy = prune_policy_of(config_);
+  pruner.policy = config_.retention;
   pruner.store = store_options_of(config_);
   pruner_ = std::make_unique<Pruner>(std::move(pruner), *recorder_);
 
@@ -350,8 +324,8 @@ void Service::reload() {
     notify_ready(status_sentence(snapshot()));
     return;
   }
-  reconciler_->reconfigure(policy_of(changed));
-  pruner_->reconfigure(prune_policy_of(changed));
+  reconciler_->reconfigure(changed.reconcile);
+  pruner_->reconfigure(changed.retention);
   spool_->set_limits(changed.spool.max_bytes, changed.spool.min_free, changed.spool.keep);
   spool_max_bytes_ = changed.spool.max_bytes;
   set_up_log(changed.log_options());

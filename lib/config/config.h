@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "config/policies.h"
 #include "run/job.h"
 
 namespace run_recorder {
@@ -73,14 +74,7 @@ struct Config {
     std::vector<std::string> include;
   } events;
 
-  struct Reconcile {
-    std::chrono::milliseconds grace{30'000};
-    std::chrono::milliseconds interval{300'000};  // 0: at boot only
-    std::chrono::milliseconds silent_after{86'400'000};
-    std::chrono::milliseconds recorder_timeout{600'000};
-    std::uint64_t max_stuck = 0;  // 0: no breaker
-    std::uint64_t log_rows = 1'000;
-  } reconcile;
+  ReconcilePolicy reconcile;
 
   struct Queue {
     QueueKind kind = QueueKind::kNone;
@@ -99,13 +93,7 @@ struct Config {
   // The same to be shown, without a password.
   std::string shown_url_of(const Queue& queue) const;
 
-  // 0 is for ever. The special ones win over the general: a council's time over a status's over keep.
-  struct Retention {
-    std::chrono::milliseconds keep{0};
-    std::optional<std::chrono::milliseconds> completed, failed, cancelled, stuck;  // empty: as keep
-    std::map<std::string, std::chrono::milliseconds> councils;
-    std::chrono::milliseconds interval{3'600'000};  // 0: only when asked
-  } retention;
+  RetentionPolicy retention;
 
   struct Log {
     LogLevel level = LogLevel::kInfo;
@@ -146,8 +134,8 @@ struct ConfigSources {
 
 // One mistake. text() is one line: where, key, what was found, what is allowed. Never holds a password.
 struct ConfigProblem {
-  std::string where;    // "/etc/run-recorder/run-recorder.toml:12", "environment RUN_RECORDER_LIMITS_DEPTH", "flag
-                        // --limits-depth"
+  // "/etc/run-recorder/run-recorder.toml:12", "environment RUN_RECORDER_LIMITS_DEPTH", "flag --limits-depth"
+  std::string where;
   std::string key;      // "limits.depth"; empty where it is about the file as a whole
   std::string message;  // "found 1000; allowed is a number from 2 to 512"
   // It names a user or a group that this host does not know now: right as soon as the name service does.
@@ -178,8 +166,7 @@ using LoadedConfig = boost::system::result<Config, ConfigProblems>;
 LoadedConfig load_config(const ConfigSources& sources);
 
 // Takes "--section-key VALUE", "--section-key=VALUE" and "--config FILE" out of arguments (without the program's
-// name), up to
-// "--"; what it does not know stays there in order. kInvalid: a value is missing.
+// name), up to "--"; what it does not know stays there in order. kInvalid: a value is missing.
 Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::vector<std::string>& arguments);
 
 // Where the command-line tool finds the daemon: as configured, else under $XDG_RUNTIME_DIR where a socket is there,

@@ -48,7 +48,7 @@ struct OptionalDurationSlot {
 // A section of names with durations. What the file gives name by name is gathered; a flag or a variable gives all of
 // them, as NAME=DURATION by comma.
 struct DurationsSlot {
-  std::map<std::string, std::chrono::milliseconds>& (*member)(Config&);
+  NamedDurations& (*member)(Config&);
   std::chrono::milliseconds highest;
 };
 struct ModeSlot {

@@ -36,7 +36,7 @@ std::string list_text(const std::vector<std::string>& items) {
   return text + "]";
 }
 
-std::string durations_text(const std::map<std::string, std::chrono::milliseconds>& times) {
+std::string durations_text(const NamedDurations& times) {
   std::string text = "{";
   for (const auto& [name, time] : times) {
     text += (text.size() > 1 ? ", " : " ") + json_string(name) + " = " + json_string(format_duration(time));
@@ -206,7 +206,7 @@ struct Assigner {
       return std::nullopt;
     }
     if (value.kind != Kind::kPlain) return "";
-    std::map<std::string, std::chrono::milliseconds> all;
+    NamedDurations all;
     for (const std::string& item : list_of(value).value_or(std::vector<std::string>())) {
       const std::size_t equals = item.rfind('=');
       const std::string name(trimmed(std::string_view(item).substr(0, equals)));

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "config/policies.h"
 #include "process/gone_since.h"
 #include "queue/queue.h"
 #include "reconcile/verdict.h"
@@ -21,8 +22,8 @@ namespace run_recorder {
 struct EvidenceOptions {
   std::string recorder;     // this one
   std::string incarnation;  // its present one
-  std::chrono::milliseconds grace{30'000};
-  std::chrono::milliseconds recorder_timeout{600'000};
+  std::chrono::milliseconds grace = ReconcilePolicy{}.grace;
+  std::chrono::milliseconds recorder_timeout = ReconcilePolicy{}.recorder_timeout;
   // Since when other recorders could have been seen at all: the server's start, or the end of an outage. Empty:
   // always.
   std::optional<std::chrono::milliseconds> could_be_seen_for;

@@ -2,27 +2,17 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "config/policies.h"
 #include "queue/queue.h"
 #include "reconcile/hearing.h"
 #include "store/store.h"
 
 namespace run_recorder {
-
-// What a reload may change.
-struct ReconcilePolicy {
-  std::chrono::milliseconds grace{30'000};
-  std::chrono::milliseconds interval{300'000};  // 0: at boot only
-  std::chrono::milliseconds silent_after{86'400'000};
-  std::chrono::milliseconds recorder_timeout{600'000};
-  std::uint64_t max_stuck = 0;  // 0: no breaker
-  std::uint64_t log_rows = 1'000;
-};
 
 // All functions are called from any thread, and may be empty but for connection_open.
 struct ReconcilerOptions {

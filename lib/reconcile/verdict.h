@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/policies.h"
 #include "process/identity.h"
 #include "queue/queue.h"
 #include "run/run.h"
@@ -43,8 +44,8 @@ struct RowFacts {
 struct Policy {
   bool boot = false;       // the boot pass: rule 5 is final for what this incarnation did not receive
   bool unvouched = false;  // as asked for: rule 5 is final
-  std::chrono::milliseconds grace{30'000};
-  std::chrono::milliseconds silent_after{24 * 3'600'000};
+  std::chrono::milliseconds grace = ReconcilePolicy{}.grace;
+  std::chrono::milliseconds silent_after = ReconcilePolicy{}.silent_after;
   // How long the daemon accepts events without a break.
   std::chrono::milliseconds hearing_for = std::chrono::milliseconds::max();
 };

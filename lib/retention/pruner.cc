@@ -6,6 +6,8 @@
 #include <map>
 #include <utility>
 
+#include "retention/retention.h"
+
 namespace run_recorder {
 namespace {
 
@@ -37,7 +39,7 @@ JsonText PruneReport::to_json() const {
 
 struct Pruner::Look {
   const PruneRequest& request;
-  Retention retention;
+  RetentionPolicy policy;
   Store& store;
   PruneReport report;
   std::map<std::string, bool, std::less<>> judged;  // runs of chains that were judged as a whole: do they go?
@@ -50,7 +52,7 @@ struct Pruner::Look {
     return status && (!request.council || *request.council == row.council);
   }
   bool is_over(const AgedRow& row) const {
-    return wanted(row) && retention.is_over(row.status, row.council, row.age);
+    return wanted(row) && is_expired(policy, row.status, row.council, row.age);
   }
 };
 
@@ -81,7 +83,7 @@ void Pruner::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Pruner::reconfigure(const PrunePolicy& changed) {
+void Pruner::reconfigure(const RetentionPolicy& changed) {
   {
     const std::lock_guard lock(mutex_);
     policy_ = changed;
@@ -90,7 +92,7 @@ void Pruner::reconfigure(const PrunePolicy& changed) {
   wake_.notify_all();
 }
 
-PrunePolicy Pruner::policy() const {
+RetentionPolicy Pruner::policy() const {
   const std::lock_guard lock(mutex_);
   return policy_;
 }
@@ -163,7 +165,7 @@ Result<PruneReport> Pruner::look_through() {
     if (!forgotten) return forgotten.error();
     if (forgotten.value() < kForgetAtOnce || !pause(milliseconds{100})) break;
   }
-  if (!policy().retention.shortest()) return PruneReport{};
+  if (!shortest_retention(policy())) return PruneReport{};
   // What was received may contradict what the rows say: a stuck run's end, after a long outage.
   if (!recorder_.wait_applied(recorder_.accepted_seq(), kPatience)) return PruneReport{};
   return prune(*store.value(), PruneRequest{});
@@ -172,10 +174,10 @@ Result<PruneReport> Pruner::look_through() {
 // ---- looking
 
 Result<PruneReport> Pruner::prune(Store& store, const PruneRequest& request) {
-  Look look{request, policy().retention, store, {}, {}, {}, 0, 0};
-  if (request.older_than) look.retention = Retention{*request.older_than, {}, {}};
+  Look look{request, policy(), store, {}, {}, {}, 0, 0};
+  if (request.older_than) look.policy = RetentionPolicy{.keep = *request.older_than};
   look.report.dry_run = request.dry_run;
-  const auto shortest = look.retention.shortest();
+  const auto shortest = shortest_retention(look.policy);
   if (!shortest) {
     look.report.nothing_due = true;
     return look.report;

@@ -15,19 +15,13 @@
 
 #include "base/liveness.h"
 #include "base/log.h"
+#include "config/policies.h"
 #include "recorder/recorder.h"
-#include "retention/retention.h"
 
 namespace run_recorder {
 
-// What a reload may change.
-struct PrunePolicy {
-  Retention retention;
-  std::chrono::milliseconds interval{3'600'000};  // 0: only when asked
-};
-
 struct PrunerOptions {
-  PrunePolicy policy;
+  RetentionPolicy policy;
   StoreOptions store;
   // How long the ids of removed runs are remembered, so that an event that comes again makes no new row.
   std::chrono::milliseconds remember{std::chrono::hours{24 * 30}};
@@ -69,7 +63,7 @@ class Pruner {
 
   void start();
   void stop();
-  void reconfigure(const PrunePolicy& policy);
+  void reconfigure(const RetentionPolicy& policy);
 
   // kInvalid: a cursor that is none; else what the store says.
   Result<PruneReport> prune(Store& store, const PruneRequest& request);
@@ -90,7 +84,7 @@ class Pruner {
   // With lock: of mutex_.
   void wait_until(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point until,
                   const std::function<bool()>& wake);
-  PrunePolicy policy() const;
+  RetentionPolicy policy() const;
 
   const PrunerOptions options_;
   Recorder& recorder_;
@@ -101,7 +95,7 @@ class Pruner {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   // guarded by mutex_
-  PrunePolicy policy_;
+  RetentionPolicy policy_;
   PrunerStatus status_;
   bool stopping_ = false;
   std::uint64_t reconfigured_ = 0;

@@ -1,0 +1,35 @@
+// What the configuration decides for the rooms above it: plain values with their defaults, which a reload may change.
+// Config holds them as its sections; reconciliation and retention work by them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace run_recorder {
+
+// [reconcile]
+struct ReconcilePolicy {
+  std::chrono::milliseconds grace{30'000};
+  std::chrono::milliseconds interval{300'000};  // 0: at boot only
+  std::chrono::milliseconds silent_after{86'400'000};
+  std::chrono::milliseconds recorder_timeout{600'000};
+  std::uint64_t max_stuck = 0;  // 0: no breaker
+  std::uint64_t log_rows = 1'000;
+};
+
+using NamedDurations = std::map<std::string, std::chrono::milliseconds, std::less<>>;
+
+// [retention]: how long finished runs are kept; 0 is for ever. A council's time wins over a status's, a status's over
+// keep.
+struct RetentionPolicy {
+  std::chrono::milliseconds keep{0};
+  std::optional<std::chrono::milliseconds> completed{}, failed{}, cancelled{}, stuck{};  // empty: as keep
+  NamedDurations councils{};
+  std::chrono::milliseconds interval{3'600'000};  // 0: only when asked
+};
+
+}  // namespace run_recorder
