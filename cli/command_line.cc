@@ -15,10 +15,10 @@
 #include "cli/emit.h"
 #include "cli/exec.h"
 #include "cli/follow.h"
-#include "cli/looking.h"
 #include "cli/move.h"
 #include "cli/prune.h"
 #include "cli/reconcile.h"
+#include "cli/run_query.h"
 #include "cli/runs.h"
 #include "cli/spool_view.h"
 #include "cli/stats.h"
@@ -84,7 +84,7 @@ std::string socket_path_for_exec(const Request& request, std::vector<std::string
   return std::filesystem::absolute(path, ignored).string();
 }
 
-Looking looking(const Request& request) {
+Context context(const Request& request) {
   const Config config = configuration(request).value();
   return {ControlClient(request.control.empty() ? client_control_path(config, request.environment) : request.control),
           request.json};
@@ -335,12 +335,12 @@ void declare_list(CLI::App& app, Request& request, Commands& all) {
     request.run = [&, list] {
       if (all.list_follow) {
         all.list.limit = std::min(all.list_all ? kFollowedRuns : all.list.limit, kFollowedRuns);
-        return follow_runs(looking(request), all.list, all.interval, all.list_width());
+        return follow_runs(context(request), all.list, all.interval, all.list_width());
       }
       // What a pass has marked is wanted whole.
       const bool whole_pass = all.list.pass && list->count("--limit") == 0;
       if (all.list_all || whole_pass) all.list.limit = kNoLimit;
-      return list_runs(looking(request), all.list, all.list_width());
+      return list_runs(context(request), all.list, all.list_width());
     };
   });
 }
@@ -354,20 +354,20 @@ CLI::App* declare_about_run(CLI::App& app, Commands& all, const std::string& nam
 
 void declare_about_runs(CLI::App& app, Request& request, Commands& all) {
   declare_about_run(app, all, "show", "Everything about one run")->callback([&] {
-    request.run = [&] { return show_run(looking(request), all.run_id); };
+    request.run = [&] { return show_run(context(request), all.run_id); };
   });
   CLI::App* events = declare_about_run(app, all, "events", "A run's history, in the order it was applied");
   add_limit(events, all.event_limit, all.events_all, "entries");
   events->callback([&] {
     request.run = [&] {
-      return list_events(looking(request), all.run_id, all.events_all ? kNoLimit : all.event_limit);
+      return list_events(context(request), all.run_id, all.events_all ? kNoLimit : all.event_limit);
     };
   });
   declare_about_run(app, all, "chain", "All attempts of what this run is an attempt of")->callback([&] {
-    request.run = [&] { return show_chain(looking(request), all.run_id); };
+    request.run = [&] { return show_chain(context(request), all.run_id); };
   });
   declare_about_run(app, all, "explain", "What each rule of reconciliation says of a run now")->callback([&] {
-    request.run = [&] { return explain_run(looking(request), all.run_id); };
+    request.run = [&] { return explain_run(context(request), all.run_id); };
   });
 }
 
@@ -378,7 +378,7 @@ void declare_watching(CLI::App& app, Request& request, Commands& all) {
   watched->callback([&] {
     request.run = [&] {
       all.watched.limit = kFollowedRuns;
-      return watch(looking(request), all.watched, all.watch_interval);
+      return watch(context(request), all.watched, all.watch_interval);
     };
   });
   CLI::App* stats =
@@ -389,9 +389,9 @@ void declare_watching(CLI::App& app, Request& request, Commands& all) {
       ->check(between(std::uint64_t{1}, std::uint64_t{1'000'000}))
       ->capture_default_str()
       ->type_name("N");
-  stats->callback([&] { request.run = [&] { return show_stats(looking(request), all.stats); }; });
+  stats->callback([&] { request.run = [&] { return show_stats(context(request), all.stats); }; });
   app.add_subcommand("status", "How the daemon is: its ledger, spool and database")->callback([&] {
-    request.run = [&] { return show_status(looking(request)); };
+    request.run = [&] { return show_status(context(request)); };
   });
 }
 
@@ -410,8 +410,8 @@ void declare_reconcile(CLI::App& app, Request& request, Commands& all) {
       "  run-recorder reconcile --dry-run\n  run-recorder reconcile --undo 01890a5d-ac96-774b-bcce-b302099a8057");
   command->callback([&] {
     request.run = [&] {
-      return all.pass_id.empty() ? reconcile(looking(request), options)
-                                 : undo_reconciliation(looking(request), all.pass_id);
+      return all.pass_id.empty() ? reconcile(context(request), options)
+                                 : undo_reconciliation(context(request), all.pass_id);
     };
   });
   CLI::App* passes = app.add_subcommand("reconciliations", "The passes that were made, the newest first");
@@ -419,7 +419,7 @@ void declare_reconcile(CLI::App& app, Request& request, Commands& all) {
       ->check(between(std::uint64_t{1}, std::uint64_t{1'000'000}))
       ->capture_default_str()
       ->type_name("N");
-  passes->callback([&] { request.run = [&] { return list_reconciliations(looking(request), all.pass_limit); }; });
+  passes->callback([&] { request.run = [&] { return list_reconciliations(context(request), all.pass_limit); }; });
 }
 
 void declare_prune(CLI::App& app, Request& request, PruneOptions& options) {
@@ -445,7 +445,7 @@ void declare_prune(CLI::App& app, Request& request, PruneOptions& options) {
   command->footer(
       "The attempts of a chain go together: none of them where one is still active, too young or not asked for.\n"
       "\n  run-recorder prune --dry-run\n  run-recorder prune --older-than 90d --status completed");
-  command->callback([&] { request.run = [&] { return prune(looking(request), options); }; });
+  command->callback([&] { request.run = [&] { return prune(context(request), options); }; });
 }
 
 void declare_dead_letters(CLI::App& app, Request& request, Commands& all) {
@@ -454,19 +454,19 @@ void declare_dead_letters(CLI::App& app, Request& request, Commands& all) {
   CLI::App* list = group->add_subcommand("list", "All of them, the oldest first");
   add_limit(list, all.letter_limit, all.letters_all, "dead letters");
   list->callback([&] {
-    request.run = [&] { return list_dead_letters(looking(request), all.letters_all ? kNoLimit : all.letter_limit); };
+    request.run = [&] { return list_dead_letters(context(request), all.letters_all ? kNoLimit : all.letter_limit); };
   });
   const auto with_ids = [&](const char* name, const char* help, auto function) {
     CLI::App* command = group->add_subcommand(name, help);
     command->add_option("ID", all.letter_ids, "As in the list")->required()->type_name("");
     command->callback([&request, &all, function] {
-      request.run = [&request, &all, function] { return function(looking(request), all.letter_ids); };
+      request.run = [&request, &all, function] { return function(context(request), all.letter_ids); };
     });
     return command;
   };
   with_ids(
       "show", "One of them, with the event as it was sent",
-      [](const Looking& looking, const std::vector<std::string>& ids) { return show_dead_letter(looking, ids[0]); })
+      [](const Context& context, const std::vector<std::string>& ids) { return show_dead_letter(context, ids[0]); })
       ->get_option("ID")
       ->expected(1);
   with_ids("retry", "Apply them once more", &retry_dead_letters);
@@ -516,13 +516,13 @@ void declare_moving(CLI::App& app, Request& request, Commands& all) {
       "export", "All runs with their history, and what else moves with them, to standard output as lines of JSON");
   exported->add_option("--cursor", all.export_cursor, "Go on where an export stopped, as its error says")
       ->type_name("CURSOR");
-  exported->callback([&] { request.run = [&] { return export_all(looking(request), all.export_cursor); }; });
+  exported->callback([&] { request.run = [&] { return export_all(context(request), all.export_cursor); }; });
   CLI::App* imported = app.add_subcommand("import", "Take in what export wrote, from standard input");
   imported->footer(
       "What is there already is never changed, so that it is safe to repeat, also after it was interrupted; a line "
       "that is refused is named, and the exit status is 1. With --json each line's outcome.\n"
       "\n  run-recorder --control /run/old/control.sock export | run-recorder import");
-  imported->callback([&] { request.run = [&] { return import_from_input(looking(request)); }; });
+  imported->callback([&] { request.run = [&] { return import_from_input(context(request)); }; });
 }
 
 void declare_doctor(CLI::App& app, Request& request) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cli/run_view.h"
+#include "cli/table.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -27,7 +29,7 @@ int for_each_id(const std::vector<std::string>& ids, Do one) {
 
 }  // namespace
 
-int list_dead_letters(const Looking& looking, std::uint64_t limit) {
+int list_dead_letters(const Context& context, std::uint64_t limit) {
   Table table({{.title = "ID", .right = true},
                {.title = "RUN"},
                {.title = "TYPE", .shrinks_to = 14},
@@ -48,8 +50,8 @@ int list_dead_letters(const Looking& looking, std::uint64_t limit) {
                {letter.text("reason"), Colour::kRed}});
   };
   const Result<Listed> listed =
-      list_pages(looking.client, Target("/v1/dead-letters"), "dead_letters", limit, [&](const auto& items) {
-        if (looking.json) {
+      list_pages(context.client, Target("/v1/dead-letters"), "dead_letters", limit, [&](const auto& items) {
+        if (context.json) {
           print_json_lines(items);
           return;
         }
@@ -58,15 +60,15 @@ int list_dead_letters(const Looking& looking, std::uint64_t limit) {
       });
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
-  if (!looking.json && listed->items == 0) complain("no dead letters");
-  if (!looking.json && listed->more) complain("there are more; --limit and --all show them");
+  if (!context.json && listed->items == 0) complain("no dead letters");
+  if (!context.json && listed->more) complain("there are more; --limit and --all show them");
   return kExitDone;
 }
 
-int show_dead_letter(const Looking& looking, const std::string& id) {
-  const Result<ControlAnswer> answer = looking.client.get(path_of(id));
+int show_dead_letter(const Context& context, const std::string& id) {
+  const Result<ControlAnswer> answer = context.client.get(path_of(id));
   if (!answer) return fail(answer.error());
-  if (looking.json) {
+  if (context.json) {
     print_json_lines({answer->body});
     return kExitDone;
   }
@@ -79,12 +81,12 @@ int show_dead_letter(const Looking& looking, const std::string& id) {
   return kExitDone;
 }
 
-int retry_dead_letters(const Looking& looking, const std::vector<std::string>& ids) {
+int retry_dead_letters(const Context& context, const std::vector<std::string>& ids) {
   return for_each_id(ids, [&](const std::string& id) {
-    const Result<ControlAnswer> answer = looking.client.post(path_of(id, "/retry"), "{}");
+    const Result<ControlAnswer> answer = context.client.post(path_of(id, "/retry"), "{}");
     if (!answer) return fail(answer.error());
     const std::string outcome = JsonObject(answer->body).text("outcome");
-    if (looking.json) {
+    if (context.json) {
       print_json_lines({answer->body});
     } else if (outcome == "dead") {
       print(fmt::format("{}: refused again, it stays (run-recorder dead-letters show {})\n", id, id));
@@ -95,11 +97,11 @@ int retry_dead_letters(const Looking& looking, const std::vector<std::string>& i
   });
 }
 
-int delete_dead_letters(const Looking& looking, const std::vector<std::string>& ids) {
+int delete_dead_letters(const Context& context, const std::vector<std::string>& ids) {
   return for_each_id(ids, [&](const std::string& id) {
-    const Result<ControlAnswer> answer = looking.client.remove(path_of(id));
+    const Result<ControlAnswer> answer = context.client.remove(path_of(id));
     if (!answer) return fail(answer.error());
-    if (looking.json) {
+    if (context.json) {
       print_json_lines({answer->body});
     } else {
       print(fmt::format("{}: removed\n", id));

@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "cli/looking.h"
+#include "cli/context.h"
 
 namespace run_recorder {
 
-int list_dead_letters(const Looking& looking, std::uint64_t limit);
-int show_dead_letter(const Looking& looking, const std::string& id);
+int list_dead_letters(const Context& context, std::uint64_t limit);
+int show_dead_letter(const Context& context, const std::string& id);
 // 1 where one of them is refused again, or is not there.
-int retry_dead_letters(const Looking& looking, const std::vector<std::string>& ids);
-int delete_dead_letters(const Looking& looking, const std::vector<std::string>& ids);
+int retry_dead_letters(const Context& context, const std::vector<std::string>& ids);
+int delete_dead_letters(const Context& context, const std::vector<std::string>& ids);
 
 }  // namespace run_recorder

@@ -18,6 +18,9 @@
 #include "base/account.h"
 #include "base/file.h"
 #include "cli/event_line.h"
+#include "cli/json_object.h"
+#include "cli/table.h"
+#include "cli/terminal.h"
 #include "cli/text.h"
 #include "spool/inspect.h"
 
@@ -180,7 +183,6 @@ void check_indexes(Report& report, const JsonObject& database) {
                                  : "they are being built; nothing is lost meanwhile");
 }
 
-// Whether the database is up.
 // Nobody is told of such a run for as long as silent_after.
 void check_last_pass(Report& report, const JsonObject& last) {
   const std::uint64_t gone = number_of(last.object("reasons"), "sender_gone");
@@ -192,8 +194,9 @@ void check_last_pass(Report& report, const JsonObject& last) {
                  "run_heartbeat; run-recorder explain RUN shows what is known of one");
 }
 
-bool check_daemon(Report& report, const Looking& looking) {
-  const Result<ControlAnswer> answer = looking.client.get("/v1/status");
+// Whether the database is up.
+bool check_daemon(Report& report, const Context& context) {
+  const Result<ControlAnswer> answer = context.client.get("/v1/status");
   if (!answer) {
     report.wrong("daemon", answer.error().message,
                  answer.error().kind == ErrorKind::kDenied ? "ask as root or as a member of that group"
@@ -206,7 +209,7 @@ bool check_daemon(Report& report, const Looking& looking) {
   const JsonObject spool = status.object("spool");
   if (spool.is_true("failed")) {
     report.wrong("accepting", spool.text("failure"), "look at the disk under the spool, then restart the daemon");
-  } else if (const auto ready = looking.client.get("/readyz"); !ready) {
+  } else if (const auto ready = context.client.get("/readyz"); !ready) {
     report.wrong("accepting", ready.error().message,
                  "bring the database back, or raise [spool] max_bytes, or free the disk under the spool");
   } else {
@@ -221,8 +224,8 @@ bool check_daemon(Report& report, const Looking& looking) {
   return true;
 }
 
-void check_clock(Report& report, const Looking& looking) {
-  const Result<ControlAnswer> answer = looking.client.get("/v1/clock");
+void check_clock(Report& report, const Context& context) {
+  const Result<ControlAnswer> answer = context.client.get("/v1/clock");
   if (!answer) return;  // the database was up a moment ago; its own line says more
   const JsonObject clock(answer->body);
   const std::int64_t difference = clock.integer("difference_ms").value_or(0);
@@ -395,7 +398,7 @@ void check_disk(Report& report, const Config& config) {
 
 }  // namespace
 
-int examine(const Looking& looking, const DoctorOptions& options) {
+int examine(const Context& context, const DoctorOptions& options) {
   Report report;
   const bool configured = options.config.has_value();
   if (configured) {
@@ -414,8 +417,8 @@ int examine(const Looking& looking, const DoctorOptions& options) {
     }
   }
   check_socket(report, "event socket", options.socket_path);
-  const bool answers = check_socket(report, "control socket", looking.client.path());
-  const bool database_up = answers && check_daemon(report, looking);
+  const bool answers = check_socket(report, "control socket", context.client.path());
+  const bool database_up = answers && check_daemon(report, context);
   if (configured) {
     const auto said = daemons_own_check(options);
     if (said.empty()) report.wrong("run-recorderd", "it cannot be run", "install it beside run-recorder or in PATH");
@@ -428,8 +431,8 @@ int examine(const Looking& looking, const DoctorOptions& options) {
     check_spool_folder(report, options.config->spool.path);
     check_disk(report, *options.config);
   }
-  if (database_up) check_clock(report, looking);
-  if (looking.json) {
+  if (database_up) check_clock(report, context);
+  if (context.json) {
     print_json(report.json());
   } else {
     print(report.for_people(terminal_of(1)));

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "cli/looking.h"
+#include "cli/context.h"
 #include "config/config.h"
 
 namespace run_recorder {
@@ -17,6 +17,6 @@ struct DoctorOptions {
   std::string socket_path;
 };
 
-int examine(const Looking& looking, const DoctorOptions& options);
+int examine(const Context& context, const DoctorOptions& options);
 
 }  // namespace run_recorder

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <map>
 
+#include "cli/run_view.h"
 #include "cli/status.h"
+#include "cli/table.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -28,14 +30,14 @@ struct SeenRun {
 
 class Follower {
  public:
-  Follower(const Looking& looking, const RunQuery& query) : looking_(looking), query_(query) {}
+  Follower(const Context& context, const RunQuery& query) : context_(context), query_(query) {}
 
   // The rows that are new or changed since the last call, oldest first, as the daemon's texts.
   Result<std::vector<std::string>> changes() {
     std::vector<std::string> changed;
     for (auto& [run_id, run] : seen_) run.on_page = false;
     const Result<Listed> listed =
-        list_pages(looking_.client, query_.target(), "runs", query_.limit, [&](const auto& items) {
+        list_pages(context_.client, query_.target(), "runs", query_.limit, [&](const auto& items) {
           for (const std::string_view item : items) note(item, changed);
         });
     if (!listed) return listed.error();
@@ -62,14 +64,14 @@ class Follower {
       run = keep ? std::next(run) : seen_.erase(run);
     }
     for (const std::string& run_id : active) {
-      const Result<ControlAnswer> answer = looking_.client.get("/v1/runs/" + percent_encoded(run_id));
+      const Result<ControlAnswer> answer = context_.client.get("/v1/runs/" + percent_encoded(run_id));
       if (!answer && answer.error().kind == ErrorKind::kUnavailable) return answer.error();
       if (answer) note(answer->body, changed);
     }
     return {};
   }
 
-  const Looking& looking_;
+  const Context& context_;
   const RunQuery& query_;
   std::map<std::string, SeenRun> seen_;
 };
@@ -79,16 +81,16 @@ std::size_t terminal_rows() {
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : kFallbackRows;
 }
 
-Result<std::string> picture(const Looking& looking, const RunQuery& query) {
+Result<std::string> picture(const Context& context, const RunQuery& query) {
   const Terminal terminal = terminal_of(STDOUT_FILENO);
-  const Result<ControlAnswer> status = looking.client.get("/v1/status");
+  const Result<ControlAnswer> status = context.client.get("/v1/status");
   if (!status) return status.error();
   const std::string head = status_line(JsonObject(status->body), terminal);
   const std::size_t rows = terminal_rows();
   Table table(run_columns(), terminal);
   const Timestamp now = now_utc();
   const Result<Listed> listed =
-      list_pages(looking.client, query.target(), "runs",
+      list_pages(context.client, query.target(), "runs",
                  std::min<std::uint64_t>(query.limit, rows > 5 ? rows - 4 : 1), [&](const auto& items) {
                    for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now));
                  });
@@ -99,8 +101,8 @@ Result<std::string> picture(const Looking& looking, const RunQuery& query) {
 
 }  // namespace
 
-int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval, RunWidth width) {
-  Follower follower(looking, query);
+int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval, RunWidth width) {
+  Follower follower(context, query);
   Table table(run_columns(width), terminal_of(STDOUT_FILENO));
   bool away = false;
   for (bool first = true;; first = false) {
@@ -110,7 +112,7 @@ int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::mill
     if (!changed && !std::exchange(away, true)) complain(changed.error().message + "; waiting for it");
     if (changed) {
       away = false;
-      if (looking.json) {
+      if (context.json) {
         print_json_lines({changed->begin(), changed->end()});
       } else {
         const Timestamp now = now_utc();
@@ -122,10 +124,10 @@ int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::mill
   }
 }
 
-int watch(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval) {
-  if (looking.json || !terminal_of(STDOUT_FILENO).is_terminal) return follow_runs(looking, query, interval);
+int watch(const Context& context, const RunQuery& query, std::chrono::milliseconds interval) {
+  if (context.json || !terminal_of(STDOUT_FILENO).is_terminal) return follow_runs(context, query, interval);
   for (bool first = true;; first = false) {
-    const Result<std::string> drawn = picture(looking, query);
+    const Result<std::string> drawn = picture(context, query);
     if (!drawn && first) return fail(drawn.error());
     // From the top left, each line to its end, the rest of the screen cleared: without flicker.
     std::string screen = first ? "\033[2J\033[H" : "\033[H";

@@ -4,14 +4,16 @@
 
 #include <chrono>
 
-#include "cli/looking.h"
+#include "cli/context.h"
+#include "cli/run_query.h"
+#include "cli/run_view.h"
 
 namespace run_recorder {
 
 // The runs there are, oldest first, then one line for each that is new or whose status changed.
-int follow_runs(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval,
+int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval,
                 RunWidth width = RunWidth::kUsual);
 // A picture of the daemon and the newest runs that redraws itself; without a terminal the same as follow_runs.
-int watch(const Looking& looking, const RunQuery& query, std::chrono::milliseconds interval);
+int watch(const Context& context, const RunQuery& query, std::chrono::milliseconds interval);
 
 }  // namespace run_recorder

@@ -9,8 +9,10 @@
 #include <thread>
 
 #include "cli/event_line.h"
+#include "cli/json_object.h"
 #include "cli/line_reader.h"
 #include "cli/progress.h"
+#include "cli/terminal.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -74,7 +76,7 @@ struct Sum {
 
 class Importer {
  public:
-  explicit Importer(const Looking& looking) : looking_(looking) {
+  explicit Importer(const Context& context) : context_(context) {
     struct stat status {};
     if (::fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode))
       size_ = static_cast<std::uint64_t>(status.st_size);
@@ -83,7 +85,7 @@ class Importer {
   // Every line up to the end of standard input.
   Result<void> run() {
     // Before anything is read: whether there is a daemon to take it, with its database.
-    if (const Result<ControlAnswer> there = looking_.client.post("/v1/import", {}); !there) return there.error();
+    if (const Result<ControlAnswer> there = context_.client.post("/v1/import", {}); !there) return there.error();
     patience_.note_answer();
     LineReader reader(STDIN_FILENO, kLongestLine);
     while (!reader.ended()) {
@@ -213,7 +215,7 @@ class Importer {
     while (settled < items_.size()) {
       std::string body;
       for (std::size_t i = settled; i < items_.size(); ++i) body += items_[i].text + "\n";
-      const Result<ControlAnswer> answer = looking_.client.post("/v1/import", std::move(body));
+      const Result<ControlAnswer> answer = context_.client.post("/v1/import", std::move(body));
       if (!answer && answer.error().kind == ErrorKind::kInvalid) {
         note(items_[settled], Outcome{"refused", {}, {}, answer.error().message});
         ++settled;
@@ -267,7 +269,7 @@ class Importer {
   }
 
   void tell(std::uint64_t line, const Outcome& outcome) const {
-    if (!looking_.json) return;
+    if (!context_.json) return;
     EventLine told;
     told.number("line", static_cast<std::int64_t>(line)).text("outcome", outcome.word);
     if (!outcome.run_id.empty()) told.text("run_id", outcome.run_id);
@@ -281,7 +283,7 @@ class Importer {
                                with_separators(sum_.present), size_in_words(bytes_), part));
   }
 
-  const Looking& looking_;
+  const Context& context_;
   std::vector<Item> items_;
   std::size_t queued_bytes_ = 0;
   std::optional<LargeRun> large_;
@@ -295,7 +297,7 @@ class Importer {
 };
 
 // Every page from the cursor on, which it moves.
-Result<void> print_pages(const Looking& looking, std::string& cursor) {
+Result<void> print_pages(const Context& context, std::string& cursor) {
   Progress progress;
   Patience patience;
   std::uint64_t lines = 0;
@@ -304,7 +306,7 @@ Result<void> print_pages(const Looking& looking, std::string& cursor) {
     Target target("/v1/export");
     target.add("limit", std::to_string(kPageLines));
     if (!cursor.empty()) target.add("cursor", cursor);
-    const Result<ControlAnswer> answer = looking.client.get(target.str());
+    const Result<ControlAnswer> answer = context.client.get(target.str());
     if (!answer && patience.wait(answer.error())) continue;
     if (!answer) return answer.error();
     patience.note_answer();
@@ -322,9 +324,9 @@ Result<void> print_pages(const Looking& looking, std::string& cursor) {
 
 }  // namespace
 
-int export_all(const Looking& looking, const std::string& from) {
+int export_all(const Context& context, const std::string& from) {
   std::string cursor = from;
-  const Result<void> done = print_pages(looking, cursor);
+  const Result<void> done = print_pages(context, cursor);
   if (done) return kExitDone;
   const int status = fail(done.error());
   if (!cursor.empty())
@@ -332,12 +334,12 @@ int export_all(const Looking& looking, const std::string& from) {
   return status;
 }
 
-int import_from_input(const Looking& looking) {
-  Importer importer(looking);
+int import_from_input(const Context& context) {
+  Importer importer(context);
   const Result<void> done = importer.run();
   importer.finish_progress();
   const Sum& sum = importer.sum();
-  if (looking.json) {
+  if (context.json) {
     EventLine line;
     line.number("imported", static_cast<std::int64_t>(sum.imported));
     line.number("present", static_cast<std::int64_t>(sum.present));

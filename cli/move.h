@@ -4,13 +4,13 @@
 
 #include <string>
 
-#include "cli/looking.h"
+#include "cli/context.h"
 
 namespace run_recorder {
 
 // From the beginning, or from where an export stopped: its error names the cursor.
-int export_all(const Looking& looking, const std::string& cursor);
+int export_all(const Context& context, const std::string& cursor);
 // From standard input. 1 where a line is refused; it is named, and the others are taken.
-int import_from_input(const Looking& looking);
+int import_from_input(const Context& context);
 
 }  // namespace run_recorder

@@ -4,6 +4,8 @@
 
 #include "cli/event_line.h"
 #include "cli/progress.h"
+#include "cli/json_object.h"
+#include "cli/terminal.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -46,13 +48,13 @@ void say(const Sum& sum, const PruneOptions& options) {
 
 }  // namespace
 
-int prune(const Looking& looking, const PruneOptions& options) {
+int prune(const Context& context, const PruneOptions& options) {
   Sum sum;
   std::string cursor;
   {
     Progress progress;
     do {
-      const Result<ControlAnswer> answer = looking.client.post("/v1/prune", request_body(options, cursor));
+      const Result<ControlAnswer> answer = context.client.post("/v1/prune", request_body(options, cursor));
       if (!answer) {
         progress.clear();
         if (sum.runs > 0 && !options.dry_run) {
@@ -74,7 +76,7 @@ int prune(const Looking& looking, const PruneOptions& options) {
                                 options.dry_run ? "to be removed" : "removed"));
     } while (!cursor.empty());
   }
-  if (!looking.json) {
+  if (!context.json) {
     say(sum, options);
     return kExitDone;
   }

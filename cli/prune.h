@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/looking.h"
+#include "cli/context.h"
 
 namespace run_recorder {
 
@@ -15,6 +15,6 @@ struct PruneOptions {
   std::optional<std::string> council, older_than;
 };
 
-int prune(const Looking& looking, const PruneOptions& options);
+int prune(const Context& context, const PruneOptions& options);
 
 }  // namespace run_recorder

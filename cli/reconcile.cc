@@ -5,6 +5,8 @@
 #include <future>
 
 #include "cli/progress.h"
+#include "cli/run_view.h"
+#include "cli/table.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -65,14 +67,14 @@ std::string report_for_people(const JsonObject& report, const Terminal& terminal
 }
 
 // The pass's answer; until it is there, how far the pass has come.
-Result<ControlAnswer> make_pass(const Looking& looking, JsonText request) {
-  auto outcome = std::async(std::launch::async, [&looking, request = std::move(request)]() mutable {
-    return looking.client.post("/v1/reconcile", std::move(request));
+Result<ControlAnswer> make_pass(const Context& context, JsonText request) {
+  auto outcome = std::async(std::launch::async, [&context, request = std::move(request)]() mutable {
+    return context.client.post("/v1/reconcile", std::move(request));
   });
   Progress progress;
   while (outcome.wait_for(kProgressEvery) != std::future_status::ready) {
     if (!progress.wanted()) continue;
-    const Result<ControlAnswer> status = looking.client.get("/v1/status");
+    const Result<ControlAnswer> status = context.client.get("/v1/status");
     if (!status) continue;
     const JsonObject pass = JsonObject(status->body).object("reconciliation").object("under_way");
     const auto count = [&](const char* key) { return static_cast<std::uint64_t>(pass.integer(key).value_or(0)); };
@@ -88,13 +90,13 @@ Result<ControlAnswer> make_pass(const Looking& looking, JsonText request) {
 
 }  // namespace
 
-int reconcile(const Looking& looking, const ReconcileOptions& options) {
+int reconcile(const Context& context, const ReconcileOptions& options) {
   const Result<ControlAnswer> answer =
-      make_pass(looking, fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})", options.dry_run,
+      make_pass(context, fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})", options.dry_run,
                                      options.unvouched, options.force));
   if (!answer) return fail(answer.error());
   const JsonObject report(answer->body);
-  if (looking.json) {
+  if (context.json) {
     print_json_lines({answer->body});
   } else {
     print(report_for_people(report, terminal_of(1)));
@@ -110,11 +112,11 @@ int reconcile(const Looking& looking, const ReconcileOptions& options) {
   return kExitOther;
 }
 
-int undo_reconciliation(const Looking& looking, const std::string& pass_id) {
+int undo_reconciliation(const Context& context, const std::string& pass_id) {
   const Result<ControlAnswer> answer =
-      looking.client.post("/v1/reconciliations/" + percent_encoded(pass_id) + "/undo", "{}");
+      context.client.post("/v1/reconciliations/" + percent_encoded(pass_id) + "/undo", "{}");
   if (!answer) return fail(answer.error());
-  if (looking.json) {
+  if (context.json) {
     print_json_lines({answer->body});
     return kExitDone;
   }
@@ -125,7 +127,7 @@ int undo_reconciliation(const Looking& looking, const std::string& pass_id) {
   return kExitDone;
 }
 
-int list_reconciliations(const Looking& looking, std::uint64_t limit) {
+int list_reconciliations(const Context& context, std::uint64_t limit) {
   Table table({{.title = "PASS"},
                {.title = "WHEN"},
                {.title = "TRIGGER"},
@@ -149,8 +151,8 @@ int list_reconciliations(const Looking& looking, std::uint64_t limit) {
                {counts_in_words(report), Colour::kDim}});
   };
   const Result<Listed> listed =
-      list_pages(looking.client, Target("/v1/reconciliations"), "reconciliations", limit, [&](const auto& items) {
-        if (looking.json) {
+      list_pages(context.client, Target("/v1/reconciliations"), "reconciliations", limit, [&](const auto& items) {
+        if (context.json) {
           print_json_lines(items);
           return;
         }
@@ -158,7 +160,7 @@ int list_reconciliations(const Looking& looking, std::uint64_t limit) {
         if (!table.empty()) print(table.render());
       });
   if (!listed) return fail(listed.error());
-  if (!looking.json && listed->items == 0) complain("no pass has been made yet");
+  if (!context.json && listed->items == 0) complain("no pass has been made yet");
   return kExitDone;
 }
 

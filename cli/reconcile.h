@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "cli/looking.h"
+#include "cli/context.h"
 
 namespace run_recorder {
 
@@ -14,8 +14,8 @@ struct ReconcileOptions {
   bool force = false;      // also more than [reconcile] max_stuck
 };
 
-int reconcile(const Looking& looking, const ReconcileOptions& options);
-int undo_reconciliation(const Looking& looking, const std::string& pass_id);
-int list_reconciliations(const Looking& looking, std::uint64_t limit);
+int reconcile(const Context& context, const ReconcileOptions& options);
+int undo_reconciliation(const Context& context, const std::string& pass_id);
+int list_reconciliations(const Context& context, std::uint64_t limit);
 
 }  // namespace run_recorder

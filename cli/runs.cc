@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cli/run_view.h"
+#include "cli/table.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -146,13 +148,13 @@ Colour colour_of_effect(std::string_view effect) {
 
 }  // namespace
 
-int list_runs(const Looking& looking, const RunQuery& query, RunWidth width) {
+int list_runs(const Context& context, const RunQuery& query, RunWidth width) {
   const Terminal terminal = terminal_of(1);
   Table table(run_columns(width), terminal);
   const Timestamp now = now_utc();
   const Result<Listed> listed =
-      list_pages(looking.client, query.target(), "runs", query.limit, [&](const auto& items) {
-        if (looking.json) {
+      list_pages(context.client, query.target(), "runs", query.limit, [&](const auto& items) {
+        if (context.json) {
           print_json_lines(items);
           return;
         }
@@ -161,18 +163,18 @@ int list_runs(const Looking& looking, const RunQuery& query, RunWidth width) {
       });
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
-  if (!looking.json) {
+  if (!context.json) {
     if (listed->items == 0) complain("no such runs");
     say_more(*listed, "run");
   }
   return kExitDone;
 }
 
-int show_run(const Looking& looking, const std::string& run_id) {
-  const Result<ControlAnswer> answer = looking.client.get(path_of(run_id));
+int show_run(const Context& context, const std::string& run_id) {
+  const Result<ControlAnswer> answer = context.client.get(path_of(run_id));
   if (!answer) return fail(answer.error());
   hint_pending(answer->pending);
-  if (looking.json) {
+  if (context.json) {
     print_json_lines({answer->body});
     return kExitDone;
   }
@@ -188,7 +190,7 @@ int show_run(const Looking& looking, const std::string& run_id) {
   return kExitDone;
 }
 
-int list_events(const Looking& looking, const std::string& run_id, std::uint64_t limit) {
+int list_events(const Context& context, const std::string& run_id, std::uint64_t limit) {
   const Terminal terminal = terminal_of(1);
   Table table({{.title = "SEQ", .right = true},
                {.title = "AT"},
@@ -217,8 +219,8 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
                {std::string(event.raw("payload")), Colour::kDim}});
   };
   const Result<Listed> listed =
-      list_pages(looking.client, Target(path_of(run_id, "/events")), "events", limit, [&](const auto& items) {
-        if (looking.json) {
+      list_pages(context.client, Target(path_of(run_id, "/events")), "events", limit, [&](const auto& items) {
+        if (context.json) {
           print_json_lines(items);
           return;
         }
@@ -228,17 +230,17 @@ int list_events(const Looking& looking, const std::string& run_id, std::uint64_t
       });
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
-  if (!looking.json) say_more(*listed, "event");
+  if (!context.json) say_more(*listed, "event");
   return kExitDone;
 }
 
-int show_chain(const Looking& looking, const std::string& run_id) {
+int show_chain(const Context& context, const std::string& run_id) {
   const Timestamp now = now_utc();
   const Terminal terminal = terminal_of(1);
   std::vector<Attempt> attempts;
   const Result<Listed> listed =
-      list_pages(looking.client, Target(path_of(run_id, "/chain")), "runs", kWholeChain, [&](const auto& items) {
-        if (looking.json) {
+      list_pages(context.client, Target(path_of(run_id, "/chain")), "runs", kWholeChain, [&](const auto& items) {
+        if (context.json) {
           print_json_lines(items);
           return;
         }
@@ -252,7 +254,7 @@ int show_chain(const Looking& looking, const std::string& run_id) {
                     "the last of these to see further",
                     listed->items, run_id));
   }
-  if (looking.json) return kExitDone;
+  if (context.json) return kExitDone;
   Span span(terminal);
   for (const Attempt& attempt : attempts) {
     span.include(attempt.started);
@@ -270,11 +272,11 @@ int show_chain(const Looking& looking, const std::string& run_id) {
   return kExitDone;
 }
 
-int explain_run(const Looking& looking, const std::string& run_id) {
-  const Result<ControlAnswer> answer = looking.client.get(path_of(run_id, "/explain"));
+int explain_run(const Context& context, const std::string& run_id) {
+  const Result<ControlAnswer> answer = context.client.get(path_of(run_id, "/explain"));
   if (!answer) return fail(answer.error());
   hint_pending(answer->pending);
-  if (looking.json) {
+  if (context.json) {
     print_json_lines({answer->body});
     return kExitDone;
   }

@@ -7,6 +7,8 @@
 #include <map>
 
 #include "cli/event_line.h"
+#include "cli/run_view.h"
+#include "cli/table.h"
 #include "cli/text.h"
 #include "run/usage.h"
 
@@ -128,11 +130,11 @@ std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& st
 
 }  // namespace
 
-int show_stats(const Looking& looking, const RunQuery& query) {
+int show_stats(const Context& context, const RunQuery& query) {
   std::map<std::string, CouncilStats> councils;
   const Timestamp now = now_utc();
   const Result<Listed> listed =
-      list_pages(looking.client, query.target(), "runs", query.limit, [&](const auto& items) {
+      list_pages(context.client, query.target(), "runs", query.limit, [&](const auto& items) {
         for (const std::string_view item : items) {
           const JsonObject run(item);
           count_run(councils[run.text("council")], run, now);
@@ -147,13 +149,13 @@ int show_stats(const Looking& looking, const RunQuery& query) {
   std::string lines;
   for (auto& [council, stats] : councils) {
     std::sort(stats.durations_ms.begin(), stats.durations_ms.end());
-    if (looking.json) {
+    if (context.json) {
       lines += stats_json(council, stats);
     } else {
       table.add(stats_cells(council, stats, with_usage));
     }
   }
-  if (looking.json) {
+  if (context.json) {
     print_json(lines);
     return kExitDone;
   }

@@ -1,10 +1,11 @@
 // `run-recorder stats`: how the newest runs of each council went, and how long they took.
 #pragma once
 
-#include "cli/looking.h"
+#include "cli/context.h"
+#include "cli/run_query.h"
 
 namespace run_recorder {
 
-int show_stats(const Looking& looking, const RunQuery& query);
+int show_stats(const Context& context, const RunQuery& query);
 
 }  // namespace run_recorder

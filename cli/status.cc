@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "cli/run_view.h"
+#include "cli/table.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -113,10 +115,10 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
 
 }  // namespace
 
-int show_status(const Looking& looking) {
-  const Result<ControlAnswer> answer = looking.client.get("/v1/status");
+int show_status(const Context& context) {
+  const Result<ControlAnswer> answer = context.client.get("/v1/status");
   if (!answer) return fail(answer.error());
-  if (looking.json) {
+  if (context.json) {
     print_json_lines({answer->body});
   } else {
     print(status_for_people(JsonObject(answer->body), terminal_of(1)));

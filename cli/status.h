@@ -3,11 +3,13 @@
 
 #include <string>
 
-#include "cli/looking.h"
+#include "cli/context.h"
+#include "cli/json_object.h"
+#include "cli/terminal.h"
 
 namespace run_recorder {
 
-int show_status(const Looking& looking);
+int show_status(const Context& context);
 // The daemon's state on one line, for `watch`.
 std::string status_line(const JsonObject& status, const Terminal& terminal);
 

@@ -5,7 +5,8 @@
 #include <clocale>
 
 #include "cli/json_object.h"
-#include "cli/looking.h"
+#include "cli/run_query.h"
+#include "cli/run_view.h"
 #include "cli/table.h"
 
 namespace run_recorder {

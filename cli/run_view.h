@@ -1,38 +1,17 @@
-// What all commands that look at the daemon share. One thread.
+// A run, as the daemon's JSON has it, in words, colours and columns of a table. Pure.
 #pragma once
 
-#include <cstdint>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/time.h"
-#include "cli/control_client.h"
 #include "cli/json_object.h"
 #include "cli/table.h"
-#include "cli/terminal.h"
 
 namespace run_recorder {
-
-struct Looking {
-  ControlClient client;
-  bool json = false;  // the daemon's own objects, one a line, instead of tables
-};
-
-struct RunQuery {
-  std::vector<std::string> statuses;
-  std::optional<std::string> council, job, queue, oban_job_id, pass;
-  std::optional<Timestamp> since, until;
-  std::uint64_t limit = 50;
-
-  Target target() const;
-};
-
-// The items as lines, each as the daemon wrote it.
-void print_json_lines(const std::vector<std::string_view>& items);
-// Says on standard error that the answer is not quite up to date.
-void hint_pending(std::uint64_t pending);
 
 Colour colour_of_status(std::string_view status);
 Colour colour_of_verdict(std::string_view verdict);
@@ -56,8 +35,5 @@ std::string error_in_words(const JsonObject& run);
 
 // A bar of that many columns: from and to are parts (0 to 1) of its length, something is always drawn.
 std::string bar(double from, double to, std::size_t columns);
-
-// "2026-01-02T03:04:05Z", or a duration before now: "1h", "30m ago".
-std::optional<Timestamp> parse_since(std::string_view text, Timestamp now);
 
 }  // namespace run_recorder

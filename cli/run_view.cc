@@ -1,4 +1,4 @@
-#include "cli/looking.h"
+#include "cli/run_view.h"
 
 #include <fmt/format.h>
 
@@ -9,33 +9,6 @@
 #include "cli/text.h"
 
 namespace run_recorder {
-
-Target RunQuery::target() const {
-  Target target("/v1/runs");
-  std::string joined;
-  for (const std::string& status : statuses) joined += (joined.empty() ? "" : ",") + status;
-  if (!joined.empty()) target.add("status", joined);
-  if (council) target.add("council", *council);
-  if (job) target.add("job", *job);
-  if (queue) target.add("queue", *queue);
-  if (oban_job_id) target.add("oban_job_id", *oban_job_id);
-  if (pass) target.add("pass", *pass);
-  if (since) target.add("since", format_rfc3339(*since));
-  if (until) target.add("until", format_rfc3339(*until));
-  return target;
-}
-
-void print_json_lines(const std::vector<std::string_view>& items) {
-  std::string lines;
-  for (const std::string_view item : items) lines.append(item).append("\n");
-  print_json(lines);
-}
-
-void hint_pending(std::uint64_t pending) {
-  if (pending == 0) return;
-  complain(fmt::format("{} not applied yet when this was read; look again for {}", count_of(pending, "event"),
-                       pending == 1 ? "it" : "them"));
-}
 
 Colour colour_of_status(std::string_view status) {
   if (status == "running") return Colour::kCyan;
@@ -169,14 +142,6 @@ std::string bar(double from, double to, std::size_t columns) {
   std::string drawn;
   for (std::size_t i = 0; i < columns; ++i) drawn += i < first || i > last ? "·" : "█";
   return drawn;
-}
-
-std::optional<Timestamp> parse_since(std::string_view text, Timestamp now) {
-  if (const std::optional<Timestamp> time = parse_rfc3339(text)) return time;
-  if (text.ends_with(" ago")) text.remove_suffix(4);
-  const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
-  if (!duration) return std::nullopt;
-  return now - *duration;
 }
 
 }  // namespace run_recorder

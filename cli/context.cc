@@ -1,0 +1,24 @@
+#include "cli/context.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "cli/terminal.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+
+void print_json_lines(const std::vector<std::string_view>& items) {
+  std::string lines;
+  for (const std::string_view item : items) lines.append(item).append("\n");
+  print_json(lines);
+}
+
+void hint_pending(std::uint64_t pending) {
+  if (pending == 0) return;
+  complain(fmt::format("{} not applied yet when this was read; look again for {}", count_of(pending, "event"),
+                       pending == 1 ? "it" : "them"));
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,28 @@
+#include "cli/run_query.h"
+
+namespace run_recorder {
+
+Target RunQuery::target() const {
+  Target target("/v1/runs");
+  std::string joined;
+  for (const std::string& status : statuses) joined += (joined.empty() ? "" : ",") + status;
+  if (!joined.empty()) target.add("status", joined);
+  if (council) target.add("council", *council);
+  if (job) target.add("job", *job);
+  if (queue) target.add("queue", *queue);
+  if (oban_job_id) target.add("oban_job_id", *oban_job_id);
+  if (pass) target.add("pass", *pass);
+  if (since) target.add("since", format_rfc3339(*since));
+  if (until) target.add("until", format_rfc3339(*until));
+  return target;
+}
+
+std::optional<Timestamp> parse_since(std::string_view text, Timestamp now) {
+  if (const std::optional<Timestamp> time = parse_rfc3339(text)) return time;
+  if (text.ends_with(" ago")) text.remove_suffix(4);
+  const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
+  if (!duration) return std::nullopt;
+  return now - *duration;
+}
+
+}  // namespace run_recorder
