@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "base/aside.h"
@@ -67,12 +66,6 @@ Error keeps_colliding() {
 // The database can be reached, and does not let this daemon do its work: a right, a table or a column is missing.
 bool is_refusal(const Error& error) {
   return error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound || error.sqlstate.starts_with("42");
-}
-
-// How far an incarnation's stretch is applied there; 0: it has no position.
-std::uint64_t position_in(const Checkpoint& checkpoint, const std::string& incarnation) {
-  const auto found = checkpoint.applied.find(incarnation);
-  return found == checkpoint.applied.end() ? 0 : found->second;
 }
 
 std::string_view error_name(ErrorKind kind) {
@@ -144,12 +137,15 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
                 "it is known who records under this spool's id"),
       indexes_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand"),
       sequences_(LogLevel::kError, "a sequence of the database stands behind", "the sequences are right again"),
+      progress_(known_incarnations(spool.incarnations(), spool.remembered()), spool.usage().first_seq,
+                [&spool] { return spool.usage().last_seq; }),
       settled_(!spool.may_be_copy()),
       pacer_(options_.small_batch_events, options_.overlap_events, spool.usage().last_seq) {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
-  begin_stretches();
-  load_hint();
-  spool_.release(next_seq_locked() - 1);  // what was applied before this start does not count as full
+  // Until the hint or the database knows better.
+  if (self_.id == self_.origin) progress_.set_ledger({.applied = spool.usage().first_seq - 1});
+  progress_.load_hint(spool.hint(), self_.id, self_.origin);
+  spool_.release(progress_.next_seq() - 1);  // what was applied before this start does not count as full
 }
 
 Recorder::~Recorder() {
@@ -169,7 +165,7 @@ bool Recorder::stop(milliseconds timeout) {
   work_.notify_all();
   if (thread_.joinable()) thread_.join();
   const MutexLock lock(mutex_);
-  return waiting_locked() == 0;
+  return progress_.waiting() == 0;
 }
 
 void Recorder::accept(std::vector<SpooledEvent>&& events) {
@@ -184,12 +180,12 @@ void Recorder::accept(std::vector<SpooledEvent>&& events) {
 
 bool Recorder::wait_applied(std::uint64_t seq, milliseconds timeout) {
   MutexLock lock(mutex_);
-  if (next_seq_locked() > seq) return true;
+  if (progress_.next_seq() > seq) return true;
   ++readers_;
   work_.notify_all();
   const bool applied = applied_.wait_for(lock, timeout, [&] {
     mutex_.assert_held();
-    return next_seq_locked() > seq;
+    return progress_.next_seq() > seq;
   });
   --readers_;
   return applied;
@@ -218,7 +214,7 @@ std::uint64_t Recorder::accepted_seq() const {
 
 std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
   const MutexLock lock(mutex_);
-  const std::uint64_t next = next_seq_locked();
+  const std::uint64_t next = progress_.next_seq();
   return next > seq ? 0 : seq - next + 1;
 }
 
@@ -251,121 +247,21 @@ std::optional<steady_clock::time_point> Recorder::last_beat(std::string_view run
 RecorderStatus Recorder::status() const {
   const MutexLock lock(mutex_);
   RecorderStatus status = counters_;
-  status.ledger = ledger_;
-  status.waiting = waiting_locked();
+  status.ledger = progress_.ledger();
+  status.waiting = progress_.waiting();
   status.accepted = status.ledger.consumed() + status.waiting;
   return status;
-}
-
-// ---- the spool's stretches
-
-namespace {
-
-// What the segments on disk say of incarnations, and what the spool remembers of those whose segments are gone, in
-// order; the current one is the last. Remembered numbers are the true beginnings, also where a segment is missing.
-std::vector<Incarnation> known_incarnations(const std::vector<Incarnation>& on_disk, std::vector<Incarnation> known) {
-  const Incarnation& current = on_disk.back();
-  const auto is_behind = [&](const Incarnation& one) { return one.first_seq >= current.first_seq; };
-  std::erase_if(known, is_behind);
-  for (const Incarnation& one : on_disk) {
-    const bool missing = std::ranges::find(known, one.id, &Incarnation::id) == known.end();
-    if (missing && !is_behind(one)) known.push_back(one);
-  }
-  std::ranges::stable_sort(known, {}, &Incarnation::first_seq);
-  // One that began with the same number as the next wrote nothing.
-  const auto wrote = std::unique(known.rbegin(), known.rend(), [](const Incarnation& next, const Incarnation& one) {
-    return next.first_seq == one.first_seq;
-  });
-  known.erase(known.begin(), wrote.base());
-  known.push_back(current);
-  return known;
-}
-
-}  // namespace
-
-void Recorder::begin_stretches() {
-  const std::vector<Incarnation> known = known_incarnations(spool_.incarnations(), spool_.remembered());
-  const std::uint64_t first_kept = spool_.usage().first_seq;
-  const MutexLock lock(mutex_);
-  for (std::size_t i = 0; i < known.size(); ++i) {
-    Stretch stretch;
-    stretch.incarnation = known[i].id;
-    stretch.begin = known[i].first_seq;
-    const bool is_current = i + 1 == known.size();
-    stretch.last = is_current ? 0 : known[i + 1].first_seq - 1;
-    // Those of which nothing is kept any more have a place too: a database that goes back may have forgotten them.
-    stretch.first = is_current ? stretch.begin : std::clamp(first_kept, stretch.begin, stretch.last + 1);
-    stretch.done = stretch.first - 1;
-    stretches_.push_back(std::move(stretch));
-  }
-  // Until the hint or the database knows better.
-  if (self_.id == self_.origin) ledger_.applied = first_kept - 1;
-}
-
-std::uint64_t Recorder::last_of(std::size_t stretch) const {
-  if (stretch + 1 < stretches_.size()) return stretches_[stretch].last;
-  return std::max(spool_.usage().last_seq, stretches_[stretch].first - 1);
-}
-
-std::uint64_t Recorder::waiting_locked() const {
-  std::uint64_t waiting = 0;
-  for (std::size_t i = 0; i < stretches_.size(); ++i) {
-    const std::uint64_t last = last_of(i);
-    if (last > stretches_[i].done) waiting += last - stretches_[i].done;
-  }
-  return waiting;
-}
-
-// The lowest sequence number not applied yet; one past the end where all are.
-std::uint64_t Recorder::next_seq_locked() const {
-  for (std::size_t i = 0; i < stretches_.size(); ++i) {
-    if (stretches_[i].done < last_of(i)) return stretches_[i].done + 1;
-  }
-  return last_of(stretches_.size() - 1) + 1;
-}
-
-void Recorder::load_hint() {
-  const auto hint = nlohmann::json::parse(spool_.hint(), nullptr, false);
-  if (!hint.is_object()) return;
-  const MutexLock lock(mutex_);
-  try {
-    const auto& ledger = hint.at("ledger");
-    Ledger known = ledger_;
-    if (hint.value("recorder", spool_.origin()) == self_.id) {  // else it is of an id given up since
-      known.applied = ledger.at("applied");
-      known.duplicate = ledger.at("duplicate");
-      known.dead_letters = ledger.at("dead_letters");
-      known.dead_letters_removed = ledger.at("dead_letters_removed");
-      known.conflicts = ledger.at("conflicts");
-    }
-    const auto& positions = hint.at("positions");
-    for (std::size_t i = 0; i < stretches_.size(); ++i) {
-      const std::uint64_t done = positions.value(stretches_[i].incarnation, std::uint64_t{0});
-      stretches_[i].done = std::clamp(done, stretches_[i].first - 1, last_of(i));
-    }
-    ledger_ = known;
-  } catch (const nlohmann::json::exception&) {
-    // A hint that is none: the database will say.
-  }
 }
 
 void Recorder::save_hint(bool now) {
   const auto time = steady_clock::now();
   if (!now && time - last_hint_ < kHintEvery) return;
   last_hint_ = time;
-  nlohmann::json hint;
-  {
+  const std::string hint = [this] {
     const MutexLock lock(mutex_);
-    hint["recorder"] = self_.id;
-    hint["ledger"] = {{"applied", ledger_.applied},
-                      {"duplicate", ledger_.duplicate},
-                      {"dead_letters", ledger_.dead_letters},
-                      {"dead_letters_removed", ledger_.dead_letters_removed},
-                      {"conflicts", ledger_.conflicts}};
-    hint["positions"] = nlohmann::json::object();
-    for (const Stretch& stretch : stretches_) hint["positions"][stretch.incarnation] = stretch.done;
-  }
-  spool_.set_hint(hint.dump());
+    return progress_.hint(self_.id);
+  }();
+  spool_.set_hint(hint);
 }
 
 // ---- the thread
@@ -376,7 +272,7 @@ void Recorder::run() {
     liveness_.beat();
     {
       const MutexLock lock(mutex_);
-      if (stopping_ && (waiting_locked() == 0 || steady_clock::now() >= stop_by_)) break;
+      if (stopping_ && (progress_.waiting() == 0 || steady_clock::now() >= stop_by_)) break;
     }
     if (turn()) continue;
     if (gives_up()) break;
@@ -431,9 +327,9 @@ bool Recorder::turn() {
   if (!finish_commit()) return presses_on();
   is_sound_ = took_new_ = took_changed_ = false;
   if (batch.unreadable.empty()) {
-    apply_events(batch.events, batch.stretch, batch.to);
+    apply_events(batch.events, batch.range, batch.to);
   } else if (!leave_to_original(batch)) {
-    bury(std::move(batch.unreadable), batch.stretch, batch.to);
+    bury(std::move(batch.unreadable), batch.range, batch.to);
   }
   return presses_on();
 }
@@ -447,7 +343,7 @@ bool Recorder::presses_on() const {
 // Until when nothing is committed although something waits; not while somebody waits for it.
 steady_clock::time_point Recorder::rest_until() const {
   if (readers_ > 0 || stopping_ || !tasks_.empty()) return {};
-  return pacer_.rest_until(waiting_locked());
+  return pacer_.rest_until(progress_.waiting());
 }
 
 bool Recorder::rests() {
@@ -544,7 +440,7 @@ bool Recorder::connect() {
   if (!look_at_indexes() || !restand()) return false;
   const bool nothing_to_prove = [&] {
     const MutexLock lock(mutex_);
-    return waiting_locked() == 0;
+    return progress_.waiting() == 0;
   }();
   if (nothing_to_prove) note_up();
   return true;
@@ -708,14 +604,12 @@ void Recorder::take_new_id(const Holder& holder) {
   claimant_.forget();
   const MutexLock lock(mutex_);
   self_.id = id;
-  ledger_ = {};
+  progress_.set_ledger({});
 }
 
 bool Recorder::stands_where_expected(const Checkpoint& checkpoint) const {
   const MutexLock lock(mutex_);
-  return checkpoint.ledger == ledger_ && std::ranges::all_of(stretches_, [&](const Stretch& stretch) {
-           return stretch.stored == position_in(checkpoint, stretch.incarnation);
-         });
+  return progress_.matches(checkpoint);
 }
 
 void Recorder::adopt(const Checkpoint& checkpoint) {
@@ -723,25 +617,17 @@ void Recorder::adopt(const Checkpoint& checkpoint) {
   std::uint64_t wanted = 0;
   {
     const MutexLock lock(mutex_);
-    before = next_seq_locked();
-    for (Stretch& stretch : stretches_) {
-      stretch.stored = position_in(checkpoint, stretch.incarnation);
-      stretch.done = std::max(stretch.stored, stretch.first - 1);
-    }
-    ledger_ = checkpoint.ledger;
-    wanted = next_seq_locked();
+    before = progress_.next_seq();
+    progress_.adopt(checkpoint);
+    wanted = progress_.next_seq();
   }
   spool_.release(std::max(wanted, spool_.usage().first_seq) - 1);  // from here on nothing of it gives way
   const std::uint64_t kept = spool_.usage().first_seq;
   std::uint64_t after = 0;
   {
     const MutexLock lock(mutex_);
-    for (std::size_t i = 0; i < stretches_.size(); ++i) {
-      Stretch& stretch = stretches_[i];
-      stretch.first = std::max(stretch.first, std::min(kept, last_of(i) + 1));
-      stretch.done = std::max(stretch.stored, stretch.first - 1);
-    }
-    after = next_seq_locked();
+    progress_.keep_from(kept);
+    after = progress_.next_seq();
   }
   if (after < before) {
     log_warning("the database forgot commits, they are applied again from the spool",
@@ -759,10 +645,7 @@ void Recorder::forgive_forgotten() {
     if (!committed) lose_connection(committed.error());
     if (!committed || committed.value() != Committed::kYes) break;
     const MutexLock lock(mutex_);
-    const auto stretch = std::ranges::find(stretches_, write->incarnation, &Stretch::incarnation);
-    stretch->stored = write->to;
-    ledger_ = write->ledger;
-    forgotten += write->to - std::max(write->from, stretch->begin - 1);
+    forgotten += progress_.forgotten(*write);
   }
   if (forgotten == 0) return;
   log_error("the database has forgotten events that the spool no longer keeps", {{"EVENTS", forgotten}});
@@ -770,21 +653,9 @@ void Recorder::forgive_forgotten() {
   counters_.forgotten += forgotten;
 }
 
-// The first stretch whose position lies before records that were applied once, as they are gone from the disk.
 std::optional<BatchWrite> Recorder::next_forgotten() {
   const MutexLock lock(mutex_);
-  for (const Stretch& stretch : stretches_) {
-    const std::uint64_t stored = std::max(stretch.stored, stretch.begin - 1);
-    if (stored + 1 >= stretch.first) continue;
-    BatchWrite write;
-    write.incarnation = stretch.incarnation;
-    write.from = stretch.stored;
-    write.to = stretch.first - 1;
-    write.ledger = ledger_;
-    write.ledger.applied += write.to - stored;
-    return write;
-  }
-  return std::nullopt;
+  return progress_.next_forgotten();
 }
 
 void Recorder::lose_connection(const Error& error) {
@@ -837,11 +708,10 @@ Recorder::Batch Recorder::next_batch() {
   std::uint64_t last = 0;
   {
     const MutexLock lock(mutex_);
-    while (batch.stretch + 1 < stretches_.size() && planned_of(batch.stretch) >= last_of(batch.stretch)) {
-      ++batch.stretch;
-    }
-    batch.from = batch.to = planned_of(batch.stretch);
-    last = last_of(batch.stretch);
+    const SpoolProgress::Part part = progress_.next_part();
+    batch.range = part.range;
+    batch.from = batch.to = part.from;
+    last = part.last;
   }
   if (last <= batch.from) return batch;
   const std::uint64_t seq = batch.from + 1;
@@ -849,7 +719,7 @@ Recorder::Batch Recorder::next_batch() {
   batch.events = fresh_.take(seq, max_events, options_.batch_bytes);
   if (batch.events.empty()) batch.events = read_events(seq, max_events, batch);
   if (!batch.unreadable.empty()) return batch;
-  // Records of a later stretch may follow without a gap; they have a position of their own.
+  // Records of a later range may follow without a gap; they have a position of their own.
   while (!batch.events.empty() && batch.events.back().seq > last) batch.events.pop_back();
   if (!batch.events.empty()) batch.to = batch.events.back().seq;
   return batch;
@@ -871,11 +741,11 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
   unreadable_.clear();
   const std::uint64_t last = [&] {
     const MutexLock lock(mutex_);
-    return last_of(batch.stretch);
+    return progress_.last_of(batch.range);
   }();
   const std::uint64_t found = records.value().empty() ? last + 1 : records.value().front().seq;
   if (found > seq) {
-    batch = missing_records(batch.stretch, seq, std::min(found - 1, last), why);
+    batch = missing_records(batch.range, seq, std::min(found - 1, last), why);
     return events;
   }
   events.reserve(records.value().size());
@@ -884,7 +754,7 @@ std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t m
     auto event = decode_record(record.body);
     if (!event) {
       if (!events.empty()) break;
-      batch = missing_records(batch.stretch, record.seq, record.seq, event.error().message);
+      batch = missing_records(batch.range, record.seq, record.seq, event.error().message);
       batch.unreadable.front().record = std::move(record.body);
       return events;
     }
@@ -900,10 +770,10 @@ void Recorder::tell_damage(const std::vector<std::string>& damage) {
   }
 }
 
-Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to,
+Recorder::Batch Recorder::missing_records(std::size_t range, std::uint64_t from, std::uint64_t to,
                                           const std::string& why) const {
   Batch batch;
-  batch.stretch = stretch;
+  batch.range = range;
   batch.from = from - 1;
   batch.to = std::min<std::uint64_t>(to, from + kUnreadableAtOnce - 1);
   for (std::uint64_t seq = from; seq <= batch.to; ++seq) {
@@ -916,33 +786,27 @@ Recorder::Batch Recorder::missing_records(std::size_t stretch, std::uint64_t fro
 }
 
 // Records that a copy of a spool lacks are not lost: the other one has them, and the position up to which they are
-// applied is the same for both. What follows them in their stretch the other one has too. False: they are this one's.
+// applied is the same for both. What follows them in their range the other one has too. False: they are this one's.
 bool Recorder::leave_to_original(const Batch& batch) {
   const MutexLock lock(mutex_);
-  Stretch& stretch = stretches_[batch.stretch];
+  const IncarnationRange& range = progress_.ranges()[batch.range];
   const bool is_missing = batch.unreadable.front().record.empty();
-  if (!is_missing || stretch.begin >= spool_.shared_before()) return false;
+  if (!is_missing || range.begin >= spool_.shared_before()) return false;
   log_warning("records are missing in this copy of a spool; they and those behind them are left to the original",
-              {{"FROM", batch.from + 1}, {"TO", stretch.last}});
-  stretch.last = stretch.done;
-  spool_.release(next_seq_locked() - 1);
+              {{"FROM", batch.from + 1}, {"TO", range.last}});
+  progress_.leave_rest(batch.range);
+  spool_.release(progress_.next_seq() - 1);
   return true;
 }
 
 // ---- applying
-
-// How far a stretch is applied, counting the commit under way.
-std::uint64_t Recorder::planned_of(std::size_t stretch) const {
-  if (committing_ && committing_->stretch == stretch) return committing_->write.to;
-  return stretches_[stretch].done;
-}
 
 // Decides a batch while the one before it is still being committed, from the rows as that commit will leave them. The
 // database and this process then work at the same time.
 void Recorder::overlap(Batch batch) {
   if (needs_database(batch.events) && !finish_commit()) return;
   Committing next;
-  next.stretch = batch.stretch;
+  next.range = batch.range;
   next.events = batch.events.size();
   auto decision = decide_batch(std::move(batch.events), false);
   if (!decision && blame_of(decision.error()) == Blame::kContent) {
@@ -951,17 +815,15 @@ void Recorder::overlap(Batch batch) {
   }
   if (!decision) return lose_connection(decision.error());
   add_job_states(decision.value());
-  {
-    const MutexLock lock(mutex_);
-    const Stretch& stretch = stretches_[batch.stretch];
-    next.write.incarnation = stretch.incarnation;
-    next.write.from = committing_ && committing_->stretch == batch.stretch ? committing_->write.to : stretch.stored;
-    next.write.ledger = committing_ ? committing_->write.ledger : ledger_;
-  }
+  next.write = next_write(batch.range);
   fill_write(next.write, decision.value(), batch.to);
   remember(next.write, decision.value().beating);
   if (!finish_commit()) return;
   next.conflicts = std::move(decision.value().conflicts);
+  {
+    const MutexLock lock(mutex_);
+    progress_.plan(next.range, next.write);
+  }
   committing_.emplace(std::move(next));
   committing_->outcome = run_aside([this, &write = committing_->write] { return store_->commit(self_, write); });
 }
@@ -976,8 +838,12 @@ bool Recorder::finish_commit() {
   if (committed && committed.value() == Committed::kYes) {
     note_commit(done.events, {});
     log_conflicts(done.conflicts);
-    advance(done.stretch, done.write.to, done.write.ledger);
+    advance(done.range, done.write.to, done.write.ledger);
     return true;
+  }
+  {
+    const MutexLock lock(mutex_);
+    progress_.abandon();
   }
   cache_.clear();  // it holds rows as they should have become
   beats_.doubt();
@@ -1003,16 +869,16 @@ void Recorder::fill_write(BatchWrite& write, Decision& decision, std::uint64_t t
   write.history = std::move(decision.history);
 }
 
-bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to) {
+bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to) {
   const bool alone = events.size() == 1;
   const std::uint64_t seq = events.front().seq;
-  const auto bury_it = [&](const Error& error) { return bury({dead_letter_of(events.front(), error)}, stretch, to); };
+  const auto bury_it = [&](const Error& error) { return bury({dead_letter_of(events.front(), error)}, range, to); };
   if (alone && suspect_.is_convicted(seq)) return bury_it(suspect_.refused().error);
   const bool last_try = alone && suspect_.is_due(seq, steady_clock::now());
   if (last_try && !is_sound_but_for(suspect_.refused(), events.front())) return false;
   for (bool refused_before = false;; refused_before = true) {
     bool inserts = false;
-    const auto committed = try_until_settled(events, stretch, to, inserts);
+    const auto committed = try_until_settled(events, range, to, inserts);
     if (committed && committed.value() == Committed::kMisplaced) {
       restand();
       return false;
@@ -1030,8 +896,8 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
     // Bisection: the good ones of either half are committed, what the database refuses alone is buried.
     const std::size_t half = events.size() / 2;
     if (!alone) {
-      return apply_events(events.first(half), stretch, events[half - 1].seq) &&
-             apply_events(events.subspan(half), stretch, to);
+      return apply_events(events.first(half), range, events[half - 1].seq) &&
+             apply_events(events.subspan(half), range, to);
     }
     // It has to be refused behind the proof: what refused it may have gone in between. Of no class that speaks of the
     // data, it needs a proof of its own.
@@ -1043,12 +909,12 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t st
 }
 
 // kYes, kMisplaced or an error: races and collisions are tried again.
-Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> events, std::size_t stretch,
+Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> events, std::size_t range,
                                               std::uint64_t to, bool& inserts) {
   bool careful = careful_batches_ > 0 || !events_unique_;
   if (careful_batches_ > 0) --careful_batches_;
   for (int races = 0;;) {
-    const auto committed = try_events(events, stretch, to, careful, inserts);
+    const auto committed = try_events(events, range, to, careful, inserts);
     if (!committed || committed.value() == Committed::kYes || committed.value() == Committed::kMisplaced) {
       return committed;
     }
@@ -1061,18 +927,12 @@ Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> even
   }
 }
 
-Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
+Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
                                        bool careful, bool& inserts) {
   auto decision = decide_batch({events.begin(), events.end()}, careful);
   if (!decision) return decision.error();
   add_job_states(decision.value());
-  BatchWrite write;
-  {
-    const MutexLock lock(mutex_);
-    write.incarnation = stretches_[stretch].incarnation;
-    write.from = stretches_[stretch].stored;
-    write.ledger = ledger_;
-  }
+  BatchWrite write = next_write(range);
   fill_write(write, decision.value(), to);
   inserts = std::ranges::any_of(write.runs, &RunChange::insert);
   const bool changes = !std::ranges::all_of(write.runs, &RunChange::insert);
@@ -1082,7 +942,7 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
     took_changed_ = took_changed_ || changes;
     remember(write, decision.value().beating);
     log_conflicts(decision.value().conflicts);
-    advance(stretch, to, write.ledger);
+    advance(range, to, write.ledger);
   } else {
     beats_.doubt();
     if (committed && committed.value() == Committed::kMisplaced) return committed;
@@ -1124,7 +984,7 @@ Result<bool> Recorder::takes_others(const Refused& refused, const SpooledEvent& 
 
 // First a run like any, then one like the newest.
 Result<bool> Recorder::takes_probe() {
-  const auto usual = rehearse(probe_writes(here(), nullptr, self_.id));
+  const auto usual = rehearse(probe_writes(place(), nullptr, self_.id));
   if (!usual || usual.value()) return usual;
   RunFilter newest;
   newest.limit = 1;
@@ -1134,7 +994,7 @@ Result<bool> Recorder::takes_probe() {
   const auto row = store_->find_run(page.value().runs.front().run_id);
   if (!row) return row.error();
   if (!row.value()) return false;
-  return rehearse(probe_writes(here(), &*row.value(), self_.id));
+  return rehearse(probe_writes(place(), &*row.value(), self_.id));
 }
 
 // Whether one of the events behind a refused one would be taken, each by itself and written in the same way.
@@ -1150,7 +1010,7 @@ Result<bool> Recorder::takes_one_behind(const Refused& refused, std::uint64_t se
     alone.push_back({record.seq, std::move(event.value()), record.body.size()});
     auto decision = decide_on(std::move(alone), true);
     if (!decision) continue;
-    BatchWrite write = here();
+    BatchWrite write = place();
     write.runs = std::move(decision.value().runs);
     write.history = std::move(decision.value().history);
     if (write.runs.empty() || write.runs.front().insert != refused.inserts) continue;
@@ -1170,27 +1030,18 @@ Result<bool> Recorder::rehearse(std::span<const BatchWrite> writes) {
   return taken.error();
 }
 
-BatchWrite Recorder::here() const {
-  BatchWrite write;
+BatchWrite Recorder::place() const {
   const MutexLock lock(mutex_);
-  // The ledger is only right where the position is: of the newest stretch that has one.
-  const auto placed =
-      std::find_if(stretches_.rbegin(), stretches_.rend(), [](const Stretch& stretch) { return stretch.stored > 0; });
-  const Stretch& stretch = placed == stretches_.rend() ? stretches_.back() : *placed;
-  write.incarnation = stretch.incarnation;
-  write.from = write.to = stretch.stored;
-  write.ledger = ledger_;
-  return write;
+  return progress_.place();
 }
 
-bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to) {
-  BatchWrite write;
-  {
-    const MutexLock lock(mutex_);
-    write.incarnation = stretches_[stretch].incarnation;
-    write.from = stretches_[stretch].stored;
-    write.ledger = ledger_;
-  }
+BatchWrite Recorder::next_write(std::size_t range) const {
+  const MutexLock lock(mutex_);
+  return progress_.next_write(range);
+}
+
+bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to) {
+  BatchWrite write = next_write(range);
   write.to = to;
   write.ledger.dead_letters += letters.size();
   write.dead_letters = std::move(letters);
@@ -1209,7 +1060,7 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t stretch, std::u
         "an event became a dead letter",
         {{"RUN_ID", letter.run_id}, {"TYPE", letter.type}, {"SQLSTATE", letter.sqlstate}, {"REASON", letter.reason}});
   }
-  advance(stretch, to, write.ledger);
+  advance(range, to, write.ledger);
   const MutexLock lock(mutex_);
   for (const DeadLetter& letter : write.dead_letters) counters_.damaged += letter.record.empty() ? 1 : 0;
   return true;
@@ -1372,13 +1223,11 @@ void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
   ++counters_.batch_sizes.back();
 }
 
-void Recorder::advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger) {
+void Recorder::advance(std::size_t range, std::uint64_t to, const Ledger& ledger) {
   {
     const MutexLock lock(mutex_);
-    stretches_[stretch].done = to;
-    stretches_[stretch].stored = to;
-    ledger_ = ledger;
-    spool_.release(next_seq_locked() - 1);  // before anybody sees it applied
+    progress_.committed(range, to, ledger);
+    spool_.release(progress_.next_seq() - 1);  // before anybody sees it applied
   }
   applied_.notify_all();
 }
@@ -1494,7 +1343,7 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   auto decision = decide_on(std::move(events), true);
   if (!decision) return refused_again(letter, decision.error());
   add_job_states(decision.value());
-  BatchWrite write = here();
+  BatchWrite write = place();
   --write.ledger.dead_letters;
   write.ledger.applied += decision.value().applied;
   write.ledger.duplicate += decision.value().duplicate;
@@ -1511,7 +1360,7 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   if (committed.value() != Committed::kYes) return std::optional<Retried>();
   log_conflicts(decision.value().conflicts);
   const MutexLock lock(mutex_);
-  ledger_ = write.ledger;
+  progress_.set_ledger(write.ledger);
   return std::optional(decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
 }
 
@@ -1539,8 +1388,10 @@ Result<void> Recorder::remove_now(std::int64_t id) {
   if (!removed) return lost(removed.error());
   if (!removed.value()) return no_such_letter(id);
   const MutexLock lock(mutex_);
-  --ledger_.dead_letters;
-  ++ledger_.dead_letters_removed;
+  Ledger ledger = progress_.ledger();
+  --ledger.dead_letters;
+  ++ledger.dead_letters_removed;
+  progress_.set_ledger(ledger);
   return {};
 }
 

@@ -31,6 +31,7 @@
 #include "recorder/index_building.h"
 #include "recorder/pace.h"
 #include "recorder/row_cache.h"
+#include "recorder/spool_progress.h"
 #include "spool/spool.h"
 #include "store/store.h"
 
@@ -138,17 +139,8 @@ class Recorder {
   bool stuck() const { return liveness_.missed(); }
 
  private:
-  // A stretch of the spool written by one incarnation, and how far it is applied.
-  struct Stretch {
-    std::string incarnation;
-    std::uint64_t begin = 1;  // its first record, as far as that is known
-    std::uint64_t first = 1;  // its first record that is kept; last + 1 where none is
-    std::uint64_t last = 0;   // the current one's grows: see last_of()
-    std::uint64_t done = 0;
-    std::uint64_t stored = 0;  // the position as the database has it; 0: none
-  };
   struct Batch {
-    std::size_t stretch = 0;
+    std::size_t range = 0;
     std::vector<SpooledEvent> events;    // contiguous
     std::vector<DeadLetter> unreadable;  // instead of events: records that no longer can be read
     std::uint64_t from = 0;              // done before
@@ -157,7 +149,7 @@ class Recorder {
   // A batch that is being committed while the next one is decided. Its events are gone into what is written; should
   // that fail, the spool has them.
   struct Committing {
-    std::size_t stretch = 0;
+    std::size_t range = 0;
     std::size_t events = 0;
     BatchWrite write;
     std::vector<Decision::Conflict> conflicts;
@@ -186,23 +178,21 @@ class Recorder {
   void lose_connection(const Error& error);
   void lose_batch(const Error& error, std::size_t events);
   Error lost(const Error& error);  // the same, for a caller who has to be told
-  void begin_stretches();
-  void load_hint();
   void save_hint(bool now);
 
   std::size_t batch_limit();
   Batch next_batch();
-  Batch missing_records(std::size_t stretch, std::uint64_t from, std::uint64_t to, const std::string& why) const;
+  Batch missing_records(std::size_t range, std::uint64_t from, std::uint64_t to, const std::string& why) const;
   bool leave_to_original(const Batch& batch);
   std::vector<SpooledEvent> read_events(std::uint64_t seq, std::size_t max_events, Batch& batch);
   void tell_damage(const std::vector<std::string>& damage);
 
   // Both return false when the connection is lost or the position has to be read again.
-  bool apply_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to);
+  bool apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to);
   // One try. inserts: whether it makes a row.
-  Result<Committed> try_events(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
+  Result<Committed> try_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
                                bool careful, bool& inserts);
-  Result<Committed> try_until_settled(std::span<const SpooledEvent> events, std::size_t stretch, std::uint64_t to,
+  Result<Committed> try_until_settled(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
                                       bool& inserts);
   // Whether the database takes other events than this one, which it refused. Where it does not, it is the database
   // that refuses, and the connection is lost.
@@ -211,12 +201,12 @@ class Recorder {
   Result<bool> takes_probe();
   Result<bool> takes_one_behind(const Refused& refused, std::uint64_t seq);
   Result<bool> rehearse(std::span<const BatchWrite> writes);
-  BatchWrite here() const;  // where the position is, with the ledger, to change nothing
-  bool bury(std::vector<DeadLetter> letters, std::size_t stretch, std::uint64_t to);
+  BatchWrite place() const;  // see SpoolProgress
+  BatchWrite next_write(std::size_t range) const;
+  bool bury(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);
   void overlap(Batch batch);
   bool finish_commit();
   static void fill_write(BatchWrite& write, Decision& decision, std::uint64_t to);
-  std::uint64_t planned_of(std::size_t stretch) const REQUIRES(mutex_);
   bool needs_row(const Event& event) const;
   bool needs_database(std::span<const SpooledEvent> events) const;
   // What a batch writes: heartbeats by themselves, the rest event by event.
@@ -230,7 +220,7 @@ class Recorder {
                            std::set<std::string, std::less<>>& pruned);
   void add_job_states(Decision& decision);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
-  void advance(std::size_t stretch, std::uint64_t to, const Ledger& ledger);
+  void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
   void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
   void remember(const BatchWrite& write, std::span<const std::string> beating);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
@@ -248,9 +238,6 @@ class Recorder {
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
 
-  std::uint64_t last_of(std::size_t stretch) const REQUIRES(mutex_);
-  std::uint64_t waiting_locked() const REQUIRES(mutex_);
-  std::uint64_t next_seq_locked() const REQUIRES(mutex_);
   void count_error(const Error& error);
 
   const RecorderOptions options_;
@@ -297,8 +284,7 @@ class Recorder {
   mutable Mutex mutex_;
   Condition work_;     // new events, a task, or stopping
   Condition applied_;  // the position moved
-  std::vector<Stretch> stretches_ GUARDED_BY(mutex_);
-  Ledger ledger_ GUARDED_BY(mutex_);
+  SpoolProgress progress_ GUARDED_BY(mutex_);
   RecorderStatus counters_ GUARDED_BY(mutex_);  // the fields that are counted here
   std::vector<Task> tasks_ GUARDED_BY(mutex_);
   bool settled_ GUARDED_BY(mutex_) = true;
