@@ -29,11 +29,8 @@ constexpr milliseconds kJobPatience{200};
 constexpr int kCarefulBatches = 16;
 constexpr int kConflictLinesPerMinute = 20;
 constexpr int kDeadLetterLinesPerMinute = 100;
-constexpr std::size_t kUnreadableAtOnce = 1'000;
 constexpr int kRetriesOfOneLetter = 10;
 constexpr int kRacesOfOneBatch = 10;
-constexpr std::size_t kAskedBehind = 32;  // events behind a refused one that are rehearsed
-constexpr std::size_t kAskedBehindBytes = 1 << 20;
 constexpr std::size_t kDeadLineBytes = 1 << 16;
 constexpr int kPausesOfDoubt = 4;              // about one look a second whether another recorder is alive
 constexpr std::chrono::seconds kPatience{10};  // of who asks for something to be done to a dead letter
@@ -118,7 +115,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
     : options_(std::move(options)),
       spool_(spool),
       self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
-      fresh_(options_.fresh_bytes),
+      reader_(spool, options_.fresh_bytes, options_.batch_bytes),
       beats_(options_.heartbeat_every),
       probe_(std::move(queues)),
       liveness_(kTurnTime),
@@ -132,7 +129,6 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
       refused_(LogLevel::kError, "the database refuses this daemon, events are spooled",
                "the database is usable again"),
-      unreadable_(LogLevel::kError, "the spool cannot be read, nothing is applied", "the spool can be read again"),
       doubtful_(LogLevel::kWarning, "events are spooled until it is known who records under this spool's id",
                 "it is known who records under this spool's id"),
       indexes_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand"),
@@ -169,7 +165,7 @@ bool Recorder::stop(milliseconds timeout) {
 }
 
 void Recorder::accept(std::vector<SpooledEvent>&& events) {
-  fresh_.add(std::move(events));
+  reader_.add(std::move(events));
   {
     const MutexLock lock(mutex_);
     signalled_ = true;
@@ -314,7 +310,7 @@ bool Recorder::turn() {
   if (rests()) return false;
   const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
-  if (batch.to == batch.from) {
+  if (batch.empty()) {
     finish_commit();
     return was_committing && presses_on();
   }
@@ -702,87 +698,13 @@ std::size_t Recorder::batch_limit() {
   return pacer_.batch_events(most, newest, steady_clock::now());
 }
 
-Recorder::Batch Recorder::next_batch() {
+Batch Recorder::next_batch() {
   const std::size_t limit = batch_limit();
-  Batch batch;
-  std::uint64_t last = 0;
-  {
+  const SpoolProgress::Part part = [this] {
     const MutexLock lock(mutex_);
-    const SpoolProgress::Part part = progress_.next_part();
-    batch.range = part.range;
-    batch.from = batch.to = part.from;
-    last = part.last;
-  }
-  if (last <= batch.from) return batch;
-  const std::uint64_t seq = batch.from + 1;
-  const std::size_t max_events = std::min<std::uint64_t>(limit, last - batch.from);
-  batch.events = fresh_.take(seq, max_events, options_.batch_bytes);
-  if (batch.events.empty()) batch.events = read_events(seq, max_events, batch);
-  if (!batch.unreadable.empty()) return batch;
-  // Records of a later range may follow without a gap; they have a position of their own.
-  while (!batch.events.empty() && batch.events.back().seq > last) batch.events.pop_back();
-  if (!batch.events.empty()) batch.to = batch.events.back().seq;
-  return batch;
-}
-
-// Events from the spool, up to the first gap or undecodable record. Where that stands first, it goes into
-// batch.unreadable instead.
-std::vector<SpooledEvent> Recorder::read_events(std::uint64_t seq, std::size_t max_events, Batch& batch) {
-  std::vector<std::string> damage;
-  auto records = spool_.read(seq, max_events, options_.batch_bytes, damage);
-  std::string why = "its bytes in the spool were damaged";
-  tell_damage(damage);
-  if (!damage_told_.empty()) why += ": " + damage_told_;
-  std::vector<SpooledEvent> events;
-  if (!records) {
-    unreadable_.report(records.error().message);
-    return events;
-  }
-  unreadable_.clear();
-  const std::uint64_t last = [&] {
-    const MutexLock lock(mutex_);
-    return progress_.last_of(batch.range);
+    return progress_.next_part();
   }();
-  const std::uint64_t found = records.value().empty() ? last + 1 : records.value().front().seq;
-  if (found > seq) {
-    batch = missing_records(batch.range, seq, std::min(found - 1, last), why);
-    return events;
-  }
-  events.reserve(records.value().size());
-  for (SpoolRecord& record : records.value()) {
-    if (record.seq != seq + events.size()) break;
-    auto event = decode_record(record.body);
-    if (!event) {
-      if (!events.empty()) break;
-      batch = missing_records(batch.range, record.seq, record.seq, event.error().message);
-      batch.unreadable.front().record = std::move(record.body);
-      return events;
-    }
-    events.push_back(SpooledEvent{record.seq, std::move(event.value()), record.body.size()});
-  }
-  return events;
-}
-
-void Recorder::tell_damage(const std::vector<std::string>& damage) {
-  for (const std::string& sentence : damage) {
-    log_error("the spool is damaged", {{"WHAT", sentence}});
-    damage_told_ = sentence;
-  }
-}
-
-Recorder::Batch Recorder::missing_records(std::size_t range, std::uint64_t from, std::uint64_t to,
-                                          const std::string& why) const {
-  Batch batch;
-  batch.range = range;
-  batch.from = from - 1;
-  batch.to = std::min<std::uint64_t>(to, from + kUnreadableAtOnce - 1);
-  for (std::uint64_t seq = from; seq <= batch.to; ++seq) {
-    DeadLetter letter;
-    letter.recorder = self_.id;
-    letter.reason = fmt::format("event {} of this recorder cannot be read: {}", seq, why);
-    batch.unreadable.push_back(std::move(letter));
-  }
-  return batch;
+  return reader_.read(part, limit, self_.id);
 }
 
 // Records that a copy of a spool lacks are not lost: the other one has them, and the position up to which they are
@@ -999,15 +921,9 @@ Result<bool> Recorder::takes_probe() {
 
 // Whether one of the events behind a refused one would be taken, each by itself and written in the same way.
 Result<bool> Recorder::takes_one_behind(const Refused& refused, std::uint64_t seq) {
-  std::vector<std::string> damage;
-  auto records = spool_.read(seq + 1, kAskedBehind, kAskedBehindBytes, damage);
-  tell_damage(damage);
-  if (!records) return false;
-  for (SpoolRecord& record : records.value()) {
-    auto event = decode_record(record.body);
-    if (!event) continue;
+  for (SpooledEvent& event : reader_.read_behind(seq)) {
     std::vector<SpooledEvent> alone;
-    alone.push_back({record.seq, std::move(event.value()), record.body.size()});
+    alone.push_back(std::move(event));
     auto decision = decide_on(std::move(alone), true);
     if (!decision) continue;
     BatchWrite write = place();
@@ -1246,7 +1162,7 @@ void Recorder::log_conflicts(const std::vector<Decision::Conflict>& conflicts) {
   }
 }
 
-DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& error) const {
+DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& error) {
   const Event& event = spooled.event;
   DeadLetter letter;
   letter.recorder = self_.id;
@@ -1256,13 +1172,9 @@ DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& er
   letter.sqlstate = error.sqlstate;
   letter.reason = error.message;
   letter.received_at = event.received_at;
-  std::vector<std::string> damage;
-  const auto records = spool_.read(spooled.seq, 1, spooled.bytes, damage);
-  if (records && !records.value().empty() && records.value().front().seq == spooled.seq) {
-    letter.record = records.value().front().body;
-    if (const auto envelope = decode_envelope(letter.record); envelope) {
-      letter.line = std::string(utf8_prefix(envelope.value().line, kDeadLineBytes));
-    }
+  letter.record = reader_.record_of(spooled);
+  if (const auto envelope = decode_envelope(letter.record); envelope) {
+    letter.line = std::string(utf8_prefix(envelope.value().line, kDeadLineBytes));
   }
   return letter;
 }

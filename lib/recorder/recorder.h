@@ -23,6 +23,7 @@
 #include "base/result.h"
 #include "queue/job_probe.h"
 #include "recorder/batch_limit.h"
+#include "recorder/batch_reader.h"
 #include "recorder/blame.h"
 #include "recorder/claim.h"
 #include "recorder/decision.h"
@@ -139,13 +140,6 @@ class Recorder {
   bool stuck() const { return liveness_.missed(); }
 
  private:
-  struct Batch {
-    std::size_t range = 0;
-    std::vector<SpooledEvent> events;    // contiguous
-    std::vector<DeadLetter> unreadable;  // instead of events: records that no longer can be read
-    std::uint64_t from = 0;              // done before
-    std::uint64_t to = 0;                // done after
-  };
   // A batch that is being committed while the next one is decided. Its events are gone into what is written; should
   // that fail, the spool has them.
   struct Committing {
@@ -182,10 +176,7 @@ class Recorder {
 
   std::size_t batch_limit();
   Batch next_batch();
-  Batch missing_records(std::size_t range, std::uint64_t from, std::uint64_t to, const std::string& why) const;
   bool leave_to_original(const Batch& batch);
-  std::vector<SpooledEvent> read_events(std::uint64_t seq, std::size_t max_events, Batch& batch);
-  void tell_damage(const std::vector<std::string>& damage);
 
   // Both return false when the connection is lost or the position has to be read again.
   bool apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to);
@@ -230,7 +221,7 @@ class Recorder {
   void wait_for(const Holder& holder);
   void note_settled();
   void take_new_id(const Holder& holder);
-  DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error) const;
+  DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error);
   Result<Retried> retry_now(std::int64_t id);
   Result<std::optional<Retried>> retry_once(const DeadLetter& letter);
   Result<std::optional<Retried>> refused_again(const DeadLetter& letter, const Error& error);
@@ -243,7 +234,7 @@ class Recorder {
   const RecorderOptions options_;
   Spool& spool_;
   RecorderSelf self_;  // written by the recorder's thread under mutex_
-  FreshEvents fresh_;
+  BatchReader reader_;
   mutable Heartbeats beats_;
   JobProbe probe_;
   std::thread thread_;
@@ -275,11 +266,9 @@ class Recorder {
   RateLimiter letters_logged_;
   RepeatGuard away_;
   RepeatGuard refused_;
-  RepeatGuard unreadable_;
   RepeatGuard doubtful_;
   RepeatGuard indexes_;
   RepeatGuard sequences_;
-  std::string damage_told_;
 
   mutable Mutex mutex_;
   Condition work_;     // new events, a task, or stopping
