@@ -17,14 +17,10 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kFirstPause{100};
-constexpr milliseconds kLongestPause{5'000};
 constexpr milliseconds kIdleTurn{2'000};
 constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
 constexpr std::chrono::minutes kMigrationTime{15};  // several migrations, each to its deadline
 constexpr milliseconds kHintEvery{1'000};
-constexpr milliseconds kMissingIndexLook{1'000};  // how often indexes are looked at while some are missing
-constexpr milliseconds kIndexLook{30'000};        // and while all stand: somebody may drop one
 constexpr milliseconds kJobPatience{200};
 constexpr int kCarefulBatches = 16;
 constexpr int kConflictLinesPerMinute = 20;
@@ -32,15 +28,12 @@ constexpr int kDeadLetterLinesPerMinute = 100;
 constexpr int kRetriesOfOneLetter = 10;
 constexpr int kRacesOfOneBatch = 10;
 constexpr std::size_t kDeadLineBytes = 1 << 16;
-constexpr int kPausesOfDoubt = 4;              // about one look a second whether another recorder is alive
 constexpr std::chrono::seconds kPatience{10};  // of who asks for something to be done to a dead letter
 
-// Growing, and spread so that many daemons do not come back in the same moment.
-milliseconds pause_after(int failures) {
+// Spread so that many daemons do not come back in the same moment.
+int spread_percent() {
   static thread_local std::minstd_rand random{std::random_device{}()};
-  const int doublings = std::min(failures, 10);
-  const milliseconds pause = std::min(kLongestPause, kFirstPause * (1 << doublings));
-  return pause * std::uniform_int_distribution<int>(80, 120)(random) / 100;
+  return std::uniform_int_distribution<int>(80, 120)(random);
 }
 
 // Longer than one that is alive stays silent: it looks whether its heartbeat is due at each idle turn.
@@ -60,56 +53,7 @@ Error keeps_colliding() {
                "the transaction collided with those of others each time (SQLSTATE 40001 or 40P01)", "40001"};
 }
 
-// The database can be reached, and does not let this daemon do its work: a right, a table or a column is missing.
-bool is_refusal(const Error& error) {
-  return error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound || error.sqlstate.starts_with("42");
-}
-
-std::string_view error_name(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kInvalid:
-      return "invalid";
-    case ErrorKind::kNotFound:
-      return "not_found";
-    case ErrorKind::kConflict:
-      return "conflict";
-    case ErrorKind::kFull:
-      return "full";
-    case ErrorKind::kUnavailable:
-      return "unavailable";
-    case ErrorKind::kDenied:
-      return "denied";
-    case ErrorKind::kData:
-      return "data";
-    case ErrorKind::kRefused:
-      return "refused";
-    case ErrorKind::kInDoubt:
-      return "in_doubt";
-    case ErrorKind::kCorrupt:
-      return "corrupt";
-    case ErrorKind::kIo:
-      return "io";
-    case ErrorKind::kInternal:
-      return "internal";
-  }
-  return "unknown";
-}
-
 }  // namespace
-
-std::string_view to_string(DatabaseState state) {
-  switch (state) {
-    case DatabaseState::kConnecting:
-      return "connecting";
-    case DatabaseState::kUp:
-      return "up";
-    case DatabaseState::kAway:
-      return "away";
-    case DatabaseState::kRefused:
-      return "refused";
-  }
-  return "";
-}
 
 Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
     : options_(std::move(options)),
@@ -122,16 +66,11 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       cache_(options_.cache_bytes),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
-      building_(options_.store),
+      health_(redact_url(options_.store.url)),
+      index_watch_(options_.store, options_.migrate),
       claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
       letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
-      away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
-      refused_(LogLevel::kError, "the database refuses this daemon, events are spooled",
-               "the database is usable again"),
-      doubtful_(LogLevel::kWarning, "events are spooled until it is known who records under this spool's id",
-                "it is known who records under this spool's id"),
-      indexes_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand"),
       sequences_(LogLevel::kError, "a sequence of the database stands behind", "the sequences are right again"),
       progress_(known_incarnations(spool.incarnations(), spool.remembered()), spool.usage().first_seq,
                 [&spool] { return spool.usage().last_seq; }),
@@ -191,7 +130,7 @@ bool Recorder::wait_tables(milliseconds timeout) {
   MutexLock lock(mutex_);
   applied_.wait_for(lock, timeout, [&] {
     mutex_.assert_held();
-    return tables_ || counters_.database != DatabaseState::kConnecting;
+    return tables_ || health_.state() != DatabaseState::kConnecting;
   });
   return tables_;
 }
@@ -228,8 +167,7 @@ bool Recorder::wait_settled(milliseconds timeout) {
 }
 
 std::optional<steady_clock::time_point> Recorder::back_since() const {
-  const MutexLock lock(mutex_);
-  return back_since_;
+  return health_.back_since();
 }
 
 bool Recorder::beat_since(std::string_view run_id, steady_clock::time_point then) const {
@@ -241,8 +179,15 @@ std::optional<steady_clock::time_point> Recorder::last_beat(std::string_view run
 }
 
 RecorderStatus Recorder::status() const {
+  DatabaseStatus database = health_.status();
   const MutexLock lock(mutex_);
   RecorderStatus status = counters_;
+  status.database = database.state;
+  status.database_error = std::move(database.error);
+  status.database_since = database.since;
+  status.reconnects = database.reconnects;
+  status.errors = std::move(database.errors);
+  status.waiting_for = index_watch_.waiting_for();
   status.ledger = progress_.ledger();
   status.waiting = progress_.waiting();
   status.accepted = status.ledger.consumed() + status.waiting;
@@ -315,7 +260,7 @@ bool Recorder::turn() {
     return was_committing && presses_on();
   }
   if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0 &&
-      events_unique_) {
+      index_watch_.events_unique()) {
     overlap(std::move(batch));
     return presses_on();
   }
@@ -330,10 +275,8 @@ bool Recorder::turn() {
   return presses_on();
 }
 
-// A connection that is lost is made again at once, but not over and over: a database that lets itself be connected to
-// and then fails every commit is away like one that does not answer.
 bool Recorder::presses_on() const {
-  return store_ || failures_ < 2;
+  return store_ || health_.backoff().over();
 }
 
 // Until when nothing is committed although something waits; not while somebody waits for it.
@@ -367,9 +310,9 @@ void Recorder::wait_for_work() {
     });
     return;
   }
-  // Away: events do not shorten the pause, a task (somebody waits for an answer) does not either. Stopping does:
+  // Away: events do not shorten the backoff, a task (somebody waits for an answer) does not either. Stopping does:
   // there is time for one more try.
-  work_.wait_until(lock, steady_clock::now() + pause_after(failures_ - 1), [this] {
+  work_.wait_until(lock, steady_clock::now() + health_.backoff().delay(spread_percent()), [this] {
     mutex_.assert_held();
     return stopping_;
   });
@@ -382,11 +325,7 @@ void Recorder::housekeep() {
   const auto now = steady_clock::now();
   // A host's clock that is set forward ends no event's time in the spool.
   spool_.forget(born_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - born_));
-  const milliseconds look_after = [this] {
-    const MutexLock lock(mutex_);
-    return counters_.waiting_for ? kMissingIndexLook : kIndexLook;
-  }();
-  if (now - last_index_look_ >= look_after && (!finish_commit() || !look_at_indexes())) return;
+  if (index_watch_.due(now) && (!finish_commit() || !check_indexes())) return;
   const bool asked = [this] {
     const MutexLock lock(mutex_);
     return std::exchange(look_soon_, false);
@@ -401,7 +340,7 @@ void Recorder::housekeep() {
     restand();
     return;
   }
-  note_up();
+  health_.up();
   log_sequences(checkpoint.value());
   if (stands_where_expected(checkpoint.value())) return;
   cache_.clear();
@@ -433,76 +372,19 @@ bool Recorder::connect() {
     return false;
   }
   store_ = std::move(store.value());
-  if (!look_at_indexes() || !restand()) return false;
+  if (!check_indexes() || !restand()) return false;
   const bool nothing_to_prove = [&] {
     const MutexLock lock(mutex_);
     return progress_.waiting() == 0;
   }();
-  if (nothing_to_prove) note_up();
+  if (nothing_to_prove) health_.up();
   return true;
 }
 
-// The database took a commit or a heartbeat, or there is nothing to give it yet.
-void Recorder::note_up() {
-  failures_ = 0;
-  bool was_away = away_.clear();
-  was_away = refused_.clear() || was_away;
-  const MutexLock lock(mutex_);
-  if (counters_.database == DatabaseState::kUp) return;
-  if (counters_.database != DatabaseState::kConnecting) ++counters_.reconnects;
-  counters_.database = DatabaseState::kUp;
-  counters_.database_error.clear();
-  counters_.database_since = now_utc();
-  if (was_away) back_since_ = steady_clock::now();
-}
-
-// Whether this database refuses an event's id that comes twice, or every batch has to look for itself. The first to
-// miss an index has it built.
-bool Recorder::look_at_indexes() {
-  last_index_look_ = steady_clock::now();
-  const auto looked = store_->indexes();
-  if (!looked) {
-    lose_connection(looked.error());
-    return false;
-  }
-  if (!looked->events_unique && !options_.migrate) {
-    lose_connection(Error{ErrorKind::kRefused,
-                          fmt::format("the history lost its unique index of (run_id, event_id): {}", looked->sql)});
-    return false;
-  }
-  events_unique_ = looked->events_unique;
-  if (!looked->missing.empty() && options_.migrate) building_.begin();
-  note_indexes(*looked);
-  return true;
-}
-
-void Recorder::note_indexes(const IndexState& state) {
-  std::optional<IndexWait> wait;
-  if (!state.missing.empty()) {
-    wait.emplace(IndexWait{state.missing, state.events_unique, now_utc(), state.held_up_by, building_.error()});
-  }
-  bool again = false;
-  {
-    const MutexLock lock(mutex_);
-    again = wait && counters_.waiting_for;
-    if (again) wait->since = counters_.waiting_for->since;
-    counters_.waiting_for = wait;
-  }
-  if (!wait) {
-    indexes_.clear();
-    holder_logged_.clear();
-    return;
-  }
-  if (!again) return;  // those of a small table take a moment
-  const std::string why = wait->error.empty() ? wait->held_up_by : wait->error;
-  const bool said = indexes_.active() && why == holder_logged_;
-  holder_logged_ = why;
-  const std::string since = format_rfc3339(wait->since);
-  const std::string decided = wait->events_unique ? "" : "; each event is compared with the history meanwhile";
-  const std::string detail = fmt::format("{} since {}{}", wait->indexes, since, decided);
-  if (!indexes_.report(detail, {{"WAITS_FOR", why}}) && !said) {
-    log_warning("indexes of the database are still missing: " + detail, {{"WAITS_FOR", why}});
-  }
+bool Recorder::check_indexes() {
+  const auto checked = index_watch_.check(*store_, steady_clock::now());
+  if (!checked) lose_connection(checked.error());
+  return checked.has_value();
 }
 
 // Ids that were given out twice would be said to be the events' fault.
@@ -524,7 +406,7 @@ bool Recorder::restand() {
   }
   if (!checkpoint.value()) {
     store_.reset();
-    failures_ = kPausesOfDoubt;
+    health_.backoff().in_doubt();
     return false;
   }
   note_settled();
@@ -570,20 +452,15 @@ bool Recorder::is_own(const Holder& holder) const {
 void Recorder::wait_for(const Holder& holder) {
   const std::string why = fmt::format("another incarnation of recorder {} was seen on {} {} s ago", self_.id,
                                       holder.host, holder.seen_ago.count() / 1'000);
-  doubtful_.report(why);
+  health_.in_doubt(why);
   const MutexLock lock(mutex_);
   settled_ = false;
-  if (counters_.database == DatabaseState::kUp) {
-    counters_.database = DatabaseState::kAway;
-    counters_.database_since = now_utc();
-  }
-  counters_.database_error = why + "; if it is not seen again soon, this one goes on, else under a new id";
 }
 
 void Recorder::note_settled() {
   spool_.settle();
   claimant_.forget();
-  doubtful_.clear();
+  health_.no_longer_in_doubt();
   {
     const MutexLock lock(mutex_);
     settled_ = true;
@@ -655,19 +532,10 @@ std::optional<BatchWrite> Recorder::next_forgotten() {
 }
 
 void Recorder::lose_connection(const Error& error) {
-  const bool first = store_ != nullptr && failures_ == 0;
+  const bool was_connected = store_ != nullptr;
   store_.reset();
-  ++failures_;
-  count_error(error);
-  // A server that has become read-only: the next connection tells whether it is a standby or a setting, and says it.
-  if (first && error.sqlstate == "25006") return;
-  const bool refused = is_refusal(error);
-  (refused ? refused_ : away_).report(error.message, {{"URL", redact_url(options_.store.url)}});
-  const MutexLock lock(mutex_);
-  const DatabaseState state = refused ? DatabaseState::kRefused : DatabaseState::kAway;
-  if (counters_.database != state) counters_.database_since = now_utc();
-  counters_.database = state;
-  counters_.database_error = error.message;
+  health_.lost(error, was_connected);
+  { const MutexLock lock(mutex_); }
   applied_.notify_all();  // who waits for tables need not wait any longer
 }
 
@@ -676,17 +544,12 @@ void Recorder::lose_batch(const Error& error, std::size_t events) {
   lose_connection(error);
   if (blame_of(error) != Blame::kMoment) return;
   batch_limit_.failed(events);
-  if (events > 1) failures_ = std::min(failures_, 1);
+  if (events > 1) health_.backoff().tries_less();
 }
 
 Error Recorder::lost(const Error& error) {
   lose_connection(error);
   return error;
-}
-
-void Recorder::count_error(const Error& error) {
-  const MutexLock lock(mutex_);
-  ++counters_.errors[error.sqlstate.empty() ? std::string(error_name(error.kind)) : error.sqlstate];
 }
 
 // ---- reading
@@ -814,7 +677,7 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
       lose_batch(error, events.size());
       return false;
     }
-    count_error(error);
+    health_.count(error);
     // Bisection: the good ones of either half are committed, what the database refuses alone is buried.
     const std::size_t half = events.size() / 2;
     if (!alone) {
@@ -833,7 +696,7 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
 // kYes, kMisplaced or an error: races and collisions are tried again.
 Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> events, std::size_t range,
                                               std::uint64_t to, bool& inserts) {
-  bool careful = careful_batches_ > 0 || !events_unique_;
+  bool careful = careful_batches_ > 0 || !index_watch_.events_unique();
   if (careful_batches_ > 0) --careful_batches_;
   for (int races = 0;;) {
     const auto committed = try_events(events, range, to, careful, inserts);
@@ -941,7 +804,7 @@ Result<bool> Recorder::rehearse(std::span<const BatchWrite> writes) {
   liveness_.beat();
   const auto taken = store_->rehearse(self_, writes);
   if (taken) return taken.value() == Committed::kYes;
-  count_error(taken.error());
+  health_.count(taken.error());
   if (blame_of(taken.error()) == Blame::kContent) return false;
   return taken.error();
 }
@@ -1126,7 +989,7 @@ Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) 
 }
 
 void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
-  note_up();
+  health_.up();
   batch_limit_.succeeded(events);
   last_heartbeat_ = steady_clock::now();
   const MutexLock lock(mutex_);
@@ -1285,7 +1148,7 @@ Result<std::optional<Recorder::Retried>> Recorder::refused_again(const DeadLette
     if (!store) return lost(store.error());
     store_ = std::move(store.value());
   }
-  count_error(error);
+  health_.count(error);
   const auto noted = store_->note_refused_retry(letter.id, error.sqlstate, error.message);
   if (!noted) return lost(noted.error());
   return std::optional(Retried::kDead);

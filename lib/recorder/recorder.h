@@ -26,10 +26,11 @@
 #include "recorder/batch_reader.h"
 #include "recorder/blame.h"
 #include "recorder/claim.h"
+#include "recorder/database_health.h"
 #include "recorder/decision.h"
 #include "recorder/fresh_events.h"
 #include "recorder/heartbeats.h"
-#include "recorder/index_building.h"
+#include "recorder/index_watch.h"
 #include "recorder/pace.h"
 #include "recorder/row_cache.h"
 #include "recorder/spool_progress.h"
@@ -53,23 +54,6 @@ struct RecorderOptions {
       Heartbeats::kWriteEvery;                  // a row is renewed by a bare heartbeat once in so long
   SuspectPolicy suspect;                        // when an event that only ever fails by time becomes a dead letter
   std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
-};
-
-enum class DatabaseState {
-  kConnecting,  // not reached yet since the start
-  kUp,
-  kAway,     // unreachable, slow or failing; events are spooled
-  kRefused,  // reached, but it refuses this daemon; counts as away
-};
-std::string_view to_string(DatabaseState state);
-
-// Indexes that are not there yet. Where events_unique is false each event is compared with the history meanwhile.
-struct IndexWait {
-  std::string indexes;  // their names
-  bool events_unique = false;
-  Timestamp since{};
-  std::string held_up_by;  // whose transaction the building waits for; empty: nobody's that is known
-  std::string error;       // why they could not be built
 };
 
 struct RecorderStatus {
@@ -161,9 +145,7 @@ class Recorder {
   void housekeep();
 
   bool connect();
-  void note_up();
-  bool look_at_indexes();
-  void note_indexes(const IndexState& state);
+  bool check_indexes();
   void log_sequences(const Checkpoint& checkpoint);
   bool stands_where_expected(const Checkpoint& checkpoint) const;
   void adopt(const Checkpoint& checkpoint);
@@ -229,8 +211,6 @@ class Recorder {
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
 
-  void count_error(const Error& error);
-
   const RecorderOptions options_;
   Spool& spool_;
   RecorderSelf self_;  // written by the recorder's thread under mutex_
@@ -253,21 +233,14 @@ class Recorder {
   bool is_sound_ = false;
   bool took_new_ = false;
   bool took_changed_ = false;
-  int careful_batches_ = 0;    // how many more batches look everything up first, after one was raced
-  bool events_unique_ = true;  // see IndexState; while it is false every batch is decided carefully
-  IndexBuilding building_;
-  std::chrono::steady_clock::time_point last_index_look_{};
-  std::string holder_logged_;
-  int failures_ = 0;  // connections in a row that failed or were lost before they were of use
+  int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
+  DatabaseHealth health_;
+  IndexWatch index_watch_;
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
   Claimant claimant_;
   RateLimiter conflicts_logged_;
   RateLimiter letters_logged_;
-  RepeatGuard away_;
-  RepeatGuard refused_;
-  RepeatGuard doubtful_;
-  RepeatGuard indexes_;
   RepeatGuard sequences_;
 
   mutable Mutex mutex_;
@@ -287,7 +260,6 @@ class Recorder {
   int readers_ GUARDED_BY(mutex_) = 0;  // who waits for what is applied
   bool ended_ GUARDED_BY(mutex_) = false;
   std::chrono::steady_clock::time_point stop_by_ GUARDED_BY(mutex_){};
-  std::optional<std::chrono::steady_clock::time_point> back_since_ GUARDED_BY(mutex_);
 };
 
 }  // namespace run_recorder

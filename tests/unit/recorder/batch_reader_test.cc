@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "protocol/protocol.h"
+#include "recorder_fixture.h"
 #include "support/temp_folder.h"
-#include "unit/recorder/recorder_fixture.h"
 
 namespace run_recorder::testing {
 namespace {

@@ -1015,12 +1015,5 @@ TEST_P(SqliteOnly, CountsBatchesBySize) {
 
 INSTANTIATE_TEST_SUITE_P(Recorder, SqliteOnly, ::testing::Values(DatabaseKind::kSqlite), name_of);
 
-TEST(DatabaseStates, HaveWords) {
-  EXPECT_EQ(to_string(DatabaseState::kConnecting), "connecting");
-  EXPECT_EQ(to_string(DatabaseState::kUp), "up");
-  EXPECT_EQ(to_string(DatabaseState::kAway), "away");
-  EXPECT_EQ(to_string(DatabaseState::kRefused), "refused");
-}
-
 }  // namespace
 }  // namespace run_recorder::testing
