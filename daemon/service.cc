@@ -202,7 +202,7 @@ void Service::start() {
     reconciler.make_queue = [config = config_] { return make_queues(open_queues(config, milliseconds{5'000})); };
   }
   reconciler.connection_open = [this](std::string_view connection) { return server_->connection_open(connection); };
-  reconciler.hear_all = [this](milliseconds within) { return server_->hear_all(within); };
+  reconciler.hear_all = [this](milliseconds within) { return server_->settle_pending(within); };
   reconciler.watch = [this](const ProcessIdentity& process) { watch_->watch(process); };
   reconciler.hearing = [this] { return look_at_hearing(); };
   reconciler_ = std::make_unique<Reconciler>(std::move(reconciler), *recorder_);
@@ -243,7 +243,7 @@ void Service::start() {
 
 // How many processes it may watch.
 std::size_t Service::start_watch() {
-  const std::size_t processes = room_for_processes(EventServer::descriptors_for(config_.limits.connections));
+  const std::size_t processes = room_for_processes(descriptors_for(config_.limits.connections));
   watch_ = std::make_unique<ProcessWatch>(processes, [this](const ProcessIdentity& ended) { on_process_end(ended); });
   return processes;
 }

@@ -21,6 +21,7 @@
 #include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
 #include "retention/pruner.h"
+#include "server/descriptors.h"
 #include "server/server.h"
 #include "signals.h"
 #include "spool/spool.h"

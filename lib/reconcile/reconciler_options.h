@@ -20,7 +20,7 @@ struct ReconcilerOptions {
   StoreOptions store;
   std::function<std::unique_ptr<JobQueue>()> make_queue;  // empty: none is configured
   std::function<bool(std::string_view)> connection_open;
-  // As EventServer::hear_all(). Empty: nothing is received but what the recorder knows of.
+  // As EventServer::settle_pending(). Empty: nothing is received but what the recorder knows of.
   std::function<bool(std::chrono::milliseconds)> hear_all;
   // Since when events are accepted without a break, by now. Empty: since ever.
   std::function<Hearing::State()> hearing;

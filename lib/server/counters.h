@@ -1,32 +1,31 @@
-// The event socket's counters, written by its two threads and read by any.
+// The event socket's counters, written by its two threads and read by any. Every function is safe from any thread.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
-#include <functional>
-#include <mutex>
+#include <cstddef>
 #include <string_view>
 
-#include "server/server.h"
+#include "base/mutex.h"
+#include "server/types.h"
 
 namespace run_recorder {
 
 class Counters {
  public:
-  // Several changes at once: change(counters).
+  // Several changes at once: change(counters), under the lock.
   template <class Change>
   void update(const Change& change) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     change(counters_);
   }
   ServerCounters snapshot() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return counters_;
   }
 
  private:
-  mutable std::mutex mutex_;
-  ServerCounters counters_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  ServerCounters counters_ GUARDED_BY(mutex_);
 };
 
 // For use within update().

@@ -2,10 +2,10 @@
 // unfinished one is kept (a short one here, a longer one with a share of the common pool), one that is too large is
 // skipped to its end. Not synchronised: for the sessions' thread.
 //
-// A Sink has
-//   bool line(std::string_view)   a line without its newline; the view ends with the call. False: feed() stops behind
-//   it. bool too_large()              the current line has passed the limit; called once for it. As above. bool
-//   no_room()                the current line must grow and the pool has no room; it is skipped. As above.
+// A Sink has three functions. Each is called once for its line, and returns false to make feed() stop behind it.
+// - `bool line(std::string_view)`: a line without its newline; the view ends with the call.
+// - `bool too_large()`: the current line has passed the limit; its rest is skipped.
+// - `bool no_room()`: the current line must grow and the pool has no room; its rest is skipped.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,8 @@ class LineFramer {
  public:
   LineFramer(LinePool& pool, std::size_t partial_bytes) : share_(pool), partial_bytes_(partial_bytes) {}
 
-  // How many bytes may be fed now with a place for all of them; 0: the unfinished line has to wait for the pool.
+  // How many bytes, at most `wanted`, may be fed now with a place for all of them; 0: the unfinished line has to wait
+  // for the pool. line_bytes here and below: the most that a line may have.
   std::size_t room(std::size_t line_bytes, std::size_t wanted) const;
 
   // Returns how many of the bytes it used: all, unless the sink stopped it.
@@ -44,7 +45,6 @@ class LineFramer {
     skipping_ = true;
   }
 
-  bool holds_line() const { return size_ > 0; }
   bool holds_share() const { return share_.bytes() > 0; }
 
  private:

@@ -1,6 +1,6 @@
 // Waits until everything that peers had sent by one moment has been read, and settled: what each socket held then, in
-// bytes, and the end of input where the peer had closed. It tells evidence from what it could have caused: an event
-// that was sent before a look is durable before anything is concluded from the look. Of the sessions' thread.
+// bytes, and the end of input where the peer had closed. So an event that was sent before a process was looked at is
+// durable before anything is concluded from what was seen. Belongs to the sessions' thread.
 #pragma once
 
 #include <cstdint>

@@ -7,79 +7,23 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
-#include "base/file.h"
 #include "net/access.h"
-#include "process/identity.h"
 #include "server/answers.h"
-#include "server/counters.h"
 #include "server/line_framer.h"
-#include "server/line_pool.h"
-#include "server/server.h"
-#include "server/spool_writer.h"
+#include "server/session_context.h"
+#include "server/types.h"
 
 namespace run_recorder {
-
-class Session;
-
-// What the sessions of one server share.
-struct SessionContext {
-  SessionContext(const ServerBounds& the_bounds, WallClock the_clock, Counters& the_counters);
-
-  boost::asio::io_context io{1};
-  const ServerBounds bounds;
-  const WallClock clock;
-  Counters& counters;
-  ServerLimits limits;
-  std::string connection_prefix;  // "<incarnation>-"
-  SpoolWriter* writer = nullptr;
-  IdentityCache identities;
-  LinePool pool;
-  std::unique_ptr<char[]> read_buffer;  // of bounds.turn_bytes: used within one turn only
-
-  std::unordered_map<std::uint64_t, std::shared_ptr<Session>> sessions;  // by number
-  std::function<void(std::uint64_t)> on_closed;                          // a session has ended
-  std::function<void(UniqueFd, const Refusal&)> on_sent_away;            // it has, and its peer is to be told why
-
-  // Bytes handed to the writer and not settled yet.
-  std::size_t waiting_bytes = 0;
-  // Errors that peers have not read, of all sessions.
-  std::size_t unread_bytes = 0;
-
-  // Sessions that may not read until something changes; each is woken once.
-  void wait_for_writer(std::shared_ptr<Session> session);
-  void wait_for_pool(std::shared_ptr<Session> session);
-  // Bytes were settled: wakes those that wait, when enough has been.
-  void settled(std::size_t bytes);
-  // Wakes those that wait for the pool when something has been given back to it.
-  void wake_pool_waiters();
-  // The limits have changed.
-  void wake_all();
-  // There is a long line that could cease to grow. Ticks only as long as there are such.
-  void watch_stalls();
-  void stop_watching();
-
- private:
-  bool check_stalls();
-
-  std::vector<std::shared_ptr<Session>> writer_waiters_;
-  std::vector<std::shared_ptr<Session>> pool_waiters_;
-  std::size_t releases_seen_ = 0;
-  boost::asio::steady_timer stall_timer_;
-  bool watching_stalls_ = false;
-};
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
@@ -97,7 +41,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void stop_reading();
   // Reads nothing more, settles and answers what was read, then ends with this error; at once where the peer does not
   // read for a while. False: it is on its way out already.
-  bool send_away(Refusal why);
+  bool evict(Refusal why);
   // At once, whatever is left.
   void close();
   // Who was at the other end when it connected: the kernel is asked, for the groups are not kept.
@@ -180,11 +124,11 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Answering.
   Answers answers_;
-  bool writing_ = false;  // write_rest runs
-  bool deaf_ = false;     // the peer takes no answers any more; what it sent still counts
+  bool writing_ = false;       // write_rest runs
+  bool write_closed_ = false;  // the peer takes no answers any more; what it sent still counts
   bool closed_ = false;
-  std::unique_ptr<const Refusal> sent_away_;            // why it ends, where its peer may not send any more
-  std::chrono::steady_clock::time_point leave_by_{};    // then: whatever is left
+  std::unique_ptr<const Refusal> eviction_;             // why it ends, where its peer may not send any more
+  std::chrono::steady_clock::time_point evict_by_{};    // then: whatever is left
   std::size_t unread_bytes_ = 0;                        // as counted in the context
   std::chrono::steady_clock::time_point last_taken_{};  // the peer took something, or began to owe it
 };

@@ -21,7 +21,7 @@ constexpr std::string_view kFailedMessage = "the daemon cannot write to its spoo
 
 }  // namespace
 
-SpoolWriter::SpoolWriter(Spool& spool, Counters& counters, EventServer::OnAccepted on_accepted, Sessions sessions,
+SpoolWriter::SpoolWriter(Spool& spool, Counters& counters, OnAccepted on_accepted, Sessions sessions,
                          const ServerBounds& bounds)
     : spool_(spool),
       counters_(counters),

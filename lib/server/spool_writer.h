@@ -28,32 +28,6 @@
 
 namespace run_recorder {
 
-class Session;
-
-// What one turn of one session brought.
-struct Submission {
-  struct Item {
-    std::uint64_t line = 0;
-    Event event;
-    std::string body;
-    std::size_t bytes = 0;  // memory of event and body, roughly
-  };
-  struct Refused {
-    std::uint64_t line = 0;
-    Refusal refusal;
-  };
-
-  std::shared_ptr<Session> session;
-  std::uint64_t source = 0;  // the session's number
-  std::chrono::steady_clock::time_point received;
-  std::vector<Item> items;  // in line order; empty once it is settled
-  std::size_t bytes = 0;
-  // The outcome: accepted and durable, but for these.
-  std::size_t accepted = 0;
-  std::vector<Refused> refused;
-};
-using Submissions = std::vector<std::unique_ptr<Submission>>;
-
 class SpoolWriter {
  public:
   struct Sessions {
@@ -63,7 +37,7 @@ class SpoolWriter {
     std::function<void()> run_one;  // waits for something to do, and does it
   };
 
-  SpoolWriter(Spool& spool, Counters& counters, EventServer::OnAccepted on_accepted, Sessions sessions,
+  SpoolWriter(Spool& spool, Counters& counters, OnAccepted on_accepted, Sessions sessions,
               const ServerBounds& bounds);
   ~SpoolWriter();
   SpoolWriter(const SpoolWriter&) = delete;
@@ -95,7 +69,7 @@ class SpoolWriter {
 
   Spool& spool_;
   Counters& counters_;
-  const EventServer::OnAccepted on_accepted_;
+  const OnAccepted on_accepted_;
   const Sessions sessions_;
   const ServerBounds bounds_;
   std::thread thread_;

@@ -1,4 +1,4 @@
-// EventServer::hear_all: what was sent before the call is durable and with the recorder when it returns.
+// EventServer::settle_pending: what was sent before the call is durable and with the recorder when it returns.
 #include <fmt/format.h>
 
 #include <atomic>
@@ -21,7 +21,7 @@ TEST_F(ServerTest, HearsWhatLiesInTheSocketsAndInTheListenQueue) {
       clients.back().send(started(fmt::format("r{}", i)) + note("n"));
     }
     const std::size_t before = kClients * 2 * static_cast<std::size_t>(round);
-    ASSERT_TRUE(server->hear_all(kPatience));
+    ASSERT_TRUE(server->settle_pending(kPatience));
     ASSERT_EQ(accepted_count(), before + kClients * 2);
   }
 }
@@ -33,7 +33,7 @@ TEST_F(ServerTest, HearsALastLineWithoutNewlineOfAPeerThatHasGone) {
     const std::string line = started("r");
     client.send(line.substr(0, line.size() - 1));
     client.close();
-    ASSERT_TRUE(server->hear_all(kPatience));
+    ASSERT_TRUE(server->settle_pending(kPatience));
     ASSERT_EQ(accepted_count(), round);
   }
 }
@@ -43,9 +43,9 @@ TEST_F(ServerTest, HasNotHeardWhatIsNotDurableYet) {
   Client client = connect();
   spool->shut();
   client.send(note("r"));
-  EXPECT_FALSE(server->hear_all(30ms));
+  EXPECT_FALSE(server->settle_pending(30ms));
   spool->open();
-  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_TRUE(server->settle_pending(kPatience));
   EXPECT_EQ(accepted_count(), 1U);
 }
 
@@ -54,7 +54,7 @@ TEST_F(ServerTest, HasHeardALineThatTheSpoolRefused) {
   Client client = connect();
   spool->fail_with(Error{ErrorKind::kUnavailable, "no disk"});
   client.send(note("r"));
-  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_TRUE(server->settle_pending(kPatience));
   EXPECT_EQ(accepted_count(), 0U);
   EXPECT_FALSE(counters().spool_failure.empty());
 }
@@ -70,7 +70,7 @@ TEST_F(ServerTest, HearsWhateverElseKeepsComing) {
     }
   });
   quiet.send(started("quiet"));
-  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_TRUE(server->settle_pending(kPatience));
   std::size_t heard = 0;
   for (const Accepted& one : accepted()) heard += one.event.run_id == "quiet" ? 1 : 0;
   EXPECT_EQ(heard, 1U);
@@ -82,14 +82,14 @@ TEST_F(ServerTest, HearsHalfALineAsFarAsItCame) {
   start();
   Client client = connect();
   client.send(R"({"type":"no)");
-  EXPECT_TRUE(server->hear_all(kPatience));
+  EXPECT_TRUE(server->settle_pending(kPatience));
   EXPECT_EQ(accepted_count(), 0U);
 }
 
 TEST_F(ServerTest, HearsNothingWhereItIsStopped) {
   start();
   stop();
-  EXPECT_FALSE(server->hear_all(kPatience));
+  EXPECT_FALSE(server->settle_pending(kPatience));
 }
 
 }  // namespace

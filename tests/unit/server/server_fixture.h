@@ -16,23 +16,12 @@
 #include "base/file.h"
 #include "server/server.h"
 #include "spool/spool.h"
+#include "support/temp_folder.h"
 
 namespace run_recorder {
 
 // Longer than anything takes, sanitizers and a busy machine included.
 inline constexpr std::chrono::seconds kPatience{60};
-
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // True as soon as the condition holds; false when patience has run out.
 bool eventually(const std::function<bool()>& holds);
@@ -136,7 +125,7 @@ class ServerTest : public ::testing::Test {
   ServerCounters counters() const { return server->counters(); }
   std::uint64_t refused(RefusalCode code) const { return counters().refused[static_cast<std::size_t>(code)]; }
 
-  TemporaryFolder folder;
+  TempFolder folder;
   SpoolOptions spool_options;
   ServerOptions options;
   std::unique_ptr<GatedSpool> spool;

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "process/identity.h"
+#include "server/descriptors.h"
 #include "server_fixture.h"
 
 namespace run_recorder {
@@ -759,7 +760,7 @@ TEST_F(ServerTest, DescriptorsOfOthersAreLeftToThem) {
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   options.limits.connections = 1024;
-  options.other_descriptors = files.rlim_max - EventServer::descriptors_for(512);
+  options.other_descriptors = files.rlim_max - descriptors_for(512);
   start();
   EXPECT_LE(counters().connections_limit, 520U);
   EXPECT_GT(counters().connections_limit, 0U);

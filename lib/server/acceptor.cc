@@ -1,43 +1,34 @@
-#include "server/door.h"
+#include "server/acceptor.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <array>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
-#include <exception>
 #include <utility>
+
+#include "base/log.h"
+#include "net/coroutine.h"
+#include "server/session.h"
 
 namespace run_recorder {
 namespace {
 
 namespace asio = boost::asio;
 using asio::local::stream_protocol;
+using std::chrono::steady_clock;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-
-constexpr int kAcceptedAtOnce = 32;               // before the sessions have their turn
-constexpr int kLongestQueue = 4'096;              // of peers that wait to be accepted; net.core.somaxconn as a rule
-constexpr std::chrono::milliseconds kPause{100};  // when the system cannot give us a connection
-constexpr std::size_t kStrangersLogged = 64;      // distinct users
-constexpr std::size_t kDrained = 1 << 20;         // bytes of a refused peer, at most
-constexpr int kSendBuffer = 32 << 10;             // of the kernel, for answers that the peer does not read
-
-constexpr std::chrono::seconds kProven{5};  // without a refusal, before it counts as over
+constexpr int kAcceptedAtOnce = 32;                 // before the sessions have their turn
+constexpr int kLongestQueue = 4'096;                // of peers that wait to be accepted; net.core.somaxconn as a rule
+constexpr std::chrono::milliseconds kBackoff{100};  // when the system cannot give us a connection
+constexpr std::size_t kForbiddenLogged = 64;        // distinct users
+constexpr std::size_t kDrained = 1 << 20;           // bytes of a refused peer, at most
+constexpr int kSendBuffer = 32 << 10;               // of the kernel, for answers that the peer does not read
 
 bool would_block(int error) {
   return error == EAGAIN || error == EWOULDBLOCK;
-}
-
-// A coroutine that throws is a broken invariant: let it end the process.
-void rethrow(const std::exception_ptr& exception) {
-  if (exception) {
-    std::rethrow_exception(exception);
-  }
 }
 
 Refusal forbidden(const Peer& peer) {
@@ -47,40 +38,28 @@ Refusal forbidden(const Peer& peer) {
 
 }  // namespace
 
-void LastingRefusal::report(std::string_view detail) {
-  guard_.report(detail);
-  last_ = std::chrono::steady_clock::now();
-}
-
-// Not with the first connection that is let in: it would be said again and again.
-void LastingRefusal::clear_when_over() {
-  if (guard_.active() && std::chrono::steady_clock::now() - last_ > kProven) {
-    guard_.clear();
-  }
-}
-
-Door::Door(SessionContext& context, int listen_fd, OnPeer on_peer)
+Acceptor::Acceptor(SessionContext& context, int listen_fd, OnPeer on_peer)
     : context_(context),
       on_peer_(std::move(on_peer)),
-      acceptor_(context.io, stream_protocol(), listen_fd),
-      pause_(context.io),
+      socket_(context.io, stream_protocol(), listen_fd),
+      backoff_(context.io),
       spare_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
       exhausted_(LogLevel::kError, "no file descriptor is left, new connections are refused",
                  "there are file descriptors again"),
       crowded_(LogLevel::kWarning, "too many connections, new ones are refused",
                "there is room for connections again") {}
 
-void Door::set_rules(AccessList access, std::size_t connections) {
+void Acceptor::set_rules(AccessList access, std::size_t connections) {
   access_ = std::move(access);
   shares_.set_limit(connections);
-  send_strangers_away();
+  evict_forbidden();
 }
 
-void Door::send_strangers_away() {
+void Acceptor::evict_forbidden() {
   std::uint64_t count = 0;
   for (const auto& [number, session] : context_.sessions) {
     const Peer peer = session->ask_peer();
-    if (!access_.allows(peer) && session->send_away(forbidden(peer))) {
+    if (!access_.allows(peer) && session->evict(forbidden(peer))) {
       ++count;
     }
   }
@@ -90,52 +69,52 @@ void Door::send_strangers_away() {
   }
 }
 
-void Door::open() {
-  open_ = true;
+void Acceptor::start() {
+  running_ = true;
   asio::co_spawn(context_.io, accept_all(), rethrow);
 }
 
-void Door::close() {
-  open_ = false;
+void Acceptor::stop() {
+  running_ = false;
   boost::system::error_code ignored;
-  acceptor_.close(ignored);
-  pause_.cancel();
+  socket_.close(ignored);
+  backoff_.cancel();
   for (const auto& socket : lingering_) {
     socket->close(ignored);
   }
 }
 
-asio::awaitable<void> Door::accept_all() {
-  while (open_) {
-    const auto [error] = co_await acceptor_.async_wait(stream_protocol::acceptor::wait_read, kAwait);
-    if (!open_) {
+asio::awaitable<void> Acceptor::accept_all() {
+  while (running_) {
+    const auto [error] = co_await socket_.async_wait(stream_protocol::acceptor::wait_read, kAwait);
+    if (!running_) {
       break;
     }
-    must_pause_ = static_cast<bool>(error);
-    for (int count = 0; count < kAcceptedAtOnce && !must_pause_ && accept_one(); ++count) {
+    back_off_ = static_cast<bool>(error);
+    for (int count = 0; count < kAcceptedAtOnce && !back_off_ && accept_one(); ++count) {
     }
-    if (must_pause_) {
-      pause_.expires_after(kPause);
-      co_await pause_.async_wait(kAwait);
+    if (back_off_) {
+      backoff_.expires_after(kBackoff);
+      co_await backoff_.async_wait(kAwait);
     }
   }
 }
 
 // They come in their order, so whoever waited when this began is among the first so many.
-bool Door::accept_waiting() {
-  if (!open_) {
+bool Acceptor::accept_waiting() {
+  if (!running_) {
     return false;
   }
-  must_pause_ = false;
+  back_off_ = false;
   for (int count = 0; count < kLongestQueue && accept_one(); ++count) {
   }
-  return !must_pause_;
+  return !back_off_;
 }
 
-bool Door::accept_one() {
-  UniqueFd connection(::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+bool Acceptor::accept_one() {
+  UniqueFd connection(::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (connection) {
-    exhausted_.clear_when_over();
+    exhausted_.clear_when_over(steady_clock::now());
     admit(std::move(connection));
     return true;
   }
@@ -144,21 +123,21 @@ bool Door::accept_one() {
     return true;
   }
   if (!would_block(error)) {
-    must_pause_ = !out_of_descriptors(error);
-    return !must_pause_;
+    back_off_ = !out_of_descriptors(error);
+    return !back_off_;
   }
   return false;
 }
 
 // Refuses one peer by means of the spare descriptor. False: that did not work either.
-bool Door::out_of_descriptors(int error) {
-  exhausted_.report(errno_words(error));
+bool Acceptor::out_of_descriptors(int error) {
+  exhausted_.report(errno_words(error), steady_clock::now());
   if ((error != EMFILE && error != ENFILE) || !spare_) {
     spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     return false;
   }
   spare_.reset();
-  UniqueFd connection(::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  UniqueFd connection(::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   const bool accepted = static_cast<bool>(connection);
   if (accepted) {
     context_.counters.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
@@ -171,11 +150,11 @@ bool Door::out_of_descriptors(int error) {
   return accepted;
 }
 
-void Door::admit(UniqueFd connection) {
+void Acceptor::admit(UniqueFd connection) {
   const Peer peer = peer_of(connection.get());
   if (!access_.allows(peer)) {
     context_.counters.update([](ServerCounters& counters) { ++counters.connections_forbidden; });
-    note_stranger(peer);
+    log_forbidden(peer);
     refuse(std::move(connection), forbidden(peer));
     return;
   }
@@ -187,8 +166,8 @@ void Door::admit(UniqueFd connection) {
   Socket socket(context_.io);
   socket.assign(stream_protocol(), connection.get(), error);
   if (error) {
-    exhausted_.report(error.message());
-    must_pause_ = true;
+    exhausted_.report(error.message(), steady_clock::now());
+    back_off_ = true;
     return;
   }
   connection.release();
@@ -196,23 +175,23 @@ void Door::admit(UniqueFd connection) {
   on_peer_(std::move(socket), peer);
 }
 
-bool Door::has_room(UniqueFd& connection, const Peer& peer) {
+bool Acceptor::has_room(UniqueFd& connection, const Peer& peer) {
   if (shares_.has_room_for(peer)) {
-    crowded_.clear_when_over();
+    crowded_.clear_when_over(steady_clock::now());
     return true;
   }
   context_.counters.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
-  crowded_.report(crowded_.active() ? std::string() : shares_.largest_holders());
+  crowded_.report(crowded_.active() ? std::string() : shares_.largest_holders(), steady_clock::now());
   refuse(std::move(connection), {RefusalCode::kUnavailable, shares_.refusal(peer)});
   return false;
 }
 
 // Closing at once could take away what the peer has not read.
-void Door::refuse(UniqueFd connection, const Refusal& refusal) {
+void Acceptor::refuse(UniqueFd connection, const Refusal& refusal) {
   const std::string answer = format_refusal(0, refusal);
   ::send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   ::shutdown(connection.get(), SHUT_WR);
-  if (!open_ || lingering_.size() >= context_.bounds.lingering) {
+  if (!running_ || lingering_.size() >= context_.bounds.lingering) {
     return;
   }
   boost::system::error_code error;
@@ -225,7 +204,7 @@ void Door::refuse(UniqueFd connection, const Refusal& refusal) {
   }
 }
 
-asio::awaitable<void> Door::linger(std::shared_ptr<Socket> socket) {
+asio::awaitable<void> Acceptor::linger(std::shared_ptr<Socket> socket) {
   asio::steady_timer enough(context_.io, context_.bounds.linger);
   enough.async_wait([socket](const boost::system::error_code& cancelled) {
     boost::system::error_code ignored;
@@ -245,9 +224,9 @@ asio::awaitable<void> Door::linger(std::shared_ptr<Socket> socket) {
   lingering_.erase(socket);
 }
 
-void Door::note_stranger(const Peer& peer) {
+void Acceptor::log_forbidden(const Peer& peer) {
   const uid_t uid = peer.uid.value_or(static_cast<uid_t>(-1));
-  if (strangers_.size() < kStrangersLogged && strangers_.insert(uid).second) {
+  if (forbidden_logged_.size() < kForbiddenLogged && forbidden_logged_.insert(uid).second) {
     log_warning("a user who may not send events was refused; later attempts are only counted",
                 {{"PEER_UID", uid}, {"PEER_PID", peer.pid.value_or(0)}});
   }
