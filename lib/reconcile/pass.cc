@@ -8,6 +8,7 @@
 
 #include "base/aside.h"
 #include "base/url.h"
+#include "run/finding.h"
 
 namespace run_recorder {
 namespace {
@@ -38,20 +39,14 @@ bool is_judged(const Run& run) {
   return run.status == Status::kRunning || (run.status == Status::kQueued && (run.job_id || run.oban_job_id));
 }
 
-JsonText error_object(const Verdict& verdict, std::string_view pass_id, const RowFacts& facts,
-                      const RunningRow& row) {
-  return fmt::format("{{\"kind\":\"stuck\",\"reason\":{},\"message\":{},\"pass_id\":{},\"evidence\":{}}}",
-                     json_string(verdict.reason), json_string(verdict.message), json_string(pass_id),
-                     evidence_json(facts, row));
-}
-
 StuckMark mark_of(const RunningRow& row, const RowFacts& facts, const Verdict& verdict, std::string_view pass_id) {
   StuckMark mark;
   mark.run_id = row.run.run_id;
   mark.expected_last_seq = row.run.last_seq;
   mark.expected_last_event = row.last_event;
   mark.expected_status = row.run.status;
-  mark.error = error_object(verdict, pass_id, facts, row);
+  const JsonText evidence = evidence_json(facts, row);
+  mark.error = error_of({verdict.reason, verdict.message, pass_id, evidence});
   // Another execution's state says nothing of how this one ended.
   const auto& job = facts.job;
   if (job && !job->state.empty() && job->kind != JobAnswer::Kind::kOtherExecution) mark.job_state = job->state;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "run/finding.h"
 #include "run/usage.h"
 
 namespace run_recorder {
@@ -63,9 +64,8 @@ Status next_status(std::optional<Status> row, const Event& event) {
 
 // The finding of a sender, in the form of one of the daemon's own.
 JsonText reported_lost(const Event& event) {
-  return fmt::format(
-      R"({{"kind":"stuck","reason":"reported_lost","message":{},"evidence":{{}}}})",
-      json_string(event.message ? *event.message : "the sender reported that the work ended without an outcome"));
+  constexpr std::string_view kMessage = "the sender reported that the work ended without an outcome";
+  return error_of(Finding{.reason = "reported_lost", .message = event.message ? *event.message : kMessage});
 }
 
 std::optional<JsonText> error_of(const Event& event) {
@@ -181,9 +181,9 @@ HistoryEntry revived_entry(const Run& row, const Event& event, Status after, std
   HistoryEntry entry;
   entry.run_id = event.run_id;
   entry.seq = seq;
-  entry.type = "run_revived";
-  entry.payload = fmt::format("{{\"from\":\"stuck\",\"to\":\"{}\",\"by\":{},\"pass_id\":{}}}", to_string(after),
-                              json_string(event.type), row.stuck_pass.empty() ? "null" : json_string(row.stuck_pass));
+  entry.type = kRevivedEvent;
+  const bool by_pass = !row.stuck_pass.empty();
+  entry.payload = revived_payload(after, event.type, by_pass ? std::optional(row.stuck_pass) : std::nullopt);
   entry.received_at = event.received_at;
   entry.effect = Effect::kRecorded;
   return entry;

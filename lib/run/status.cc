@@ -1,9 +1,12 @@
 #include "run/status.h"
 
+#include <algorithm>
+
 namespace run_recorder {
 namespace {
 
 constexpr std::array kActive{Status::kQueued, Status::kRunning};
+constexpr std::array kFinished{Status::kCompleted, Status::kFailed, Status::kCancelled};
 constexpr std::array kTerminal{Status::kCompleted, Status::kFailed, Status::kCancelled, Status::kStuck};
 constexpr std::array kAll{Status::kQueued, Status::kRunning,   Status::kCompleted,
                           Status::kFailed, Status::kCancelled, Status::kStuck};
@@ -42,8 +45,12 @@ std::span<const Status> terminal_statuses() {
   return kTerminal;
 }
 
+std::span<const Status> finished_statuses() {
+  return kFinished;
+}
+
 bool is_finished(Status status) {
-  return status == Status::kCompleted || status == Status::kFailed || status == Status::kCancelled;
+  return std::find(kFinished.begin(), kFinished.end(), status) != kFinished.end();
 }
 
 }  // namespace run_recorder

@@ -26,5 +26,6 @@ std::span<const Status> active_statuses();
 std::span<const Status> terminal_statuses();
 // completed, failed, cancelled: never change again.
 bool is_finished(Status status);
+std::span<const Status> finished_statuses();
 
 }  // namespace run_recorder

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "store/pg_rows.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 namespace {
@@ -305,17 +306,17 @@ PgBatch::PgBatch(const PgSchema& schema)
       insert_guard_(fmt::format("(SELECT p.run_id FROM {} p WHERE p.run_id = c.i) IS NULL", schema.table("pruned"))),
       // A row that was taken over has no version yet: its history's length is.
       update_guard_(fmt::format("r.run_id = c.i AND (r.last_seq = c.a OR (r.last_seq = 0 AND c.a = {})) "
-                                "AND (r.status NOT IN ('completed', 'failed', 'cancelled') OR r.status = c.s)",
-                                version_of_run(schema))),
+                                "AND (r.status NOT IN ({}) OR r.status = c.s)",
+                                version_of_run(schema), sql_list(finished_statuses()))),
       beats_(fmt::format(
           "UPDATE {} r SET updated_at = {}, last_event_at = {}, sender_process = c.v, connection = c.o, "
           "worker_process = coalesce(c.w, r.worker_process), expires_in = coalesce(c.e, r.expires_in) "
           "FROM jsonb_to_recordset(",
           schema.table("runs"), schema.now_for("runs", "updated_at"), schema.now_for("runs", "last_event_at"))),
       beats_record_(
-          fmt::format(") AS c (i {}, w text, v text, o text, e integer) WHERE r.run_id = c.i AND r.status = "
-                      "'running' AND r.recorder = $1::text",
-                      schema.column("runs", "run_id").type)),
+          fmt::format(") AS c (i {}, w text, v text, o text, e integer) WHERE r.run_id = c.i AND r.status = '{}' "
+                      "AND r.recorder = $1::text",
+                      schema.column("runs", "run_id").type, to_string(Status::kRunning))),
       history_(history_of(schema)),
       history_record_(record_of(schema, "run_events", kHistoryFields) + ")") {}
 

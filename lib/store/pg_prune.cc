@@ -5,6 +5,7 @@
 
 #include "base/json_text.h"
 #include "store/pg_store.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 namespace {
@@ -94,7 +95,7 @@ Result<Pruned> PgStore::prune(std::span<const std::vector<AgedRow>> chains) {
       fmt::format("WITH wanted AS MATERIALIZED (SELECT c.i, c.q, c.g FROM jsonb_to_recordset($1::jsonb) "
                   "AS c (i {0}, q bigint, g bigint)), "
                   "held AS MATERIALIZED (SELECT r.run_id, w.g FROM wanted w JOIN {1} r ON r.run_id = w.i "
-                  "WHERE r.status IN ('completed', 'failed', 'cancelled', 'stuck') AND {2} = w.q "
+                  "WHERE r.status IN ({6}) AND {2} = w.q "
                   "AND NOT EXISTS (SELECT 1 FROM {3} d WHERE d.run_id = w.i) "
                   "AND NOT EXISTS (SELECT 1 FROM {1} c WHERE c.parent_attempt_run_id = w.i "
                   "AND NOT EXISTS (SELECT 1 FROM wanted x WHERE x.i = c.run_id)) FOR UPDATE OF r SKIP LOCKED), "
@@ -106,7 +107,7 @@ Result<Pruned> PgStore::prune(std::span<const std::vector<AgedRow>> chains) {
                   "runs AS (DELETE FROM {1} r USING gone WHERE r.run_id = gone.run_id RETURNING 1) "
                   "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM history)",
                   schema_.column("runs", "run_id").type, table("runs"), version_of_run(schema_),
-                  table("dead_letters"), table("pruned"), table("run_events")),
+                  table("dead_letters"), table("pruned"), table("run_events"), sql_list(terminal_statuses())),
       {std::move(wanted).take()});
   if (!rows && rows.error().sqlstate == kInsufficientPrivilege) {
     return Error{ErrorKind::kDenied,

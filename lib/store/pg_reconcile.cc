@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "base/json_text.h"
 #include "store/json_list.h"
 #include "store/pg_store.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 namespace {
@@ -13,11 +15,6 @@ namespace {
 constexpr std::string_view kPassLease = "reconcile";
 // Rows that one transaction of an undo returns.
 constexpr std::size_t kUndoBatch = 1'000;
-
-constexpr std::string_view kRunning = "r.status = 'running'";
-// As the partial index has it.
-constexpr std::string_view kQueuedWithJob =
-    "r.status = 'queued' AND (r.oban_job_id IS NOT NULL OR r.job_id IS NOT NULL)";
 
 // Of the server, at the moment of its evaluation: a transaction may have waited.
 std::string milliseconds_since(std::string_view instant) {
@@ -111,12 +108,12 @@ Result<std::vector<RunningRow>> PgStore::rows_within(std::string_view which, std
 
 Result<std::vector<RunningRow>> PgStore::running_rows(std::string_view after, std::size_t limit,
                                                       const EventWindow& window) {
-  return rows_within(kRunning, after, limit, window);
+  return rows_within(judged_rows(Status::kRunning), after, limit, window);
 }
 
 Result<std::vector<RunningRow>> PgStore::queued_rows(std::string_view after, std::size_t limit,
                                                      const EventWindow& window) {
-  return rows_within(kQueuedWithJob, after, limit, window);
+  return rows_within(judged_rows(Status::kQueued), after, limit, window);
 }
 
 Result<std::uint64_t> PgStore::count_since(std::string_view which, Timestamp after, std::optional<Timestamp> until) {
@@ -131,11 +128,11 @@ Result<std::uint64_t> PgStore::count_since(std::string_view which, Timestamp aft
 }
 
 Result<std::uint64_t> PgStore::count_running_since(Timestamp after, std::optional<Timestamp> until) {
-  return count_since(kRunning, after, until);
+  return count_since(judged_rows(Status::kRunning), after, until);
 }
 
 Result<std::uint64_t> PgStore::count_queued_since(Timestamp after) {
-  return count_since(kQueuedWithJob, after, std::nullopt);
+  return count_since(judged_rows(Status::kQueued), after, std::nullopt);
 }
 
 // Hashed, however many there are; a list of parameters would be compared one by one before PostgreSQL 14.
@@ -146,7 +143,7 @@ Result<std::vector<RunningRow>> PgStore::running_rows_of(std::span<const std::st
       "{} AND r.run_id > $1 AND (r.worker_process IN (SELECT jsonb_array_elements_text($2::jsonb)) "
       "OR r.sender_process IN (SELECT jsonb_array_elements_text($2::jsonb)) "
       "OR r.connection IN (SELECT jsonb_array_elements_text($3::jsonb))) ORDER BY r.run_id LIMIT $4::bigint",
-      kRunning);
+      judged_rows(Status::kRunning));
   const auto rows =
       connection_->exec(running_row_sql(where), {after, json_list(processes), json_list(connections), limit});
   if (!rows) return rows.error();
@@ -165,6 +162,43 @@ Result<std::optional<RunningRow>> PgStore::running_row(std::string_view run_id) 
   if (!rows) return rows.error();
   if (rows->empty()) return std::optional<RunningRow>();
   return std::optional(read_running_row((*rows)[0]));
+}
+
+// $1 the rows (see mark_stuck()), $2 the pass, $3 the recorder; gives the run_ids that were marked.
+std::string PgStore::mark_sql(const BulkTransition& to) const {
+  const auto type = [this](std::string_view column) { return schema_.column("runs", column).type; };
+  const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
+  const std::string change = fmt::format(
+      "status = '{}'{}{}{}{}, stuck_pass = $2, last_seq = c.a + {}, updated_at = {}", to_string(to.status),
+      assignment("error", to.outcome, {}, "c.k"), assignment("oban_job_state_at_finalize", to.outcome, {}, "c.z"),
+      assignment("finalized_at", to.finalized_at, now("finalized_at")),
+      assignment("last_event_at", to.last_event_at, now("last_event_at")), to.seq_step, now("updated_at"));
+  const std::string unmoved = fmt::format(
+      "r.run_id = c.i AND r.status = CASE WHEN c.q THEN '{}'::{} ELSE '{}' END AND c.a = {} AND (c.l IS NULL OR "
+      "c.l = {})",
+      to_string(Status::kQueued), type("status"), to_string(Status::kRunning), version_of_run(schema_),
+      last_event_instant(schema_));
+  return fmt::format(
+      "WITH marked AS (UPDATE {} r SET {} FROM jsonb_to_recordset($1::jsonb) AS c (i {}, a bigint, k {}, z {}, l "
+      "timestamptz, q boolean) WHERE {} RETURNING r.run_id, r.last_seq, r.error), "
+      "history AS ({} '{}', error, '{}', $2, $3, {} FROM marked) SELECT run_id FROM marked",
+      table("runs"), change, type("run_id"), type("error"), type("oban_job_state_at_finalize"), unmoved,
+      insert_found_sql(), to.type, to_string(to.effect), found_times_sql());
+}
+
+// The beginning of the history's entry for rows (run_id, last_seq) that a statement changed: type, payload, effect,
+// pass_id, recorder and found_times_sql() follow.
+std::string PgStore::insert_found_sql() const {
+  return fmt::format(
+      "INSERT INTO {} ({}run_id, seq, type, payload, effect, pass_id, recorder, received_at, inserted_at) "
+      "SELECT {}run_id, last_seq,",
+      table("run_events"), PgBatch::filled_columns(schema_, "run_events"),
+      PgBatch::filled_values(schema_, "run_events"));
+}
+
+std::string PgStore::found_times_sql() const {
+  return fmt::format("{}, {}", schema_.now_for("run_events", "received_at"),
+                     schema_.now_for("run_events", "inserted_at"));
 }
 
 Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, std::string_view pass_id,
@@ -186,25 +220,7 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
     rows.boolean("q", mark->expected_status == Status::kQueued);
     rows.end();
   }
-  const auto runs_type = [this](std::string_view column) { return schema_.column("runs", column).type; };
-  const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
-  const auto done = exec_giving_ids(
-      fmt::format(
-          "WITH marked AS (UPDATE {} r SET status = 'stuck', error = c.k, oban_job_state_at_finalize = c.z, "
-          "stuck_pass = $2, last_seq = c.a + 1, finalized_at = {}, updated_at = {} "
-          "FROM jsonb_to_recordset($1::jsonb) AS c (i {}, a bigint, k {}, z {}, l timestamptz, q boolean) "
-          "WHERE r.run_id = c.i AND r.status = CASE WHEN c.q THEN 'queued'::{} ELSE 'running' END AND c.a = {} AND "
-          "(c.l IS NULL OR c.l = {}) "
-          "RETURNING r.run_id, r.last_seq, r.error), "
-          "history AS (INSERT INTO {} ({}run_id, seq, type, payload, effect, pass_id, recorder, received_at, "
-          "inserted_at) SELECT {}run_id, last_seq, 'run_stuck', error, 'applied', $2, $3, {}, {} FROM marked) "
-          "SELECT run_id FROM marked",
-          table("runs"), now("finalized_at"), now("updated_at"), runs_type("run_id"), runs_type("error"),
-          runs_type("oban_job_state_at_finalize"), runs_type("status"), version_of_run(schema_),
-          last_event_instant(schema_), table("run_events"), PgBatch::filled_columns(schema_, "run_events"),
-          PgBatch::filled_values(schema_, "run_events"), schema_.now_for("run_events", "received_at"),
-          schema_.now_for("run_events", "inserted_at")),
-      {std::move(rows).take(), pass_id, self.id});
+  const auto done = exec_giving_ids(mark_sql(stuck_transition()), {std::move(rows).take(), pass_id, self.id});
   if (!done) return done.error();
   for (const auto& row : *done) marked.push_back(PgFields(row).text());
   return marked;
@@ -232,31 +248,41 @@ Result<Store::Undone> PgStore::undo_pass(const RecorderSelf& self, std::string_v
   }
 }
 
+// $1 the pass, $2 the last run_id seen, $3 and $5 the payloads, $4 the recorder. To queued where the evidence says
+// so.
+std::string PgStore::undo_sql(const UndoTransition& running, const UndoTransition& queued) const {
+  const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
+  const BulkTransition& to = running;  // but for the status and the payload they are the same
+  assert(queued.type == to.type && queued.effect == to.effect && queued.seq_step == to.seq_step);
+  const std::string change = fmt::format(
+      "status = CASE WHEN r.error::jsonb #>> '{{evidence,status}}' = '{0}' THEN '{0}'::{1} ELSE '{2}' "
+      "END{3}{4}{5}{6}, "
+      "last_seq = r.last_seq + {7}, updated_at = {8}",
+      to_string(queued.status), schema_.column("runs", "status").type, to_string(running.status),
+      assignment("error", to.outcome, {}), assignment("oban_job_state_at_finalize", to.outcome, {}),
+      assignment("finalized_at", to.finalized_at, now("finalized_at")),
+      assignment("last_event_at", to.last_event_at, now("last_event_at")), to.seq_step, now("updated_at"));
+  const BulkTransition from = stuck_transition();
+  const std::string payload_type = schema_.column("run_events", "payload").type;
+  return fmt::format(
+      "WITH seen AS MATERIALIZED (SELECT h.run_id, h.seq FROM {0} h WHERE h.pass_id = $1 "
+      "AND h.type = '{1}' AND h.run_id > $2 ORDER BY h.run_id LIMIT {2}), "
+      "undone AS (UPDATE {3} r SET {4} FROM seen WHERE r.run_id = seen.run_id AND r.status = '{5}' "
+      "AND r.stuck_pass = $1 AND r.last_seq = seen.seq RETURNING r.run_id, r.last_seq, r.status), "
+      "history AS ({6} '{7}', CASE WHEN status = '{8}' THEN $5::{9} ELSE $3::{9} END, '{10}', $1, $4, {11} "
+      "FROM undone) "
+      "SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM undone), "
+      "(SELECT run_id FROM seen ORDER BY run_id DESC LIMIT 1)",
+      table("run_events"), from.type, kUndoBatch, table("runs"), change, to_string(from.status), insert_found_sql(),
+      to.type, to_string(queued.status), payload_type, to_string(to.effect), found_times_sql());
+}
+
 Result<PgStore::UndoStep> PgStore::undo_some(const RecorderSelf& self, std::string_view pass_id,
                                              const std::string& after) {
-  const auto payload_to = [&](std::string_view status) {
-    return fmt::format(R"({{"from":"stuck","to":"{}","by":"undo","pass_id":{}}})", status, json_string(pass_id));
-  };
-  const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
-  const auto rows = exec_giving_ids(
-      fmt::format(
-          "WITH seen AS MATERIALIZED (SELECT h.run_id, h.seq FROM {0} h WHERE h.pass_id = $1 "
-          "AND h.type = 'run_stuck' AND h.run_id > $2 ORDER BY h.run_id LIMIT {1}), "
-          "undone AS (UPDATE {2} r SET status = CASE WHEN r.error::jsonb #>> '{{evidence,status}}' = 'queued' "
-          "THEN 'queued'::{10} ELSE 'running' END, error = NULL, finalized_at = NULL, "
-          "oban_job_state_at_finalize = NULL, last_seq = r.last_seq + 1, last_event_at = {3}, updated_at = {4} "
-          "FROM seen WHERE r.run_id = seen.run_id AND r.status = 'stuck' AND r.stuck_pass = $1 "
-          "AND r.last_seq = seen.seq RETURNING r.run_id, r.last_seq, r.status), "
-          "history AS (INSERT INTO {0} ({5}run_id, seq, type, payload, effect, pass_id, recorder, received_at, "
-          "inserted_at) SELECT {6}run_id, last_seq, 'run_revived', CASE WHEN status = 'queued' THEN $5::{7} "
-          "ELSE $3::{7} END, 'revived', $1, $4, {8}, {9} FROM undone) "
-          "SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM undone), "
-          "(SELECT run_id FROM seen ORDER BY run_id DESC LIMIT 1)",
-          table("run_events"), kUndoBatch, table("runs"), now("last_event_at"), now("updated_at"),
-          PgBatch::filled_columns(schema_, "run_events"), PgBatch::filled_values(schema_, "run_events"),
-          schema_.column("run_events", "payload").type, schema_.now_for("run_events", "received_at"),
-          schema_.now_for("run_events", "inserted_at"), schema_.column("runs", "status").type),
-      {pass_id, after, payload_to("running"), self.id, payload_to("queued")});
+  const UndoTransition running = undo_transition(Status::kRunning, pass_id);
+  const UndoTransition queued = undo_transition(Status::kQueued, pass_id);
+  const auto rows =
+      exec_giving_ids(undo_sql(running, queued), {pass_id, after, running.payload, self.id, queued.payload});
   if (!rows) return rows.error();
   PgFields fields((*rows)[0]);
   UndoStep step;

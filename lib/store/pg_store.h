@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "database/pg_connection.h"
+#include "run/finding.h"
 #include "store/paging.h"
 #include "store/pg_batch.h"
 #include "store/pg_copy.h"
@@ -122,6 +123,10 @@ class PgStore final : public Store {
     std::uint64_t undone = 0;
     std::string last_run_id;
   };
+  std::string mark_sql(const BulkTransition& to) const;
+  std::string undo_sql(const UndoTransition& running, const UndoTransition& queued) const;
+  std::string insert_found_sql() const;
+  std::string found_times_sql() const;
   Result<UndoStep> undo_some(const RecorderSelf& self, std::string_view pass_id, const std::string& after);
 
   std::unique_ptr<PgConnection> connection_;

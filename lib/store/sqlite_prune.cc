@@ -6,6 +6,7 @@
 
 #include "store/paging.h"
 #include "store/sqlite_store.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 
@@ -38,10 +39,13 @@ AgedRow read_aged_row(const SqliteRows& row, Timestamp now) {
   return aged;
 }
 
-constexpr std::string_view kMayGo =
-    "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1 AND last_seq = ?2 "
-    "AND status IN ('completed', 'failed', 'cancelled', 'stuck') "
-    "AND NOT EXISTS (SELECT 1 FROM \"{{prefix}}dead_letters\" WHERE run_id = ?1)";
+const std::string& may_go_sql() {
+  static const std::string sql = fmt::format(
+      "SELECT 1 FROM \"{{{{prefix}}}}runs\" WHERE run_id = ?1 AND last_seq = ?2 AND status IN ({}) "
+      "AND NOT EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" WHERE run_id = ?1)",
+      sql_list(terminal_statuses()));
+  return sql;
+}
 constexpr std::string_view kChildren = "SELECT run_id FROM \"{{prefix}}runs\" WHERE parent_attempt_run_id = ?1";
 constexpr std::string_view kRemember =
     "INSERT INTO \"{{prefix}}pruned\" (run_id, pruned_at) VALUES (?1, ?2) "
@@ -127,7 +131,7 @@ Result<bool> SqliteStore::may_go(const std::vector<AgedRow>& chain) {
       alone = members.contains(child.text(0));
       return alone;
     };
-    const auto as_read = finds(kMayGo, row.run_id, row.last_seq);
+    const auto as_read = finds(may_go_sql(), row.run_id, row.last_seq);
     if (!as_read) return as_read.error();
     if (auto done = read(kChildren, on_child, row.run_id); !done) return done.error();
     if (!*as_read || !alone) return false;

@@ -6,6 +6,7 @@
 #include "base/json_text.h"
 #include "store/json_list.h"
 #include "store/sqlite_store.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 
@@ -22,16 +23,24 @@ constexpr std::string_view kAcquire =
 constexpr std::string_view kRelease = "DELETE FROM \"{{prefix}}leases\" WHERE name = ?1 AND holder = ?2";
 
 // To the status ?5, which it had by the evidence.
-constexpr std::string_view kUnmark =
-    "UPDATE \"{{prefix}}runs\" SET status = ?5, finalized_at = NULL, error = NULL, "
-    "oban_job_state_at_finalize = NULL, updated_at = ?4, last_event_at = ?4, last_seq = last_seq + 1 "
-    "WHERE run_id = ?1 AND status = 'stuck' AND stuck_pass = ?3 AND last_seq = ?2 AND "
-    "(coalesce(json_extract(error, '$.evidence.status'), '') = 'queued') = (?5 = 'queued')";
+std::string unmark_sql() {
+  const BulkTransition to = undo_transition(Status::kRunning, {});  // but for the status the same as to queued
+  return fmt::format(
+      "UPDATE \"{{{{prefix}}}}runs\" SET status = ?5{}{}{}{}, updated_at = ?4, last_seq = last_seq + {} "
+      "WHERE run_id = ?1 AND status = '{}' AND stuck_pass = ?3 AND last_seq = ?2 AND "
+      "(coalesce(json_extract(error, '$.evidence.status'), '') = '{}') = (?5 = '{}')",
+      assignment("error", to.outcome, {}), assignment("oban_job_state_at_finalize", to.outcome, {}),
+      assignment("finalized_at", to.finalized_at, "?4"), assignment("last_event_at", to.last_event_at, "?4"),
+      to.seq_step, to_string(stuck_transition().status), to_string(Status::kQueued), to_string(Status::kQueued));
+}
 
 // By the row's number: an application's id may be a UUID.
-constexpr std::string_view kMarkedBy =
-    "SELECT rowid, run_id, seq FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 AND type = 'run_stuck' AND "
-    "rowid > ?2 ORDER BY rowid LIMIT ?3";
+std::string marked_by_sql() {
+  return fmt::format(
+      "SELECT rowid, run_id, seq FROM \"{{{{prefix}}}}run_events\" WHERE pass_id = ?1 AND type = '{}' AND "
+      "rowid > ?2 ORDER BY rowid LIMIT ?3",
+      stuck_transition().type);
+}
 constexpr std::string_view kPassExists =
     "SELECT 1 FROM \"{{prefix}}reconciliations\" WHERE pass_id = ?1 UNION ALL "
     "SELECT 1 FROM \"{{prefix}}run_events\" WHERE pass_id = ?1 LIMIT 1";
@@ -41,11 +50,6 @@ constexpr std::string_view kSavePass =
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (pass_id) DO UPDATE SET recorder = excluded.recorder, "
     "\"trigger\" = excluded.\"trigger\", started_at = excluded.started_at, finished_at = excluded.finished_at, "
     "report = excluded.report";
-
-constexpr std::string_view kRunning = "r.status = 'running'";
-// As the partial index has it.
-constexpr std::string_view kQueuedWithJob =
-    "r.status = 'queued' AND (r.oban_job_id IS NOT NULL OR r.job_id IS NOT NULL)";
 
 // After the columns of a bare run: when its recorder was seen, whether an event of it is a dead letter, and when its
 // last event was applied.
@@ -70,6 +74,19 @@ std::string count_since_sql(std::string_view which) {
 
 std::chrono::milliseconds since(Timestamp then, Timestamp now) {
   return std::max(std::chrono::milliseconds(0), std::chrono::duration_cast<std::chrono::milliseconds>(now - then));
+}
+
+HistoryEntry entry_of(const BulkTransition& transition, std::string_view run_id, std::int64_t last_seq,
+                      const JsonText& payload, std::string_view pass_id, Timestamp now) {
+  HistoryEntry entry;
+  entry.run_id = run_id;
+  entry.seq = last_seq + transition.seq_step;
+  entry.type = transition.type;
+  entry.payload = payload;
+  entry.received_at = now;
+  entry.effect = transition.effect;
+  entry.pass_id = pass_id;
+  return entry;
 }
 
 }  // namespace
@@ -124,13 +141,13 @@ Result<std::vector<RunningRow>> SqliteStore::rows_within(std::string_view sql, s
 
 Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after, std::size_t limit,
                                                           const EventWindow& window) {
-  static const std::string sql = rows_within_sql(kRunning);
+  static const std::string sql = rows_within_sql(judged_rows(Status::kRunning));
   return rows_within(sql, after, limit, window);
 }
 
 Result<std::vector<RunningRow>> SqliteStore::queued_rows(std::string_view after, std::size_t limit,
                                                          const EventWindow& window) {
-  static const std::string sql = rows_within_sql(kQueuedWithJob);
+  static const std::string sql = rows_within_sql(judged_rows(Status::kQueued));
   return rows_within(sql, after, limit, window);
 }
 
@@ -147,12 +164,12 @@ Result<std::uint64_t> SqliteStore::count_since(std::string_view sql, Timestamp a
 }
 
 Result<std::uint64_t> SqliteStore::count_running_since(Timestamp after, std::optional<Timestamp> until) {
-  static const std::string sql = count_since_sql(kRunning);
+  static const std::string sql = count_since_sql(judged_rows(Status::kRunning));
   return count_since(sql, after, until);
 }
 
 Result<std::uint64_t> SqliteStore::count_queued_since(Timestamp after) {
-  static const std::string sql = count_since_sql(kQueuedWithJob);
+  static const std::string sql = count_since_sql(judged_rows(Status::kQueued));
   return count_since(sql, after, std::nullopt);
 }
 
@@ -163,7 +180,7 @@ Result<std::vector<RunningRow>> SqliteStore::running_rows_of(std::span<const std
       "{} AND r.run_id > ?1 AND (r.worker_process IN (SELECT value FROM json_each(?2)) OR r.sender_process IN "
       "(SELECT "
       "value FROM json_each(?2)) OR r.connection IN (SELECT value FROM json_each(?3))) ORDER BY r.run_id LIMIT ?4",
-      kRunning));
+      judged_rows(Status::kRunning)));
   return read_running_rows(sql, after, json_list(processes), json_list(connections), limit);
 }
 
@@ -203,23 +220,19 @@ Result<std::vector<std::string>> SqliteStore::mark_stuck(const RecorderSelf& sel
 
 Result<bool> SqliteStore::mark_one(const RecorderSelf& self, std::string_view pass_id, const StuckMark& mark,
                                    Timestamp now) {
+  static const BulkTransition to = stuck_transition();
   static const std::string sql = fmt::format(
-      "UPDATE \"{{{{prefix}}}}runs\" AS r SET status = 'stuck', finalized_at = ?4, updated_at = ?4, error = ?5, "
-      "oban_job_state_at_finalize = ?6, stuck_pass = ?3, last_seq = ?2 + 1 WHERE run_id = ?1 AND status = ?7 AND "
-      "(?8 IS NULL OR {} = ?8) AND {}",
-      kLastEventAt, kSameVersion);
+      "UPDATE \"{{{{prefix}}}}runs\" AS r SET status = '{}'{}{}{}{}, updated_at = ?4, stuck_pass = ?3, "
+      "last_seq = ?2 + {} WHERE run_id = ?1 AND status = ?7 AND (?8 IS NULL OR {} = ?8) AND {}",
+      to_string(to.status), assignment("error", to.outcome, {}, "?5"),
+      assignment("oban_job_state_at_finalize", to.outcome, {}, "?6"),
+      assignment("finalized_at", to.finalized_at, "?4"), assignment("last_event_at", to.last_event_at, "?4"),
+      to.seq_step, kLastEventAt, kSameVersion);
   const auto marked = write(sql, mark.run_id, mark.expected_last_seq, pass_id, now, mark.error, mark.job_state,
                             to_string(mark.expected_status), mark.expected_last_event);
   if (!marked) return marked.error();
   if (*marked == 0) return false;
-  HistoryEntry entry;
-  entry.run_id = mark.run_id;
-  entry.seq = mark.expected_last_seq + 1;
-  entry.type = "run_stuck";
-  entry.payload = mark.error;
-  entry.received_at = now;
-  entry.effect = Effect::kApplied;
-  entry.pass_id = pass_id;
+  const HistoryEntry entry = entry_of(to, mark.run_id, mark.expected_last_seq, mark.error, pass_id, now);
   const auto written = write_history(entry, self.id, now);
   if (!written) return written.error();
   if (!*written) {
@@ -240,6 +253,7 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
   const auto exists = finds(kPassExists, pass_id);
   if (!exists) return exists.error();
   if (!*exists) return Error{ErrorKind::kNotFound, fmt::format("there is no pass {}", pass_id)};
+  static const std::string marked_by = marked_by_sql();
   Undone undone;
   std::int64_t last_id = 0;
   while (true) {
@@ -251,7 +265,7 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
       batch.push_back({row.integer(0), std::string(row.text(1)), row.integer(2)});
       return true;
     };
-    if (auto done = read(kMarkedBy, on_row, pass_id, last_id, kUndoBatch); !done) return done.error();
+    if (auto done = read(marked_by, on_row, pass_id, last_id, kUndoBatch); !done) return done.error();
     if (batch.empty()) return undone;
     const Timestamp now = clock_();
     Undone in_batch;
@@ -269,23 +283,17 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
 
 Result<bool> SqliteStore::undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                                    std::int64_t marked_seq, Timestamp now) {
+  static const std::string sql = unmark_sql();
   Status status = Status::kRunning;
-  auto returned = write(kUnmark, run_id, marked_seq, pass_id, now, to_string(status));
+  auto returned = write(sql, run_id, marked_seq, pass_id, now, to_string(status));
   if (returned && *returned == 0) {
     status = Status::kQueued;
-    returned = write(kUnmark, run_id, marked_seq, pass_id, now, to_string(status));
+    returned = write(sql, run_id, marked_seq, pass_id, now, to_string(status));
   }
   if (!returned) return returned.error();
   if (*returned == 0) return false;
-  HistoryEntry entry;
-  entry.run_id = run_id;
-  entry.seq = marked_seq + 1;
-  entry.type = "run_revived";
-  entry.payload = fmt::format(R"({{"from":"stuck","to":"{}","by":"undo","pass_id":{}}})", to_string(status),
-                              json_string(pass_id));
-  entry.received_at = now;
-  entry.effect = Effect::kRevived;
-  entry.pass_id = pass_id;
+  const UndoTransition to = undo_transition(status, pass_id);
+  const HistoryEntry entry = entry_of(to, run_id, marked_seq, to.payload, pass_id, now);
   const auto written = write_history(entry, self.id, now);
   if (!written) return written.error();
   if (!*written)

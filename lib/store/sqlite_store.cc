@@ -7,6 +7,7 @@
 
 #include "store/migrations.h"
 #include "store/sqlite_migrate.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 
@@ -95,7 +96,7 @@ std::string update_run_sql(bool fields, bool outcome, bool reports) {
   }
   if (reports) sql += ", expires_in = ?28, usage = ?29, progress = ?30";
   sql.append(" WHERE run_id = ?1 AND ").append(kSameVersion);
-  return sql += " AND (status NOT IN ('completed', 'failed', 'cancelled') OR status = ?3)";
+  return sql += fmt::format(" AND (status NOT IN ({}) OR status = ?3)", sql_list(finished_statuses()));
 }
 
 void replace(std::string& text, std::string_view from, std::string_view to) {
