@@ -8,7 +8,6 @@ environment variable RUN_RECORDER_BIN.
 
 import atexit
 import fcntl
-import faulthandler
 import http.client
 import json
 import os
@@ -34,10 +33,6 @@ TOOL = BIN / "run-recorder"
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
 SANITIZER = os.environ.get("RUN_RECORDER_SANITIZER", "")
 DEADLINE_S = 240 if SANITIZER else 90
-
-# Where a test hangs, it is said before ctest ends it.
-if deadline := os.environ.get("RUN_RECORDER_TEST_TIMEOUT_S"):
-    faulthandler.dump_traceback_later(int(deadline) - 60)
 
 
 def wait_until(condition, what, deadline_s=DEADLINE_S):
@@ -402,8 +397,21 @@ class Daemon:
         def ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log()[-4000:]}")
-            return all(self._accepts(path) for path in (self.socket_path, self.control_path))
+            return all(self._listens(path) for path in (self.socket_path, self.control_path))
         wait_until(ready, "the daemon to accept connections")
+
+    @staticmethod
+    def _listens(path):
+        """Without a connection, whose end would be one of this process: a pass over its rows follows a grace later."""
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
+            # num, references, protocol, flags (it accepts), type, state, inode, path
+            return any(fields[3] == "00010000" and fields[7] == str(path)
+                       for line in sockets if len(fields := line.rstrip("\n").split(maxsplit=7)) == 8)
+
+    def wait_tables(self):
+        """Waits until the database's tables are there and current: before, whatever asks for rows is refused."""
+        wait_until(lambda: self.control.get("/v1/runs").status == 200, "the tables")
+        return self
 
     @staticmethod
     def _accepts(path):
@@ -424,6 +432,9 @@ class Daemon:
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
+
+    def accepts_requests(self):
+        return self.alive() and self._accepts(self.control_path)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -539,6 +550,7 @@ class Postgres:
         self.data = self.folder / "data"
         self.log_path = self.folder / "log.txt"
         self.process = None
+        self.databases = 0
         self.settings = {"fsync": "off", "max_connections": 60, "shared_buffers": "32MB", "log_min_messages": "warning",
                          **(settings or {})}
         self.account = {}
@@ -633,9 +645,12 @@ class Postgres:
         wait_until(ready, "PostgreSQL to be ready")
         return self
 
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
     def stop(self, how=signal.SIGINT):
         """SIGINT: fast, SIGQUIT: immediate."""
-        if self.process and self.process.poll() is None:
+        if self.running():
             self.thaw()
             self.process.send_signal(how)
             self.process.wait(DEADLINE_S)
@@ -695,11 +710,35 @@ class Postgres:
         self.sql("postgres", f'CREATE DATABASE "{name}"')
         return PostgresDatabase(self, name)
 
+    def create_fresh_database(self):
+        """One with a name of its own, for a test that drops it."""
+        self.databases += 1
+        return self.create_database(f"test_{self.databases}")
+
     def close(self):
-        if self.process and self.process.poll() is None:
-            self.thaw()
-            self.stop(signal.SIGQUIT)
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_shared_cluster = None
+
+
+def shared_cluster():
+    """The cluster of this process, running. The databases and roles of its tests have names of their own."""
+    global _shared_cluster
+    if not _shared_cluster:
+        _shared_cluster = Postgres()
+        atexit.register(close_shared_cluster)
+    if not _shared_cluster.running():
+        _shared_cluster.start()
+    return _shared_cluster
+
+
+def close_shared_cluster():
+    global _shared_cluster
+    if _shared_cluster:
+        _shared_cluster.close()
+    _shared_cluster = None
 
 
 def url_of_all(clusters, database, user="postgres"):
@@ -766,6 +805,11 @@ class PostgresDatabase:
     def __init__(self, cluster, name):
         self.cluster, self.name = cluster, name
         self.url = cluster.url(name)
+
+    def drop(self):
+        """Where the server still runs."""
+        if self.cluster.running():
+            self.cluster.sql("postgres", f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
 
     def execute(self, text, user="postgres"):
         return self.cluster.sql(self.name, text, user)
@@ -842,7 +886,7 @@ class ProcessTest(unittest.TestCase):
         try:
             super()._callTestMethod(method)
             for daemon in self.daemons:
-                if daemon.alive() and Daemon._accepts(daemon.control_path):
+                if daemon.accepts_requests():
                     daemon.check_ledger()
         except unittest.SkipTest:
             raise
@@ -867,19 +911,17 @@ class OnSqlite:
 
 
 class OnPostgres:
-    """Mixin: the rows are in a fresh database of one cluster that the class shares."""
-    cluster_settings = {}
-    _number = 0
+    """Mixin: the rows are in a fresh database of the cluster that all tests of a process share."""
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.cluster = Postgres(cls.cluster_settings).start()
-        cls.addClassCleanup(cls.cluster.close)
+        cls.cluster = shared_cluster()
 
     def make_database(self, _daemon_folder=None):
-        OnPostgres._number += 1
-        return self.cluster.create_database(f"test_{OnPostgres._number}")
+        database = shared_cluster().create_fresh_database()
+        self.addCleanup(database.drop)
+        return database
 
     daemon_with_database = OnSqlite.daemon_with_database
 

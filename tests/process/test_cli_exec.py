@@ -274,7 +274,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
     def test_what_a_command_leaves_behind_may_go_on_writing(self):
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
-        process = self.spawn("--run-id", "r1", "--", *SH, f"(read line <&{reading}; echo late >&2) & exit 0",
+        process = self.spawn("--run-id", "r1", "--", *SH, f"(read line </dev/fd/{reading}; echo late >&2) & exit 0",
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(reading,))
         self.assertEqual(process.wait(DEADLINE_S), 0)
         self.assertEqual(self.run_of("r1")["status"], "completed")

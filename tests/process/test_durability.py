@@ -130,7 +130,7 @@ class Durability:
         self.check_everything(server, senders)
 
     def test_a_read_over_the_control_socket_sees_what_was_acknowledged_before(self):
-        server = self.daemon_with_database().start()
+        server = self.daemon_with_database().start().wait_tables()
         with server.client() as client:
             for number in range(50):
                 client.send({"type": "run_started", "run_id": f"r{number}", "council": "c"})

@@ -161,10 +161,10 @@ class PruneOnPostgres(Prune, OnPostgres, ProcessTest):
         server.send(*self.run_of("old"))
         server.wait_applied()
         self.age(server, 20)
-        server.database.execute("CREATE ROLE recorder LOGIN; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "
-                                "recorder; GRANT DELETE ON council_ex_dead_letters, council_ex_leases, council_ex_pruned TO "
-                                "recorder;")
-        server.config["database"].update(url=self.cluster.url(server.database.name, "recorder"), migrate=False)
+        server.database.execute("CREATE ROLE no_pruner LOGIN; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "
+                                "no_pruner; GRANT DELETE ON council_ex_dead_letters, council_ex_leases, council_ex_pruned TO "
+                                "no_pruner;")
+        server.config["database"].update(url=self.cluster.url(server.database.name, "no_pruner"), migrate=False)
         server.restart()
         done = wait_until(lambda: (tried := server.tool("prune")).returncode != 69 and tried, "the database")
         self.assertEqual(done.returncode, 1)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import unittest
 
-from harness import Daemon, Postgres, PostgresDatabase, SqliteDatabase, merged, temporary_folder, wait_until
+from harness import Daemon, PostgresDatabase, SqliteDatabase, merged, shared_cluster, temporary_folder, wait_until
 
 REFUSED = r"the spool cannot take events, all are refused"
 NOTICED = r"the spool can no longer be used"
@@ -118,14 +118,11 @@ class SocketsGone(unittest.TestCase):
 class Copies(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = Postgres()
-        cls.addClassCleanup(cls.cluster.close)
-        cls.cluster.start()
-        cls.databases = 0
+        cls.cluster = shared_cluster()
 
     def daemon(self, **reconcile):
-        Copies.databases += 1
-        self.database = self.cluster.create_database(f"copies_{Copies.databases}")
+        self.database = shared_cluster().create_fresh_database()
+        self.addCleanup(self.database.drop)
         server = Daemon(self.database.url, config={"reconcile": reconcile})
         self.addCleanup(server.close)
         return server.start()

@@ -142,7 +142,7 @@ class TakeOver:
         for name in ("runs", "run_events", "recorder_schema"):
             server.database.execute(f"DROP TABLE council_ex_{name};")
         server.database.execute(self.tables(*self.plain))
-        server.start()
+        server.start().wait_tables()
         imported = server.tool("import", input=exported.stdout)
         self.assertEqual(imported.returncode, 0, imported.stderr)
         runs, entries = self.loaded(server)

@@ -45,7 +45,9 @@ class Hosts(Fault):
 
     @staticmethod
     def reconcile_at_once(trial):
-        """One gets to it, the others are told that it is under way, or come after it; no other answer."""
+        """One gets to it, the others are told that it is under way, or come after it; no other answer from a daemon that has its
+        tables."""
+        trial.advance_until(lambda: all(daemon.control.get("/v1/runs").status == 200 for daemon in trial.daemons), "the tables")
         answers = []
         threads = [threading.Thread(target=lambda daemon=daemon: answers.append(daemon.control.post("/v1/reconcile", {})))
                    for daemon in trial.daemons]

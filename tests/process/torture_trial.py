@@ -39,7 +39,7 @@ class Trial:
         return self
 
     def wait_for_tables(self):
-        wait_until(lambda: self.server.control.get("/v1/runs").status == 200, "the tables")
+        self.server.wait_tables()
 
     def restart_after_kill(self):
         """kill -9, what it had answered, and a new start."""

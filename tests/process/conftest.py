@@ -1,0 +1,118 @@
+"""What every test here has under pytest: daemons that are gone at its end and whose ledgers add up, their logs in the report
+of a failure, one PostgreSQL cluster for each worker, and the names that `./dev test --filter REGEX` picks from.
+
+Every test may run beside any other: it makes what it needs in folders of its own and waits for the thing itself.
+"""
+
+import os
+import re
+
+import pytest
+
+pytest.register_assert_rewrite("harness", "load", "oracle", "queues", "torture_check", "torture_fault", "torture_trial")
+
+import harness  # noqa: E402
+
+# With a sanitizer the daemon is several times slower: the tests that drive all of its code, and the loads in a smaller form.
+SANITIZED = {"": None, "thread": {"protocol", "durability"},
+             "address": {"protocol", "durability", "start", "reconcile", "reconcile_queue", "cli_emit", "cli_exec"}}
+
+# Begun first, because they take longest: the others fill what is left of the time.
+LONG = re.compile(r"^process\.(torture|soak|missing_index|reading_memory|memory_of_writing|durability)\b")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--filter", default="", metavar="REGEX", help="only the tests in whose name (process.FILE.TEST) it is found")
+    parser.addoption("--figures", metavar="FILE", help="the figures that tests record with record_property(), as a table")
+
+
+def pytest_xdist_auto_num_workers():
+    """-n auto: most of the time of a test is waiting."""
+    return (2 if harness.SANITIZER else 3) * os.cpu_count()
+
+
+def full_name(item):
+    """As process.prune.PruneOnSqlite.test_..., the name in the reports of the test."""
+    file = re.sub(r"^test_", "", item.path.stem)
+    return ".".join(["process", file, *item.nodeid.split("::")[1:]])
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = re.compile(config.getoption("--filter"))
+    sanitized = SANITIZED[harness.SANITIZER]
+
+    def is_wanted(item):
+        name = full_name(item)
+        return wanted.search(name) and (sanitized is None or name.split(".")[1] in sanitized)
+
+    chosen = [item for item in items if is_wanted(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = sorted(chosen, key=lambda item: not LONG.match(full_name(item)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """The logs of a failed test's daemons stand in its report."""
+    report = (yield).get_result()
+    if report.failed:
+        for daemon in getattr(item, "daemons", ()):
+            report.sections.append((f"log of the daemon in {daemon.folder}", daemon.log()[-6000:]))
+
+
+def pytest_sessionfinish():
+    harness.close_shared_cluster()
+
+
+# ---- fixtures
+
+@pytest.fixture
+def daemons(request):
+    """daemons(...) is a Daemon that the test starts; at the end the ledger of each that runs adds up, and all are ended."""
+    made = request.node.daemons = []
+
+    def make(*args, **options):
+        daemon = harness.Daemon(*args, **options)
+        made.append(daemon)
+        request.addfinalizer(daemon.close)
+        return daemon
+
+    yield make
+    for daemon in made:
+        if daemon.accepts_requests():
+            daemon.check_ledger()
+
+
+@pytest.fixture
+def kind():
+    """The database of `servers`; on_postgres and on_both choose it."""
+    return "sqlite"
+
+
+@pytest.fixture
+def cluster():
+    """The PostgreSQL cluster of this worker. A test may stop it, and starts it again."""
+    return harness.shared_cluster()
+
+
+@pytest.fixture
+def make_database(kind, request):
+    """make_database(folder) is an empty database of the kind, in that folder or in the cluster."""
+    def make(folder):
+        if kind == "sqlite":
+            return harness.SqliteDatabase(folder / "run-recorder.db")
+        database = harness.shared_cluster().create_fresh_database()
+        request.addfinalizer(database.drop)
+        return database
+    return make
+
+
+@pytest.fixture
+def servers(daemons, make_database):
+    """servers(config, ...) is a Daemon with a database of the kind as its `database`."""
+    def make(config=None, **options):
+        folder = harness.temporary_folder()
+        database = make_database(folder)
+        daemon = daemons(database.url, config=config, folder=folder, **options)
+        daemon.database = database
+        return daemon
+    return make
