@@ -1,4 +1,5 @@
-// The commands, their flags and their help; everything else is in the command's own file. One thread.
+// The command line as all commands share it: the parser, the flags of every command, usage mistakes. The commands
+// themselves are records (cli/command.h). One thread.
 #pragma once
 
 #include <string>
@@ -6,8 +7,8 @@
 
 namespace run_recorder {
 
-// Parses the arguments (without the program's name), runs the command and returns the exit status (SPEC section 7).
-// Throws StartError where there is nothing to run.
+// Parses the arguments (without the program's name), runs the command and returns the exit status (contract section
+// 7). Throws StartError where there is nothing to run.
 int run_command_line(std::vector<std::string> arguments);
 
 }  // namespace run_recorder

@@ -21,4 +21,10 @@ void hint_pending(std::uint64_t pending) {
                        pending == 1 ? "it" : "them"));
 }
 
+void hint_more(const Listed& listed, std::string_view noun) {
+  if (listed.more) {
+    complain(fmt::format("there are more than these {}; --limit and --all show them", count_of(listed.items, noun)));
+  }
+}
+
 }  // namespace run_recorder

@@ -19,4 +19,7 @@ void print_json_lines(const std::vector<std::string_view>& items);
 // Says on standard error that the answer is not quite up to date.
 void hint_pending(std::uint64_t pending);
 
+// Says on standard error that the list goes on. noun: "run".
+void hint_more(const Listed& listed, std::string_view noun);
+
 }  // namespace run_recorder

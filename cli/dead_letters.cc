@@ -1,9 +1,14 @@
-#include "cli/dead_letters.h"
-
+// `run-recorder dead-letters list`, `show`, `retry` and `delete`. Each returns the exit status.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
+#include "cli/command.h"
+#include "cli/context.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
 #include "cli/text.h"
@@ -26,8 +31,6 @@ int for_each_id(const std::vector<std::string>& ids, Do one) {
   }
   return status;
 }
-
-}  // namespace
 
 int list_dead_letters(const Context& context, std::uint64_t limit) {
   Table table({{.title = "ID", .right = true},
@@ -109,5 +112,35 @@ int delete_dead_letters(const Context& context, const std::vector<std::string>& 
     return kExitDone;
   });
 }
+
+Handler declare_list(Flags flags) {
+  const auto limit = std::make_shared<std::uint64_t>(100);
+  flags.limit(*limit, "dead letters");
+  return [limit](const Invocation& invocation) { return list_dead_letters(invocation.context(), *limit); };
+}
+
+Handler declare_show(Flags flags) {
+  const auto id = std::make_shared<std::vector<std::string>>();
+  flags.operands("ID", *id, "As in the list", 1);
+  return [id](const Invocation& invocation) { return show_dead_letter(invocation.context(), id->front()); };
+}
+
+template <int (*change)(const Context&, const std::vector<std::string>&)>
+Handler declare_change(Flags flags) {
+  const auto ids = std::make_shared<std::vector<std::string>>();
+  flags.operands("ID", *ids, "As in the list");
+  return [ids](const Invocation& invocation) { return change(invocation.context(), *ids); };
+}
+
+constexpr Command kCommands[] = {
+    {"list", "All of them, the oldest first", declare_list},
+    {"show", "One of them, with the event as it was sent", declare_show},
+    {"retry", "Apply them once more", declare_change<retry_dead_letters>},
+    {"delete", "Give them up; they stay counted as removed", declare_change<delete_dead_letters>}};
+
+}  // namespace
+
+extern const Command kDeadLettersCommand = {"dead-letters", "Events that the database refuses for what they hold",
+                                            nullptr, "", kCommands};
 
 }  // namespace run_recorder

@@ -1,5 +1,5 @@
-#include "cli/doctor.h"
-
+// `run-recorder doctor`: looks at an installation from where it stands, with or without a running daemon, and says of
+// each thing whether it is fine and what to do where it is not. Returns the exit status: 0 where all is fine, else 1.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -13,19 +13,30 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/account.h"
 #include "base/file.h"
+#include "cli/command.h"
+#include "cli/context.h"
 #include "cli/event_line.h"
 #include "cli/json_object.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
+#include "config/config.h"
 #include "spool/inspect.h"
 
 namespace run_recorder {
 namespace {
+
+struct DoctorOptions {
+  LoadedConfig config = ConfigProblems{};  // as the daemon would read it
+  std::vector<std::pair<std::string, std::string>> config_flags;
+  std::string socket_path;
+};
 
 constexpr std::int64_t kLargestClockDifferenceMs = 2'000;
 
@@ -396,8 +407,6 @@ void check_disk(Report& report, const Config& config) {
   }
 }
 
-}  // namespace
-
 int examine(const Context& context, const DoctorOptions& options) {
   Report report;
   const bool configured = options.config.has_value();
@@ -439,5 +448,26 @@ int examine(const Context& context, const DoctorOptions& options) {
   }
   return report.all_fine() ? kExitDone : kExitOther;
 }
+
+// Goes on with a broken configuration, which it reports, and with the usual places then.
+int examine_installation(const Invocation& invocation) {
+  ConfigSources sources;
+  sources.flags = invocation.config_flags;
+  sources.environment = invocation.environment;
+  sources.uid = ::geteuid();
+  DoctorOptions options{load_config(sources), invocation.config_flags, {}};
+  const LoadedConfig paths = invocation.load();
+  const Config config = paths ? *paths : Config();
+  options.socket_path = invocation.socket_path(config);
+  return examine({ControlClient(invocation.control_path(config)), invocation.json}, options);
+}
+
+}  // namespace
+
+extern const Command kDoctorCommand = {
+    "doctor", "Check this installation, and say what to do about each finding",
+    [](Flags) { return Handler(examine_installation); },
+    "Looks at configuration, sockets, permissions, daemon, database, queue, spool, disk and clock; also without a "
+    "running daemon. Best as root or as the daemon's user. Ends with 0 when all is fine, 1 when something is not."};
 
 }  // namespace run_recorder

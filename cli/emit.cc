@@ -9,8 +9,10 @@
 #include <charconv>
 #include <csignal>
 #include <functional>
+#include <memory>
 
 #include "cli/caller.h"
+#include "cli/command.h"
 #include "cli/event_client.h"
 #include "cli/event_line.h"
 #include "cli/line_reader.h"
@@ -404,5 +406,73 @@ int run_emit(const EmitOptions& options, const std::string& socket_path) {
   if (terminal_of(STDERR_FILENO).is_terminal) emission.show_progress([&] { return part_read(source); });
   return emission.run();
 }
+
+namespace {
+
+void declare_fields(Flags& flags, EmitOptions& options) {
+  flags.text("--type", options.type,
+             "run_queued, run_started, run_heartbeat, run_completed, run_failed, run_lost, or a type of one's own",
+             "TYPE");
+  flags.text("--run-id", options.run_id, "The run (attempt) it is about; inside of exec: the run of exec", "ID");
+  flags.text("--id", options.id, "The event's own id; a second one with it changes nothing (default: a new one)",
+             "ID");
+  flags.text("--at", options.at, "When it happened, RFC 3339 with offset (default: when it arrives)", "TIME");
+  flags.text("--council", options.council, "What is being run (queued, started)", "NAME");
+  flags.text("--input", options.input, "What it was given (queued, started)", "JSON");
+  flags.integer("--attempt", options.attempt, "Number of the attempt (queued, started)", "N");
+  flags.text("--parent-attempt-run-id", options.parent_attempt_run_id,
+             "The attempt before, or the first one (queued, started)", "ID");
+  flags.text("--queue", options.queue, "The configured queue that has the job (queued, started)", "NAME");
+  flags.text("--job-id", options.job_id, "The queue's job (queued, started)", "ID");
+  flags.integer("--oban-job-id", options.oban_job_id, "The same, for a queue whose ids are integers", "N");
+  flags.text("--expires-in", options.expires_in,
+             "Without another event for so long nobody vouches for the run any more (started, heartbeat)", "SECONDS");
+  flags.text("--result", options.result, "What came out (completed, failed)", "JSON");
+  flags.text("--errors", options.errors, "A list of strings or objects with kind and message (failed)", "JSON");
+  flags.text("--job-state", options.job_state, "The job's state as the sender knows it (completed, failed)", "STATE");
+  flags.text("--message", options.message, "What was seen of a run that ended without an outcome (lost)", "TEXT");
+  flags.text("--usage", options.usage, "Numbers to be added up in the run: {\"input_tokens\":1200}", "JSON");
+  flags.text("--progress", options.progress, "How far it is: 3/10, or {\"done\":3,\"total\":10,\"unit\":\"files\"}",
+             "JSON");
+  flags.text("--payload", options.payload, "An object (types of one's own)", "JSON");
+  flags.integer("--worker-pid", options.worker_pid,
+                "The process without which the run cannot go on (default: see below)", "PID");
+}
+
+Handler declare_emit(Flags flags) {
+  const auto options = std::make_shared<EmitOptions>();
+  declare_fields(flags, *options);
+  flags.on_without("--no-worker-pid", options->no_worker_pid, "Name no process", "--worker-pid");
+  flags.duration("--wait", options->wait,
+                 "How long to go on trying without getting on: the spool is full, the daemon restarts");
+  return [options](const Invocation& invocation) {
+    // Inside of exec an event is about its run, unless it names another.
+    const auto run = invocation.environment.find("RUN_RECORDER_RUN_ID");
+    if (run != invocation.environment.end()) {
+      options->vouched_run_id = run->second;
+      if (options->one_event() && !options->run_id) options->run_id = run->second;
+    }
+    const Config config = invocation.load().value();
+    options->warnings = config.warnings;
+    return run_emit(*options, invocation.socket_path(config));
+  };
+}
+
+}  // namespace
+
+extern const Command kEmitCommand = {
+    "emit", "Send events: one from flags, or one JSON object a line on standard input", declare_emit,
+
+    "Ends with 0 when all events are acknowledged and so durable, 1 naming the lines refused, 69 when the daemon "
+    "is away.\n"
+    "\n"
+    "The default of --worker-pid is the nearest caller that is there for longer than this command: a script, an "
+    "interactive shell, a program; not sh -c, a subshell, or timeout, sudo, xargs and the like. There is none for "
+    "run_queued, run_heartbeat and run_lost, for the run of exec (its process is known), over ssh, and where the "
+    "caller is process 1. A script that only sends should give --worker-pid or --no-worker-pid.\n"
+    "\n  run-recorder emit --type run_started --run-id r1 --council nightly-report"
+    "\n  run-recorder emit --type run_failed --run-id r1 --errors '[{\"kind\":\"exit\",\"message\":\"no space\"}]'"
+    "\n  run-recorder emit --type run_heartbeat --run-id r1 --expires-in 5m --progress 3/10"
+    "\n  jq -c . events.json | run-recorder emit --no-worker-pid"};
 
 }  // namespace run_recorder

@@ -7,9 +7,12 @@
 
 #include <algorithm>
 #include <deque>
+#include <filesystem>
+#include <memory>
 
 #include "base/uuid.h"
 #include "cli/child.h"
+#include "cli/command.h"
 #include "cli/event_client.h"
 #include "cli/event_line.h"
 #include "cli/exec_events.h"
@@ -352,5 +355,69 @@ int run_exec(const ExecOptions& options, const std::string& socket_path) {
   check(options);
   return Execution(options, socket_path).run();
 }
+
+namespace {
+
+constexpr Flags::Bounds kRetries{0, 1'000};
+constexpr Flags::Bounds kTailLines{0, 1'000};
+// A chain's last attempt must fit, too.
+constexpr std::int64_t kHighestAttempt = std::int64_t{INT32_MAX} - 1 - static_cast<std::int64_t>(kRetries.highest);
+
+// A broken configuration must not keep a job from running: it is said, and the socket is at its usual place.
+std::string find_socket(const Invocation& invocation, std::vector<std::string>& warnings) {
+  const LoadedConfig config = invocation.load();
+  warnings = config ? config->warnings
+                    : std::vector{config.error().text() + "\nrun-recorder: the command runs all the same"};
+  const std::string path = invocation.socket_path(config ? *config : Config());
+  // The command may change its directory before it uses the path.
+  std::error_code ignored;
+  return std::filesystem::absolute(path, ignored).string();
+}
+
+Handler declare_exec(Flags flags) {
+  const auto options = std::make_shared<ExecOptions>();
+  flags.text("--council", options->council, "What is being run (default: the command's name)", "NAME");
+  flags.text("--run-id", options->run_id, "The run's id (default: a new one)", "ID");
+  flags.integer("--attempt", options->attempt, "Number of the (first) attempt", "N", 1, kHighestAttempt);
+  flags.text("--parent,--parent-attempt-run-id", options->parent_attempt_run_id, "The attempt before", "ID");
+  flags.text("--queue", options->queue, "The configured queue that has the job", "NAME");
+  flags.text("--job-id", options->job_id, "The queue's job", "ID");
+  flags.integer("--oban-job-id", options->oban_job_id, "The same, for a queue whose ids are integers", "N", 1,
+                INT64_MAX);
+  flags.text("--input", options->input, "What it is given (default: the command's name)", "JSON");
+  flags.on("--record-args", options->record_args, "Store the command's arguments too; they may hold passwords");
+  flags.number("--retries", options->retries,
+               "After a failure run it again, at most that often, as a chain of attempts", kRetries,
+               Flags::Default::kHidden);
+  flags.duration("--retry-delay", options->retry_delay, "The pause before each of these");
+  flags.number("--tail", options->tail,
+               "Last lines of standard error to keep in the error; 0 leaves standard error alone, as for a command "
+               "that wants a terminal there",
+               kTailLines);
+  return [options](const Invocation& invocation) {
+    options->command = invocation.command;
+    if (options->command.empty()) {
+      throw StartError(kExitUsage,
+                       "exec needs a command behind --: run-recorder exec [flags] -- COMMAND [ARGUMENT...]");
+    }
+    const std::string path = find_socket(invocation, options->warnings);
+    return run_exec(*options, path);
+  };
+}
+
+}  // namespace
+
+extern const Command kExecCommand = {
+    "exec",
+    "Run a command and record it as a run",
+    declare_exec,
+
+    "Standard input and output, signals and the exit status pass through. The command finds RUN_RECORDER_RUN_ID and "
+    "RUN_RECORDER_SOCKET_PATH in its environment. It runs also when the daemon is away; events that could not be "
+    "sent by its end are then printed to standard error, for emit.\n"
+    "\n  run-recorder exec --council nightly-backup -- ./backup.sh"
+    "\n  run-recorder exec --retries 3 --retry-delay 30s -- rsync -a /srv/ backup:/srv/",
+    {},
+    true};
 
 }  // namespace run_recorder

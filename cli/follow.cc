@@ -1,14 +1,12 @@
 #include "cli/follow.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <map>
 
 #include "cli/run_view.h"
-#include "cli/status.h"
 #include "cli/table.h"
 #include "cli/text.h"
 
@@ -17,7 +15,6 @@ namespace {
 
 // Runs still active that fell off the newest page, asked for one by one.
 constexpr std::size_t kMaxTracked = 200;
-constexpr std::size_t kFallbackRows = 24;
 
 bool is_active(std::string_view status) {
   return status == "running" || status == "queued";
@@ -76,29 +73,6 @@ class Follower {
   std::map<std::string, SeenRun> seen_;
 };
 
-std::size_t terminal_rows() {
-  winsize size{};
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : kFallbackRows;
-}
-
-Result<std::string> picture(const Context& context, const RunQuery& query) {
-  const Terminal terminal = terminal_of(STDOUT_FILENO);
-  const Result<ControlAnswer> status = context.client.get("/v1/status");
-  if (!status) return status.error();
-  const std::string head = status_line(JsonObject(status->body), terminal);
-  const std::size_t rows = terminal_rows();
-  Table table(run_columns(), terminal);
-  const Timestamp now = now_utc();
-  const Result<Listed> listed =
-      list_pages(context.client, query.target(), "runs",
-                 std::min<std::uint64_t>(query.limit, rows > 5 ? rows - 4 : 1), [&](const auto& items) {
-                   for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now));
-                 });
-  // The daemon answers for itself while its database is away.
-  if (!listed) return head + "\n\n" + fit(printable(listed.error().message), terminal.columns) + "\n";
-  return head + "\n\n" + (table.empty() ? "no such runs\n" : table.render());
-}
-
 }  // namespace
 
 int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval, RunWidth width) {
@@ -120,22 +94,6 @@ int follow_runs(const Context& context, const RunQuery& query, std::chrono::mill
         if (!table.empty()) print(table.render());
       }
     }
-    pause_while_read(interval);
-  }
-}
-
-int watch(const Context& context, const RunQuery& query, std::chrono::milliseconds interval) {
-  if (context.json || !terminal_of(STDOUT_FILENO).is_terminal) return follow_runs(context, query, interval);
-  for (bool first = true;; first = false) {
-    const Result<std::string> drawn = picture(context, query);
-    if (!drawn && first) return fail(drawn.error());
-    // From the top left, each line to its end, the rest of the screen cleared: without flicker.
-    std::string screen = first ? "\033[2J\033[H" : "\033[H";
-    for (const char c : drawn ? *drawn : printable(drawn.error().message) + "\n") {
-      if (c == '\n') screen += "\033[K";
-      screen += c;
-    }
-    print(screen + "\033[J");
     pause_while_read(interval);
   }
 }

@@ -10,10 +10,11 @@
 
 namespace run_recorder {
 
+// So many runs at most, the newest.
+constexpr std::uint64_t kFollowedRuns = 200;
+
 // The runs there are, oldest first, then one line for each that is new or whose status changed.
 int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval,
                 RunWidth width = RunWidth::kUsual);
-// A picture of the daemon and the newest runs that redraws itself; without a terminal the same as follow_runs.
-int watch(const Context& context, const RunQuery& query, std::chrono::milliseconds interval);
 
 }  // namespace run_recorder

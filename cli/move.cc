@@ -1,13 +1,17 @@
-#include "cli/move.h"
-
+// `run-recorder export` and `import`: all that moves from one database to another, as lines of JSON (control/move.h
+// has their form). Each returns the exit status.
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 
+#include "cli/command.h"
+#include "cli/context.h"
 #include "cli/event_line.h"
 #include "cli/json_object.h"
 #include "cli/line_reader.h"
@@ -322,8 +326,6 @@ Result<void> print_pages(const Context& context, std::string& cursor) {
   }
 }
 
-}  // namespace
-
 int export_all(const Context& context, const std::string& from) {
   std::string cursor = from;
   const Result<void> done = print_pages(context, cursor);
@@ -361,5 +363,26 @@ int import_from_input(const Context& context) {
   }
   return sum.refused == 0 ? kExitDone : kExitOther;
 }
+
+Handler declare_export(Flags flags) {
+  const auto cursor = std::make_shared<std::string>();
+  flags.text("--cursor", *cursor, "Go on where an export stopped, as its error says", "CURSOR");
+  return [cursor](const Invocation& invocation) { return export_all(invocation.context(), *cursor); };
+}
+
+Handler declare_import(Flags) {
+  return [](const Invocation& invocation) { return import_from_input(invocation.context()); };
+}
+
+}  // namespace
+
+extern const Command kExportCommand = {
+    "export", "All runs with their history, and what else moves with them, to standard output as lines of JSON",
+    declare_export};
+extern const Command kImportCommand = {
+    "import", "Take in what export wrote, from standard input", declare_import,
+    "What is there already is never changed, so that it is safe to repeat, also after it was interrupted; a line "
+    "that is refused is named, and the exit status is 1. With --json each line's outcome.\n"
+    "\n  run-recorder --control /run/old/control.sock export | run-recorder import"};
 
 }  // namespace run_recorder

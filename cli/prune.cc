@@ -1,15 +1,27 @@
-#include "cli/prune.h"
-
+// `run-recorder prune`: removes finished runs whose time is over. Returns the exit status.
 #include <fmt/format.h>
 
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "cli/context.h"
 #include "cli/event_line.h"
-#include "cli/progress.h"
 #include "cli/json_object.h"
+#include "cli/progress.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
 
 namespace run_recorder {
 namespace {
+
+struct PruneOptions {
+  bool dry_run = false;
+  std::vector<std::string> statuses;
+  std::optional<std::string> council, older_than;
+};
 
 // So many rows a request: each is soon done, and says how far it has come.
 constexpr std::int64_t kRowsAtOnce = 2'000;
@@ -45,8 +57,6 @@ void say(const Sum& sum, const PruneOptions& options) {
                     count_of(sum.kept, "run")));
   }
 }
-
-}  // namespace
 
 int prune(const Context& context, const PruneOptions& options) {
   Sum sum;
@@ -89,5 +99,24 @@ int prune(const Context& context, const PruneOptions& options) {
   print_json(line.str() + "\n");
   return kExitDone;
 }
+
+Handler declare_prune(Flags flags) {
+  const auto options = std::make_shared<PruneOptions>();
+  flags.on("--dry-run", options->dry_run, "Count only, change nothing");
+  flags.statuses("--status", options->statuses, Flags::Statuses::kFinished,
+                 "Only completed, failed, cancelled, stuck; several by comma");
+  flags.text("--council", options->council, "Only runs of this", "NAME");
+  flags.age("--older-than", options->older_than,
+            "Whose last event was applied, or which were found stuck, longer ago than this, instead of what "
+            "[retention] says");
+  return [options](const Invocation& invocation) { return prune(invocation.context(), *options); };
+}
+
+}  // namespace
+
+extern const Command kPruneCommand = {
+    "prune", "Remove finished runs whose time, as [retention] says, is over", declare_prune,
+    "The attempts of a chain go together: none of them where one is still active, too young or not asked for.\n"
+    "\n  run-recorder prune --dry-run\n  run-recorder prune --older-than 90d --status completed"};
 
 }  // namespace run_recorder

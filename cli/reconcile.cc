@@ -1,9 +1,13 @@
-#include "cli/reconcile.h"
-
+// `run-recorder reconcile` and `reconciliations`. Each returns the exit status.
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <future>
+#include <memory>
+#include <string>
 
+#include "cli/command.h"
+#include "cli/context.h"
 #include "cli/progress.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
@@ -11,6 +15,12 @@
 
 namespace run_recorder {
 namespace {
+
+struct ReconcileOptions {
+  bool dry_run = false;
+  bool unvouched = false;  // rows that nobody vouches for are stuck, as in the boot pass
+  bool force = false;      // also more than [reconcile] max_stuck
+};
 
 constexpr std::chrono::milliseconds kProgressEvery{250};
 
@@ -88,8 +98,6 @@ Result<ControlAnswer> make_pass(const Context& context, JsonText request) {
   return outcome.get();
 }
 
-}  // namespace
-
 int reconcile(const Context& context, const ReconcileOptions& options) {
   const Result<ControlAnswer> answer =
       make_pass(context, fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})", options.dry_run,
@@ -163,5 +171,39 @@ int list_reconciliations(const Context& context, std::uint64_t limit) {
   if (!context.json && listed->items == 0) complain("no pass has been made yet");
   return kExitDone;
 }
+
+constexpr Flags::Bounds kPasses{1, 1'000'000};
+
+Handler declare_reconcile(Flags flags) {
+  struct Values {
+    ReconcileOptions options;
+    std::string undo;
+  };
+  const auto values = std::make_shared<Values>();
+  ReconcileOptions& options = values->options;
+  flags.text("--undo", values->undo, "Return that pass's runs, unless they moved since, to running", "PASS");
+  flags.on_without("--dry-run", options.dry_run, "Report only, change nothing", "--undo");
+  flags.on_without("--unvouched", options.unvouched, "Runs that nobody vouches for are stuck, as after a boot",
+                   "--undo");
+  flags.on_without("--force", options.force, "Mark also more than [reconcile] max_stuck allows", "--undo");
+  return [values](const Invocation& invocation) {
+    return values->undo.empty() ? reconcile(invocation.context(), values->options)
+                                : undo_reconciliation(invocation.context(), values->undo);
+  };
+}
+
+Handler declare_reconciliations(Flags flags) {
+  const auto limit = std::make_shared<std::uint64_t>(20);
+  flags.number("--limit", *limit, "At most so many", kPasses);
+  return [limit](const Invocation& invocation) { return list_reconciliations(invocation.context(), *limit); };
+}
+
+}  // namespace
+
+extern const Command kReconcileCommand = {
+    "reconcile", "Compare the runs that say running with what is really alive, now", declare_reconcile,
+    "  run-recorder reconcile --dry-run\n  run-recorder reconcile --undo 01890a5d-ac96-774b-bcce-b302099a8057"};
+extern const Command kReconciliationsCommand = {"reconciliations", "The passes that were made, the newest first",
+                                                declare_reconciliations};
 
 }  // namespace run_recorder

@@ -1,4 +1,4 @@
-// Which runs a command asks for: the filters of `list`, `watch` and `stats`. Pure.
+// Which runs a command asks for: the filters of `list`, `watch` and `stats`.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 
 #include "base/time.h"
 #include "cli/control_client.h"
+#include "cli/flags.h"
 
 namespace run_recorder {
 
@@ -18,6 +19,7 @@ struct RunQuery {
   std::optional<Timestamp> since, until;
   std::uint64_t limit = 50;
 
+  void declare(Flags& flags);  // the filters; the limit is the command's own
   Target target() const;
 };
 

@@ -132,16 +132,4 @@ std::string error_in_words(const JsonObject& run) {
   return message.empty() ? object.text("kind") : message;
 }
 
-std::string bar(double from, double to, std::size_t columns) {
-  const auto position = [&](double part) {
-    const double scaled = std::floor(std::clamp(part, 0.0, 1.0) * static_cast<double>(columns));
-    return std::min(static_cast<std::size_t>(scaled), columns - 1);
-  };
-  const std::size_t first = position(from);
-  const std::size_t last = std::max(first, position(to));
-  std::string drawn;
-  for (std::size_t i = 0; i < columns; ++i) drawn += i < first || i > last ? "·" : "█";
-  return drawn;
-}
-
 }  // namespace run_recorder

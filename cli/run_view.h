@@ -33,7 +33,4 @@ std::string usage_in_words(const JsonObject& run);
 // What its error says, in a few words; empty where there is none.
 std::string error_in_words(const JsonObject& run);
 
-// A bar of that many columns: from and to are parts (0 to 1) of its length, something is always drawn.
-std::string bar(double from, double to, std::size_t columns);
-
 }  // namespace run_recorder

@@ -1,10 +1,14 @@
-#include "cli/spool_view.h"
-
+// `run-recorder spool status`, `list`, `records` and `verify`: what lies in the spool's folder, read beside a live
+// daemon or without one; nothing is changed. Each returns the exit status: 69 where there is no spool.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
 
 #include "base/json_text.h"
+#include "cli/command.h"
 #include "cli/event_line.h"
 #include "cli/json_object.h"
 #include "cli/table.h"
@@ -142,8 +146,6 @@ std::vector<Cell> record_cells(std::uint64_t seq, const RecordView& view, Timest
           {view.problem.empty() ? view.line : view.problem, view.problem.empty() ? Colour::kDim : Colour::kRed}};
 }
 
-}  // namespace
-
 int show_spool(const std::string& path, bool json) {
   const Result<SpoolReport> report = inspect_spool(path, InspectionDepth::kHeaders);
   if (!report) return fail_to_inspect(report.error());
@@ -235,5 +237,34 @@ int verify_spool(const std::string& path, bool json) {
   }
   return sound ? kExitDone : kExitOther;
 }
+
+template <int (*show)(const std::string&, bool)>
+Handler declare_view(Flags) {
+  return [](const Invocation& invocation) { return show(invocation.configuration().spool.path, invocation.json); };
+}
+
+Handler declare_records(Flags flags) {
+  struct Values {
+    std::uint64_t from_seq = 1, limit = 100;
+  };
+  const auto values = std::make_shared<Values>();
+  flags.number("--from", values->from_seq, "From this number on");
+  flags.limit(values->limit, "events");
+  return [values](const Invocation& invocation) {
+    return list_spool_records(invocation.configuration().spool.path, values->from_seq, values->limit,
+                              invocation.json);
+  };
+}
+
+constexpr Command kCommands[] = {
+    {"status", "What is in it", declare_view<show_spool>},
+    {"list", "Its segments", declare_view<list_spool>},
+    {"records", "The events in it, applied or not, as long as they are kept", declare_records},
+    {"verify", "Read every record and check it; ends with 1 where something is damaged", declare_view<verify_spool>}};
+
+}  // namespace
+
+extern const Command kSpoolCommand = {"spool", "The spool's folder, read beside a live daemon or without one",
+                                      nullptr, "--spool-path names another folder.", kCommands};
 
 }  // namespace run_recorder

@@ -1,12 +1,15 @@
-#include "cli/stats.h"
-
+// `run-recorder stats`: how the newest runs of each council went, and how long they took.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+#include <memory>
 
+#include "cli/command.h"
+#include "cli/context.h"
 #include "cli/event_line.h"
+#include "cli/run_query.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
 #include "cli/text.h"
@@ -128,8 +131,6 @@ std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& st
   return cells;
 }
 
-}  // namespace
-
 int show_stats(const Context& context, const RunQuery& query) {
   std::map<std::string, CouncilStats> councils;
   const Timestamp now = now_utc();
@@ -168,5 +169,18 @@ int show_stats(const Context& context, const RunQuery& query) {
     complain(fmt::format("of the newest {}; --limit and --since choose others", count_of(listed->items, "run")));
   return kExitDone;
 }
+
+Handler declare_stats(Flags flags) {
+  const auto query = std::make_shared<RunQuery>();
+  query->declare(flags);
+  query->limit = 1'000;
+  flags.number("--limit", query->limit, "The newest so many runs", {1, 1'000'000});
+  return [query](const Invocation& invocation) { return show_stats(invocation.context(), *query); };
+}
+
+}  // namespace
+
+extern const Command kStatsCommand = {
+    "stats", "How the newest runs went, how long they took and what they used, by council", declare_stats};
 
 }  // namespace run_recorder

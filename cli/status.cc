@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/command.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
 #include "cli/text.h"
@@ -136,5 +137,15 @@ std::string status_line(const JsonObject& status, const Terminal& terminal) {
   }
   return coloured(fit(line, terminal.columns), Colour::kBold, terminal);
 }
+
+namespace {
+
+Handler declare_status(Flags) {
+  return [](const Invocation& invocation) { return show_status(invocation.context()); };
+}
+
+}  // namespace
+
+extern const Command kStatusCommand = {"status", "How the daemon is: its ledger, spool and database", declare_status};
 
 }  // namespace run_recorder

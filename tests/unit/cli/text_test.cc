@@ -8,6 +8,7 @@
 #include "cli/run_query.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
+#include "cli/timeline.h"
 
 namespace run_recorder {
 namespace {

@@ -1,0 +1,23 @@
+// What the commands about one run share. Pure.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "cli/command.h"
+
+namespace run_recorder {
+
+// "/v1/runs/ID", with what follows: "/events".
+std::string run_path(const std::string& run_id, std::string_view what = "");
+
+// Of a command that takes nothing but a run.
+template <int (*show)(const Context&, const std::string&)>
+Handler declare_about_run(Flags flags) {
+  const auto run_id = std::make_shared<std::string>();
+  flags.operand("RUN", *run_id, "The run's id");
+  return [run_id](const Invocation& invocation) { return show(invocation.context(), *run_id); };
+}
+
+}  // namespace run_recorder

@@ -1,0 +1,22 @@
+// The table of commands. Each is defined beside its code.
+#include <array>
+
+#include "cli/command.h"
+
+namespace run_recorder {
+
+extern const Command kEmitCommand, kExecCommand, kListCommand, kShowCommand, kEventsCommand, kChainCommand,
+    kExplainCommand, kWatchCommand, kStatsCommand, kStatusCommand, kReconcileCommand, kReconciliationsCommand,
+    kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand, kDoctorCommand;
+
+std::span<const Command* const> commands() {
+  static constexpr std::array kCommands = {&kEmitCommand,    &kExecCommand,        &kListCommand,
+                                           &kShowCommand,    &kEventsCommand,      &kChainCommand,
+                                           &kExplainCommand, &kWatchCommand,       &kStatsCommand,
+                                           &kStatusCommand,  &kReconcileCommand,   &kReconciliationsCommand,
+                                           &kPruneCommand,   &kDeadLettersCommand, &kSpoolCommand,
+                                           &kExportCommand,  &kImportCommand,      &kDoctorCommand};
+  return kCommands;
+}
+
+}  // namespace run_recorder

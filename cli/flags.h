@@ -1,0 +1,69 @@
+// The flags and operands of one command, as the parser will read them. A value that is named here must live until the
+// command has run: a command's handler owns it. The one place, with flags.cc and command_line.cc, that knows the
+// parser. Flags keep the order in which they are declared, in --help and in the manual. One thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+
+namespace CLI {
+class App;
+}
+
+namespace run_recorder {
+
+// As --limit of what is listed; all of it.
+constexpr std::uint64_t kNoLimit = UINT64_MAX;
+
+class Flags {
+ public:
+  // The parser must outlive this; copies are the same flags.
+  explicit Flags(CLI::App& app) : app_(&app) {}
+
+  struct Bounds {
+    std::uint64_t lowest = 0, highest = 0;
+  };
+  enum class Default { kHidden, kShown };
+
+  // type is what --help calls the value: "NAME".
+  void text(const char* flag, std::string& value, const char* help, const char* type);
+  void text(const char* flag, std::optional<std::string>& value, const char* help, const char* type);
+  // A number of any sign; the daemon judges what is allowed.
+  void integer(const char* flag, std::optional<std::int64_t>& value, const char* help, const char* type);
+  void integer(const char* flag, std::optional<std::int64_t>& value, const char* help, const char* type,
+               std::int64_t lowest, std::int64_t highest);
+  void number(const char* flag, std::uint64_t& value, const char* help);
+  void number(const char* flag, std::uint64_t& value, const char* help, Bounds bounds,
+              Default shown = Default::kShown);
+  void on(const char* flag, bool& value, const char* help);
+  // Not together with another flag, which is declared already.
+  void on_without(const char* flag, bool& value, const char* help, const char* other);
+  // "30s"; the default is shown.
+  void duration(const char* flag, std::chrono::milliseconds& value, const char* help);
+  // "90d", above 0; as it was written.
+  void age(const char* flag, std::optional<std::string>& value, const char* help);
+  // A time, or a duration before now.
+  void time(const char* flag, std::optional<Timestamp>& value, const char* help);
+  // Several by comma.
+  enum class Statuses { kAll, kFinished };
+  void statuses(const char* flag, std::vector<std::string>& value, Statuses allowed, const char* help);
+  // --limit, and --all, which sets limit to kNoLimit. what: "runs".
+  void limit(std::uint64_t& limit, const std::string& what);
+
+  // Operands, required: one; or one and more, up to most where it is above 0.
+  void operand(const char* name, std::string& value, const char* help);
+  void operands(const char* name, std::vector<std::string>& values, const char* help, int most = 0);
+
+  // Once it is parsed: whether that flag was given.
+  bool given(const char* flag) const;
+
+ private:
+  CLI::App* app_;
+};
+
+}  // namespace run_recorder
