@@ -9,7 +9,6 @@
 #include "base/url.h"
 #include "base/utf8.h"
 #include "protocol/protocol.h"
-#include "recorder/probe.h"
 
 namespace run_recorder {
 namespace {
@@ -21,8 +20,7 @@ constexpr milliseconds kIdleTurn{2'000};
 constexpr std::chrono::minutes kTurnTime{2};        // several calls to the database, each to its deadline
 constexpr std::chrono::minutes kMigrationTime{15};  // several migrations, each to its deadline
 constexpr milliseconds kHintEvery{1'000};
-constexpr milliseconds kJobPatience{200};
-constexpr int kCarefulBatches = 16;
+constexpr int kStoredLookups = 16;  // batches decided from stored rows after one was raced
 constexpr int kConflictLinesPerMinute = 20;
 constexpr int kDeadLetterLinesPerMinute = 100;
 constexpr int kRetriesOfOneLetter = 10;
@@ -39,6 +37,15 @@ int spread_percent() {
 // Longer than one that is alive stays silent: it looks whether its heartbeat is due at each idle turn.
 milliseconds silence_of_the_ended(milliseconds heartbeat) {
   return heartbeat + heartbeat / 3 + kIdleTurn + milliseconds{1'000};
+}
+
+void take_decision(BatchWrite& write, Decision& decision) {
+  write.ledger.applied += decision.applied;
+  write.ledger.duplicate += decision.duplicate;
+  write.ledger.conflicts += decision.conflicts.size();
+  write.runs = std::move(decision.runs);
+  write.beats = std::move(decision.beats);
+  write.history = std::move(decision.history);
 }
 
 // A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever; so would
@@ -60,13 +67,12 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       spool_(spool),
       self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
       reader_(spool, options_.fresh_bytes, options_.batch_bytes),
-      beats_(options_.heartbeat_every),
-      probe_(std::move(queues)),
       liveness_(kTurnTime),
-      cache_(options_.cache_bytes),
+      decider_(std::move(queues), options_.cache_bytes, options_.heartbeat_every, liveness_),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
       health_(redact_url(options_.store.url)),
+      acceptance_(reader_, decider_, health_, liveness_),
       index_watch_(options_.store, options_.migrate),
       claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
@@ -171,11 +177,11 @@ std::optional<steady_clock::time_point> Recorder::back_since() const {
 }
 
 bool Recorder::beat_since(std::string_view run_id, steady_clock::time_point then) const {
-  return beats_.since(run_id, then);
+  return decider_.heartbeats().since(run_id, then);
 }
 
 std::optional<steady_clock::time_point> Recorder::last_beat(std::string_view run_id) const {
-  return beats_.last(run_id);
+  return decider_.heartbeats().last(run_id);
 }
 
 RecorderStatus Recorder::status() const {
@@ -259,14 +265,14 @@ bool Recorder::turn() {
     finish_commit();
     return was_committing && presses_on();
   }
-  if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && careful_batches_ == 0 &&
+  if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && stored_lookups_ == 0 &&
       index_watch_.events_unique()) {
     overlap(std::move(batch));
     return presses_on();
   }
   // What was planned behind a commit that failed is void: the next turn plans anew.
   if (!finish_commit()) return presses_on();
-  is_sound_ = took_new_ = took_changed_ = false;
+  acceptance_.begin();
   if (batch.unreadable.empty()) {
     apply_events(batch.events, batch.range, batch.to);
   } else if (!leave_to_original(batch)) {
@@ -343,7 +349,7 @@ void Recorder::housekeep() {
   health_.up();
   log_sequences(checkpoint.value());
   if (stands_where_expected(checkpoint.value())) return;
-  cache_.clear();
+  decider_.forget_rows();
   adopt(checkpoint.value());
   forgive_forgotten();
 }
@@ -398,7 +404,7 @@ void Recorder::log_sequences(const Checkpoint& checkpoint) {
 
 // Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
 bool Recorder::restand() {
-  cache_.clear();
+  decider_.forget_rows();
   const auto checkpoint = stand();
   if (!checkpoint) {
     lose_connection(checkpoint.error());
@@ -589,28 +595,22 @@ bool Recorder::leave_to_original(const Batch& batch) {
 // Decides a batch while the one before it is still being committed, from the rows as that commit will leave them. The
 // database and this process then work at the same time.
 void Recorder::overlap(Batch batch) {
-  if (needs_database(batch.events) && !finish_commit()) return;
-  Committing next;
-  next.range = batch.range;
-  next.events = batch.events.size();
-  auto decision = decide_batch(std::move(batch.events), false);
-  if (!decision && blame_of(decision.error()) == Blame::kContent) {
-    careful_batches_ = kCarefulBatches;
+  if (decider_.needs_database(batch.events) && !finish_commit()) return;
+  auto planned = plan_write(std::move(batch.events), batch.range, batch.to, Lookup::kCached);
+  if (!planned && blame_of(planned.error()) == Blame::kContent) {
+    stored_lookups_ = kStoredLookups;
     return;
   }
-  if (!decision) return lose_connection(decision.error());
-  add_job_states(decision.value());
-  next.write = next_write(batch.range);
-  fill_write(next.write, decision.value(), batch.to);
-  remember(next.write, decision.value().beating);
+  if (!planned) return lose_connection(planned.error());
+  decider_.planned(planned->write, planned->beating, self_.id);
   if (!finish_commit()) return;
-  next.conflicts = std::move(decision.value().conflicts);
   {
     const MutexLock lock(mutex_);
-    progress_.plan(next.range, next.write);
+    progress_.plan(planned->range, planned->write);
   }
-  committing_.emplace(std::move(next));
-  committing_->outcome = run_aside([this, &write = committing_->write] { return store_->commit(self_, write); });
+  committing_.emplace(Committing{std::move(planned.value()), {}});
+  committing_->outcome =
+      run_aside([this, &write = committing_->planned.write] { return store_->commit(self_, write); });
 }
 
 // Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where
@@ -618,7 +618,7 @@ void Recorder::overlap(Batch batch) {
 bool Recorder::finish_commit() {
   if (!committing_) return true;
   const auto committed = committing_->outcome.get();
-  const Committing done = std::move(*committing_);
+  const PlannedWrite done = std::move(committing_->planned);
   committing_.reset();
   if (committed && committed.value() == Committed::kYes) {
     note_commit(done.events, {});
@@ -630,8 +630,8 @@ bool Recorder::finish_commit() {
     const MutexLock lock(mutex_);
     progress_.abandon();
   }
-  cache_.clear();  // it holds rows as they should have become
-  beats_.doubt();
+  decider_.forget_rows();  // they are as they should have become
+  decider_.doubt_heartbeats();
   if (!committed && blame_of(committed.error()) != Blame::kContent) {
     lose_batch(committed.error(), done.events);
     return false;
@@ -640,18 +640,26 @@ bool Recorder::finish_commit() {
     restand();
     return false;
   }
-  careful_batches_ = kCarefulBatches;
+  stored_lookups_ = kStoredLookups;
   return false;
 }
 
-void Recorder::fill_write(BatchWrite& write, Decision& decision, std::uint64_t to) {
-  write.to = to;
-  write.ledger.applied += decision.applied;
-  write.ledger.duplicate += decision.duplicate;
-  write.ledger.conflicts += decision.conflicts.size();
-  write.runs = std::move(decision.runs);
-  write.beats = std::move(decision.beats);
-  write.history = std::move(decision.history);
+// Decides events and makes their write, behind what is planned.
+Result<Recorder::PlannedWrite> Recorder::plan_write(std::vector<SpooledEvent> events, std::size_t range,
+                                                    std::uint64_t to, Lookup lookup) {
+  PlannedWrite planned;
+  planned.range = range;
+  planned.events = events.size();
+  auto decided = decider_.decide_batch(*store_, std::move(events), self_.id, lookup);
+  if (!decided) return decided.error();
+  Decision& decision = decided.value();
+  decider_.add_job_states(decision);
+  planned.write = next_write(range);
+  planned.write.to = to;
+  take_decision(planned.write, decision);
+  planned.conflicts = std::move(decision.conflicts);
+  planned.beating = std::move(decision.beating);
+  return planned;
 }
 
 bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to) {
@@ -660,7 +668,7 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
   const auto bury_it = [&](const Error& error) { return bury({dead_letter_of(events.front(), error)}, range, to); };
   if (alone && suspect_.is_convicted(seq)) return bury_it(suspect_.refused().error);
   const bool last_try = alone && suspect_.is_due(seq, steady_clock::now());
-  if (last_try && !is_sound_but_for(suspect_.refused(), events.front())) return false;
+  if (last_try && !takes_others_than(suspect_.refused(), events.front())) return false;
   for (bool refused_before = false;; refused_before = true) {
     bool inserts = false;
     const auto committed = try_until_settled(events, range, to, inserts);
@@ -686,9 +694,9 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
     }
     // It has to be refused behind the proof: what refused it may have gone in between. Of no class that speaks of the
     // data, it needs a proof of its own.
-    const bool again = !refused_before && (error.kind != ErrorKind::kData || !is_sound_);
-    if ((!is_sound_ || again) && !is_sound_but_for(refused, events.front())) return false;
-    is_sound_ = true;
+    const bool again = !refused_before && (error.kind != ErrorKind::kData || !acceptance_.proven());
+    if ((!acceptance_.proven() || again) && !takes_others_than(refused, events.front())) return false;
+    acceptance_.prove();
     if (!again) return bury_it(error);
   }
 }
@@ -696,10 +704,10 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
 // kYes, kMisplaced or an error: races and collisions are tried again.
 Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> events, std::size_t range,
                                               std::uint64_t to, bool& inserts) {
-  bool careful = careful_batches_ > 0 || !index_watch_.events_unique();
-  if (careful_batches_ > 0) --careful_batches_;
+  Lookup lookup = stored_lookups_ > 0 || !index_watch_.events_unique() ? Lookup::kStored : Lookup::kCached;
+  if (stored_lookups_ > 0) --stored_lookups_;
   for (int races = 0;;) {
-    const auto committed = try_events(events, range, to, careful, inserts);
+    const auto committed = try_events(events, range, to, lookup, inserts);
     if (!committed || committed.value() == Committed::kYes || committed.value() == Committed::kMisplaced) {
       return committed;
     }
@@ -707,38 +715,35 @@ Result<Committed> Recorder::try_until_settled(std::span<const SpooledEvent> even
       if (committed.value() == Committed::kCollided) return keeps_colliding();
       return never_as_expected();
     }
-    careful = true;
-    careful_batches_ = kCarefulBatches;
+    lookup = Lookup::kStored;
+    stored_lookups_ = kStoredLookups;
   }
 }
 
 Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
-                                       bool careful, bool& inserts) {
-  auto decision = decide_batch({events.begin(), events.end()}, careful);
-  if (!decision) return decision.error();
-  add_job_states(decision.value());
-  BatchWrite write = next_write(range);
-  fill_write(write, decision.value(), to);
+                                       Lookup lookup, bool& inserts) {
+  auto planned = plan_write({events.begin(), events.end()}, range, to, lookup);
+  if (!planned) return planned.error();
+  const BatchWrite& write = planned->write;
   inserts = std::ranges::any_of(write.runs, &RunChange::insert);
   const bool changes = !std::ranges::all_of(write.runs, &RunChange::insert);
   const auto committed = commit(write, events.size());
   if (committed && committed.value() == Committed::kYes) {
-    took_new_ = took_new_ || inserts;
-    took_changed_ = took_changed_ || changes;
-    remember(write, decision.value().beating);
-    log_conflicts(decision.value().conflicts);
+    acceptance_.taken(inserts, changes);
+    decider_.planned(write, planned->beating, self_.id);
+    log_conflicts(planned->conflicts);
     advance(range, to, write.ledger);
+  } else if (committed && committed.value() == Committed::kMisplaced) {
+    decider_.doubt_heartbeats();
   } else {
-    beats_.doubt();
-    if (committed && committed.value() == Committed::kMisplaced) return committed;
-    for (const RunChange& change : write.runs) cache_.erase(change.after.run_id);
+    decider_.not_written(write);
   }
   return committed;
 }
 
 // ---- whose fault it is
 
-bool Recorder::is_sound_but_for(const Refused& refused, const SpooledEvent& event) {
+bool Recorder::takes_others_than(const Refused& refused, const SpooledEvent& event) {
   liveness_.beat();
   const auto checkpoint = store_->check_in(self_);
   if (!checkpoint) {
@@ -749,64 +754,13 @@ bool Recorder::is_sound_but_for(const Refused& refused, const SpooledEvent& even
     restand();
     return false;
   }
-  const auto taken = takes_others(refused, event);
+  const auto taken = acceptance_.takes_others({*store_, self_, place()}, refused, event.seq);
   if (taken && taken.value()) return true;
   Error error = taken ? refused.error : taken.error();
   // It works, and takes nothing.
   if (blame_of(error) == Blame::kContent) error.kind = ErrorKind::kRefused;
   lose_connection(error);
   return false;
-}
-
-Result<bool> Recorder::takes_others(const Refused& refused, const SpooledEvent& event) {
-  const auto probed = takes_probe();
-  if (!probed || probed.value()) return probed;
-  // Something of somebody else's wants no rows like the probe's. Those of other events count as well, if they are
-  // written in the same way.
-  if (refused.inserts ? took_new_ : took_changed_) return true;
-  return takes_one_behind(refused, event.seq);
-}
-
-// First a run like any, then one like the newest.
-Result<bool> Recorder::takes_probe() {
-  const auto usual = rehearse(probe_writes(place(), nullptr, self_.id));
-  if (!usual || usual.value()) return usual;
-  RunFilter newest;
-  newest.limit = 1;
-  const auto page = store_->list_runs(newest);
-  if (!page) return page.error();
-  if (page.value().runs.empty()) return false;
-  const auto row = store_->find_run(page.value().runs.front().run_id);
-  if (!row) return row.error();
-  if (!row.value()) return false;
-  return rehearse(probe_writes(place(), &*row.value(), self_.id));
-}
-
-// Whether one of the events behind a refused one would be taken, each by itself and written in the same way.
-Result<bool> Recorder::takes_one_behind(const Refused& refused, std::uint64_t seq) {
-  for (SpooledEvent& event : reader_.read_behind(seq)) {
-    std::vector<SpooledEvent> alone;
-    alone.push_back(std::move(event));
-    auto decision = decide_on(std::move(alone), true);
-    if (!decision) continue;
-    BatchWrite write = place();
-    write.runs = std::move(decision.value().runs);
-    write.history = std::move(decision.value().history);
-    if (write.runs.empty() || write.runs.front().insert != refused.inserts) continue;
-    const auto taken = rehearse({&write, 1});
-    if (!taken || taken.value()) return taken;
-  }
-  return false;
-}
-
-// False: rows were refused, or not as expected. Errors: what is no fault of the rows.
-Result<bool> Recorder::rehearse(std::span<const BatchWrite> writes) {
-  liveness_.beat();
-  const auto taken = store_->rehearse(self_, writes);
-  if (taken) return taken.value() == Committed::kYes;
-  health_.count(taken.error());
-  if (blame_of(taken.error()) == Blame::kContent) return false;
-  return taken.error();
 }
 
 BatchWrite Recorder::place() const {
@@ -845,141 +799,6 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t range, std::uin
   return true;
 }
 
-Result<Decision> Recorder::decide_batch(std::vector<SpooledEvent> events, bool careful) {
-  Heartbeats::Taken taken = beats_.take(events, steady_clock::now());
-  if (events.empty()) {
-    Decision only_beats;
-    only_beats.applied = taken.total();
-    only_beats.beats = std::move(taken.due);
-    return only_beats;
-  }
-  auto decision = decide_on(std::move(events), careful);
-  if (!decision) {
-    beats_.doubt();
-    return decision;
-  }
-  decision.value().applied += taken.total();
-  decision.value().beats = std::move(taken.due);
-  return decision;
-}
-
-Result<Decision> Recorder::decide_on(std::vector<SpooledEvent> events, bool careful) {
-  std::map<std::string, Run, std::less<>> rows;
-  EventIds known;
-  std::set<std::string, std::less<>> pruned;
-  if (const auto loaded = load_rows(events, careful, rows); !loaded) return loaded.error();
-  if (careful) {
-    std::vector<std::pair<std::string, std::string>> ids;
-    for (const SpooledEvent& event : events) {
-      if (event.event.id) ids.emplace_back(event.event.run_id, *event.event.id);
-    }
-    if (!ids.empty()) {
-      auto found = store_->known_events(ids);
-      if (!found) return found.error();
-      known.insert(found.value().begin(), found.value().end());
-    }
-    if (const auto removed = find_pruned(events, rows, pruned); !removed) return removed.error();
-  }
-  const auto row_of = [&](std::string_view run_id) -> const Run* {
-    if (const auto row = rows.find(run_id); row != rows.end()) return &row->second;
-    return careful ? nullptr : cache_.find(run_id);
-  };
-  const auto same = compare_outcomes(events, row_of);
-  if (!same) return same.error();
-  return decide(std::move(events), row_of, known, self_.id, pruned, same.value());
-}
-
-// Rows come without their texts, whatever those weigh. For the few events that have to be compared with them the
-// database does it, so that a batch takes memory for what its events bring and not for what their rows hold.
-Result<Comparisons> Recorder::compare_outcomes(std::span<const SpooledEvent> events,
-                                               const std::function<const Run*(std::string_view)>& row_of) {
-  std::vector<SaidOutcome> said;
-  std::vector<std::uint64_t> seqs;
-  for (const SpooledEvent& spooled : events) {
-    const Run* row = row_of(spooled.event.run_id);
-    if (!row || !needs_comparison(*row, spooled.event)) continue;
-    said.push_back({spooled.event.run_id, outcome_of(spooled.event)});
-    seqs.push_back(spooled.seq);
-  }
-  Comparisons same;
-  if (said.empty()) return same;
-  liveness_.beat();
-  const auto compared = store_->compare_outcomes(said);
-  if (!compared) return compared.error();
-  for (std::size_t i = 0; i < seqs.size(); ++i) same.emplace(seqs[i], compared.value()[i]);
-  return same;
-}
-
-// Runs without a row that once had one. Only a careful decision asks: the insertion of such a row is what a hasty one
-// is raced by.
-Result<void> Recorder::find_pruned(std::span<const SpooledEvent> events,
-                                   const std::map<std::string, Run, std::less<>>& rows,
-                                   std::set<std::string, std::less<>>& pruned) {
-  std::set<std::string> missing;
-  for (const SpooledEvent& spooled : events) {
-    if (!rows.contains(spooled.event.run_id)) missing.insert(spooled.event.run_id);
-  }
-  if (missing.empty()) return {};
-  auto found = store_->pruned(std::vector<std::string>(missing.begin(), missing.end()));
-  if (!found) return found.error();
-  pruned.insert(found.value().begin(), found.value().end());
-  return {};
-}
-
-// A run that none of these events begins and that is not cached: its row has to be loaded.
-bool Recorder::needs_row(const Event& event) const {
-  const bool begins = event.kind == EventKind::kQueued || event.kind == EventKind::kStarted;
-  return !begins && !cache_.find(event.run_id);
-}
-
-// Whether a decision about these events asks the database for anything, which the commit under way has to itself.
-bool Recorder::needs_database(std::span<const SpooledEvent> events) const {
-  std::set<std::string_view> seen;
-  return std::ranges::any_of(events, [&](const SpooledEvent& spooled) {
-    if (seen.insert(spooled.event.run_id).second && needs_row(spooled.event)) return true;
-    const Run* row = cache_.find(spooled.event.run_id);
-    return row && needs_comparison(*row, spooled.event);
-  });
-}
-
-// Loads the rows a decision needs: all of them, or those that are neither cached nor begun by these events.
-Result<void> Recorder::load_rows(std::span<const SpooledEvent> events, bool all,
-                                 std::map<std::string, Run, std::less<>>& rows) {
-  std::vector<std::string> wanted;
-  std::set<std::string_view> seen;
-  for (const SpooledEvent& spooled : events) {
-    const Event& event = spooled.event;
-    if (!seen.insert(event.run_id).second) continue;
-    if (all || needs_row(event)) wanted.push_back(event.run_id);
-  }
-  if (wanted.empty()) return {};
-  auto loaded = store_->load(wanted);
-  if (!loaded) return loaded.error();
-  for (Run& run : loaded.value()) {
-    std::string run_id = run.run_id;
-    rows.emplace(std::move(run_id), std::move(run));
-  }
-  return {};
-}
-
-void Recorder::add_job_states(Decision& decision) {
-  if (!probe_.configured() || decision.finalized.empty()) return;
-  const std::set<std::string_view> finalized(decision.finalized.begin(), decision.finalized.end());
-  std::vector<JobAsked> jobs;
-  std::vector<RunChange*> changes;
-  for (RunChange& change : decision.runs) {
-    if (!finalized.contains(change.after.run_id) || change.after.oban_job_state_at_finalize) continue;
-    auto job = job_of(change.after);
-    if (!job) continue;
-    jobs.push_back(std::move(*job));
-    changes.push_back(&change);
-  }
-  const auto states = probe_.states(jobs, kJobPatience);
-  for (std::size_t i = 0; i < states.size(); ++i) {
-    if (states[i]) changes[i]->after.oban_job_state_at_finalize = states[i];
-  }
-}
-
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
   liveness_.beat();
   const auto began = steady_clock::now();
@@ -1009,12 +828,6 @@ void Recorder::advance(std::size_t range, std::uint64_t to, const Ledger& ledger
     spool_.release(progress_.next_seq() - 1);  // before anybody sees it applied
   }
   applied_.notify_all();
-}
-
-void Recorder::remember(const BatchWrite& write, std::span<const std::string> beating) {
-  for (const RunChange& change : write.runs) cache_.put(change.after);
-  for (const BeatWrite& beat : write.beats) cache_.erase(beat.run_id);
-  beats_.wrote(write.runs, beating, self_.id, steady_clock::now());
 }
 
 void Recorder::log_conflicts(const std::vector<Decision::Conflict>& conflicts) {
@@ -1115,19 +928,16 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   const std::string run_id = event.value().run_id;
   std::vector<SpooledEvent> events;
   events.push_back({0, std::move(event.value()), letter.record.size()});
-  auto decision = decide_on(std::move(events), true);
+  auto decision = decider_.decide_each(*store_, std::move(events), self_.id, Lookup::kStored);
   if (!decision) return refused_again(letter, decision.error());
-  add_job_states(decision.value());
+  decider_.add_job_states(decision.value());
   BatchWrite write = place();
   --write.ledger.dead_letters;
-  write.ledger.applied += decision.value().applied;
-  write.ledger.duplicate += decision.value().duplicate;
-  write.ledger.conflicts += decision.value().conflicts.size();
-  write.runs = std::move(decision.value().runs);
-  write.history = std::move(decision.value().history);
+  const std::uint64_t duplicates = decision.value().duplicate;
+  take_decision(write, decision.value());
   write.retried = {letter.id};
   const auto committed = store_->commit(self_, write);
-  cache_.erase(run_id);
+  decider_.forget_row(run_id);
   if (!committed) return refused_again(letter, committed.error());
   if (committed.value() == Committed::kMisplaced && !restand()) {
     return Error{ErrorKind::kUnavailable, "the database is away"};
@@ -1136,7 +946,7 @@ Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& 
   log_conflicts(decision.value().conflicts);
   const MutexLock lock(mutex_);
   progress_.set_ledger(write.ledger);
-  return std::optional(decision.value().duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
+  return std::optional(duplicates > 0 ? Retried::kDuplicate : Retried::kApplied);
 }
 
 // A letter that was refused again stays one, whatever of: that needs no proof. What failed by the connection, or by

@@ -22,17 +22,18 @@
 #include "base/mutex.h"
 #include "base/result.h"
 #include "queue/job_probe.h"
+#include "recorder/acceptance_probe.h"
 #include "recorder/batch_limit.h"
 #include "recorder/batch_reader.h"
 #include "recorder/blame.h"
 #include "recorder/claim.h"
 #include "recorder/database_health.h"
 #include "recorder/decision.h"
+#include "recorder/event_decider.h"
 #include "recorder/fresh_events.h"
 #include "recorder/heartbeats.h"
 #include "recorder/index_watch.h"
 #include "recorder/pace.h"
-#include "recorder/row_cache.h"
 #include "recorder/spool_progress.h"
 #include "spool/spool.h"
 #include "store/store.h"
@@ -124,13 +125,18 @@ class Recorder {
   bool stuck() const { return liveness_.missed(); }
 
  private:
-  // A batch that is being committed while the next one is decided. Its events are gone into what is written; should
-  // that fail, the spool has them.
-  struct Committing {
+  // What a batch writes, as decided.
+  struct PlannedWrite {
     std::size_t range = 0;
     std::size_t events = 0;
     BatchWrite write;
     std::vector<Decision::Conflict> conflicts;
+    std::vector<std::string> beating;  // see Decision
+  };
+  // It is being committed while the next one is decided. Its events are gone into what is written; should that fail,
+  // the spool has them.
+  struct Committing {
+    PlannedWrite planned;
     std::future<Result<Committed>> outcome;
   };
   using Task = std::function<void()>;
@@ -164,38 +170,22 @@ class Recorder {
   bool apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to);
   // One try. inserts: whether it makes a row.
   Result<Committed> try_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
-                               bool careful, bool& inserts);
+                               Lookup lookup, bool& inserts);
   Result<Committed> try_until_settled(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
                                       bool& inserts);
   // Whether the database takes other events than this one, which it refused. Where it does not, it is the database
   // that refuses, and the connection is lost.
-  bool is_sound_but_for(const Refused& refused, const SpooledEvent& event);
-  Result<bool> takes_others(const Refused& refused, const SpooledEvent& event);
-  Result<bool> takes_probe();
-  Result<bool> takes_one_behind(const Refused& refused, std::uint64_t seq);
-  Result<bool> rehearse(std::span<const BatchWrite> writes);
+  bool takes_others_than(const Refused& refused, const SpooledEvent& event);
   BatchWrite place() const;  // see SpoolProgress
   BatchWrite next_write(std::size_t range) const;
   bool bury(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);
   void overlap(Batch batch);
   bool finish_commit();
-  static void fill_write(BatchWrite& write, Decision& decision, std::uint64_t to);
-  bool needs_row(const Event& event) const;
-  bool needs_database(std::span<const SpooledEvent> events) const;
-  // What a batch writes: heartbeats by themselves, the rest event by event.
-  Result<Decision> decide_batch(std::vector<SpooledEvent> events, bool careful);
-  Result<Decision> decide_on(std::vector<SpooledEvent> events, bool careful);
-  Result<void> load_rows(std::span<const SpooledEvent> events, bool all,
-                         std::map<std::string, Run, std::less<>>& rows);
-  Result<Comparisons> compare_outcomes(std::span<const SpooledEvent> events,
-                                       const std::function<const Run*(std::string_view)>& row_of);
-  Result<void> find_pruned(std::span<const SpooledEvent> events, const std::map<std::string, Run, std::less<>>& rows,
-                           std::set<std::string, std::less<>>& pruned);
-  void add_job_states(Decision& decision);
+  Result<PlannedWrite> plan_write(std::vector<SpooledEvent> events, std::size_t range, std::uint64_t to,
+                                  Lookup lookup);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
   void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
   void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
-  void remember(const BatchWrite& write, std::span<const std::string> beating);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool restand();
   Result<std::optional<Checkpoint>> stand();
@@ -215,26 +205,20 @@ class Recorder {
   Spool& spool_;
   RecorderSelf self_;  // written by the recorder's thread under mutex_
   BatchReader reader_;
-  mutable Heartbeats beats_;
-  JobProbe probe_;
   std::thread thread_;
   Liveness liveness_;
+  mutable EventDecider decider_;
   const Timestamp born_utc_ = now_utc();
   const std::chrono::steady_clock::time_point born_ = std::chrono::steady_clock::now();
 
   // The recorder's thread only.
   std::unique_ptr<Store> store_;  // the commit's while committing_
   std::optional<Committing> committing_;
-  RowCache cache_;
   BatchLimit batch_limit_;
   Suspect suspect_;
-  // Of the batch that is being applied one try after the other: whether the database is known to take others, and
-  // what it took of this batch.
-  bool is_sound_ = false;
-  bool took_new_ = false;
-  bool took_changed_ = false;
-  int careful_batches_ = 0;  // how many more batches look everything up first, after one was raced
+  int stored_lookups_ = 0;  // how many more batches are decided from stored rows, after one was raced
   DatabaseHealth health_;
+  AcceptanceProbe acceptance_;
   IndexWatch index_watch_;
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
