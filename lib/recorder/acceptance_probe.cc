@@ -58,7 +58,7 @@ Result<bool> AcceptanceProbe::rehearse(const Target& target, std::span<const Bat
   const auto taken = target.store.rehearse(target.self, writes);
   if (taken) return taken.value() == Committed::kYes;
   health_.count(taken.error());
-  if (blame_of(taken.error()) == Blame::kContent) return false;
+  if (cause_of(taken.error()) == FailureCause::kContent) return false;
   return taken.error();
 }
 

@@ -8,9 +8,9 @@
 #include "base/liveness.h"
 #include "base/result.h"
 #include "recorder/batch_reader.h"
-#include "recorder/blame.h"
 #include "recorder/database_health.h"
 #include "recorder/event_decider.h"
+#include "recorder/failure.h"
 #include "store/store.h"
 
 namespace run_recorder {

@@ -7,8 +7,6 @@
 
 #include "base/aside.h"
 #include "base/url.h"
-#include "base/utf8.h"
-#include "protocol/protocol.h"
 
 namespace run_recorder {
 namespace {
@@ -23,9 +21,7 @@ constexpr milliseconds kHintEvery{1'000};
 constexpr int kStoredLookups = 16;  // batches decided from stored rows after one was raced
 constexpr int kConflictLinesPerMinute = 20;
 constexpr int kDeadLetterLinesPerMinute = 100;
-constexpr int kRetriesOfOneLetter = 10;
 constexpr int kRacesOfOneBatch = 10;
-constexpr std::size_t kDeadLineBytes = 1 << 16;
 constexpr std::chrono::seconds kPatience{10};  // of who asks for something to be done to a dead letter
 
 // Spread so that many daemons do not come back in the same moment.
@@ -37,15 +33,6 @@ int spread_percent() {
 // Longer than one that is alive stays silent: it looks whether its heartbeat is due at each idle turn.
 milliseconds silence_of_the_ended(milliseconds heartbeat) {
   return heartbeat + heartbeat / 3 + kIdleTurn + milliseconds{1'000};
-}
-
-void take_decision(BatchWrite& write, Decision& decision) {
-  write.ledger.applied += decision.applied;
-  write.ledger.duplicate += decision.duplicate;
-  write.ledger.conflicts += decision.conflicts.size();
-  write.runs = std::move(decision.runs);
-  write.beats = std::move(decision.beats);
-  write.history = std::move(decision.history);
 }
 
 // A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever; so would
@@ -73,6 +60,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       suspect_(options_.suspect),
       health_(redact_url(options_.store.url)),
       acceptance_(reader_, decider_, health_, liveness_),
+      desk_(desk_access()),
       index_watch_(options_.store, options_.migrate),
       claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
@@ -222,7 +210,7 @@ void Recorder::run() {
       if (stopping_ && (progress_.waiting() == 0 || steady_clock::now() >= stop_by_)) break;
     }
     if (turn()) continue;
-    if (gives_up()) break;
+    if (ends_early()) break;
     wait_for_work();
   }
   liveness_.rest();
@@ -238,7 +226,7 @@ void Recorder::run() {
 }
 
 // Stopping while the database is away: what is spooled stays spooled, there is nothing to wait for.
-bool Recorder::gives_up() const {
+bool Recorder::ends_early() const {
   const MutexLock lock(mutex_);
   return stopping_ && !store_;
 }
@@ -257,31 +245,31 @@ bool Recorder::turn() {
   }
   for (const Task& task : tasks) task();
   if (store_) housekeep();
-  if (!store_) return presses_on();
+  if (!store_) return may_go_on();
   if (rests()) return false;
   const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
   if (batch.empty()) {
     finish_commit();
-    return was_committing && presses_on();
+    return was_committing && may_go_on();
   }
   if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && stored_lookups_ == 0 &&
       index_watch_.events_unique()) {
     overlap(std::move(batch));
-    return presses_on();
+    return may_go_on();
   }
   // What was planned behind a commit that failed is void: the next turn plans anew.
-  if (!finish_commit()) return presses_on();
+  if (!finish_commit()) return may_go_on();
   acceptance_.begin();
   if (batch.unreadable.empty()) {
     apply_events(batch.events, batch.range, batch.to);
   } else if (!leave_to_original(batch)) {
-    bury(std::move(batch.unreadable), batch.range, batch.to);
+    set_aside(std::move(batch.unreadable), batch.range, batch.to);
   }
-  return presses_on();
+  return may_go_on();
 }
 
-bool Recorder::presses_on() const {
+bool Recorder::may_go_on() const {
   return store_ || health_.backoff().over();
 }
 
@@ -343,15 +331,15 @@ void Recorder::housekeep() {
   const auto checkpoint = store_->check_in(self_);
   if (!checkpoint) return lose_connection(checkpoint.error());
   if (checkpoint.value().holder) {
-    restand();
+    read_checkpoint();
     return;
   }
   health_.up();
   log_sequences(checkpoint.value());
-  if (stands_where_expected(checkpoint.value())) return;
+  if (matches_checkpoint(checkpoint.value())) return;
   decider_.forget_rows();
   adopt(checkpoint.value());
-  forgive_forgotten();
+  count_forgotten();
 }
 
 // ---- the connection
@@ -378,7 +366,7 @@ bool Recorder::connect() {
     return false;
   }
   store_ = std::move(store.value());
-  if (!check_indexes() || !restand()) return false;
+  if (!check_indexes() || !read_checkpoint()) return false;
   const bool nothing_to_prove = [&] {
     const MutexLock lock(mutex_);
     return progress_.waiting() == 0;
@@ -403,9 +391,9 @@ void Recorder::log_sequences(const Checkpoint& checkpoint) {
 }
 
 // Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
-bool Recorder::restand() {
+bool Recorder::read_checkpoint() {
   decider_.forget_rows();
-  const auto checkpoint = stand();
+  const auto checkpoint = claim_checkpoint();
   if (!checkpoint) {
     lose_connection(checkpoint.error());
     return false;
@@ -419,12 +407,12 @@ bool Recorder::restand() {
   last_heartbeat_ = steady_clock::now();
   log_sequences(*checkpoint.value());
   adopt(*checkpoint.value());
-  forgive_forgotten();
+  count_forgotten();
   return store_ != nullptr;
 }
 
 // The checkpoint, once this incarnation holds the id; empty while another one may still record under it.
-Result<std::optional<Checkpoint>> Recorder::stand() {
+Result<std::optional<Checkpoint>> Recorder::claim_checkpoint() {
   while (true) {
     auto checkpoint = store_->check_in(self_);
     if (!checkpoint) return checkpoint.error();
@@ -486,7 +474,7 @@ void Recorder::take_new_id(const Holder& holder) {
   progress_.set_ledger({});
 }
 
-bool Recorder::stands_where_expected(const Checkpoint& checkpoint) const {
+bool Recorder::matches_checkpoint(const Checkpoint& checkpoint) const {
   const MutexLock lock(mutex_);
   return progress_.matches(checkpoint);
 }
@@ -517,7 +505,7 @@ void Recorder::adopt(const Checkpoint& checkpoint) {
 
 // What the database forgot and the spool no longer has: said, counted, and kept in the ledger as applied, which it
 // was.
-void Recorder::forgive_forgotten() {
+void Recorder::count_forgotten() {
   std::uint64_t forgotten = 0;
   while (const std::optional<BatchWrite> write = next_forgotten()) {
     const auto committed = store_->commit(self_, *write);
@@ -548,14 +536,9 @@ void Recorder::lose_connection(const Error& error) {
 // What failed by time or with its connection is tried with half of the events next, and at once.
 void Recorder::lose_batch(const Error& error, std::size_t events) {
   lose_connection(error);
-  if (blame_of(error) != Blame::kMoment) return;
+  if (cause_of(error) != FailureCause::kMoment) return;
   batch_limit_.failed(events);
   if (events > 1) health_.backoff().tries_less();
-}
-
-Error Recorder::lost(const Error& error) {
-  lose_connection(error);
-  return error;
 }
 
 // ---- reading
@@ -597,7 +580,7 @@ bool Recorder::leave_to_original(const Batch& batch) {
 void Recorder::overlap(Batch batch) {
   if (decider_.needs_database(batch.events) && !finish_commit()) return;
   auto planned = plan_write(std::move(batch.events), batch.range, batch.to, Lookup::kCached);
-  if (!planned && blame_of(planned.error()) == Blame::kContent) {
+  if (!planned && cause_of(planned.error()) == FailureCause::kContent) {
     stored_lookups_ = kStoredLookups;
     return;
   }
@@ -614,7 +597,7 @@ void Recorder::overlap(Batch batch) {
 }
 
 // Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where
-// the data is to blame, or rows were not as expected, the next turn takes it up again and looks everything up first.
+// the data was refused, or rows were not as expected, the next turn decides it again, from stored rows.
 bool Recorder::finish_commit() {
   if (!committing_) return true;
   const auto committed = committing_->outcome.get();
@@ -632,12 +615,12 @@ bool Recorder::finish_commit() {
   }
   decider_.forget_rows();  // they are as they should have become
   decider_.doubt_heartbeats();
-  if (!committed && blame_of(committed.error()) != Blame::kContent) {
+  if (!committed && cause_of(committed.error()) != FailureCause::kContent) {
     lose_batch(committed.error(), done.events);
     return false;
   }
   if (committed && committed.value() == Committed::kMisplaced) {
-    restand();
+    read_checkpoint();
     return false;
   }
   stored_lookups_ = kStoredLookups;
@@ -665,28 +648,30 @@ Result<Recorder::PlannedWrite> Recorder::plan_write(std::vector<SpooledEvent> ev
 bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to) {
   const bool alone = events.size() == 1;
   const std::uint64_t seq = events.front().seq;
-  const auto bury_it = [&](const Error& error) { return bury({dead_letter_of(events.front(), error)}, range, to); };
-  if (alone && suspect_.is_convicted(seq)) return bury_it(suspect_.refused().error);
+  const auto dead_letter = [&](const Error& error) {
+    return set_aside({dead_letter_of(events.front(), reader_.record_of(events.front()), self_.id, error)}, range, to);
+  };
+  if (alone && suspect_.is_convicted(seq)) return dead_letter(suspect_.refused().error);
   const bool last_try = alone && suspect_.is_due(seq, steady_clock::now());
   if (last_try && !takes_others_than(suspect_.refused(), events.front())) return false;
   for (bool refused_before = false;; refused_before = true) {
     bool inserts = false;
     const auto committed = try_until_settled(events, range, to, inserts);
     if (committed && committed.value() == Committed::kMisplaced) {
-      restand();
+      read_checkpoint();
       return false;
     }
     if (committed) return true;
     const Refused refused{committed.error(), inserts};
     const Error& error = refused.error;
-    const Blame blame = blame_of(error);
-    if (blame != Blame::kContent) {
-      if (blame == Blame::kMoment && alone) suspect_.failed(seq, refused, steady_clock::now(), last_try);
+    const FailureCause cause = cause_of(error);
+    if (cause != FailureCause::kContent) {
+      if (cause == FailureCause::kMoment && alone) suspect_.failed(seq, refused, steady_clock::now(), last_try);
       lose_batch(error, events.size());
       return false;
     }
     health_.count(error);
-    // Bisection: the good ones of either half are committed, what the database refuses alone is buried.
+    // Bisection: the good ones of either half are committed, what the database refuses alone is set aside.
     const std::size_t half = events.size() / 2;
     if (!alone) {
       return apply_events(events.first(half), range, events[half - 1].seq) &&
@@ -697,7 +682,7 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
     const bool again = !refused_before && (error.kind != ErrorKind::kData || !acceptance_.proven());
     if ((!acceptance_.proven() || again) && !takes_others_than(refused, events.front())) return false;
     acceptance_.prove();
-    if (!again) return bury_it(error);
+    if (!again) return dead_letter(error);
   }
 }
 
@@ -750,15 +735,15 @@ bool Recorder::takes_others_than(const Refused& refused, const SpooledEvent& eve
     lose_connection(checkpoint.error());
     return false;
   }
-  if (!stands_where_expected(checkpoint.value())) {
-    restand();
+  if (!matches_checkpoint(checkpoint.value())) {
+    read_checkpoint();
     return false;
   }
   const auto taken = acceptance_.takes_others({*store_, self_, place()}, refused, event.seq);
   if (taken && taken.value()) return true;
   Error error = taken ? refused.error : taken.error();
   // It works, and takes nothing.
-  if (blame_of(error) == Blame::kContent) error.kind = ErrorKind::kRefused;
+  if (cause_of(error) == FailureCause::kContent) error.kind = ErrorKind::kRefused;
   lose_connection(error);
   return false;
 }
@@ -773,7 +758,7 @@ BatchWrite Recorder::next_write(std::size_t range) const {
   return progress_.next_write(range);
 }
 
-bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to) {
+bool Recorder::set_aside(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to) {
   BatchWrite write = next_write(range);
   write.to = to;
   write.ledger.dead_letters += letters.size();
@@ -784,7 +769,7 @@ bool Recorder::bury(std::vector<DeadLetter> letters, std::size_t range, std::uin
     return false;
   }
   if (committed.value() != Committed::kYes) {
-    restand();
+    read_checkpoint();
     return false;
   }
   for (const DeadLetter& letter : write.dead_letters) {
@@ -838,23 +823,6 @@ void Recorder::log_conflicts(const std::vector<Decision::Conflict>& conflicts) {
   }
 }
 
-DeadLetter Recorder::dead_letter_of(const SpooledEvent& spooled, const Error& error) {
-  const Event& event = spooled.event;
-  DeadLetter letter;
-  letter.recorder = self_.id;
-  letter.run_id = event.run_id;
-  letter.type = event.type;
-  letter.event_id = event.id;
-  letter.sqlstate = error.sqlstate;
-  letter.reason = error.message;
-  letter.received_at = event.received_at;
-  letter.record = reader_.record_of(spooled);
-  if (const auto envelope = decode_envelope(letter.record); envelope) {
-    letter.line = std::string(utf8_prefix(envelope.value().line, kDeadLineBytes));
-  }
-  return letter;
-}
-
 // ---- dead letters
 
 // What has begun when the caller's patience ends is waited for: what was answered as not done is never done later.
@@ -887,97 +855,27 @@ Result<T> Recorder::on_thread(std::function<Result<T>()> work) {
 }
 
 Result<Recorder::Retried> Recorder::retry_dead_letter(std::int64_t id) {
-  return on_thread<Retried>([this, id] { return retry_now(id); });
+  return on_thread<Retried>([this, id] { return desk_.retry(id); });
 }
 
 Result<void> Recorder::remove_dead_letter(std::int64_t id) {
-  return on_thread<void>([this, id] { return remove_now(id); });
+  return on_thread<void>([this, id] { return desk_.remove(id); });
 }
 
-namespace {
-
-Error no_such_letter(std::int64_t id) {
-  return Error{ErrorKind::kNotFound, fmt::format("there is no dead letter {}", id)};
-}
-
-Error foreign_letter(const DeadLetter& letter) {
-  return Error{ErrorKind::kConflict,
-               fmt::format("dead letter {} belongs to recorder {}: ask the daemon that has its spool", letter.id,
-                           letter.recorder)};
-}
-
-}  // namespace
-
-Result<Recorder::Retried> Recorder::retry_now(std::int64_t id) {
-  for (int attempt = 0; attempt < kRetriesOfOneLetter; ++attempt) {
-    const auto found = store_->find_dead_letter(id);
-    if (!found) return lost(found.error());
-    if (!found.value()) return no_such_letter(id);
-    if (found.value()->recorder != self_.id) return foreign_letter(*found.value());
-    auto retried = retry_once(*found.value());
-    if (!retried) return retried.error();
-    if (retried.value()) return *retried.value();
-  }
-  return Error{ErrorKind::kUnavailable, fmt::format("the run of dead letter {} changes too quickly, try again", id)};
-}
-
-// Empty: the row or the letter was not as expected.
-Result<std::optional<Recorder::Retried>> Recorder::retry_once(const DeadLetter& letter) {
-  auto event = decode_record(letter.record);
-  if (!event) return std::optional(Retried::kDead);
-  const std::string run_id = event.value().run_id;
-  std::vector<SpooledEvent> events;
-  events.push_back({0, std::move(event.value()), letter.record.size()});
-  auto decision = decider_.decide_each(*store_, std::move(events), self_.id, Lookup::kStored);
-  if (!decision) return refused_again(letter, decision.error());
-  decider_.add_job_states(decision.value());
-  BatchWrite write = place();
-  --write.ledger.dead_letters;
-  const std::uint64_t duplicates = decision.value().duplicate;
-  take_decision(write, decision.value());
-  write.retried = {letter.id};
-  const auto committed = store_->commit(self_, write);
-  decider_.forget_row(run_id);
-  if (!committed) return refused_again(letter, committed.error());
-  if (committed.value() == Committed::kMisplaced && !restand()) {
-    return Error{ErrorKind::kUnavailable, "the database is away"};
-  }
-  if (committed.value() != Committed::kYes) return std::optional<Retried>();
-  log_conflicts(decision.value().conflicts);
-  const MutexLock lock(mutex_);
-  progress_.set_ledger(write.ledger);
-  return std::optional(duplicates > 0 ? Retried::kDuplicate : Retried::kApplied);
-}
-
-// A letter that was refused again stays one, whatever of: that needs no proof. What failed by the connection, or by
-// time, is noted over a new one; where there is none the database is away.
-Result<std::optional<Recorder::Retried>> Recorder::refused_again(const DeadLetter& letter, const Error& error) {
-  if (error.kind == ErrorKind::kInDoubt || blame_of(error) == Blame::kDatabase) return lost(error);
-  if (blame_of(error) == Blame::kMoment) {
-    auto store = open_store(options_.store);
-    if (!store) return lost(store.error());
-    store_ = std::move(store.value());
-  }
-  health_.count(error);
-  const auto noted = store_->note_refused_retry(letter.id, error.sqlstate, error.message);
-  if (!noted) return lost(noted.error());
-  return std::optional(Retried::kDead);
-}
-
-Result<void> Recorder::remove_now(std::int64_t id) {
-  const auto found = store_->find_dead_letter(id);
-  if (!found) return lost(found.error());
-  if (!found.value()) return no_such_letter(id);
-  if (found.value()->recorder != self_.id) return foreign_letter(*found.value());
-  const auto removed = store_->remove_dead_letter(id);
-  if (!removed) return lost(removed.error());
-  if (!removed.value()) return no_such_letter(id);
-  const MutexLock lock(mutex_);
-  Ledger ledger = progress_.ledger();
-  --ledger.dead_letters;
-  ++ledger.dead_letters_removed;
-  progress_.set_ledger(ledger);
-  return {};
+DeadLetterDesk::Recording Recorder::desk_access() {
+  return {store_,
+          self_,
+          decider_,
+          [this] { return place(); },
+          [this](const Ledger& ledger) {
+            const MutexLock lock(mutex_);
+            progress_.set_ledger(ledger);
+          },
+          [this](const Error& error) { lose_connection(error); },
+          [this] { return read_checkpoint(); },
+          [this] { return open_store(options_.store); },
+          [this](const Error& error) { health_.count(error); },
+          [this](const std::vector<Decision::Conflict>& conflicts) { log_conflicts(conflicts); }};
 }
 
 }  // namespace run_recorder

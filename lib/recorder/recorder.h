@@ -25,11 +25,12 @@
 #include "recorder/acceptance_probe.h"
 #include "recorder/batch_limit.h"
 #include "recorder/batch_reader.h"
-#include "recorder/blame.h"
 #include "recorder/claim.h"
 #include "recorder/database_health.h"
+#include "recorder/dead_letter_desk.h"
 #include "recorder/decision.h"
 #include "recorder/event_decider.h"
+#include "recorder/failure.h"
 #include "recorder/fresh_events.h"
 #include "recorder/heartbeats.h"
 #include "recorder/index_watch.h"
@@ -117,11 +118,11 @@ class Recorder {
   std::optional<std::chrono::steady_clock::time_point> back_since() const;
 
   // On the recorder's own thread, because the ledger is its. kNotFound, kConflict (another recorder's), kUnavailable.
-  enum class Retried { kApplied, kDuplicate, kDead };
+  using Retried = DeadLetterDesk::Retried;
   Result<Retried> retry_dead_letter(std::int64_t id);
   Result<void> remove_dead_letter(std::int64_t id);
 
-  // For the watchdog: the recorder's thread does not get on, in a call that hangs past its deadline.
+  // For the watchdog: the recorder's thread makes no progress, in a call that hangs past its deadline.
   bool stuck() const { return liveness_.missed(); }
 
  private:
@@ -143,8 +144,8 @@ class Recorder {
 
   void run();
   bool turn();  // false: nothing to do now
-  bool gives_up() const;
-  bool presses_on() const;
+  bool ends_early() const;
+  bool may_go_on() const;
   std::chrono::steady_clock::time_point rest_until() const REQUIRES(mutex_);
   bool rests();
   void wait_for_work();
@@ -153,13 +154,12 @@ class Recorder {
   bool connect();
   bool check_indexes();
   void log_sequences(const Checkpoint& checkpoint);
-  bool stands_where_expected(const Checkpoint& checkpoint) const;
+  bool matches_checkpoint(const Checkpoint& checkpoint) const;
   void adopt(const Checkpoint& checkpoint);
-  void forgive_forgotten();
+  void count_forgotten();
   std::optional<BatchWrite> next_forgotten();
   void lose_connection(const Error& error);
   void lose_batch(const Error& error, std::size_t events);
-  Error lost(const Error& error);  // the same, for a caller who has to be told
   void save_hint(bool now);
 
   std::size_t batch_limit();
@@ -178,7 +178,7 @@ class Recorder {
   bool takes_others_than(const Refused& refused, const SpooledEvent& event);
   BatchWrite place() const;  // see SpoolProgress
   BatchWrite next_write(std::size_t range) const;
-  bool bury(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);
+  bool set_aside(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);
   void overlap(Batch batch);
   bool finish_commit();
   Result<PlannedWrite> plan_write(std::vector<SpooledEvent> events, std::size_t range, std::uint64_t to,
@@ -187,17 +187,13 @@ class Recorder {
   void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
   void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
-  bool restand();
-  Result<std::optional<Checkpoint>> stand();
+  bool read_checkpoint();
+  Result<std::optional<Checkpoint>> claim_checkpoint();
   bool is_own(const Holder& holder) const;
   void wait_for(const Holder& holder);
   void note_settled();
   void take_new_id(const Holder& holder);
-  DeadLetter dead_letter_of(const SpooledEvent& event, const Error& error);
-  Result<Retried> retry_now(std::int64_t id);
-  Result<std::optional<Retried>> retry_once(const DeadLetter& letter);
-  Result<std::optional<Retried>> refused_again(const DeadLetter& letter, const Error& error);
-  Result<void> remove_now(std::int64_t id);
+  DeadLetterDesk::Recording desk_access();
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
 
@@ -219,6 +215,7 @@ class Recorder {
   int stored_lookups_ = 0;  // how many more batches are decided from stored rows, after one was raced
   DatabaseHealth health_;
   AcceptanceProbe acceptance_;
+  DeadLetterDesk desk_;
   IndexWatch index_watch_;
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};

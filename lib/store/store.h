@@ -5,7 +5,7 @@
 //
 // Errors of every call: kUnavailable (away, slow, refusing; reconnect and try later), kRefused (this database refuses
 // this daemon), and where named kData, kInDoubt, kNotFound. After kUnavailable or kInDoubt the Store must be thrown
-// away, but for a kUnavailable with a SQLSTATE that only names what was refused (recorder/blame.h).
+// away, but for a kUnavailable with a SQLSTATE that only names what was refused (recorder/failure.h).
 #pragma once
 
 #include <chrono>

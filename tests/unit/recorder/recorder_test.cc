@@ -285,7 +285,7 @@ TEST_P(BothDatabases, DoesNotTryForEverWhereRowAndHistoryDoNotFit) {
 
 // ---- poison
 
-TEST_P(BothDatabases, BuriesWhatTheDatabaseRefusesAndAppliesItsNeighbours) {
+TEST_P(BothDatabases, DeadLettersWhatTheDatabaseRefusesAndAppliesItsNeighbours) {
   start();
   settle();
   refuse_rows("run_events", "NEW.type = 'poison'");
@@ -312,7 +312,7 @@ TEST_P(BothDatabases, BuriesWhatTheDatabaseRefusesAndAppliesItsNeighbours) {
   EXPECT_EQ(letters[1].run_id, "only");
 }
 
-TEST_P(BothDatabases, BuriesInOverlappedBatchesToo) {
+TEST_P(BothDatabases, DeadLettersInOverlappedBatchesToo) {
   recorder_options_.batch_events = 250;
   start();
   settle();
@@ -421,7 +421,7 @@ TEST_P(BothDatabases, LeavesDeadLettersOfOtherRecordersAlone) {
   EXPECT_EQ(recorder_->remove_dead_letter(id).error().kind, ErrorKind::kConflict);
 }
 
-TEST_P(BothDatabases, BuriesARecordThatIsNoEvent) {
+TEST_P(BothDatabases, DeadLettersARecordThatIsNoEvent) {
   append({line_of("run_started", "r")});
   append_record("not an envelope at all");
   append_record(envelope_of(R"({"type":"run_started"})"));
@@ -465,7 +465,7 @@ TEST_P(BothDatabases, TakesADatabaseThatFailsEveryCommitForAway) {
 
 // ---- whose fault it is
 
-TEST_P(BothDatabases, BuriesNothingWhereTheDatabaseRefusesEverything) {
+TEST_P(BothDatabases, DeadLettersNothingWhereTheDatabaseRefusesEverything) {
   start();
   append({line_of("run_started", "before")});
   settle();
@@ -512,7 +512,7 @@ class PostgresOnly : public RecorderFixture {
   }
 };
 
-TEST_P(PostgresOnly, BuriesAnEventWhateverCodeItIsRefusedWith) {
+TEST_P(PostgresOnly, DeadLettersAnEventWhateverCodeItIsRefusedWith) {
   start();
   settle();
   std::uint64_t dead = 0;
@@ -532,7 +532,7 @@ TEST_P(PostgresOnly, BuriesAnEventWhateverCodeItIsRefusedWith) {
   EXPECT_EQ(status().reconnects, 0U) << "no outage";
 }
 
-TEST_P(PostgresOnly, BuriesAnEventThatARowPolicyHides) {
+TEST_P(PostgresOnly, DeadLettersAnEventThatARowPolicyHides) {
   const std::string writer = "writer_" + query("SELECT current_database()");
   execute(fmt::format("CREATE ROLE {0} LOGIN; GRANT ALL ON SCHEMA public TO {0}", writer));
   migrate(store_options(), false).value();
@@ -584,7 +584,7 @@ TEST_P(PostgresOnly, TriesABatchSmallerThatLostItsConnection) {
   EXPECT_EQ(count("run_events"), 300U);
 }
 
-TEST_P(PostgresOnly, BuriesWhatEndsItsConnectionAloneAgainAndAgain) {
+TEST_P(PostgresOnly, DeadLettersWhatEndsItsConnectionAloneAgainAndAgain) {
   recorder_options_.suspect = {3, std::chrono::milliseconds(0)};
   start();
   settle();
@@ -621,7 +621,7 @@ TEST_P(PostgresOnly, AnIdleConnectionThatTheServerClosesIsNoOutage) {
 INSTANTIATE_TEST_SUITE_P(Recorder, PostgresOnly, ::testing::Values(DatabaseKind::kPostgres), name_of);
 
 // What SQLite has no code for: a trigger that fails in its own way.
-TEST_P(SqliteOnly, BuriesWhatATriggerOfTheApplicationsCannotRead) {
+TEST_P(SqliteOnly, DeadLettersWhatATriggerOfTheApplicationsCannotRead) {
   start();
   settle();
   execute(

@@ -1,4 +1,4 @@
-#include "recorder/blame.h"
+#include "recorder/failure.h"
 
 #include <algorithm>
 #include <array>
@@ -16,32 +16,32 @@ constexpr std::array<std::string_view, 3> kOfTheMoment{"08", "25", "40"};
 // Insufficient resources, an operator's intervention, errors of the system, of the configuration.
 constexpr std::array<std::string_view, 4> kOfTheDatabase{"53", "57", "58", "F0"};
 
-Blame blame_of_sqlstate(std::string_view sqlstate) {
+FailureCause cause_of_sqlstate(std::string_view sqlstate) {
   const auto in = [group = sqlstate.substr(0, 2)](const auto& groups) {
     return std::find(groups.begin(), groups.end(), group) != groups.end();
   };
-  if (sqlstate == kReadOnly) return Blame::kDatabase;
-  if (sqlstate.empty() || sqlstate == kLockNotAvailable || sqlstate == kQueryCanceled) return Blame::kMoment;
+  if (sqlstate == kReadOnly) return FailureCause::kDatabase;
+  if (sqlstate.empty() || sqlstate == kLockNotAvailable || sqlstate == kQueryCanceled) return FailureCause::kMoment;
   // A session that was ended: while it was idle, or by an operator (57P01), who may be a trigger. Memory and limits
   // of the configuration (53200, 53400) may be exceeded by one event alone.
   for (const std::string_view known : {"57P05", "57P01", "53200", "53400"}) {
-    if (sqlstate == known) return Blame::kMoment;
+    if (sqlstate == known) return FailureCause::kMoment;
   }
-  if (in(kOfTheMoment)) return Blame::kMoment;
-  return in(kOfTheDatabase) ? Blame::kDatabase : Blame::kContent;
+  if (in(kOfTheMoment)) return FailureCause::kMoment;
+  return in(kOfTheDatabase) ? FailureCause::kDatabase : FailureCause::kContent;
 }
 
 }  // namespace
 
-Blame blame_of(const Error& error) {
+FailureCause cause_of(const Error& error) {
   switch (error.kind) {
     case ErrorKind::kData:
     case ErrorKind::kInternal:
-      return Blame::kContent;
+      return FailureCause::kContent;
     case ErrorKind::kInDoubt:
-      return Blame::kMoment;
+      return FailureCause::kMoment;
     case ErrorKind::kUnavailable:
-      return blame_of_sqlstate(error.sqlstate);
+      return cause_of_sqlstate(error.sqlstate);
     case ErrorKind::kInvalid:
     case ErrorKind::kNotFound:
     case ErrorKind::kConflict:
@@ -50,9 +50,9 @@ Blame blame_of(const Error& error) {
     case ErrorKind::kRefused:
     case ErrorKind::kCorrupt:
     case ErrorKind::kIo:
-      return Blame::kDatabase;
+      return FailureCause::kDatabase;
   }
-  return Blame::kDatabase;
+  return FailureCause::kDatabase;
 }
 
 void Suspect::failed(std::uint64_t seq, const Refused& refused, Clock::time_point now, bool last) {

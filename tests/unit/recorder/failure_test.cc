@@ -1,5 +1,5 @@
 // Which question an error asks, how small a batch becomes, and when an event is suspected long enough.
-#include "recorder/blame.h"
+#include "recorder/failure.h"
 
 #include <gtest/gtest.h>
 
@@ -13,28 +13,28 @@ Error error_of(const char* sqlstate, ErrorKind kind = ErrorKind::kUnavailable) {
   return Error{kind, "words", sqlstate};
 }
 
-TEST(Blame, NoListOfCodesTellsAnEventFromADatabase) {
+TEST(FailureCause, NoListOfCodesTellsAnEventFromADatabase) {
   for (const char* sqlstate :
        {"54000", "42501", "21000", "44000", "55000", "XX000", "U0001", "0A000", "42P01", "HY000"}) {
-    EXPECT_EQ(blame_of(error_of(sqlstate)), Blame::kContent) << sqlstate;
+    EXPECT_EQ(cause_of(error_of(sqlstate)), FailureCause::kContent) << sqlstate;
   }
-  EXPECT_EQ(blame_of(error_of("23505", ErrorKind::kData)), Blame::kContent);
-  EXPECT_EQ(blame_of(error_of("", ErrorKind::kData)), Blame::kContent);
+  EXPECT_EQ(cause_of(error_of("23505", ErrorKind::kData)), FailureCause::kContent);
+  EXPECT_EQ(cause_of(error_of("", ErrorKind::kData)), FailureCause::kContent);
 }
 
-TEST(Blame, TimeLocksCollisionsAndConnectionsAreOfTheMoment) {
+TEST(FailureCause, TimeLocksCollisionsAndConnectionsAreOfTheMoment) {
   for (const char* sqlstate :
        {"", "08006", "40001", "40P01", "55P03", "57014", "57P01", "57P05", "25P03", "25P04", "53200", "53400"}) {
-    EXPECT_EQ(blame_of(error_of(sqlstate)), Blame::kMoment) << sqlstate;
+    EXPECT_EQ(cause_of(error_of(sqlstate)), FailureCause::kMoment) << sqlstate;
   }
-  EXPECT_EQ(blame_of(error_of("XX000", ErrorKind::kInDoubt)), Blame::kMoment);
+  EXPECT_EQ(cause_of(error_of("XX000", ErrorKind::kInDoubt)), FailureCause::kMoment);
 }
 
-TEST(Blame, AFullReadOnlyOrEndingServerIsTheDatabases) {
+TEST(FailureCause, AFullReadOnlyOrEndingServerIsTheDatabases) {
   for (const char* sqlstate : {"53100", "53300", "57P02", "57P03", "58030", "25006"}) {
-    EXPECT_EQ(blame_of(error_of(sqlstate)), Blame::kDatabase) << sqlstate;
+    EXPECT_EQ(cause_of(error_of(sqlstate)), FailureCause::kDatabase) << sqlstate;
   }
-  EXPECT_EQ(blame_of(error_of("", ErrorKind::kRefused)), Blame::kDatabase);
+  EXPECT_EQ(cause_of(error_of("", ErrorKind::kRefused)), FailureCause::kDatabase);
 }
 
 TEST(BatchLimit, HalvesDownToOneAndComesBack) {

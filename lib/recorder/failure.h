@@ -12,12 +12,12 @@ namespace run_recorder {
 
 // No list of codes can tell an event that the database refuses from a database that refuses all events: a trigger or
 // an index of somebody else's may raise any code. The error only says which question comes next.
-enum class Blame {
+enum class FailureCause {
   kContent,   // something of what was written was refused: does the database take other rows?
   kMoment,    // time, locks, others, the connection: again, with fewer events
   kDatabase,  // full, shutting down, broken, of another schema: later
 };
-Blame blame_of(const Error& error);
+FailureCause cause_of(const Error& error);
 
 // What the database refused, and how that was to be written: an event that makes its run's row, or one that changes
 // it.
