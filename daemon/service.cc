@@ -7,9 +7,7 @@
 #include "base/url.h"
 #include "database/last_moment.h"
 #include "file_limit.h"
-#include "protocol/protocol.h"
 #include "service_manager.h"
-#include "spool/inspect.h"
 
 namespace run_recorder {
 namespace {
@@ -18,8 +16,7 @@ using std::chrono::milliseconds;
 
 constexpr std::chrono::seconds kAnswerWithin{10};  // of a call to the database for a request: somebody waits
 constexpr milliseconds kTick{1'000};
-// The age of the oldest waiting event is read from the spool at most so often: for that a segment is read.
-constexpr std::chrono::seconds kReadOldestEvery{10};
+
 // For opening the spool: its newest segment is read, from a disk that may be slow.
 constexpr std::chrono::minutes kOpeningTime{5};
 
@@ -137,15 +134,16 @@ Service::Service(Config config, ConfigSources sources)
       sources_(std::move(sources)),
       shown_database_url_(redact_url(config_.database.url)),
       started_at_(now_utc()),
-      stuck_(LogLevel::kError, "a thread does not get on, the service manager is not told that all is well",
-             "all threads get on again"),
+      stuck_(LogLevel::kError, "a thread makes no progress, the watchdog is not notified",
+             "all threads make progress again"),
       event_socket_(config_.socket.path,
                     "the event socket was deleted or exchanged, nobody can connect to it; restart the daemon",
                     "the event socket is back"),
       control_socket_(config_.control.path,
                       "the control socket was deleted or exchanged, nobody can connect to it; restart the daemon",
                       "the control socket is back"),
-      spool_max_bytes_(config_.spool.max_bytes) {}
+      spool_max_bytes_(config_.spool.max_bytes),
+      oldest_waiting_(read_received_at(config_.spool.path)) {}
 
 Service::~Service() {
   if (watch_) watch_->stop();
@@ -339,7 +337,7 @@ void Service::reload() {
 }
 
 void Service::tell_service_manager(const Signals& signals) {
-  look_for_oldest();
+  oldest_waiting_.check(spool_->usage(), std::chrono::steady_clock::now());
   notify_again();
   const std::string sentence = status_sentence(snapshot());
   if (sentence != told_) {
@@ -349,11 +347,11 @@ void Service::tell_service_manager(const Signals& signals) {
   if (watchdog_period() && healthy(signals)) notify_watchdog();
 }
 
-// Whether every thread gets on. A heartbeat that stops lets systemd restart the daemon.
+// Whether every thread makes progress. A heartbeat that stops lets systemd restart the daemon.
 bool Service::healthy(const Signals& signals) {
   std::string stuck;
-  const auto require = [&stuck](bool gets_on, std::string_view thread) {
-    if (!gets_on) stuck += (stuck.empty() ? "" : ", ") + std::string(thread);
+  const auto require = [&stuck](bool progresses, std::string_view thread) {
+    if (!progresses) stuck += (stuck.empty() ? "" : ", ") + std::string(thread);
   };
   require(server_->responds(kTick), "sessions");
   require(!server_->writer_stuck(), "spool-writer");
@@ -389,50 +387,8 @@ Snapshot Service::snapshot() const {
   snapshot.spool = spool_->usage();
   snapshot.spool_max_bytes = spool_max_bytes_;
   snapshot.disk_full = spool_->disk_is_full();
-  const std::lock_guard lock(oldest_mutex_);
-  if (oldest_.seq > snapshot.spool.released_seq && oldest_.seq <= snapshot.spool.last_seq) {
-    snapshot.oldest_waiting = oldest_.received_at;
-  } else if (snapshot.spool.released_seq < snapshot.spool.last_seq) {
-    snapshot.oldest_waiting = snapshot.now;  // it came since the last look, or will be looked at next
-  }
+  snapshot.oldest_waiting = oldest_waiting_.since(snapshot.spool, snapshot.now);
   return snapshot;
-}
-
-void Service::read_oldest(std::uint64_t seq, Oldest& found) const {
-  found.seq = 0;
-  const auto read = visit_spool(config_.spool.path, seq, [&](std::uint64_t, std::string_view body) {
-    const auto envelope = decode_envelope(body);
-    if (!envelope) return true;  // damaged: the next one says it as well
-    found.received_at = envelope->received_at;
-    found.seq = seq;
-    return false;
-  });
-  if (!read) found.seq = 0;
-}
-
-// Once a second: since when does the oldest event wait? Only one that was there at the last look too is read again.
-void Service::look_for_oldest() {
-  const SpoolUsage usage = spool_->usage();
-  const std::uint64_t seq = usage.released_seq + 1;
-  Oldest found;
-  {
-    const std::lock_guard lock(oldest_mutex_);
-    found = oldest_;
-  }
-  const bool there_before = seq <= found.last_seq;
-  found.last_seq = usage.last_seq;
-  if (seq <= usage.last_seq && there_before && (seq != found.seq || !found.is_exact)) {
-    const auto now = std::chrono::steady_clock::now();
-    found.is_exact = found.seq == 0 || !found.read_at || now - *found.read_at >= kReadOldestEvery;
-    if (found.is_exact) {
-      found.read_at = now;
-      read_oldest(seq, found);
-    } else {
-      found.seq = seq;  // a backlog shrinks: it came later than the one that was read
-    }
-  }
-  const std::lock_guard lock(oldest_mutex_);
-  oldest_ = found;
 }
 
 }  // namespace run_recorder

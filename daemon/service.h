@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
@@ -19,6 +18,7 @@
 #include "process/process_watch.h"
 #include "queue/queues.h"
 #include "reconcile/reconciler.h"
+#include "recorder/oldest_waiting.h"
 #include "recorder/recorder.h"
 #include "retention/pruner.h"
 #include "server/descriptors.h"
@@ -58,17 +58,6 @@ class Service {
   bool healthy(const Signals& signals);
   Hearing::State look_at_hearing();
   Snapshot snapshot() const;
-  // The oldest event that waits, as of the last look.
-  struct Oldest {
-    std::uint64_t seq = 0;
-    Timestamp received_at{};
-    bool is_exact = false;       // received_at is this one's, not that of one before it
-    std::uint64_t last_seq = 0;  // the newest one then
-    std::optional<std::chrono::steady_clock::time_point> read_at;
-  };
-
-  void look_for_oldest();
-  void read_oldest(std::uint64_t seq, Oldest& found) const;
 
   Config config_;
   const ConfigSources sources_;
@@ -89,8 +78,7 @@ class Service {
   std::unique_ptr<HttpServer> http_;
   std::atomic<std::uint64_t> spool_max_bytes_;  // for snapshots while a reload changes it
   std::string told_;                            // the last sentence for the service manager
-  mutable std::mutex oldest_mutex_;
-  Oldest oldest_;  // guarded by oldest_mutex_
+  OldestWaiting oldest_waiting_;
 };
 
 }  // namespace run_recorder
