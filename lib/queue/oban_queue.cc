@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "base/url.h"
 #include "queue/oban_table.h"
+#include "run/job.h"
 
 namespace run_recorder {
 
@@ -15,13 +15,6 @@ namespace {
 
 // One statement asks for so many at once.
 constexpr std::size_t kMaxAsked = 5'000;
-
-std::optional<std::int64_t> oban_id(std::string_view text) {
-  std::int64_t id = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (problem != std::errc() || end != text.data() + text.size() || id < 1) return std::nullopt;
-  return id;
-}
 
 class ObanQueue final : public JobQueue {
  public:
@@ -60,14 +53,15 @@ class ObanQueue final : public JobQueue {
     std::vector<std::int64_t> ids;
     ids.reserve(jobs.size());
     for (const JobAsked& job : jobs) {
-      if (const auto id = oban_id(job.job_id)) ids.push_back(*id);
+      if (const auto id = job_number(job.job_id)) ids.push_back(*id);
     }
     return ids;
   }
 
   JobAnswer answer_to(const JobAsked& asked, const ObanLook& found) const {
-    const auto id = oban_id(asked.job_id);
-    if (!id) return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers from 1", asked.job_id)};
+    const auto id = job_number(asked.job_id);
+    if (!id)
+      return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers from 1", asked.job_id)};
     return oban_answer(asked, *id, found, options_.clock_skew);
   }
 

@@ -74,6 +74,17 @@ void expect_age(const JobAnswer& job, std::chrono::milliseconds age) {
 
 }  // namespace
 
+TEST_F(ObanSqlite, OnlyTheShortestFormOfANumberIsAnId) {
+  add_job(7);
+  const auto queue = make_oban_queue(options());
+  for (const char* id : {"07", "+7", "0", "-7", "7.0", "seven", ""}) {
+    const JobAsked asked{.job_id = id};
+    const JobAnswer answer = queue->look_up({&asked, 1}).at(0);
+    EXPECT_EQ(answer.kind, Kind::kCannotTell) << id;
+    EXPECT_THAT(answer.detail, HasSubstr("is no id of Oban's")) << id;
+  }
+}
+
 TEST_F(ObanSqlite, JobsAreFoundWithStateAndAttempt) {
   add_job(1, "state, attempt", "'executing', 3");
   add_job(2, "state, attempt", "'suspended', 0");
