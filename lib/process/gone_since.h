@@ -1,4 +1,4 @@
-// When processes were first seen gone, by a look or by the watch: whoever sent for one of them is given a while to
+// When processes were first seen gone, by a pass or by the watch: whoever sent for one of them is given a while to
 // tell how its run ended. Bounded: what was seen longest ago is forgotten, and then counts as seen just now. Safe
 // from any thread.
 #pragma once
@@ -6,9 +6,10 @@
 #include <chrono>
 #include <cstddef>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <unordered_map>
+
+#include "base/mutex.h"
 
 namespace run_recorder {
 
@@ -22,10 +23,9 @@ class GoneSince {
 
  private:
   const std::size_t most_;
-  std::mutex mutex_;
-  // guarded by mutex_
-  std::unordered_map<std::string, Clock::time_point> since_;
-  std::deque<std::string> order_;
+  Mutex mutex_;
+  std::unordered_map<std::string, Clock::time_point> since_ GUARDED_BY(mutex_);
+  std::deque<std::string> order_ GUARDED_BY(mutex_);  // of since_, the oldest first
 };
 
 }  // namespace run_recorder

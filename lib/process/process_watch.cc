@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -48,7 +49,7 @@ ProcessWatch::~ProcessWatch() {
 void ProcessWatch::watch(const ProcessIdentity& identity) {
   if (identity.empty()) return;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopping_ || watched_.contains(identity)) return;
     if (watched_.size() >= max_) {
       if (counts_.unwatched++ == 0) {
@@ -65,7 +66,7 @@ void ProcessWatch::watch(const ProcessIdentity& identity) {
 
 void ProcessWatch::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   eventfd_write(wake_.get(), 1);
@@ -73,7 +74,7 @@ void ProcessWatch::stop() {
 }
 
 ProcessWatch::Counts ProcessWatch::counts() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Counts counts = counts_;
   counts.watched = watched_.size();
   return counts;
@@ -91,7 +92,7 @@ void ProcessWatch::run() {
     eventfd_t ignored = 0;
     eventfd_read(wake_.get(), &ignored);
     open_pending();
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopping_) return;
   }
 }
@@ -99,7 +100,7 @@ void ProcessWatch::run() {
 void ProcessWatch::open_pending() {
   std::vector<Watched::value_type*> pending;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopping_) return;
     pending.swap(pending_);
   }
@@ -111,7 +112,7 @@ void ProcessWatch::open(Watched::value_type& entry) {
   if (opened.evidence == ProcessEvidence::kGone) return end(entry.first);
   // Of one that /proc hides no start time is known. Once whoever has the pid has ended, ours has too.
   if (!opened.pidfd) return give_up(entry.first, opened.no_descriptor);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.second = std::move(opened.pidfd);
   if (add_to(epoll_, entry.second.get(), &entry)) return;
   watched_.erase(watched_.find(entry.first));
@@ -122,15 +123,16 @@ void ProcessWatch::open(Watched::value_type& entry) {
 void ProcessWatch::end(const ProcessIdentity& identity) {
   Watched::node_type entry;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     entry = watched_.extract(identity);
+    assert(entry);
     ++counts_.ended;
   }
   on_end_(entry.key());
 }
 
 void ProcessWatch::give_up(const ProcessIdentity& identity, bool counts) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (counts) ++counts_.unwatched;
   watched_.erase(watched_.find(identity));
 }

@@ -9,12 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include "base/file.h"
+#include "base/mutex.h"
 #include "process/identity.h"
 
 namespace run_recorder {
@@ -61,12 +61,11 @@ class ProcessWatch {
   const UniqueFd epoll_;
   const UniqueFd wake_;  // an eventfd: something is pending, or it is to stop
 
-  mutable std::mutex mutex_;
-  // guarded by mutex_; entries are erased, and their descriptors set, by the thread alone
-  Watched watched_;
-  std::vector<Watched::value_type*> pending_;  // not opened yet
-  Counts counts_;
-  bool stopping_ = false;
+  mutable Mutex mutex_;
+  Watched watched_ GUARDED_BY(mutex_);  // entries are erased, and their descriptors set, by the thread alone
+  std::vector<Watched::value_type*> pending_ GUARDED_BY(mutex_);  // not opened yet
+  Counts counts_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
 
   std::thread thread_;
 };
