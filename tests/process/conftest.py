@@ -6,6 +6,8 @@ Every test may run beside any other: it makes what it needs in folders of its ow
 
 import os
 import re
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +25,7 @@ LONG = re.compile(r"^process\.(torture|soak|missing_index|reading_memory|memory_
 
 def pytest_addoption(parser):
     parser.addoption("--filter", default="", metavar="REGEX", help="only the tests in whose name (process.FILE.TEST) it is found")
-    parser.addoption("--figures", metavar="FILE", help="the figures that tests record with record_property(), as a table")
+    parser.addoption("--figures", metavar="FILE", help="a table of what the tests record with record_property('figures', {...})")
 
 
 def pytest_xdist_auto_num_workers():
@@ -59,28 +61,33 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"log of the daemon in {daemon.folder}", daemon.log()[-6000:]))
 
 
+class Figures:
+    """Where the workers' reports come together: the figures of all tests, as a file."""
+
+    def __init__(self, path):
+        self.path, self.rows = Path(path), []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call":
+            self.rows += [value for name, value in report.user_properties if name == "figures"]
+
+    def pytest_sessionfinish(self):
+        columns = list(self.rows[0]) if self.rows else []
+        lines = [columns, ["---"] * len(columns), *([f"{row[name]:,}" if isinstance(row[name], int) else row[name] for name in columns]
+                                                    for row in self.rows)]
+        self.path.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+
+
+def pytest_configure(config):
+    if (path := config.getoption("--figures")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Figures(path))
+
+
 def pytest_sessionfinish():
     harness.close_shared_cluster()
 
 
 # ---- fixtures
-
-@pytest.fixture
-def daemons(request):
-    """daemons(...) is a Daemon that the test starts; at the end the ledger of each that runs adds up, and all are ended."""
-    made = request.node.daemons = []
-
-    def make(*args, **options):
-        daemon = harness.Daemon(*args, **options)
-        made.append(daemon)
-        request.addfinalizer(daemon.close)
-        return daemon
-
-    yield make
-    for daemon in made:
-        if daemon.accepts_requests():
-            daemon.check_ledger()
-
 
 @pytest.fixture
 def kind():
@@ -104,6 +111,24 @@ def make_database(kind, request):
         request.addfinalizer(database.drop)
         return database
     return make
+
+
+@pytest.fixture
+def daemons(request, make_database):
+    """daemons(...) is a Daemon that the test starts; at the end the ledger of each that runs adds up, and all are ended, before
+    their databases go."""
+    made = request.node.daemons = []
+    with ExitStack() as ends:
+        def make(*args, **options):
+            daemon = harness.Daemon(*args, **options)
+            made.append(daemon)
+            ends.callback(daemon.close)
+            return daemon
+
+        yield make
+        for daemon in made:
+            if daemon.accepts_requests():
+                daemon.check_ledger()
 
 
 @pytest.fixture

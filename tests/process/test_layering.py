@@ -2,7 +2,6 @@
 nothing above lib/ is included from below."""
 
 import re
-import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,27 +47,25 @@ def reachable(folder, graph):
     return seen
 
 
-class Layering(unittest.TestCase):
-    def test_every_folder_of_lib_has_its_place(self):
-        folders = {path.name for path in (ROOT / "lib").iterdir() if path.is_dir()}
-        self.assertEqual(folders, set(RANK))
-
-    def test_links_go_downwards(self):
-        for folder, below in links().items():
-            for other in below:
-                self.assertLess(RANK[other], RANK[folder], f"lib/{folder} links lib/{other}, which is not below it")
-
-    def test_includes_go_only_where_links_go(self):
-        graph = links()
-        for folder in RANK:
-            allowed = reachable(folder, graph) | {folder}
-            for path, included in included_folders(ROOT / "lib" / folder):
-                self.assertIn(included, allowed, f"{path} includes {included}/, which lib/{folder} does not link")
-
-    def test_the_tool_knows_nothing_of_recording(self):
-        for path, included in included_folders(ROOT / "cli"):
-            self.assertNotIn(included, ("store", "queue", "recorder", "reconcile", "retention", "server", "database"), f"{path} includes {included}/")
+def test_every_folder_of_lib_has_its_place():
+    assert {path.name for path in (ROOT / "lib").iterdir() if path.is_dir()} == set(RANK)
 
 
-if __name__ == "__main__":
-    unittest.main()
+def test_links_go_downwards():
+    for folder, below in links().items():
+        for other in below:
+            assert RANK[other] < RANK[folder], f"lib/{folder} links lib/{other}, which is not below it"
+
+
+def test_includes_go_only_where_links_go():
+    graph = links()
+    for folder in RANK:
+        allowed = reachable(folder, graph) | {folder}
+        for path, included in included_folders(ROOT / "lib" / folder):
+            assert included in allowed, f"{path} includes {included}/, which lib/{folder} does not link"
+
+
+def test_the_tool_knows_nothing_of_recording():
+    for path, included in included_folders(ROOT / "cli"):
+        assert included not in ("store", "queue", "recorder", "reconcile", "retention", "server", "database"), \
+            f"{path} includes {included}/"

@@ -24,5 +24,5 @@ def test_no_acknowledged_event_is_lost_or_applied_twice(number, fault, kind, clu
         pytest.skip(reason)
     figures, sound = run_round(number + 1, fault, kind, SEED + number, False, clusters)
     clusters.after_round(sound)
-    record_property("torture", {"fault": fault.title, "database": kind, **vars(figures)})
+    record_property("figures", {"fault": fault.title, "database": kind, **vars(figures)})
     assert sound, "a promise was broken; what was captured says which, and the command that repeats it"

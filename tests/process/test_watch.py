@@ -3,9 +3,10 @@
 import resource
 import subprocess
 import sys
-import unittest
 
-from harness import DAEMON, OnSqlite, ProcessTest, wait_until
+import pytest
+
+from harness import DAEMON, wait_until
 
 # Children that only sleep: it prints their pids, and ends with its standard input, they with it.
 CHILDREN = """
@@ -26,70 +27,73 @@ for pid in pids:
 """
 
 
-class WatchTest(OnSqlite, ProcessTest):
-    def children(self, count):
+@pytest.fixture
+def children(request):
+    """children(count) gives their parent and their pids."""
+    def make(count):
         maker = subprocess.Popen([sys.executable, "-c", CHILDREN, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  text=True)
-        self.addCleanup(maker.wait)
-        self.addCleanup(maker.stdout.close)
-        self.addCleanup(maker.stdin.close)
+        request.addfinalizer(maker.wait)
+        request.addfinalizer(maker.stdout.close)
+        request.addfinalizer(maker.stdin.close)
         pids = [int(pid) for pid in maker.stdout.readline().split()]
-        self.assertEqual(len(pids), count)
+        assert len(pids) == count
         return maker, pids
-
-    def watched(self, server):
-        return server.status()["processes"]["watched"]
-
-    def test_each_living_worker_is_watched_once_until_it_ends(self):
-        server = self.daemon_with_database().start()
-        maker, pids = self.children(200)
-        wait_until(lambda: server.status()["connections"]["open"] == 0, "the first looks at the socket to be over")
-        before = server.open_files()
-        events = [{"type": "run_started", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids]
-        server.send(*events)
-        server.send(*[{"type": "note", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids])
-        wait_until(lambda: self.watched(server) == len(pids), "all to be watched")
-        wait_until(lambda: server.status()["connections"]["open"] == 0, "the senders to be gone")
-        # Two for each of 64 remembered ones, and what a pass and the database need.
-        self.assertLessEqual(server.open_files() - before, len(pids) + 2 * 64 + 10)
-        self.assertEqual(server.status()["processes"]["unwatched"], 0)
-        maker.stdin.close()
-        maker.wait()
-        wait_until(lambda: self.watched(server) == 0, "nobody to be watched any more")
-
-    def test_a_low_limit_of_files_leaves_most_of_it_to_connections(self):
-        server = self.daemon_with_database({"limits": {"connections": 100}})
-        server.write_config()
-        with open(server.log_path, "ab") as log:
-            server.process = subprocess.Popen([str(DAEMON), "--config", str(server.config_path)], stdin=subprocess.DEVNULL,
-                                              stdout=log, stderr=log, env=server.environment(),
-                                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (640, 640)))
-        server.wait_ready()
-        status = server.status()
-        self.assertEqual(status["connections"]["limit"], 100)
-        self.assertGreaterEqual(status["processes"]["limit"], 640 // 16)
-        self.assertLess(status["processes"]["limit"], 640 - 432 - 100)
-        _, pids = self.children(status["processes"]["limit"] + 3)
-        server.send(*[{"type": "run_started", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids])
-        wait_until(lambda: server.status()["processes"]["unwatched"] == 3, "three that there was no room for")
-        server.wait_for_log("more processes than can be watched")
-
-    def test_the_soft_limit_of_files_is_raised_for_watched_processes(self):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        server = self.daemon_with_database()
-        server.write_config()
-        with open(server.log_path, "ab") as log:
-            server.process = subprocess.Popen([str(DAEMON), "--config", str(server.config_path)], stdin=subprocess.DEVNULL,
-                                              stdout=log, stderr=log, env=server.environment(),
-                                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE,
-                                                                                    (min(soft, 1024), hard)))
-        server.wait_ready()
-        if hard == resource.RLIM_INFINITY or hard >= 16384:
-            self.assertEqual(server.status()["processes"]["limit"], 10240)
-            self.assertEqual(server.status()["connections"]["limit"], 1024)
-        else:
-            self.assertLess(server.status()["processes"]["limit"], 10240)
+    return make
 
 
-if __name__ == "__main__":
-    unittest.main()
+def watched(server):
+    return server.status()["processes"]["watched"]
+
+
+def test_each_living_worker_is_watched_once_until_it_ends(servers, children):
+    server = servers().start()
+    maker, pids = children(200)
+    wait_until(lambda: server.status()["connections"]["open"] == 0, "the first looks at the socket to be over")
+    before = server.open_files()
+    events = [{"type": "run_started", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids]
+    server.send(*events)
+    server.send(*[{"type": "note", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids])
+    wait_until(lambda: watched(server) == len(pids), "all to be watched")
+    wait_until(lambda: server.status()["connections"]["open"] == 0, "the senders to be gone")
+    # Two for each of 64 remembered ones, and what a pass and the database need.
+    assert server.open_files() - before <= len(pids) + 2 * 64 + 10
+    assert server.status()["processes"]["unwatched"] == 0
+    maker.stdin.close()
+    maker.wait()
+    wait_until(lambda: watched(server) == 0, "nobody to be watched any more")
+
+
+def test_a_low_limit_of_files_leaves_most_of_it_to_connections(servers, children):
+    server = servers({"limits": {"connections": 100}})
+    server.write_config()
+    with open(server.log_path, "ab") as log:
+        server.process = subprocess.Popen([str(DAEMON), "--config", str(server.config_path)], stdin=subprocess.DEVNULL,
+                                          stdout=log, stderr=log, env=server.environment(),
+                                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (640, 640)))
+    server.wait_ready()
+    status = server.status()
+    assert status["connections"]["limit"] == 100
+    assert status["processes"]["limit"] >= 640 // 16
+    assert status["processes"]["limit"] < 640 - 432 - 100
+    _, pids = children(status["processes"]["limit"] + 3)
+    server.send(*[{"type": "run_started", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids])
+    wait_until(lambda: server.status()["processes"]["unwatched"] == 3, "three that there was no room for")
+    server.wait_for_log("more processes than can be watched")
+
+
+def test_the_soft_limit_of_files_is_raised_for_watched_processes(servers):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = servers()
+    server.write_config()
+    with open(server.log_path, "ab") as log:
+        server.process = subprocess.Popen([str(DAEMON), "--config", str(server.config_path)], stdin=subprocess.DEVNULL,
+                                          stdout=log, stderr=log, env=server.environment(),
+                                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE,
+                                                                                (min(soft, 1024), hard)))
+    server.wait_ready()
+    if hard == resource.RLIM_INFINITY or hard >= 16384:
+        assert server.status()["processes"]["limit"] == 10240
+        assert server.status()["connections"]["limit"] == 1024
+    else:
+        assert server.status()["processes"]["limit"] < 10240
