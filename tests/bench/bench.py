@@ -171,7 +171,8 @@ class Bench:
 
     def ingest(self, daemon, runs, connections=16, first=0):
         """From the first byte sent until nothing waits; events per second. Of all connections, 800 runs (or one of each) have
-        begun and not ended at the same time. The looks at the backlog cost processor time of the daemon too, 0.2 ms each, so there are few."""
+        begun and not ended at the same time. The looks at the backlog cost processor time of the daemon too, 0.2 ms each, so there
+        are few."""
         before = time.monotonic()
         self.load(daemon.socket_path, runs, connections, first, in_flight=max(1, 800 // connections))
         while daemon.status()["waiting"]:
@@ -510,7 +511,7 @@ class Bench:
             bar = "#" * max(1, min(24, round(12 * share)))
             print(f"{figure['name']:<{width}}  {figure['median']:10.4g} {figure['min']:10.4g} {figure['max']:10.4g} "
                   f"{figure['unit']:<9} {against} {ratio} {figure['must'] or '':>6} {figure['aim'] or '':>6}  "
-                  f"{self.verdict(figure):<6} {bar:<12}|" )
+                  f"{self.verdict(figure):<6} {bar:<12}|")
         print("bar: the figure as a share of what it must reach, which is at 12 characters; where lower is better, shorter is better")
 
 

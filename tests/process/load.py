@@ -1,8 +1,8 @@
 """Workers that send seeded streams over connections of their own and resend what was not acknowledged, and the comparison of
 everything afterwards with the model: every row, every seq, every payload, and the ledger."""
 
-from harness import SANITIZER, Gone, wait_until
-from oracle import DEFAULT_EXCLUDED, Oracle, accepted_prefix
+from harness import SANITIZER, wait_until
+from oracle import DEFAULT_EXCLUDED, Oracle
 from workload import stream
 
 EVENTS_PER_SENDER = 1_500 if SANITIZER else 6_000

@@ -423,7 +423,8 @@ def main():
     parser.add_argument("--patience", type=float, default=30, help="seconds after the grace until a killed worker counts as missed")
     parser.add_argument("--latency-limit", type=float, help="seconds; a finding later than that is a violation too")
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--small", action="store_true", help="the healthy part alone, a few hundred runs, with a grace that load does not use up")
+    parser.add_argument("--small", action="store_true",
+                        help="the healthy part alone, a few hundred runs, with a grace that load does not use up")
     options = parser.parse_args()
     if options.small:
         options.part, options.runs, options.parallel, options.grace, options.minutes = "healthy", 240, 60, 5, 5

@@ -172,6 +172,7 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         for process in scripts.values():
             process.kill()
             process.wait(DEADLINE_S)
+
         def all_found():
             self.server.control.reconcile()
             return all(self.status_of(name) == "stuck" for name in scripts)

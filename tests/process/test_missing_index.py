@@ -258,7 +258,8 @@ class DoublesInSqlite(OnSqlite, ProcessTest):
             server.send({"type": "note", "run_id": "new", "id": "one"})
             status = server.wait_applied()
         self.assertEqual((status["applied"], status["duplicate"]), (1, 1))
-        self.assertEqual(server.database.rows("SELECT count(*) AS n FROM sqlite_master WHERE name = 'council_ex_run_events_event'")[0]["n"], 1)
+        rows = server.database.rows("SELECT count(*) AS n FROM sqlite_master WHERE name = 'council_ex_run_events_event'")
+        self.assertEqual(rows[0]["n"], 1)
 
 
 if __name__ == "__main__":

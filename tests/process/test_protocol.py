@@ -31,7 +31,8 @@ class Protocol(OnSqlite, ProcessTest):
                      b'{"type":"a","run_id":"\xc0\xaf"}', b'{"type":"a","run_id":"\xed\xa0\x80"}',
                      b'{"type":"a","run_id":"\\ud800"}', b'{"type":"a","run_id":"r","n":1e309}',
                      b'{"type":"a","run_id":"r","n":9e308}', b'{"type":"a","run_id":"r","payload":{"n":[-9e308]}}',
-                     b'{"type":"a","run_id":"r","usage":{"n":1e999}}', b'{"type":"a","run_id":"r","n":2' + b"0" * 308 + b"}", b'{"type":"a","run_id":"r","n":' + b"1" * 1001 + b"}",
+                     b'{"type":"a","run_id":"r","usage":{"n":1e999}}', b'{"type":"a","run_id":"r","n":2' + b"0" * 308 + b"}",
+                     b'{"type":"a","run_id":"r","n":' + b"1" * 1001 + b"}",
                      b'{"type":"a","type":"b","run_id":"r"}', b'{"type":"a","run_id":"r","payload":{"x":1,"x":1}}',
                      b'{"type":"a","run_id":"r","n":01}', b"'", b'{"type":"a","run_id":"a\tb"}'):
             with self.subTest(line=line[:60]):
@@ -197,7 +198,6 @@ class Protocol(OnSqlite, ProcessTest):
         oracle.check(self, self.server.database)
         status = self.server.check_ledger()
         self.assertEqual({name: status[name] for name in oracle.totals()}, oracle.totals())
-
 
     def test_jobs_heartbeats_findings_usage_and_progress(self):
         job = {"queue": "mail", "job_id": "a-7"}

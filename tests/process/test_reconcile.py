@@ -133,7 +133,7 @@ class Reconcile:
         oracle.stuck("dead")
         oracle.check(self, server.database)
         self.assertEqual(server.database.events()["dead"][-1]["payload"]["reason"], "process_gone")
-        server.wait_for_log(rf"dead.*process_gone|process_gone.*dead")
+        server.wait_for_log(r"dead.*process_gone|process_gone.*dead")
         server.wait_for_log(report["pass_id"])
         self.assertEqual(server.database.reports()[report["pass_id"]]["marked"], 1)
         listed = server.control.ok("GET", f"/v1/runs?pass={report['pass_id']}")["runs"]

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import unittest
 
-from harness import Daemon, PostgresDatabase, SqliteDatabase, merged, shared_cluster, temporary_folder, wait_until
+from harness import Daemon, SqliteDatabase, merged, shared_cluster, temporary_folder, wait_until
 
 REFUSED = r"the spool cannot take events, all are refused"
 NOTICED = r"the spool can no longer be used"

@@ -202,7 +202,6 @@ class Configuration(OnSqlite, ProcessTest):
         self.assertFalse(server.control_path.exists())
 
 
-
 class StandardStreams(OnSqlite, ProcessTest):
     def spawn_closed(self, server):
         server.write_config()

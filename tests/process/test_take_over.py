@@ -162,7 +162,8 @@ class TakeOverOnSqlite(TakeOver, OnSqlite, ProcessTest):
         server.database.execute(
             "INSERT INTO council_ex_runs (id, run_id, council, status, started_at, inserted_at, updated_at) VALUES "
             f"({value[ids['runs']]}, 'old', 'Elixir.Demo', 'running', '2026-01-02T03:04:05', '2026-01-02T03:04:05', "
-            "strftime('%Y-%m-%dT%H:%M:%S', 'now')); INSERT INTO council_ex_run_events (id, run_id, seq, type, payload, inserted_at, updated_at) "
+            "strftime('%Y-%m-%dT%H:%M:%S', 'now')); "
+            "INSERT INTO council_ex_run_events (id, run_id, seq, type, payload, inserted_at, updated_at) "
             f"VALUES ({value[ids['run_events']]}, 'old', 1, 'run_started', '{{}}', '2026-01-02T03:04:05', '2026-01-02T03:04:05');")
 
     def check_keys(self, server, table, kind):

@@ -77,7 +77,7 @@ class HotStandby(ProcessTest):
     def test_a_standby_is_not_said_to_be_fine(self):
         primary = Postgres().start()
         self.addCleanup(primary.close)
-        database = primary.create_database("app")
+        primary.create_database("app")
         server = self.daemon(primary.url("app"))
         self.assertEqual(server.run("--migrate").returncode, 0)
         standby = primary.standby("standby")

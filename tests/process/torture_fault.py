@@ -22,7 +22,8 @@ What a violation is: an AssertionError, from wherever it comes. What cannot be t
 from dataclasses import dataclass
 
 # The files with rows, in the order of the table.
-FILES = ("torture_kill", "torture_power", "torture_disk", "torture_postgres", "torture_failover", "torture_clock", "torture_hosts", "torture_neighbours")
+FILES = ("torture_kill", "torture_power", "torture_disk", "torture_postgres", "torture_failover", "torture_clock",
+         "torture_hosts", "torture_neighbours")
 
 FAULTS = []
 

@@ -110,6 +110,7 @@ class Trial:
     def check_nothing_is_accepted(self, times=3):
         """Every sender is refused, one that comes now too, and what is acknowledged does not grow any more."""
         self.add_latecomer()
+
         def wait_for_rounds(count):
             before = {sender: sender.refused_rounds for sender in self.senders if not sender.done}
             self.advance_until(lambda: all(sender.done or sender.refused_rounds >= rounds + count for sender, rounds in before.items()),

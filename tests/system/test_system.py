@@ -204,7 +204,7 @@ class Load(threading.Thread):
                 began = time.monotonic()
                 while True:
                     if connection is None:
-                        connection, answers = self.machine.connect(), b""
+                        connection = self.machine.connect()
                         lines = 0
                     if self.deliver(connection, event, lines + 1):
                         lines += 1
