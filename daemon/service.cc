@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/url.h"
+#include "control/metrics.h"
 #include "database/last_moment.h"
 #include "file_limit.h"
 #include "service_manager.h"

@@ -1,5 +1,5 @@
-// How the daemon is, at one moment: as the object of /v1/status, as Prometheus metrics, as a sentence for the service
-// manager. Pure functions of the numbers.
+// How the daemon is, at one moment: as the object of /v1/status and as a sentence for the service manager (as
+// Prometheus metrics: metrics.h). Pure functions of the numbers.
 #pragma once
 
 #include <chrono>
@@ -41,7 +41,6 @@ struct Snapshot {
 };
 
 JsonText status_json(const Snapshot& snapshot);
-std::string metrics_text(const Snapshot& snapshot);
 // "ingesting; 0 in spool; last reconciliation 3 min ago: 2 stuck"
 std::string status_sentence(const Snapshot& snapshot);
 // Why no event would be accepted now; empty: it would.

@@ -4,32 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <regex>
 #include <set>
+
+#include "document.h"
 
 namespace run_recorder::testing {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;
-
-// The lines of a document's section that match, without what comes behind the match.
-std::vector<std::string> lines_of(const std::string& document, const std::string& section, const std::regex& wanted) {
-  const char* source = std::getenv("RR_SOURCE_DIR");
-  std::ifstream file(std::string(source == nullptr ? "." : source) + "/" + document);
-  EXPECT_TRUE(file.is_open()) << document << ": set RR_SOURCE_DIR";
-  std::vector<std::string> lines;
-  std::string line;
-  std::string heading;
-  while (std::getline(file, line)) {
-    if (line.starts_with("#")) heading = line;
-    std::smatch match;
-    if (heading == section && std::regex_search(line, match, wanted)) lines.push_back(match[0]);
-  }
-  return lines;
-}
 
 TEST(RouteTable, IsWhatTheDocumentLists) {
   EXPECT_THAT(lines_of("docs/control-api.md", "# The control socket", std::regex(R"(^\| `[A-Z]+ /[^|]*\|[^|]*\|)")),

@@ -1,50 +1,18 @@
-// What the daemon says of itself: status, metrics, a sentence.
+// What the daemon says of itself: status, a sentence.
 #include "control/snapshot.h"
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
-#include <regex>
-#include <set>
-#include <sstream>
+
+#include "snapshot_fixture.h"
 
 namespace run_recorder::testing {
 namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
-
-Snapshot snapshot() {
-  Snapshot made;
-  made.version = "0.1.0";
-  made.recorder_id = "rec";
-  made.host = "host-1";
-  made.started_at = parse_rfc3339("2026-03-01T12:00:00Z").value();
-  made.now = made.started_at + 1h;
-  made.database_url = "sqlite:/x";
-  made.spool_max_bytes = 1'000;
-  made.recorder.ledger = {.applied = 5, .duplicate = 4, .dead_letters = 2, .dead_letters_removed = 1, .conflicts = 3};
-  made.recorder.waiting = 7;
-  made.recorder.accepted = 19;
-  made.recorder.database = DatabaseState::kUp;
-  made.recorder.batch_sizes.assign(kBatchBounds.size() + 1, 0);
-  made.server.excluded = 6;
-  return made;
-}
-
-PassReport report() {
-  PassReport made;
-  made.pass_id = "p1";
-  made.trigger = "boot";
-  made.examined = 3;
-  made.stuck = 2;
-  made.alive = 1;
-  made.marked = 2;
-  made.reasons = {{"process_gone", 2}};
-  return made;
-}
 
 TEST(StatusJson, HoldsTheLedgerSoThatItAddsUp) {
   const auto status = nlohmann::json::parse(status_json(snapshot()));
@@ -87,9 +55,6 @@ TEST(StatusJson, SaysHowManyProcessesAreWatched) {
   EXPECT_EQ(processes["watched"], 3);
   EXPECT_EQ(processes["limit"], 10);
   EXPECT_EQ(processes["unwatched"], 2);
-  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_watched_processes 3\n"));
-  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_watched_processes_limit 10\n"));
-  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_unwatched_processes_total 2\n"));
 }
 
 TEST(StatusSentence, SaysWhatMatters) {
@@ -118,49 +83,6 @@ TEST(NotReady, NamesWhyNoEventWouldBeAccepted) {
   EXPECT_NE(not_ready(made).find("min_free"), std::string::npos);
   made.server.spool_failure = "no space";
   EXPECT_EQ(not_ready(made), "no space");
-}
-
-TEST(MetricsText, HasAHelpAndATypeBeforeEveryFamilyAndEachOnce) {
-  Snapshot made = snapshot();
-  made.reconciler.last = report();
-  made.reconciler.last_good_at = made.now - 3min;
-  made.reconciler.findings = {{"process_gone", 2}};
-  made.recorder.errors = {{"23505", 1}};
-  made.server.types = {{"run_started", 3}, {"odd\"\\\nname", 1}};
-  made.reconciler.runs_by_status = {{Status::kRunning, 4}};
-  std::istringstream text(metrics_text(made));
-  const std::regex sample(
-      R"(^(run_recorder_[a-z_]+?)(_bucket|_sum|_count)?(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)+\})? [-+.e0-9]+$)");
-  std::set<std::string> families;
-  std::string family;
-  std::string line;
-  while (std::getline(text, line)) {
-    if (line.starts_with("# HELP ")) {
-      family = line.substr(7, line.find(' ', 7) - 7);
-      EXPECT_TRUE(families.insert(family).second) << family << " comes twice";
-      ASSERT_TRUE(std::getline(text, line));
-      EXPECT_TRUE(line.starts_with("# TYPE " + family + " ")) << line;
-      continue;
-    }
-    EXPECT_TRUE(std::regex_match(line, sample)) << line;
-    EXPECT_TRUE(line.starts_with(family)) << line << " in " << family;
-  }
-  for (const char* name :
-       {"ledger_events", "dead_letters", "spool_bytes", "database_up", "batch_events", "reconciliations_total",
-        "findings_total", "ack_latency_seconds", "runs", "spool_oldest_age_seconds"}) {
-    EXPECT_TRUE(families.contains(std::string("run_recorder_") + name)) << name;
-  }
-}
-
-TEST(MetricsText, CountsHistogramsCumulatively) {
-  Snapshot made = snapshot();
-  made.server.ack_buckets[0] = 2;
-  made.server.ack_buckets[1] = 3;
-  made.server.ack_buckets.back() = 1;
-  const std::string text = metrics_text(made);
-  EXPECT_THAT(text, HasSubstr("ack_latency_seconds_bucket{le=\"+Inf\"} 6\n"));
-  EXPECT_THAT(text, HasSubstr("ack_latency_seconds_count 6\n"));
-  EXPECT_THAT(text, HasSubstr("run_recorder_ledger_events{account=\"accepted\"} 19\n"));
 }
 
 }  // namespace

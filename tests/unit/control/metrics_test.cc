@@ -1,0 +1,90 @@
+// The metrics as Prometheus reads them, and that docs/operations.md lists the same.
+#include "control/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "document.h"
+#include "snapshot_fixture.h"
+
+namespace run_recorder::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+TEST(MetricTable, IsWhatTheDocumentLists) {
+  std::set<std::string> documented;
+  const std::regex name(R"(`([a-z_]+)(\{[a-z,]+\})?`)");
+  for (const std::string& cell : lines_of("docs/operations.md", "## Metrics", std::regex(R"(^\| `[^|]*\|)"))) {
+    for (std::sregex_iterator found(cell.begin(), cell.end(), name), end; found != end; ++found) {
+      EXPECT_TRUE(documented.insert((*found)[1]).second) << (*found)[1] << " comes twice";
+    }
+  }
+  std::set<std::string> served;
+  for (const Metric& metric : metrics()) served.emplace(metric.name);
+  EXPECT_EQ(documented, served);
+}
+
+TEST(MetricsText, HasAHelpAndATypeBeforeEveryFamilyAndEachOnce) {
+  Snapshot made = snapshot();
+  made.reconciler.last = report();
+  made.reconciler.last_good_at = made.now - 3min;
+  made.reconciler.findings = {{"process_gone", 2}};
+  made.recorder.errors = {{"23505", 1}};
+  made.server.types = {{"run_started", 3}, {"odd\"\\\nname", 1}};
+  made.reconciler.runs_by_status = {{Status::kRunning, 4}};
+  std::istringstream text(metrics_text(made));
+  const std::regex sample(
+      R"(^(run_recorder_[a-z_]+?)(_bucket|_sum|_count)?(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)+\})? [-+.e0-9]+$)");
+  std::set<std::string> families;
+  std::string family;
+  std::string line;
+  while (std::getline(text, line)) {
+    if (line.starts_with("# HELP ")) {
+      family = line.substr(7, line.find(' ', 7) - 7);
+      EXPECT_TRUE(families.insert(family).second) << family << " comes twice";
+      ASSERT_TRUE(std::getline(text, line));
+      EXPECT_TRUE(line.starts_with("# TYPE " + family + " ")) << line;
+      continue;
+    }
+    EXPECT_TRUE(std::regex_match(line, sample)) << line;
+    EXPECT_TRUE(line.starts_with(family)) << line << " in " << family;
+  }
+  for (const char* name :
+       {"ledger_events", "dead_letters", "spool_bytes", "database_up", "batch_events", "reconciliations_total",
+        "findings_total", "ack_latency_seconds", "runs", "spool_oldest_age_seconds"}) {
+    EXPECT_TRUE(families.contains(std::string("run_recorder_") + name)) << name;
+  }
+}
+
+TEST(MetricsText, CountsHistogramsCumulatively) {
+  Snapshot made = snapshot();
+  made.server.ack_buckets[0] = 2;
+  made.server.ack_buckets[1] = 3;
+  made.server.ack_buckets.back() = 1;
+  const std::string text = metrics_text(made);
+  EXPECT_THAT(text, HasSubstr("ack_latency_seconds_bucket{le=\"+Inf\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr("ack_latency_seconds_count 6\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_ledger_events{account=\"accepted\"} 19\n"));
+}
+
+TEST(MetricsText, CountsWatchedProcesses) {
+  Snapshot made = snapshot();
+  made.processes = {.max = 10, .watched = 3, .ended = 4, .unwatched = 2};
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_watched_processes 3\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_watched_processes_limit 10\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_unwatched_processes_total 2\n"));
+}
+
+TEST(MetricsText, LeavesOutWhatHasNoValueYet) {
+  EXPECT_EQ(metrics_text(snapshot()).find("last_reconciliation"), std::string::npos);
+  EXPECT_EQ(metrics_text(snapshot()).find("run_recorder_runs"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace run_recorder::testing
