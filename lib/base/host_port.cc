@@ -1,0 +1,38 @@
+#include "base/host_port.h"
+
+#include <arpa/inet.h>
+
+#include <charconv>
+
+namespace run_recorder {
+namespace {
+
+Error invalid(const char* why) {
+  return Error{ErrorKind::kInvalid, why};
+}
+
+}  // namespace
+
+Result<HostPort> parse_host_port(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return invalid("it has no port");
+  const std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  unsigned number = 0;
+  const auto [end, problem] = std::from_chars(port.data(), port.data() + port.size(), number);
+  const bool whole = problem == std::errc() && end == port.data() + port.size();
+  if (!whole || number < 1 || number > 65'535) return invalid("its port is not a number from 1 to 65535");
+  HostPort parsed{"127.0.0.1", static_cast<std::uint16_t>(number)};
+  if (host == "localhost") return parsed;
+  const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
+  if (!bracketed && host.find_first_of(":[]") != std::string_view::npos) {
+    return invalid("an IPv6 address needs brackets");
+  }
+  parsed.address = bracketed ? host.substr(1, host.size() - 2) : host;
+  unsigned char bytes[sizeof(in6_addr)];
+  const bool numeric = inet_pton(bracketed ? AF_INET6 : AF_INET, parsed.address.c_str(), bytes) == 1;
+  if (!numeric) return invalid("its host is not an address; names are not looked up");
+  return parsed;
+}
+
+}  // namespace run_recorder
