@@ -29,10 +29,6 @@ struct Place {
   std::string rest;
 };
 
-Error no_cursor(std::string_view cursor) {
-  return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is not one of an export", cursor.substr(0, 64))};
-}
-
 Result<Place> parse_place(std::string_view cursor) {
   if (cursor.empty()) return Place();
   const std::size_t dot = cursor.find('.');
@@ -41,7 +37,7 @@ Result<Place> parse_place(std::string_view cursor) {
       return Place{static_cast<Section>(i), std::string(cursor.substr(dot + 1))};
     }
   }
-  return no_cursor(cursor);
+  return invalid_cursor(cursor);
 }
 
 // Inside of a run's history: its entries up to last_seq come behind this one, then the runs behind the place.
@@ -203,7 +199,7 @@ class Exporter {
 
   Result<void> history() {
     auto at = parse_history(place_.rest);
-    if (!at) return no_cursor(place_.rest);
+    if (!at) return invalid_cursor(place_.rest);
     const auto part = next_part(*at);
     if (!part) return part.error();
     const std::string id = json_string(at->run_id);

@@ -61,7 +61,7 @@ Result<std::size_t> place_in_chain(std::span<const Run> sorted, std::string_view
   const auto last = decode_cursor(cursor);
   const auto place = last ? decode_number_cursor(last->time) : std::nullopt;
   if (!place) {
-    return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is not one of this list", cursor.substr(0, 64))};
+    return invalid_cursor(cursor);
   }
   const auto found = std::ranges::find(sorted, last->id, &Run::run_id);
   if (found != sorted.end()) return static_cast<std::size_t>(found - sorted.begin()) + 1;

@@ -4,10 +4,6 @@
 
 namespace run_recorder {
 
-Error no_such_cursor(std::string_view cursor) {
-  return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is not one of this list", cursor.substr(0, 64))};
-}
-
 Error incomplete_history(std::int64_t last_seq, std::int64_t entries, std::int64_t last) {
   return Error{ErrorKind::kInvalid,
                fmt::format("its history must be the entries 1 to last_seq ({}); {} came, the last with seq {}",

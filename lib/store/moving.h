@@ -8,7 +8,6 @@
 
 namespace run_recorder {
 
-Error no_such_cursor(std::string_view cursor);
 // A row's history is not its entries 1 … last_seq.
 Error incomplete_history(std::int64_t last_seq, std::int64_t entries, std::int64_t last);
 // A dead letter of a recorder that keeps its own here.

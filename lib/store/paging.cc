@@ -50,6 +50,11 @@ std::optional<std::string> from_url_text(std::string_view text) {
 
 }  // namespace
 
+Error invalid_cursor(std::string_view cursor) {
+  constexpr std::size_t kShownBytes = 64;
+  return Error{ErrorKind::kInvalid, "invalid cursor \"" + std::string(cursor.substr(0, kShownBytes)) + '"'};
+}
+
 std::string encode_cursor(const PagePlace& place) {
   return to_url_text(place.time + kSeparator + place.id);
 }

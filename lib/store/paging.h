@@ -7,11 +7,16 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.h"
+
 namespace run_recorder {
 
 // A page ends at its limit of rows, or where its rows' JSON and texts exceed this (but never before its first row).
 // Some copies of a page are in memory at once, on its way from the database to the socket, and of several readers.
 inline constexpr std::size_t kPageBytes = 1 << 20;
+
+// For one that none of these decodes (kInvalid).
+Error invalid_cursor(std::string_view cursor);
 
 // A place in a list ordered by (time, id): the last row of a page, by the text of its time as the database has it.
 struct PagePlace {

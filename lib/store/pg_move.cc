@@ -3,7 +3,9 @@
 
 #include <array>
 
+#include "base/hex.h"
 #include "store/moving.h"
+#include "store/paging.h"
 #include "store/pg_store.h"
 
 namespace run_recorder {
@@ -101,17 +103,6 @@ std::string insert_sql(const PgSchema& schema, std::string_view table,
 
 constexpr std::string_view kUtc = "AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
-std::string to_hex(std::string_view bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  text.reserve(2 * bytes.size());
-  for (const char byte : bytes) {
-    text += kDigits[static_cast<unsigned char>(byte) >> 4];
-    text += kDigits[static_cast<unsigned char>(byte) & 15U];
-  }
-  return text;
-}
-
 RecorderRow read_recorder(PgFields& fields) {
   RecorderRow recorder;
   recorder.self.id = fields.text();
@@ -136,7 +127,7 @@ RecorderRow read_recorder(PgFields& fields) {
 
 Result<PrunedPage> PgStore::list_pruned(std::size_t limit, std::string_view cursor) {
   const auto after = decode_id_cursor(cursor);
-  if (!after) return no_such_cursor(cursor);
+  if (!after) return invalid_cursor(cursor);
   const auto rows = connection_->exec(fmt::format("SELECT run_id, to_char(pruned_at {} FROM {} WHERE run_id > $1 "
                                                   "ORDER BY run_id LIMIT {}",
                                                   kUtc, table("pruned"), limit),

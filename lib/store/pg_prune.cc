@@ -3,7 +3,8 @@
 
 #include <algorithm>
 
-#include "base/json_text.h"
+#include "base/json_writer.h"
+#include "store/paging.h"
 #include "store/pg_store.h"
 #include "store/transition_sql.h"
 
@@ -44,7 +45,7 @@ Result<AgedPage> PgStore::aged_rows(Timestamp before, std::size_t limit, std::st
   if (!cursor.empty()) {
     const auto after = decode_cursor(cursor);
     if (!after || !parse_rfc3339(after->time) || after->id.find('\0') != std::string::npos) {
-      return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
+      return invalid_cursor(cursor);
     }
     const std::string time = command.param(after->time, time_type);
     condition += fmt::format(" AND (r.inserted_at, r.run_id) > ({}, {})", time, command.param(after->id, "text"));
@@ -126,15 +127,10 @@ Result<Pruned> PgStore::prune(std::span<const std::vector<AgedRow>> chains) {
 Result<std::vector<std::string>> PgStore::pruned(std::span<const std::string> run_ids) {
   std::vector<std::string> remembered;
   if (run_ids.empty()) return remembered;
-  std::string ids = "[";
-  for (const std::string& run_id : run_ids) {
-    if (ids.size() > 1) ids += ',';
-    append_json_string(ids, run_id);
-  }
   const auto rows = connection_->exec(
       fmt::format("SELECT run_id FROM {} WHERE run_id = ANY (ARRAY(SELECT jsonb_array_elements_text($1::jsonb)))",
                   table("pruned")),
-      {ids + "]"});
+      {json_list(run_ids)});
   if (!rows) return rows.error();
   for (const auto& row : *rows) remembered.push_back(PgFields(row).text());
   return remembered;

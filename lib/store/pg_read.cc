@@ -6,6 +6,7 @@
 #include "base/json_text.h"
 #include "run/job.h"
 #include "store/chain.h"
+#include "store/paging.h"
 #include "store/pg_store.h"
 
 namespace run_recorder {
@@ -62,10 +63,6 @@ Result<Page> page_of_parts(std::vector<Item> Page::*items, std::size_t limit, st
 std::string job_condition(PgCommand& command, const std::string& job) {
   if (const auto number = job_number(job)) return "r.oban_job_id = " + command.param(*number, "bigint");
   return fmt::format("r.job_id = {} AND r.oban_job_id IS NULL", command.param(job, "text"));
-}
-
-Error no_cursor(std::string_view cursor) {
-  return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
 }
 
 // Cursors outlive the statement that made them; a time that PostgreSQL cannot read must not look like bad data.
@@ -184,7 +181,7 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   }
   if (!filter.cursor.empty()) {
     const auto after = decode_time_cursor(filter.cursor);
-    if (!after) return no_cursor(filter.cursor);
+    if (!after) return invalid_cursor(filter.cursor);
     const std::string time = command.param(after->time, time_type);
     conditions.push_back(fmt::format("(r.inserted_at, r.run_id) < ({}, {})", time, command.param(after->id, "text")));
   }
@@ -223,7 +220,7 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
   std::string condition = "r.inserted_at IS NOT NULL";
   if (!cursor.empty()) {
     const auto after = decode_time_cursor(cursor);
-    if (!after) return no_cursor(cursor);
+    if (!after) return invalid_cursor(cursor);
     const std::string time = command.param(after->time, time_type);
     condition = fmt::format("(r.inserted_at, r.run_id) > ({}, {})", time, command.param(after->id, "text"));
   }
@@ -270,7 +267,7 @@ Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
 
 Result<EventPage> PgStore::some_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
   const auto after_seq = decode_number_cursor(cursor);
-  if (!after_seq) return no_cursor(cursor);
+  if (!after_seq) return invalid_cursor(cursor);
   const auto time = [this](std::string_view column) { return schema_.time_text("run_events", column, "h"); };
   // An id that is no number is shown as one made of its first 60 bits.
   const bool uuid = schema_.column("run_events", "id").base == "uuid";
@@ -375,7 +372,7 @@ Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std:
   std::string condition = "true";
   if (!cursor.empty()) {
     const auto after = decode_time_cursor(cursor);
-    if (!after) return no_cursor(cursor);
+    if (!after) return invalid_cursor(cursor);
     const std::string time = command.param(after->time, "timestamptz");
     condition = fmt::format("(started_at, pass_id) < ({}, {})", time, command.param(after->id, "text"));
   }
@@ -424,7 +421,7 @@ Result<std::map<Status, std::uint64_t>> PgStore::count_by_status() {
 
 Result<DeadLetterPage> PgStore::list_dead_letters(std::size_t limit, std::string_view cursor) {
   const auto after = decode_number_cursor(cursor);
-  if (!after) return no_cursor(cursor);
+  if (!after) return invalid_cursor(cursor);
   const std::string inner = fmt::format(
       "SELECT {}, 2 * octet_length(record) + octet_length(line) AS weight FROM {} WHERE id > $1::bigint "
       "ORDER BY id LIMIT {}",

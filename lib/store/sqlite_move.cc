@@ -82,7 +82,7 @@ Result<WholePage> SqliteStore::whole_runs(std::size_t limit, std::string_view cu
       "ORDER BY r.inserted_at, r.run_id LIMIT ?3",
       run_columns(RunColumns::kAll));
   const auto after = cursor.empty() ? PagePlace() : decode_cursor(cursor);
-  if (!after) return no_such_cursor(cursor);
+  if (!after) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
   WholePage page;
   std::size_t bytes = 0;
@@ -103,7 +103,7 @@ Result<WholePage> SqliteStore::whole_runs(std::size_t limit, std::string_view cu
 
 Result<PrunedPage> SqliteStore::list_pruned(std::size_t limit, std::string_view cursor) {
   const auto after = decode_id_cursor(cursor);
-  if (!after) return no_such_cursor(cursor);
+  if (!after) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
   PrunedPage page;
   const auto on_row = [&](const SqliteRows& row) {

@@ -68,7 +68,7 @@ Result<AgedPage> SqliteStore::aged_rows(Timestamp before, std::size_t limit, std
   if (!cursor.empty()) {
     const auto place = decode_cursor(cursor);
     if (!place) {
-      return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
+      return invalid_cursor(cursor);
     }
     after = *place;
   }

@@ -42,10 +42,6 @@ constexpr std::string_view kCountRemoved =
     "UPDATE \"{{prefix}}recorders\" SET dead_letters = dead_letters - 1, "
     "dead_letters_removed = dead_letters_removed + 1 WHERE id = ?1";
 
-Error no_cursor(std::string_view cursor) {
-  return Error{ErrorKind::kInvalid, fmt::format("cursor: \"{}\" is none that a page gave", cursor.substr(0, 64))};
-}
-
 Effect effect_of(std::string_view text) {
   for (const Effect effect : {Effect::kApplied, Effect::kConflict, Effect::kRevived}) {
     if (to_string(effect) == text) return effect;
@@ -156,7 +152,7 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
   std::optional<PagePlace> after;
   if (!filter.cursor.empty()) {
     after = decode_cursor(filter.cursor);
-    if (!after) return no_cursor(filter.cursor);
+    if (!after) return invalid_cursor(filter.cursor);
   }
   const Condition condition = condition_of(filter, after);
   // One row more than asked for says whether there is a next page.
@@ -198,7 +194,7 @@ Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
 
 Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
   const auto after_seq = decode_number_cursor(cursor);
-  if (!after_seq) return no_cursor(cursor);
+  if (!after_seq) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
   EventPage page;
   std::size_t bytes = 0;
@@ -253,7 +249,7 @@ Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, 
   std::optional<PagePlace> after;
   if (!cursor.empty()) {
     after = decode_cursor(cursor);
-    if (!after) return no_cursor(cursor);
+    if (!after) return invalid_cursor(cursor);
   }
   if (auto begun = begin_call(); !begun) return begun.error();
   ReconciliationPage page;
@@ -297,7 +293,7 @@ Result<std::map<Status, std::uint64_t>> SqliteStore::count_by_status() {
 
 Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::string_view cursor) {
   const auto after = decode_number_cursor(cursor);
-  if (!after) return no_cursor(cursor);
+  if (!after) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
   DeadLetterPage page;
   std::size_t bytes = 0;
