@@ -10,6 +10,7 @@
 #include <cstring>
 #include <forward_list>
 
+#include "base/hex.h"
 #include "base/json_text.h"
 #include "base/utf8.h"
 
@@ -62,13 +63,6 @@ bool is_finite_double(std::string_view number, std::size_t digits, int exponent)
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
   if (error == std::errc::result_out_of_range) return !is_large(number.substr(0, digits), exponent);
   return std::isfinite(value);
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
 }
 
 // Whether the brackets outside of strings nest deeper than max_depth, in a text that need not be JSON at all.

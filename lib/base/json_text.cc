@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/hex.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
@@ -374,7 +375,6 @@ std::optional<std::int64_t> json_integer(std::string_view number) {
 
 void append_json_string(std::string& out, std::string_view text) {
   constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-  constexpr std::string_view kHex = "0123456789abcdef";
   out += '"';
   for (std::size_t pos = 0; pos < text.size();) {
     const auto c = static_cast<unsigned char>(text[pos]);
@@ -391,8 +391,8 @@ void append_json_string(std::string& out, std::string_view text) {
       out += "\\n";
     } else if (c < 0x20) {
       out += "\\u00";
-      out += kHex[c >> 4];
-      out += kHex[c & 0xF];
+      out += kHexDigits[c >> 4];
+      out += kHexDigits[c & 0xF];
     } else {
       out += text[pos];
     }

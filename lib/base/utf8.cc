@@ -1,14 +1,15 @@
 #include "base/utf8.h"
 
+#include "base/hex.h"
+
 namespace run_recorder {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 std::string hex(char32_t number, int digits) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
-  for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4) text.push_back(kDigits[(number >> shift) & 15]);
+  for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4) text.push_back(kHexDigits[(number >> shift) & 15]);
   return text;
 }
 

@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <span>
 
+#include "base/hex.h"
+
 namespace run_recorder {
 namespace {
-
-constexpr std::string_view kHexDigits = "0123456789abcdef";
 
 void fill_random(std::span<std::uint8_t> bytes) {
   std::size_t filled = 0;
@@ -43,13 +43,7 @@ std::string uuid_text(std::array<std::uint8_t, 16>& bytes, std::uint8_t version)
 std::string random_hex(std::size_t digits) {
   std::string bytes((digits + 1) / 2, '\0');
   fill_random({reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
-  std::string text;
-  text.reserve(bytes.size() * 2);
-  for (const char c : bytes) {
-    const auto byte = static_cast<std::uint8_t>(c);
-    text.push_back(kHexDigits[byte >> 4]);
-    text.push_back(kHexDigits[byte & 0x0f]);
-  }
+  std::string text = to_hex(bytes);
   text.resize(digits);
   return text;
 }

@@ -1,10 +1,9 @@
 #include "config/config_table.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <charconv>
 
+#include "base/host_port.h"
 #include "base/url.h"
 
 namespace run_recorder {
@@ -96,21 +95,8 @@ std::optional<std::string> check_schema(std::string_view text) {
 
 std::optional<std::string> check_listen(std::string_view text) {
   if (text.empty()) return std::nullopt;
-  const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) return "it has no port";
-  const std::string_view host = text.substr(0, colon);
-  const std::string_view port = text.substr(colon + 1);
-  unsigned number = 0;
-  const auto [end, problem] = std::from_chars(port.data(), port.data() + port.size(), number);
-  const bool whole = problem == std::errc() && end == port.data() + port.size();
-  if (!whole || number < 1 || number > 65'535) return "its port is not a number from 1 to 65535";
-  const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
-  if (!bracketed && host.find_first_of(":[]") != std::string_view::npos) return "an IPv6 address needs brackets";
-  const std::string address(bracketed ? host.substr(1, host.size() - 2) : host);
-  unsigned char bytes[sizeof(in6_addr)];
-  const bool numeric = inet_pton(bracketed ? AF_INET6 : AF_INET, address.c_str(), bytes) == 1;
-  if (!numeric && host != "localhost") return "its host is no address; names are not looked up";
-  return std::nullopt;
+  const auto parsed = parse_host_port(text);
+  return parsed ? std::nullopt : std::optional(parsed.error().message);
 }
 
 constexpr bool kReloadable = true;

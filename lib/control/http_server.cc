@@ -22,6 +22,7 @@
 #include <thread>
 #include <tuple>
 
+#include "base/host_port.h"
 #include "base/liveness.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -60,24 +61,6 @@ Response to_response(ApiAnswer answer, unsigned version, bool keep_alive) {
   response.keep_alive(keep_alive);
   response.prepare_payload();
   return response;
-}
-
-// "127.0.0.1:9090", "[::1]:9090".
-std::optional<asio::ip::tcp::endpoint> parse_endpoint(std::string_view text) {
-  const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) return std::nullopt;
-  std::string host(text.substr(0, colon));
-  if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  if (host == "localhost") host = "127.0.0.1";
-  boost::system::error_code problem;
-  const auto address = asio::ip::make_address(host, problem);
-  const std::string port(text.substr(colon + 1));
-  if (problem || port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos) {
-    return std::nullopt;
-  }
-  const unsigned long number = std::stoul(port);
-  if (number > 65'535) return std::nullopt;
-  return asio::ip::tcp::endpoint(address, static_cast<unsigned short>(number));
 }
 
 }  // namespace
@@ -293,17 +276,16 @@ asio::awaitable<ApiAnswer> HttpServer::Impl::answer(http::request<http::string_b
 }
 
 void HttpServer::Impl::listen_tcp() {
-  const auto endpoint = parse_endpoint(options.metrics_listen);
-  if (!endpoint) {
-    throw StartError(
-        kExitConfiguration,
-        fmt::format("metrics.listen: {} is no address; HOST:PORT with a numeric host is allowed, as 127.0.0.1:9464",
-                    options.metrics_listen));
+  const auto wanted = parse_host_port(options.metrics_listen);
+  if (!wanted) {
+    throw StartError(kExitConfiguration, fmt::format("metrics.listen: invalid value \"{}\": {}; must be {}",
+                                                     options.metrics_listen, wanted.error().message, kHostPortForms));
   }
+  const asio::ip::tcp::endpoint endpoint(asio::ip::make_address(wanted->address), wanted->port);
   boost::system::error_code problem;
-  tcp.open(endpoint->protocol(), problem);
+  tcp.open(endpoint.protocol(), problem);
   if (!problem) tcp.set_option(asio::socket_base::reuse_address(true), problem);
-  if (!problem) tcp.bind(*endpoint, problem);
+  if (!problem) tcp.bind(endpoint, problem);
   if (!problem) tcp.listen(asio::socket_base::max_listen_connections, problem);
   if (problem) {
     throw StartError(kExitNotThere, fmt::format("metrics.listen: cannot listen on {}: {}", options.metrics_listen,

@@ -23,7 +23,7 @@ struct HttpOptions {
   std::filesystem::path path;
   mode_t mode = 0600;
   std::string group;                     // name or number; empty: the process's own
-  std::string metrics_listen;            // host:port, numeric host; empty: none
+  std::string metrics_listen;            // see base/host_port.h; empty: none
   std::uint64_t import_bytes = 8 << 20;  // of the body of an import: a row of three texts, and a part of its history
 };
 

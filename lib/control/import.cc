@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 
+#include "base/hex.h"
 #include "base/time.h"
 #include "control/move.h"
 #include "control/row_json.h"
@@ -343,19 +344,6 @@ Result<LineOutcome> take_reconciliation(Store& store, std::string_view object) {
   return *added ? LineOutcome::kImported : LineOutcome::kPresent;
 }
 
-std::optional<std::string> bytes_of(std::string_view hex) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
-  std::string bytes;
-  bytes.reserve(hex.size() / 2);
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
-    const int high = digit(hex[i]);
-    const int low = digit(hex[i + 1]);
-    if (high < 0 || low < 0) return std::nullopt;
-    bytes += static_cast<char>(high * 16 + low);
-  }
-  return hex.size() % 2 == 0 ? std::optional(std::move(bytes)) : std::nullopt;
-}
-
 Result<LineOutcome> take_dead_letter(Store& store, std::string_view object, std::string& run_id) {
   Members members(object, "dead_letter");
   DeadLetter letter;
@@ -363,7 +351,7 @@ Result<LineOutcome> take_dead_letter(Store& store, std::string_view object, std:
   letter.run_id = run_id = members.text("run_id", kIdBytes).value_or("");
   letter.type = members.text("type", kTypeBytes).value_or("");
   letter.event_id = members.text("event_id", kEventIdBytes);
-  auto record = bytes_of(members.text("record", kAnyBytes).value_or("x"));
+  auto record = from_hex(members.text("record", kAnyBytes).value_or("x"));
   if (!record) members.wrong("record", "an even number of hexadecimal digits");
   letter.record = std::move(record).value_or("");
   letter.line = members.text("line", kAnyBytes).value_or("");

@@ -1,18 +1,13 @@
 #include "control/request.h"
 
+#include <algorithm>
 #include <optional>
 
+#include "base/percent.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 // No name in the database holds a NUL, and PostgreSQL would read one as the end: another name than was asked for.
 bool is_text(std::string_view text) {
@@ -24,25 +19,11 @@ bool is_text(std::string_view text) {
   return true;
 }
 
-// RFC 3986 percent-encoding of UTF-8; in a query also + for a space.
-std::optional<std::string> percent_decoded(std::string_view text, bool in_query) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '+' && in_query) {
-      out += ' ';
-    } else if (text[i] != '%') {
-      out += text[i];
-    } else {
-      if (i + 2 >= text.size()) return std::nullopt;
-      const int high = hex_digit(text[i + 1]);
-      const int low = hex_digit(text[i + 2]);
-      if (high < 0 || low < 0) return std::nullopt;
-      out += static_cast<char>(high * 16 + low);
-      i += 2;
-    }
-  }
-  if (!is_text(out)) return std::nullopt;
-  return out;
+// UTF-8; in a query + is a space.
+std::optional<std::string> decoded(std::string text, bool in_query) {
+  if (in_query) std::ranges::replace(text, '+', ' ');
+  auto plain = percent_decode(text);
+  return plain && is_text(*plain) ? plain : std::nullopt;
 }
 
 Error invalid(std::string message) {
@@ -65,21 +46,20 @@ Result<RequestTarget> parse_target(std::string_view target) {
   RequestTarget parsed;
   const std::size_t question = target.find('?');
   std::string_view path = target.substr(0, question);
-  if (path.empty() || path.front() != '/') return invalid("the request's path begins with /");
+  if (path.empty() || path.front() != '/') return invalid("malformed request: the path must begin with /");
   path.remove_prefix(1);
   for (const std::string_view part : split(path, '/')) {
-    auto decoded = percent_decoded(part, false);
-    if (!decoded) return invalid("the request's path has a broken percent-encoding");
-    parsed.path.push_back(std::move(*decoded));
+    auto plain = decoded(std::string(part), false);
+    if (!plain) return invalid("malformed request: the path's percent-encoding is not UTF-8 text");
+    parsed.path.push_back(std::move(*plain));
   }
   if (question == std::string_view::npos) return parsed;
   for (const std::string_view pair : split(target.substr(question + 1), '&')) {
     if (pair.empty()) continue;
     const std::size_t equals = pair.find('=');
-    auto name = percent_decoded(pair.substr(0, equals), true);
-    auto value =
-        percent_decoded(equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
-    if (!name || !value) return invalid("the request's query has a broken percent-encoding");
+    auto name = decoded(std::string(pair.substr(0, equals)), true);
+    auto value = decoded(equals == std::string_view::npos ? "" : std::string(pair.substr(equals + 1)), true);
+    if (!name || !value) return invalid("malformed request: the query's percent-encoding is not UTF-8 text");
     parsed.query.emplace_back(std::move(*name), std::move(*value));
   }
   return parsed;

@@ -1,49 +1,11 @@
 #include "control/row_json.h"
 
-#include <optional>
-#include <type_traits>
+#include "base/hex.h"
+#include "base/json_writer.h"
 
 namespace run_recorder {
-namespace {
-
-// Puts an object together from texts, because a JSON column must come out digit by digit as it is stored.
-class JsonObject {
- public:
-  void raw(std::string_view name, std::string_view value) {
-    text_ += text_.empty() ? '{' : ',';
-    append_json_string(text_, name);
-    text_ += ':';
-    text_ += value;
-  }
-  void text(std::string_view name, std::string_view value) { raw(name, json_string(value)); }
-  void maybe_text(std::string_view name, const std::optional<std::string>& value) {
-    value ? text(name, *value) : null(name);
-  }
-  // Our own columns say "nothing" with an empty text.
-  void text_or_null(std::string_view name, std::string_view value) { value.empty() ? null(name) : text(name, value); }
-  void json(std::string_view name, const std::optional<JsonText>& value) { raw(name, value ? *value : "null"); }
-  void time(std::string_view name, const std::optional<Timestamp>& value) {
-    value ? text(name, format_rfc3339(*value)) : null(name);
-  }
-  void flag(std::string_view name, bool value) { raw(name, value ? "true" : "false"); }
-  template <class T>
-  requires std::is_integral_v<T>
-  void number(std::string_view name, T value) { raw(name, std::to_string(value)); }
-  template <class T>
-  void number(std::string_view name, const std::optional<T>& value) {
-    value ? number(name, *value) : null(name);
-  }
-  void null(std::string_view name) { raw(name, "null"); }
-  std::string close() && { return std::move(text_) + '}'; }
-
- private:
-  std::string text_;
-};
-
-}  // namespace
-
 JsonText run_json(const Run& run, bool with_payloads) {
-  JsonObject out;
+  JsonWriter out;
   out.text("run_id", run.run_id);
   out.text("council", run.council);
   out.text("status", to_string(run.status));
@@ -74,12 +36,12 @@ JsonText run_json(const Run& run, bool with_payloads) {
   out.number("expires_in", run.expires_in);
   out.json("usage", run.usage);
   out.json("progress", run.progress);
-  return std::move(out).close();
+  return std::move(out).object();
 }
 
 JsonText event_json(const StoredEvent& event) {
   const HistoryEntry& entry = event.entry;
-  JsonObject out;
+  JsonWriter out;
   out.number("id", event.id);
   out.text("run_id", entry.run_id);
   out.number("seq", entry.seq);
@@ -98,13 +60,13 @@ JsonText event_json(const StoredEvent& event) {
   out.number("peer_pid", entry.peer_pid);
   out.text("effect", to_string(entry.effect));
   out.text_or_null("pass_id", entry.pass_id);
-  return std::move(out).close();
+  return std::move(out).object();
 }
 
 namespace {
 
-JsonObject letter_object(const DeadLetter& letter) {
-  JsonObject out;
+JsonWriter letter_object(const DeadLetter& letter) {
+  JsonWriter out;
   out.number("id", letter.id);
   out.text("recorder", letter.recorder);
   out.text_or_null("run_id", letter.run_id);
@@ -122,31 +84,24 @@ JsonObject letter_object(const DeadLetter& letter) {
 }  // namespace
 
 JsonText dead_letter_json(const DeadLetter& letter) {
-  return letter_object(letter).close();
+  return letter_object(letter).object();
 }
 
 JsonText moved_letter_json(const DeadLetter& letter) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string record;
-  record.reserve(2 * letter.record.size());
-  for (const char byte : letter.record) {
-    record += kDigits[static_cast<unsigned char>(byte) >> 4];
-    record += kDigits[static_cast<unsigned char>(byte) & 15U];
-  }
-  JsonObject out = letter_object(letter);
-  out.text("record", record);
-  return std::move(out).close();
+  JsonWriter out = letter_object(letter);
+  out.text("record", to_hex(letter.record));
+  return std::move(out).object();
 }
 
 JsonText reconciliation_json(const ReconciliationRow& row) {
-  JsonObject out;
+  JsonWriter out;
   out.text("pass_id", row.pass_id);
   out.text("recorder", row.recorder);
   out.text("trigger", row.trigger);
   out.text("started_at", format_rfc3339(row.started_at));
   out.time("finished_at", row.finished_at);
   out.raw("report", row.report);
-  return std::move(out).close();
+  return std::move(out).object();
 }
 
 JsonList::JsonList(std::string_view name) : text_("{") {

@@ -9,6 +9,8 @@
 #include <charconv>
 #include <system_error>
 
+#include "base/hex.h"
+
 namespace run_recorder::spool_folder {
 namespace {
 
@@ -18,7 +20,6 @@ using spool_format::Id;
 constexpr std::string_view kIdentityMagic = "run-recorder spool";
 constexpr std::size_t kMaxIdentityBytes = 4096;
 constexpr std::size_t kShortIdDigits = 16;
-constexpr std::string_view kHexDigits = "0123456789abcdef";
 constexpr std::string_view kUnknown = "-";
 constexpr std::size_t kCopyBytes = 256 * 1024;
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <concepts>
 #include <cstring>
 
+#include "base/hex.h"
 #include "base/uuid.h"
 #include "spool/crc32c.h"
 
@@ -47,20 +49,14 @@ std::string_view view(const Id& id) {
 }  // namespace
 
 std::string to_hex(const Id& id) {
-  std::string hex;
-  for (const char byte : id) hex += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-  return hex;
+  return run_recorder::to_hex({id.data(), id.size()});
 }
 
 std::optional<Id> id_from_hex(std::string_view hex) {
   Id id;
-  if (hex.size() != 2 * id.size()) return std::nullopt;
-  for (std::size_t i = 0; i < id.size(); ++i) {
-    unsigned char byte = 0;
-    const char* const begin = hex.data() + 2 * i;
-    if (std::from_chars(begin, begin + 2, byte, 16).ptr != begin + 2) return std::nullopt;
-    id[i] = static_cast<char>(byte);
-  }
+  const auto bytes = from_hex(hex);
+  if (!bytes || bytes->size() != id.size()) return std::nullopt;
+  std::ranges::copy(*bytes, id.begin());
   return id;
 }
 
