@@ -31,28 +31,21 @@ bool lacks_worker(const std::vector<JsonMember>& members, const Completion& comp
 
 }  // namespace
 
-void EventLine::begin(std::string_view key) {
-  if (!members_.empty()) members_ += ',';
-  append_json_string(members_, key);
-  members_ += ':';
-}
-
 EventLine& EventLine::text(std::string_view key, std::string_view value) {
-  begin(key);
-  append_json_string(members_, value);
+  members_.text(key, value);
   return *this;
 }
 
 EventLine& EventLine::number(std::string_view key, std::int64_t value) {
-  begin(key);
-  members_ += std::to_string(value);
+  members_.number(key, value);
   return *this;
 }
 
 EventLine& EventLine::json(std::string_view key, std::string_view value) {
-  begin(key);
   // Valid JSON has newlines only between its tokens.
-  for (const char c : value) members_ += c == '\n' || c == '\r' ? ' ' : c;
+  std::string line(value);
+  for (char& c : line) c = c == '\n' || c == '\r' ? ' ' : c;
+  members_.raw(key, line);
   return *this;
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/json_text.h"
+#include "base/json_writer.h"
 
 namespace run_recorder {
 
@@ -18,11 +18,10 @@ class EventLine {
   EventLine& number(std::string_view key, std::int64_t value);
   // Precondition: valid JSON; newlines in it become spaces.
   EventLine& json(std::string_view key, std::string_view value);
-  std::string str() const { return "{" + members_ + "}"; }
+  std::string str() const { return members_.object(); }
 
  private:
-  void begin(std::string_view key);
-  std::string members_;
+  JsonWriter members_;
 };
 
 // Ids that never repeat: a random beginning for the process, then a number.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_writer.h"
 #include "base/utf8.h"
 #include "cli/event_line.h"
 #include "cli/text.h"

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json_writer.h"
 #include "cli/command.h"
 #include "cli/context.h"
 #include "cli/event_line.h"

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/json_text.h"
+#include "base/json_writer.h"
 #include "cli/command.h"
 #include "cli/event_line.h"
 #include "cli/json_object.h"

@@ -5,7 +5,7 @@
 #include <array>
 #include <cwchar>
 
-#include "base/json_text.h"
+#include "base/percent.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
@@ -83,15 +83,6 @@ std::string duration_in_words(std::chrono::milliseconds duration) {
   return two(seconds / 86'400, "d", seconds % 86'400 / 3'600, "h");
 }
 
-std::string json_list(const std::vector<std::string>& texts) {
-  std::string list;
-  for (const std::string& text : texts) {
-    list += list.empty() ? "[" : ",";
-    append_json_string(list, text);
-  }
-  return list.empty() ? "[]" : list + "]";
-}
-
 std::string age_in_words(Timestamp time, Timestamp now) {
   const bool ahead = time > now;
   const std::int64_t seconds =
@@ -142,19 +133,10 @@ std::string size_in_words(std::uint64_t bytes) {
 }
 
 std::string percent_encoded(std::string_view text) {
-  static constexpr std::string_view kUnreserved =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-  std::string out;
   // "." and ".." alone would be read as steps in the path.
-  const bool dots = text == "." || text == "..";
-  for (const char c : text) {
-    if (kUnreserved.find(c) != std::string_view::npos && !dots) {
-      out += c;
-    } else {
-      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
+  if (text == ".") return "%2E";
+  if (text == "..") return "%2E%2E";
+  return percent_encode(text);
 }
 
 }  // namespace run_recorder

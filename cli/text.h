@@ -40,7 +40,4 @@ std::string size_in_words(std::uint64_t bytes);
 // RFC 3986: everything but the unreserved characters as %XX, so that any run_id is one path segment.
 std::string percent_encoded(std::string_view text);
 
-// A JSON array of these texts.
-std::string json_list(const std::vector<std::string>& texts);
-
 }  // namespace run_recorder

@@ -4,6 +4,7 @@
 #include "base/json_writer.h"
 
 namespace run_recorder {
+
 JsonText run_json(const Run& run, bool with_payloads) {
   JsonWriter out;
   out.text("run_id", run.run_id);

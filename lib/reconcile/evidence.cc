@@ -1,10 +1,8 @@
 #include "reconcile/evidence.h"
 
-#include <fmt/compile.h>
-
 #include <algorithm>
-#include <iterator>
 
+#include "base/json_writer.h"
 #include "process/identity.h"
 
 namespace run_recorder {
@@ -113,37 +111,34 @@ JsonText evidence_json(const RowFacts& facts, const RunningRow& row) {
   const auto seconds = [](std::chrono::milliseconds age) {
     return std::chrono::duration_cast<std::chrono::seconds>(age).count();
   };
-  std::string text;
-  const auto add = [&text](std::string_view name, const auto& value) {
-    fmt::format_to(std::back_inserter(text), FMT_COMPILE("{}\"{}\":{}"), text.empty() ? '{' : ',', name, value);
-  };
-  add("status", json_string(to_string(facts.status)));
-  add("silence_seconds", seconds(facts.silence));
-  if (facts.expires_in) add("expires_in", facts.expires_in->count());
-  if (!row.run.recorder.empty()) add("recorder", json_string(row.run.recorder));
+  JsonWriter out;
+  out.text("status", to_string(facts.status));
+  out.number("silence_seconds", seconds(facts.silence));
+  if (facts.expires_in) out.number("expires_in", facts.expires_in->count());
+  if (!row.run.recorder.empty()) out.text("recorder", row.run.recorder);
   if (row.recorder_seen_ago && facts.other_recorder) {
-    add("recorder_seen_seconds_ago", seconds(*row.recorder_seen_ago));
+    out.number("recorder_seen_seconds_ago", seconds(*row.recorder_seen_ago));
   }
   if (!row.run.worker_process.empty()) {
-    add("worker_process", json_string(row.run.worker_process));
-    add("worker", json_string(to_text(facts.worker)));
-    if (facts.worker_gone_for) add("worker_gone_seconds", seconds(*facts.worker_gone_for));
+    out.text("worker_process", row.run.worker_process);
+    out.text("worker", to_text(facts.worker));
+    if (facts.worker_gone_for) out.number("worker_gone_seconds", seconds(*facts.worker_gone_for));
   }
   if (!row.run.sender_process.empty()) {
-    add("sender_process", json_string(row.run.sender_process));
-    add("sender", json_string(to_text(facts.sender)));
+    out.text("sender_process", row.run.sender_process);
+    out.text("sender", to_text(facts.sender));
   }
-  add("connection_open", facts.connection_open);
-  if (row.run.oban_job_id) add("oban_job_id", *row.run.oban_job_id);
-  if (row.run.queue) add("queue", json_string(*row.run.queue));
-  if (facts.job_id) add("job_id", json_string(*facts.job_id));
+  out.flag("connection_open", facts.connection_open);
+  if (row.run.oban_job_id) out.number("oban_job_id", *row.run.oban_job_id);
+  if (row.run.queue) out.text("queue", *row.run.queue);
+  if (facts.job_id) out.text("job_id", *facts.job_id);
   if (facts.job && !facts.job->state.empty()) {
-    add("job_state", json_string(facts.job->state));
-    if (facts.job->attempt) add("job_attempt", *facts.job->attempt);
-    if (facts.job->claimed_at) add("job_claimed_at", json_string(format_rfc3339(*facts.job->claimed_at)));
+    out.text("job_state", facts.job->state);
+    if (facts.job->attempt) out.number("job_attempt", *facts.job->attempt);
+    if (facts.job->claimed_at) out.time("job_claimed_at", *facts.job->claimed_at);
   }
-  if (facts.job && facts.job->kind == JobAnswer::Kind::kAbsent) add("job_state", "null");
-  return text + '}';
+  if (facts.job && facts.job->kind == JobAnswer::Kind::kAbsent) out.null("job_state");
+  return std::move(out).object();
 }
 
 }  // namespace run_recorder

@@ -5,7 +5,7 @@
 #include <cassert>
 
 #include "base/json_text.h"
-#include "store/json_list.h"
+#include "base/json_writer.h"
 #include "store/pg_store.h"
 #include "store/transition_sql.h"
 

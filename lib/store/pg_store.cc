@@ -7,24 +7,13 @@
 #include <set>
 #include <utility>
 
-#include "base/json_text.h"
+#include "base/json_writer.h"
 #include "store/migrations.h"
 #include "store/pg_indexes.h"
 #include "store/pg_sequences.h"
 
 namespace run_recorder {
 namespace {
-
-// ["a","b"]
-template <class Texts>
-std::string json_array(const Texts& texts) {
-  std::string json = "[";
-  for (const std::string& text : texts) {
-    if (json.size() > 1) json += ',';
-    append_json_string(json, text);
-  }
-  return json + "]";
-}
 
 // Somebody else moved rows in another order or at the same moment, and nothing was written.
 bool is_collision(const Error& error) {
@@ -165,7 +154,7 @@ Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {
   const auto rows = connection_->exec(fmt::format("SELECT {} FROM {} r WHERE r.run_id = ANY (ARRAY(SELECT "
                                                   "jsonb_array_elements_text($1::jsonb)))",
                                                   run_list(schema_, PgRunParts::kToDecide), table("runs")),
-                                      {json_array(run_ids)});
+                                      {json_list(run_ids)});
   if (!rows) return rows.error();
   std::vector<Run> runs;
   runs.reserve(rows->size());

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/json_text.h"
-#include "store/json_list.h"
+#include "base/json_writer.h"
 #include "store/sqlite_store.h"
 #include "store/transition_sql.h"
 
