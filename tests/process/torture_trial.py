@@ -12,7 +12,7 @@ from torture_check import check_ledger, compare_rows, is_kept
 from torture_fault import Figures
 from workload import stream
 
-PROGRESS_S = 4 * DEADLINE_S  # other heavy work may run beside this
+PROGRESS_S = 2 * DEADLINE_S  # other heavy work may run beside this
 
 
 class Trial:
