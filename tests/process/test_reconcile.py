@@ -147,7 +147,9 @@ class Reconcile:
         process.end()
         row = wait_until(lambda: (row := server.database.runs()["killed"])["status"] == "stuck" and row, "the finding")
         self.assertEqual(row["error"]["reason"], "process_gone")
-        report = server.database.reports()[row["error"]["pass_id"]]
+        # The report gets its counts when the pass ends, which is after its last mark.
+        report = wait_until(lambda: (report := server.database.reports()[row["error"]["pass_id"]])["marked"] and report,
+                            "the pass to end")
         self.assertEqual((report["trigger"], report["marked"]), ("process_end", 1))
 
     def test_a_worker_that_died_while_the_daemon_was_down_is_in_the_boot_report(self):
