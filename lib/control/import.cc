@@ -9,29 +9,20 @@
 #include "base/time.h"
 #include "control/move.h"
 #include "control/row_json.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
 
 using LineOutcome = ImportReport::Outcome;
 
-constexpr std::size_t kMaxDepth = 600;  // what an event may nest, and its envelopes
-constexpr std::size_t kIdBytes = 255;
-constexpr std::size_t kEventIdBytes = 64;
-constexpr std::size_t kTypeBytes = 64;
-constexpr std::size_t kQueueBytes = 64;
+constexpr std::size_t kMaxDepth = 600;        // what an event may nest, and its envelopes
 constexpr std::size_t kOwnTextBytes = 1'024;  // of the recorder's own columns
 constexpr std::size_t kReportBytes = 16'384;  // of usage, progress: with the spaces of PostgreSQL, and to spare
 constexpr std::size_t kAnyBytes = std::numeric_limits<std::size_t>::max();
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMostAttempts = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kMostUsers = std::numeric_limits<std::uint32_t>::max();
-
-bool is_event_type(std::string_view type) {
-  const auto letter = [](char c) { return c >= 'a' && c <= 'z'; };
-  const auto other = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
-  return !type.empty() && type.size() <= kTypeBytes && letter(type.front()) && std::ranges::all_of(type, other);
-}
 
 // An object's members as values of the columns' types; the first that does not fit is remembered, with what is
 // allowed.
@@ -135,8 +126,8 @@ void read_own_columns(Members& members, Run& run) {
   run.last_seq = members.number("last_seq", 0, kMost).value_or(0);
   run.last_event_at = members.time("last_event_at");
   run.stuck_pass = members.text("stuck_pass", kOwnTextBytes).value_or("");
-  run.queue = members.text("queue", kQueueBytes, 1);
-  run.job_id = members.text("job_id", kIdBytes, 1);
+  run.queue = members.text("queue", kMaxShortNameBytes, 1);
+  run.job_id = members.text("job_id", kMaxNameBytes, 1);
   const auto seconds = members.number("expires_in", 1, kMostAttempts);
   if (seconds) run.expires_in = static_cast<std::int32_t>(*seconds);
   run.usage = members.small_object("usage");
@@ -145,15 +136,15 @@ void read_own_columns(Members& members, Run& run) {
 
 Run read_run(Members& members) {
   Run run;
-  run.run_id = members.needed("run_id", kIdBytes);
-  run.council = members.needed("council", kIdBytes);
+  run.run_id = members.needed("run_id", kMaxNameBytes);
+  run.council = members.needed("council", kMaxNameBytes);
   const auto status = parse_status(members.text("status", kAnyBytes).value_or(""));
   if (!status) members.wrong("status", "queued, running, completed, failed, cancelled or stuck");
   run.status = status.value_or(Status::kQueued);
   run.attempt = static_cast<std::int32_t>(members.number("attempt", 1, kMostAttempts).value_or(1));
-  run.parent_attempt_run_id = members.text("parent_attempt_run_id", kIdBytes, 1);
+  run.parent_attempt_run_id = members.text("parent_attempt_run_id", kMaxNameBytes, 1);
   run.oban_job_id = members.number("oban_job_id", 1, kMost);
-  run.oban_job_state_at_finalize = members.text("oban_job_state_at_finalize", kIdBytes);
+  run.oban_job_state_at_finalize = members.text("oban_job_state_at_finalize", kMaxNameBytes);
   run.input = members.object("input");
   run.result = members.object("result");
   run.error = members.object("error");
@@ -172,7 +163,7 @@ Run read_run(Members& members) {
 StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t expected_seq) {
   StoredEvent event;
   HistoryEntry& entry = event.entry;
-  entry.run_id = members.needed("run_id", kIdBytes);
+  entry.run_id = members.needed("run_id", kMaxNameBytes);
   if (entry.run_id != run_id) members.wrong("run_id of an event", "its run's");
   entry.seq = members.number("seq", 1, kMost).value_or(0);
   if (entry.seq == 0 || (expected_seq > 0 && entry.seq != expected_seq)) {
@@ -184,7 +175,7 @@ StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t e
     members.wrong("type of an event", "[a-z][a-z0-9_.]* of at most 64 bytes");
   }
   entry.payload = members.object("payload").value_or("{}");
-  entry.event_id = members.text("event_id", kEventIdBytes, 1);
+  entry.event_id = members.text("event_id", kMaxShortNameBytes, 1);
   entry.at = members.time("at");
   event.inserted_at = members.needed_time("inserted_at");
   entry.received_at = members.time("received_at").value_or(event.inserted_at.value_or(Timestamp{}));
@@ -303,7 +294,7 @@ Result<LineOutcome> take_run(Store& store, std::string_view line, std::string& r
 
 Result<LineOutcome> take_part(Store& store, std::string_view line, std::string& run_id) {
   Members members(line, "the line");
-  run_id = members.needed("run_id", kIdBytes);
+  run_id = members.needed("run_id", kMaxNameBytes);
   if (!members.problem().empty()) return refused(members.problem());
   if (members.flag("withdrawn")) {
     if (const auto removed = store.remove_history(run_id); !removed) return removed.error();
@@ -320,7 +311,7 @@ Result<LineOutcome> take_pruned(Store& store, std::string_view list) {
   for (const std::string_view element : json_elements(list)) {
     Members members(element, "an element of pruned");
     PrunedRun& run = runs.emplace_back();
-    run.run_id = members.needed("run_id", kIdBytes);
+    run.run_id = members.needed("run_id", kMaxNameBytes);
     run.pruned_at = members.needed_time("pruned_at").value_or(Timestamp{});
     if (!members.problem().empty()) return refused(members.problem());
   }
@@ -332,9 +323,9 @@ Result<LineOutcome> take_pruned(Store& store, std::string_view list) {
 Result<LineOutcome> take_reconciliation(Store& store, std::string_view object) {
   Members members(object, "reconciliation");
   ReconciliationRow row;
-  row.pass_id = members.needed("pass_id", kIdBytes);
+  row.pass_id = members.needed("pass_id", kMaxNameBytes);
   row.recorder = members.text("recorder", kOwnTextBytes).value_or("");
-  row.trigger = members.text("trigger", kIdBytes).value_or("");
+  row.trigger = members.text("trigger", kMaxNameBytes).value_or("");
   row.started_at = members.needed_time("started_at").value_or(Timestamp{});
   row.finished_at = members.time("finished_at");
   row.report = members.object("report").value_or("{}");
@@ -348,14 +339,14 @@ Result<LineOutcome> take_dead_letter(Store& store, std::string_view object, std:
   Members members(object, "dead_letter");
   DeadLetter letter;
   letter.recorder = members.needed("recorder", kOwnTextBytes);
-  letter.run_id = run_id = members.text("run_id", kIdBytes).value_or("");
-  letter.type = members.text("type", kTypeBytes).value_or("");
-  letter.event_id = members.text("event_id", kEventIdBytes);
+  letter.run_id = run_id = members.text("run_id", kMaxNameBytes).value_or("");
+  letter.type = members.text("type", kMaxShortNameBytes).value_or("");
+  letter.event_id = members.text("event_id", kMaxShortNameBytes);
   auto record = from_hex(members.text("record", kAnyBytes).value_or("x"));
   if (!record) members.wrong("record", "an even number of hexadecimal digits");
   letter.record = std::move(record).value_or("");
   letter.line = members.text("line", kAnyBytes).value_or("");
-  letter.sqlstate = members.text("sqlstate", kIdBytes).value_or("");
+  letter.sqlstate = members.text("sqlstate", kMaxNameBytes).value_or("");
   letter.reason = members.text("reason", kAnyBytes).value_or("");
   letter.tries = members.number("tries", 1, kMost).value_or(1);
   letter.received_at = members.time("received_at");
@@ -379,7 +370,7 @@ Result<bool> is_known_as_it_is(Store& store, const RecorderRow& row) {
 Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
   Members members(object, "recorder");
   RecorderRow row;
-  row.self.id = members.needed("id", kIdBytes);
+  row.self.id = members.needed("id", kMaxNameBytes);
   row.self.host = members.text("host", kOwnTextBytes).value_or("");
   row.self.version = members.text("version", kOwnTextBytes).value_or("");
   row.self.incarnation = members.text("incarnation", kOwnTextBytes).value_or("");

@@ -10,18 +10,11 @@
 #include "base/utf8.h"
 #include "protocol/protocol.h"
 #include "run/job.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxTypeBytes = 64;
-constexpr std::size_t kMaxRunIdBytes = 255;
-constexpr std::size_t kMaxIdBytes = 64;
-constexpr std::size_t kMaxCouncilBytes = 255;
-constexpr std::size_t kMaxQueueBytes = 64;
-constexpr std::size_t kMaxJobIdBytes = 255;
-constexpr std::size_t kMaxJobStateBytes = 64;
-constexpr std::size_t kMaxUnitBytes = 64;
 constexpr std::int64_t kMaxExpiresIn = 31 * 24 * 3'600;  // seconds
 constexpr std::size_t kMaxFieldInMessage = 64;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
@@ -68,13 +61,6 @@ constexpr std::string_view name_of(Field field) {
 
 bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
-}
-
-bool is_type_name(std::string_view type) {
-  const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
-  const auto is_allowed = [&](char c) { return is_lower(c) || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
-  return !type.empty() && type.size() <= kMaxTypeBytes && is_lower(type.front()) &&
-         std::all_of(type.begin(), type.end(), is_allowed);
 }
 
 EventKind kind_of(std::string_view type) {
@@ -133,7 +119,7 @@ class EventReader {
     if (type == nullptr) return refuse(Field::kType, fmt::format("is missing: it {}", kAllowed));
     if (type->type != JsonType::kString) return refuse(Field::kType, kAllowed);
     event_.type = json_string_value(type->value);
-    if (!is_type_name(event_.type)) return refuse(Field::kType, kAllowed);
+    if (!is_event_type(event_.type)) return refuse(Field::kType, kAllowed);
     if (event_.type == "run_stuck" || event_.type == "run_revived") {
       return refuse(Field::kType, fmt::format("{} is the daemon's own: senders may send any other", event_.type));
     }
@@ -143,16 +129,16 @@ class EventReader {
 
   bool read_run_id() {
     if (find(Field::kRunId) == nullptr) {
-      return refuse(Field::kRunId, fmt::format("is missing: it must be a string of 1 to {} bytes", kMaxRunIdBytes));
+      return refuse(Field::kRunId, fmt::format("is missing: it must be a string of 1 to {} bytes", kMaxNameBytes));
     }
     std::optional<std::string> run_id;
-    if (!read_string(Field::kRunId, kMaxRunIdBytes, run_id)) return false;
+    if (!read_string(Field::kRunId, kMaxNameBytes, run_id)) return false;
     event_.run_id = std::move(*run_id);
     return true;
   }
 
   bool read_common() {
-    return read_string(Field::kId, kMaxIdBytes, event_.id) && read_time(Field::kAt, event_.at) &&
+    return read_string(Field::kId, kMaxShortNameBytes, event_.id) && read_time(Field::kAt, event_.at) &&
            read_integer(Field::kWorkerPid, kMaxInt32, event_.worker_pid);
   }
 
@@ -162,9 +148,9 @@ class EventReader {
       case EventKind::kStarted:
         event_.input = read_json(Field::kInput);
         event_.payload = lifecycle_payload();
-        return read_string(Field::kCouncil, kMaxCouncilBytes, event_.council) &&
+        return read_string(Field::kCouncil, kMaxNameBytes, event_.council) &&
                read_integer(Field::kAttempt, kMaxInt32, event_.attempt) &&
-               read_string(Field::kParent, kMaxRunIdBytes, event_.parent_attempt_run_id) &&
+               read_string(Field::kParent, kMaxNameBytes, event_.parent_attempt_run_id) &&
                read_integer(Field::kObanJobId, kMaxInt64, event_.oban_job_id);
       case EventKind::kCompleted:
         event_.result = read_json(Field::kResult);
@@ -202,7 +188,7 @@ class EventReader {
         return read_integer(Field::kExpiresIn, kMaxExpiresIn, event_.expires_in);
       case EventKind::kCompleted:
       case EventKind::kFailed:
-        return read_string(Field::kJobState, kMaxJobStateBytes, event_.job_state);
+        return read_string(Field::kJobState, kMaxShortNameBytes, event_.job_state);
       case EventKind::kLost:
         return read_message();
       case EventKind::kQueued:
@@ -215,7 +201,7 @@ class EventReader {
   // queue, and the job's id there: job_id and oban_job_id are the same where the id is an integer.
   bool read_job() {
     if (event_.kind != EventKind::kQueued && event_.kind != EventKind::kStarted) return true;
-    if (!read_string(Field::kQueue, kMaxQueueBytes, event_.queue) || !read_job_id()) return false;
+    if (!read_string(Field::kQueue, kMaxShortNameBytes, event_.queue) || !read_job_id()) return false;
     const auto number = event_.job_id ? job_number(*event_.job_id) : std::nullopt;
     if (event_.oban_job_id && event_.job_id && number != event_.oban_job_id) {
       return refuse(Field::kJobId,
@@ -232,14 +218,14 @@ class EventReader {
     if (member == nullptr) return true;
     if (member->type == JsonType::kString) {
       event_.job_id = json_string_value(member->value);
-      if (!event_.job_id->empty() && event_.job_id->size() <= kMaxJobIdBytes) return true;
+      if (!event_.job_id->empty() && event_.job_id->size() <= kMaxNameBytes) return true;
     } else if (member->type == JsonType::kNumber) {
       const auto number = json_integer(member->value);
       if (number) event_.job_id = std::to_string(*number);
       if (number) return true;
     }
     return refuse(Field::kJobId,
-                  fmt::format("must be a string of 1 to {} bytes or an integer of at most 64 bits", kMaxJobIdBytes));
+                  fmt::format("must be a string of 1 to {} bytes or an integer of at most 64 bits", kMaxNameBytes));
   }
 
   bool read_message() {
@@ -285,14 +271,14 @@ class EventReader {
     if (!allowed || !done) {
       return refuse(Field::kProgress, fmt::format("must be an object with a number done and, if wanted, a number "
                                                   "total and a string unit of at most {} bytes",
-                                                  kMaxUnitBytes));
+                                                  kMaxShortNameBytes));
     }
     event_.progress = kept + "}";
     return true;
   }
 
   static bool is_unit(const JsonMember& member) {
-    return member.type == JsonType::kString && json_string_value(member.value).size() <= kMaxUnitBytes;
+    return member.type == JsonType::kString && json_string_value(member.value).size() <= kMaxShortNameBytes;
   }
 
   bool read_string(Field field, std::size_t max_bytes, std::optional<std::string>& to) {

@@ -6,19 +6,14 @@
 #include <utility>
 
 #include "run/finding.h"
+#include "run/names.h"
 #include "run/usage.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxNameBytes = 255;
-
 Error invalid(std::string message) {
   return Error{ErrorKind::kInvalid, std::move(message)};
-}
-
-bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxNameBytes;
 }
 
 bool is_terminal_event(EventKind kind) {

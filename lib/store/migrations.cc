@@ -6,12 +6,12 @@
 #include <charconv>
 #include <cstdint>
 
+#include "run/names.h"
 #include "store/migrations_data.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxPrefix = 30;
 constexpr std::string_view kPlaceholder = "{{prefix}}";
 constexpr std::string_view kOldestDaemon = "-- oldest daemon: ";
 constexpr std::string_view kEachByItself = "-- each statement by itself";
@@ -71,15 +71,10 @@ std::span<const Migration> sqlite_migrations() {
 }
 
 Result<void> check_table_prefix(std::string_view prefix) {
-  const bool fits = std::all_of(prefix.begin(), prefix.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-  });
-  const bool digit_first = !prefix.empty() && prefix.front() >= '0' && prefix.front() <= '9';
-  if (fits && !digit_first && prefix.size() <= kMaxPrefix) return {};
-  return Error{
-      ErrorKind::kInvalid,
-      fmt::format("table_prefix: letters, digits and underscores are allowed, at most {}, not beginning with a digit",
-                  kMaxPrefix)};
+  if (is_table_prefix(prefix)) return {};
+  return Error{ErrorKind::kInvalid,
+               fmt::format("invalid table_prefix: must be up to {} letters a to z, digits and _, no digit first",
+                           kMaxTablePrefixBytes)};
 }
 
 std::string lock_of_migrations(std::string_view prefix) {

@@ -382,7 +382,7 @@ TEST_P(StoreLooking, RowsAreCountedByStatus) {
 
 TEST_P(StoreLooking, AnotherPrefixIsAnotherWorld) {
   StoreOptions mine = options();
-  mine.table_prefix = "Odd_Prefix_";
+  mine.table_prefix = "odd_prefix_";
   ASSERT_TRUE(migrate(mine, false));
   auto other = open_store(mine);
   ASSERT_TRUE(other);
