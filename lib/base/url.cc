@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/ascii.h"
 #include "base/percent.h"
 #include "base/utf8.h"
 
@@ -240,9 +241,8 @@ std::string sqlite_path(std::string_view url) {
 
 std::optional<std::string> problem_of_url(std::string_view url) {
   const std::optional<DatabaseKind> kind = database_kind(url);
-  if (!kind) return "it begins with none of sqlite:, postgresql:// and postgres://";
-  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
-  if (std::any_of(url.begin(), url.end(), is_control)) return "it holds a control character";
+  if (!kind) return "unknown scheme";
+  if (std::any_of(url.begin(), url.end(), is_control)) return "has a control character";
   if (*kind == DatabaseKind::kPostgres) return problem_of_uri(url);
   const std::string path = sqlite_path(url);
   if (path.empty()) return "no path follows sqlite:";

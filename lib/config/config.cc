@@ -5,11 +5,13 @@
 #include <set>
 
 #include "base/account.h"
+#include "base/ascii.h"
 #include "base/file.h"
 #include "base/json_text.h"
 #include "base/url.h"
 #include "base/utf8.h"
 #include "config/config_table.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
@@ -24,7 +26,6 @@ constexpr std::string_view kFileFlag = "--config";
 constexpr std::string_view kAdminGroup = "run-recorder-admin";
 constexpr std::string_view kQueueVariables = "RUN_RECORDER_QUEUES_";
 constexpr std::string_view kQueueFlags = "--queues-";
-constexpr std::size_t kLongestQueueName = 64;
 constexpr std::size_t kMostQueues = 16;
 constexpr std::string_view kPasswordCredential = "database-password";
 
@@ -33,9 +34,7 @@ constexpr std::string_view kPasswordCredential = "database-password";
 // X_SERVICE_PORT, X_SERVICE_PORT_NAME, X_PORT and X_PORT_9090_TCP…, where X is the service's name.
 bool is_service_link(std::string_view name) {
   const auto is_word = [](std::string_view text) {
-    return !text.empty() && std::ranges::all_of(text, [](char c) {
-      return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-    });
+    return !text.empty() && std::ranges::all_of(text, [](char c) { return is_upper(c) || is_digit(c) || c == '_'; });
   };
   if (!is_word(name)) return false;
   if (name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT")) return true;
@@ -105,9 +104,9 @@ class Loader {
   void name_queue(const std::string& queue, const std::string& where) {
     if (!config_.queues.try_emplace(queue).second) return;
     given_[queue_key_name(queue, "")] = where;
-    if (queue.empty() || queue.size() > kLongestQueueName) {
+    if (queue.empty() || queue.size() > kMaxShortNameBytes) {
       report(where, queue_key_name(queue, ""),
-             "found a name of " + std::to_string(queue.size()) + " bytes; allowed are 1 to 64");
+             "invalid name: must be 1 to 64 bytes, has " + std::to_string(queue.size()));
     }
   }
 
@@ -142,10 +141,10 @@ class Loader {
       const bool denied = text.error().kind == ErrorKind::kDenied;
       if (named_by.empty() && text.error().kind == ErrorKind::kNotFound) return;
       if (denied && sources_.for_tool && named_by != "flag --config") {
-        config_.notes.push_back("the configuration may not be read, going on with defaults: " + text.error().message);
+        config_.notes.push_back("cannot read the configuration, using defaults: " + text.error().message);
         return;
       }
-      report(named_by.empty() ? path : named_by, "", text.error().message + "; allowed is a file that can be read");
+      report(named_by.empty() ? path : named_by, "", text.error().message);
       return;
     }
     config_.file = path;
@@ -195,14 +194,14 @@ class Loader {
     if (links.empty()) return;
     const std::string others = links.size() == 1 ? "" : " and " + std::to_string(links.size() - 1) + " more";
     config_.warnings.push_back("environment " + links.front() + others +
-                               ": passed over, the form is that of a Kubernetes service's variables and no key's");
+                               ": ignored, it has the form of a Kubernetes service's variable");
   }
 
   void take_unknown_variable(const std::string& name) {
     const std::string where = "environment " + name_for_message(name);
-    const std::string message = "no such variable" + nearest(name, &ConfigKey::variable, kFileVariable);
+    const std::string message = "unknown variable" + nearest(name, &ConfigKey::variable, kFileVariable);
     if (sources_.for_tool) {
-      config_.warnings.push_back(ConfigProblem{where, "", message + "; passed over"}.text());
+      config_.warnings.push_back(ConfigProblem{where, "", message + "; ignored"}.text());
     } else {
       report(where, "", message);
     }
@@ -215,7 +214,7 @@ class Loader {
       if (const auto of_queue = split_queue_name(name, kQueueFlags, &ConfigKey::flag)) {
         set(*of_queue->entry, {RawValue::Kind::kPlain, text}, "flag " + name, of_queue->queue);
       } else if (entry == nullptr) {
-        report("flag " + name_for_message(name), "", "no such flag" + nearest(name, &ConfigKey::flag, kFileFlag));
+        report("flag " + name_for_message(name), "", "unknown flag" + nearest(name, &ConfigKey::flag, kFileFlag));
       } else {
         set(*entry, {RawValue::Kind::kPlain, text}, "flag " + name);
       }
@@ -236,17 +235,11 @@ class Loader {
     for (const auto& [name, queue] : config_.queues) {
       if (in_capitals(name) == capitals) return name;
     }
-    std::string name = capitals;
-    for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-    return name;
+    return to_lower(capitals);
   }
 
   static std::string in_capitals(std::string name) {
-    for (char& c : name) {
-      const bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-      if (!letter && !(c >= '0' && c <= '9')) c = '_';
-      if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
-    }
+    for (char& c : name) c = is_letter(c) || is_digit(c) ? to_upper(c) : '_';
     return name;
   }
 
@@ -261,7 +254,7 @@ class Loader {
     for (const ConfigKey& key : config_keys()) known.push_back((key.*form)());
     for (const ConfigKey& key : queue_keys()) known.push_back((key.*form)());
     const std::string name_near = nearest_name(name, known);
-    return name_near.empty() ? "; allowed are those of the keys, as " + known[1]
+    return name_near.empty() ? "; there is one for each key, such as " + known[1]
                              : "; did you mean " + name_near + "?";
   }
 
@@ -275,7 +268,7 @@ class Loader {
     fill_path("spool.path", config_.spool.path, folders.state, "", "/spool");
     const bool same = config_.socket.path == config_.control.path;
     if (same && !config_.socket.path.empty()) {
-      report(where("control.path"), "control.path", "found the path of the event socket; allowed is another one");
+      report(where("control.path"), "control.path", "must differ from socket.path");
     }
   }
 
@@ -290,10 +283,10 @@ class Loader {
     if (sources_.for_tool) return;
     const bool runtime = key == "socket.path" || key == "control.path";
     report("defaults", key,
-           std::string("there is no default: neither ") +
+           std::string("no default: neither ") +
                (runtime ? "$RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is"
                         : "$STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is") +
-               " an absolute path; give this key");
+               " an absolute path; set this key");
   }
 
   // A folder of the environment can make a socket's path too long.
@@ -303,8 +296,7 @@ class Loader {
     const auto& slot = std::get<TextSlot>(entry.slot);
     const std::string path = slot.member(config_);
     if (const std::optional<std::string> problem = slot.check(path)) {
-      report("defaults", key,
-             "found " + shown(path) + ", " + *problem + "; allowed is " + std::string(entry.key.allowed));
+      report("defaults", key, invalid_value(shown(path), *problem, entry.key));
     }
   }
 
@@ -324,7 +316,7 @@ class Loader {
     if (!given("events.exclude")) events.exclude.clear();  // the default gives way
     if (events.exclude.empty()) return;
     report(where("events.include"), "events.include",
-           "found together with events.exclude (" + where("events.exclude") + "); allowed is one of them");
+           "conflicts with events.exclude (" + where("events.exclude") + "): set one of them");
   }
 
   void settle_queues() {
@@ -334,25 +326,25 @@ class Loader {
       const std::string section = queue_key_name(name, "");
       if (given(queue_key_name(name, "kind"))) continue;
       report(where(section), queue_key_name(name, "kind"),
-             "it is missing; allowed is " + std::string(find_queue_entry("kind")->key.allowed));
+             "missing: must be " + std::string(find_queue_entry("kind")->key.allowed));
     }
     if (config_.queues.size() > kMostQueues) {
       report(where(queue_key_name(config_.queues.rbegin()->first, "")), "queues",
-             "found " + std::to_string(config_.queues.size()) + "; allowed are up to " + std::to_string(kMostQueues));
+             std::to_string(config_.queues.size()) + " queues: must be at most " + std::to_string(kMostQueues));
     }
     const std::string named = queue_key_name(kDefaultQueue, "");
     for (const ConfigKey& key : config_keys()) {
       if (key.section != "reconcile.queue" || !given(key.full_name()) || !given(named)) continue;
       report(where(key.full_name()), key.full_name(),
-             "found together with [queues.default] (" + where(named) +
-                 "); both mean the queue named default, allowed is one of them");
+             "conflicts with [queues.default] (" + where(named) +
+                 "): both configure the queue named default, set one of them");
       break;
     }
   }
 
   void settle_schema(const Config::Queue& queue, const std::string& key) {
     if (queue.schema.empty() || queue.table.find('.') == std::string::npos) return;
-    report(where(key), key, "found together with a table that names its schema; allowed is one of them");
+    report(where(key), key, "conflicts with a table that names its schema: set one of them");
   }
 
   // The file that systemd's LoadCredential= made for us, if it did (systemd.exec(5)); empty: it did not.
@@ -373,12 +365,12 @@ class Loader {
     const std::string place =
         by_itself ? "credential " + std::string(kPasswordCredential) : where("database.password_file");
     if (has_password(database.url)) {
-      report(place, "database.password_file", "database.url holds a password too; allowed is one of them");
+      report(place, "database.password_file", "conflicts with the password in database.url: set one of them");
       return;
     }
     const Result<std::string> content = read_file(database.password_file, kLargestPassword);
     if (!content) {
-      report(place, "database.password_file", content.error().message + "; allowed is a file that can be read");
+      report(place, "database.password_file", content.error().message);
       return;
     }
     database.password = *content;
@@ -386,7 +378,7 @@ class Loader {
     if (database.password.ends_with('\r')) database.password.pop_back();
     if (database.password.empty() || database.password.find('\0') != std::string::npos) {
       report(place, "database.password_file",
-             "found a file that is empty or holds NUL bytes; allowed is a password on one line");
+             "invalid file: must hold a password on one line, is empty or has NUL bytes");
     }
   }
 
@@ -396,17 +388,17 @@ class Loader {
     for (const std::string& group : config_.socket.allow_groups) check_group("socket.allow_groups", group);
     for (const std::string& user : config_.socket.allow_users) {
       if (user.empty() || find_user(user)) continue;
-      report_unknown_name("socket.allow_users", user, "; allowed are users of this host");
+      report_unknown_name("socket.allow_users", user, "a user of this host");
     }
   }
 
   void check_group(const std::string& key, const std::string& group) {
     if (group.empty() || find_group(group)) return;
-    report_unknown_name(key, group, "; allowed is a group of this host");
+    report_unknown_name(key, group, "a group of this host");
   }
 
   void report_unknown_name(const std::string& key, const std::string& name, const std::string& allowed) {
-    report(where(key), key, "found " + shown(name) + allowed);
+    report(where(key), key, "invalid value " + shown(name) + ": must be " + allowed);
     problems_.all.back().unknown_name = true;
   }
 

@@ -137,7 +137,7 @@ struct ConfigProblem {
   // "/etc/run-recorder/run-recorder.toml:12", "environment RUN_RECORDER_LIMITS_DEPTH", "flag --limits-depth"
   std::string where;
   std::string key;      // "limits.depth"; empty where it is about the file as a whole
-  std::string message;  // "found 1000; allowed is a number from 2 to 512"
+  std::string message;  // "invalid value \"1000\": must be between 2 and 512"
   // It names a user or a group that this host does not know now: right as soon as the name service does.
   bool unknown_name = false;
   std::string text() const;
@@ -194,8 +194,6 @@ std::span<const ConfigKey> config_keys();
 std::span<const ConfigKey> queue_keys();
 // What --check and doctor call a queue's line: "queue" where the only one is the default, else with its name.
 std::string queue_check_name(const Config& config, std::string_view name);
-// The key's value as in TOML, passwords hidden.
-std::string config_value_text(const Config& config, const ConfigKey& key);
 // The flags with their meanings and defaults, for --help.
 std::string config_help();
 

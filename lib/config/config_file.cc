@@ -70,9 +70,9 @@ class Walker {
     } else if (known) {
       report(line, name, "this is a section: write [" + name + "] on a line of its own and its keys below");
     } else if (node.is_table() || node.is_array_of_tables()) {
-      report(line, name, "no such section" + suggestion(name, sections_));
+      report(line, name, "unknown section" + suggestion(name, sections_));
     } else {
-      report(line, name, "no such key" + suggestion(name, keys_));
+      report(line, name, "unknown key" + suggestion(name, keys_));
     }
   }
 
@@ -107,7 +107,7 @@ class Walker {
       for (const std::string& one : keys) allowed += (allowed.empty() ? "" : ", ") + one;
       report(
           at, queue_key_name(queue, name),
-          nearest.empty() ? "no such key; a queue's are " + allowed : "no such key; did you mean " + nearest + "?");
+          nearest.empty() ? "unknown key; a queue's are " + allowed : "unknown key; did you mean " + nearest + "?");
     }
   }
 
@@ -157,12 +157,10 @@ class Walker {
 std::string syntax_problem(const toml::parse_error& error) {
   const std::string column = "column " + std::to_string(error.source().begin.column) + ": ";
   if (error.description().find("redefine") != std::string_view::npos) {
-    return column + "this key or section was given before; allowed is one of each";
+    return column + "duplicate key or section";
   }
   return column +
-         "this is not TOML; allowed are lines like [section], key = \"text\", key = 12, key = true, key = [\"a\", "
-         "\"b\"] "
-         "and # comment";
+         "invalid TOML: must be lines such as [section], key = \"text\", key = 12, key = true, key = [\"a\", \"b\"]";
 }
 
 }  // namespace

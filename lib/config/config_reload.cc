@@ -9,7 +9,7 @@ std::string config_help() {
   std::string help =
       "  --config FILE\n      The configuration file, instead of /etc/run-recorder/run-recorder.toml.\n";
   const auto add = [&help](const ConfigKey& key) {
-    help += "  " + key.flag() + " VALUE\n      " + std::string(key.doc) + "\n      Allowed is " +
+    help += "  " + key.flag() + " VALUE\n      " + std::string(key.doc) + "\n      Must be " +
             std::string(key.allowed) + ". Default: " + key.default_text() + "\n";
   };
   for (const ConfigKey& key : config_keys()) add(key);

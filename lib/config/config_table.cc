@@ -1,10 +1,9 @@
 #include "config/config_table.h"
 
 #include <algorithm>
-#include <charconv>
 
-#include "base/host_port.h"
-#include "base/url.h"
+#include "base/ascii.h"
+#include "config/config_checks.h"
 
 namespace run_recorder {
 namespace {
@@ -19,85 +18,6 @@ constexpr milliseconds kLongest = hours(24 * 3'650);
 constexpr milliseconds kLongestSkew = hours(24);
 constexpr milliseconds kNone{0};
 constexpr milliseconds kShortest{1};
-
-// sockaddr_un holds 108 bytes, the last of them NUL (unix(7)).
-constexpr std::size_t kSocketPathBytes = 107;
-
-bool has_control_character(std::string_view text) {
-  return std::any_of(text.begin(), text.end(),
-                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-}
-
-std::optional<std::string> check_path(std::string_view text) {
-  if (text.empty()) return "it is empty";
-  if (has_control_character(text)) return "it holds a control character";
-  return std::nullopt;
-}
-
-std::optional<std::string> check_optional_path(std::string_view text) {
-  return text.empty() ? std::nullopt : check_path(text);
-}
-
-std::optional<std::string> check_socket_path(std::string_view text) {
-  if (text.size() > kSocketPathBytes) return "it has " + std::to_string(text.size()) + " bytes";
-  return check_path(text);
-}
-
-std::optional<std::string> check_url(std::string_view text) {
-  return problem_of_url(text);
-}
-
-std::optional<std::string> check_optional_url(std::string_view text) {
-  return text.empty() ? std::nullopt : problem_of_url(text);
-}
-
-std::optional<std::string> check_prefix(std::string_view text) {
-  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
-  if (text.size() > 30) return "it has " + std::to_string(text.size()) + " characters";
-  if (!std::all_of(text.begin(), text.end(), fits)) return "it has other characters";
-  if (!text.empty() && text.front() >= '0' && text.front() <= '9') return "it begins with a digit";
-  return std::nullopt;
-}
-
-std::optional<std::string> check_account(std::string_view text) {
-  if (text.empty()) return "a name is empty";
-  if (has_control_character(text) || text.size() > 256) return "it is no name";
-  return std::nullopt;
-}
-
-std::optional<std::string> check_optional_account(std::string_view text) {
-  return text.empty() ? std::nullopt : check_account(text);
-}
-
-std::optional<std::string> check_event_type(std::string_view text) {
-  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
-  const bool begins = !text.empty() && text.front() >= 'a' && text.front() <= 'z';
-  if (!begins || text.size() > 64 || !std::all_of(text.begin(), text.end(), fits)) return "it is no event type";
-  return std::nullopt;
-}
-
-std::optional<std::string> check_table(std::string_view text) {
-  const std::size_t dot = text.find('.');
-  const std::string_view first = text.substr(0, dot);
-  const std::string_view second = dot == std::string_view::npos ? "table" : text.substr(dot + 1);
-  const bool fits = !first.empty() && first.size() <= 63 && !second.empty() && second.size() <= 63 &&
-                    second.find('.') == std::string_view::npos && !has_control_character(text);
-  if (!fits) return "it is no table's name";
-  return std::nullopt;
-}
-
-std::optional<std::string> check_schema(std::string_view text) {
-  if (text.size() > 63 || text.find('.') != std::string_view::npos || has_control_character(text)) {
-    return "it is no schema's name";
-  }
-  return std::nullopt;
-}
-
-std::optional<std::string> check_listen(std::string_view text) {
-  if (text.empty()) return std::nullopt;
-  const auto parsed = parse_host_port(text);
-  return parsed ? std::nullopt : std::optional(parsed.error().message);
-}
 
 constexpr bool kReloadable = true;
 constexpr bool kRestart = false;
@@ -181,10 +101,9 @@ const std::vector<ConfigEntry>& table() {
 
       {{"limits", "line_bytes", "a size from \"1KiB\" to \"64MiB\"", "The longest line of an event.", kReloadable},
        SizeSlot{[](Config& c) -> std::uint64_t& { return c.limits.line_bytes; }, kKiB, 64 * kMiB}},
-      {{"limits", "depth", "a number from 2 to 512", "How deep arrays and objects of an event may nest.",
-        kReloadable},
+      {{"limits", "depth", "between 2 and 512", "How deep arrays and objects of an event may nest.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.limits.depth; }, 2, 512}},
-      {{"limits", "connections", "a number from 1 to 100000", "How many senders may be connected.", kReloadable},
+      {{"limits", "connections", "between 1 and 100000", "How many senders may be connected.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.limits.connections; }, 1, 100'000}},
 
       {{"events", "exclude", kTypes, "Types the history leaves out; not together with include.", kReloadable},
@@ -203,10 +122,10 @@ const std::vector<ConfigEntry>& table() {
       {{"reconcile", "recorder_timeout", kPositiveDuration,
         "Another recorder not seen for this long is gone, and its runs are judged here.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.recorder_timeout; }, kShortest, kLongest}},
-      {{"reconcile", "max_stuck", "a number from 0 to 1000000000",
+      {{"reconcile", "max_stuck", "between 0 and 1000000000",
         "A pass that would mark more runs stops and marks none; 0: no such limit.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.reconcile.max_stuck; }, 0, 1'000'000'000}},
-      {{"reconcile", "log_rows", "a number from 0 to 1000000",
+      {{"reconcile", "log_rows", "between 0 and 1000000",
         "How many marked runs a pass logs one by one; of the rest, counts.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.reconcile.log_rows; }, 0, 1'000'000}},
 
@@ -273,6 +192,12 @@ const std::vector<ConfigEntry>& queue_table() {
   return entries;
 }
 
+std::vector<ConfigKey> keys_of(std::span<const ConfigEntry> entries) {
+  std::vector<ConfigKey> keys;
+  for (const ConfigEntry& entry : entries) keys.push_back(entry.key);
+  return keys;
+}
+
 // Levenshtein's distance.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -320,7 +245,7 @@ Config with_queue(const Config& config, const std::string& name) {
 
 std::string queue_key_name(std::string_view queue, std::string_view key) {
   const bool bare = !queue.empty() && std::all_of(queue.begin(), queue.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    return is_letter(c) || is_digit(c) || c == '_' || c == '-';
   });
   std::string name = "queues." + (bare ? std::string(queue) : shown(queue));
   return key.empty() ? name : name + "." + std::string(key);
@@ -356,8 +281,7 @@ std::string ConfigKey::flag() const {
 std::string ConfigKey::variable() const {
   std::string variable = "RUN_RECORDER_" + full_name();
   for (char& c : variable) {
-    if (c == '.') c = '_';
-    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+    c = c == '.' ? '_' : to_upper(c);
   }
   return variable;
 }
@@ -369,20 +293,12 @@ std::string ConfigKey::default_text() const {
 }
 
 std::span<const ConfigKey> config_keys() {
-  static const std::vector<ConfigKey> keys = [] {
-    std::vector<ConfigKey> all;
-    for (const ConfigEntry& entry : table()) all.push_back(entry.key);
-    return all;
-  }();
+  static const std::vector<ConfigKey> keys = keys_of(table());
   return keys;
 }
 
 std::span<const ConfigKey> queue_keys() {
-  static const std::vector<ConfigKey> keys = [] {
-    std::vector<ConfigKey> all;
-    for (const ConfigEntry& entry : queue_table()) all.push_back(entry.key);
-    return all;
-  }();
+  static const std::vector<ConfigKey> keys = keys_of(queue_table());
   return keys;
 }
 

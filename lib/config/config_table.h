@@ -1,4 +1,4 @@
-// The one table of configuration keys, with where each lives in a Config; only for config/config*.cc. Pure,
+// The one table of configuration keys, with where each lives in a Config; only for config/config*.cc and tests. Pure,
 // thread-safe.
 #pragma once
 
@@ -102,12 +102,14 @@ struct RawValue {
   std::vector<std::string> names = {};  // of a table's items
 };
 
-// Puts the value into config, or says what was found and what is allowed.
+// Puts the value into config, or answers with the message of invalid_value().
 std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value);
-// As in TOML.
+// As in TOML, a password in a url included.
 std::string value_text(const Config& config, const ConfigEntry& entry);
-// A name or value for a message: quoted, shortened, and not shown at all where it may hold a password.
+// A name or value for a message: quoted, shortened, and "(hidden…)" where it may hold a password.
 std::string shown(std::string_view text);
+// `invalid value "1000": must be between 2 and 512`. found: as shown(); problem: more about it, may be empty.
+std::string invalid_value(const std::string& found, const std::string& problem, const ConfigKey& key);
 
 // The file as a flat list of settings, with what is wrong in it as a whole. Reads the file's TOML, not the keys'
 // meaning.

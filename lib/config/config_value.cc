@@ -2,10 +2,11 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/ascii.h"
 #include "base/json_text.h"
 #include "base/time.h"
-#include "base/url.h"
 #include "config/config_table.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
@@ -13,7 +14,8 @@ namespace {
 using Kind = RawValue::Kind;
 
 constexpr std::size_t kShownBytes = 60;
-constexpr std::size_t kLongestName = 255;  // of a council
+constexpr std::string_view kHidden = "(hidden, it may hold a password)";
+constexpr std::string_view kNameProblem = "the name of a council must be 1 to 255 bytes";
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
@@ -44,22 +46,23 @@ std::string durations_text(const NamedDurations& times) {
   return text.size() > 1 ? text + " }" : "{}";
 }
 
+// The value in quotes, or what it is in parentheses.
 std::string found(const RawValue& value) {
   switch (value.kind) {
     case Kind::kPlain:
     case Kind::kString:
       return shown(value.text);
     case Kind::kInteger:
-      return std::to_string(value.number);
+      return json_string(std::to_string(value.number));
     case Kind::kBoolean:
-      return value.number == 1 ? "true" : "false";
+      return value.number == 1 ? "\"true\"" : "\"false\"";
     case Kind::kList:
-      return "a list";
+      return "(a list)";
     case Kind::kTable:
-      return value.names.empty() ? "a section"
-                                 : json_string(value.names.front()) + " = " + found(value.items.front());
+      return value.names.empty() ? "(a section)"
+                                 : found(value.items.front()) + " of " + json_string(value.names.front());
     case Kind::kOther:
-      return value.text;
+      return "(" + value.text + ")";
   }
   return {};
 }
@@ -137,9 +140,9 @@ struct Assigner {
 
   Problem operator()(const ListSlot& slot) const {
     std::optional<std::vector<std::string>> items = list_of(value);
-    if (!items) return value.kind == Kind::kList ? "of other things than strings" : "";
+    if (!items) return value.kind == Kind::kList ? "elements must be strings" : "";
     for (const std::string& item : *items) {
-      if (Problem problem = slot.check(item)) return shown(item) + ": " + *problem;
+      if (Problem problem = slot.check(item)) return problem->empty() ? shown(item) : shown(item) + " is " + *problem;
     }
     slot.member(config) = std::move(*items);
     return std::nullopt;
@@ -162,7 +165,7 @@ struct Assigner {
   Problem operator()(const SizeSlot& slot) const {
     const std::string* text = text_of(value);
     const std::optional<std::uint64_t> size = text == nullptr ? std::nullopt : parse_size(*text);
-    if (!size) return text != nullptr || value.kind == Kind::kInteger ? "no size with a unit" : "";
+    if (!size) return text != nullptr || value.kind == Kind::kInteger ? "needs a unit" : "";
     if (*size < slot.lowest || *size > slot.highest) return "";
     slot.member(config) = *size;
     return std::nullopt;
@@ -171,8 +174,8 @@ struct Assigner {
   Problem operator()(const DurationSlot& slot) const {
     const std::string* text = text_of(value);
     const std::optional<std::chrono::milliseconds> time = text == nullptr ? std::nullopt : parse_duration(*text);
-    if (!time) return text != nullptr || value.kind == Kind::kInteger ? "no time with a unit" : "";
-    if (*time > slot.highest) return "more than ten years";
+    if (!time) return text != nullptr || value.kind == Kind::kInteger ? "needs a unit" : "";
+    if (*time > slot.highest) return "longer than ten years";
     if (*time < slot.lowest) return "";
     slot.member(config) = *time;
     return std::nullopt;
@@ -196,9 +199,9 @@ struct Assigner {
       for (std::size_t i = 0; i < value.names.size(); ++i) {
         const std::string& name = value.names[i];
         if (value.items[i].kind == Kind::kTable || value.items[i].kind == Kind::kOther) {
-          return "a name with dots or spaces needs quotes, as \"A.B\" = \"30d\"";
+          return "a name with dots or spaces needs quotes, as in \"A.B\" = \"30d\"";
         }
-        if (name.empty() || name.size() > kLongestName) return "a name has 1 to 255 bytes";
+        if (!is_name(name)) return std::string(kNameProblem);
         std::chrono::milliseconds time{0};
         if (Problem problem = time_of(value.items[i], slot.highest, time)) return problem;
         times[name] = time;
@@ -210,8 +213,8 @@ struct Assigner {
     for (const std::string& item : list_of(value).value_or(std::vector<std::string>())) {
       const std::size_t equals = item.rfind('=');
       const std::string name(trimmed(std::string_view(item).substr(0, equals)));
-      if (equals == std::string::npos || name.empty()) return shown(item) + ": no NAME=DURATION";
-      if (name.size() > kLongestName) return "a name has 1 to 255 bytes";
+      if (equals == std::string::npos || name.empty()) return shown(item) + " is not NAME=DURATION";
+      if (!is_name(name)) return std::string(kNameProblem);
       std::chrono::milliseconds time{0};
       const RawValue text{Kind::kPlain, std::string(trimmed(std::string_view(item).substr(equals + 1)))};
       if (Problem problem = time_of(text, slot.highest, time)) return shown(item) + ": " + *problem;
@@ -225,8 +228,8 @@ struct Assigner {
                          std::chrono::milliseconds& time) {
     const std::string* text = text_of(text_value);
     const std::optional<std::chrono::milliseconds> read = text == nullptr ? std::nullopt : parse_duration(*text);
-    if (!read) return "no time with a unit";
-    if (*read > highest) return "more than ten years";
+    if (!read) return "needs a unit";
+    if (*read > highest) return "longer than ten years";
     time = *read;
     return std::nullopt;
   }
@@ -282,14 +285,14 @@ bool is_url(const ConfigEntry& entry) {
 // A url is shown by its scheme alone: where it is wrong, nobody can tell where in it the password is.
 std::string found_url(const RawValue& value) {
   const std::string* text = text_of(value);
-  if (text == nullptr) return value.kind == Kind::kList ? "a list" : found(value);
+  if (text == nullptr) return found(value);
   const std::size_t scheme_end = text->find("://");
-  const auto in_scheme = [](char c) { return (c >= 'a' && c <= 'z') || c == '+'; };
+  const auto in_scheme = [](char c) { return is_lower(c) || c == '+'; };
   if (text->empty()) return "\"\"";
   if (text->starts_with("sqlite:")) return shown(*text);
   if (scheme_end == std::string::npos || scheme_end > 12 ||
       !std::all_of(text->begin(), text->begin() + static_cast<std::ptrdiff_t>(scheme_end), in_scheme)) {
-    return "a value that is not shown";
+    return std::string(kHidden);
   }
   return json_string(text->substr(0, scheme_end) + "://***");
 }
@@ -307,36 +310,29 @@ std::string_view to_string(QueueKind kind) {
 }
 
 std::string shown(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  const std::string lower = to_lower(text);
   const bool secret = lower.find("://") != std::string::npos || lower.find("password=") != std::string::npos;
-  if (secret) return "a value that is not shown, as it may hold a password";
+  if (secret) return std::string(kHidden);
   if (text.size() <= kShownBytes) return json_string(text);
   std::size_t end = kShownBytes;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not within a character
   return json_string(text.substr(0, end)) + "… (" + std::to_string(text.size()) + " bytes)";
 }
 
+std::string invalid_value(const std::string& found, const std::string& problem, const ConfigKey& key) {
+  return "invalid value " + found + ": " + problem + (problem.empty() ? "" : "; ") + "must be " +
+         std::string(key.allowed);
+}
+
 std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value) {
   const std::optional<std::string> problem = std::visit(Assigner{config, value}, entry.slot);
   if (!problem) return std::nullopt;
-  std::string message = "found " + (is_url(entry) ? found_url(value) : found(value));
-  if (!problem->empty()) message += (value.kind == Kind::kList ? " " : ", ") + *problem;
-  return message + "; allowed is " + std::string(entry.key.allowed);
+  return invalid_value(is_url(entry) ? found_url(value) : found(value), *problem, entry.key);
 }
 
 std::string value_text(const Config& config, const ConfigEntry& entry) {
   Config copy = config;
   return std::visit(Formatter{copy}, entry.slot);
-}
-
-std::string config_value_text(const Config& config, const ConfigKey& key) {
-  const ConfigEntry* entry = find_entry(key.full_name());
-  if (entry == nullptr) return {};
-  if (!is_url(*entry)) return value_text(config, *entry);
-  const auto& slot = std::get<TextSlot>(entry->slot);
-  Config copy = config;
-  return json_string(redact_url(slot.member(copy)));
 }
 
 }  // namespace run_recorder

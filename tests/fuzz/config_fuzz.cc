@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/file.h"
-#include "config/config.h"
+#include "config/config_table.h"
 #include "require.h"
 
 namespace run_recorder {
@@ -34,8 +34,8 @@ void check_problems(const ConfigProblems& problems) {
 void run(std::string_view text) {
   const LoadedConfig loaded = load(text);
   if (!loaded) return check_problems(loaded.error());
-  for (const ConfigKey& key : config_keys()) {
-    require(!config_value_text(*loaded, key).empty(), "every value can be shown");
+  for (const ConfigEntry& entry : config_entries()) {
+    require(!value_text(*loaded, entry).empty(), "every value can be shown");
   }
   const ConfigDifference none = diff_config(*loaded, with_reloadable(*loaded, *loaded));
   require(none.reloadable.empty() && none.need_restart.empty(), "a configuration does not differ from itself");

@@ -55,7 +55,7 @@ class Configuration(OnSqlite, ProcessTest):
         self.assertEqual(len([line for line in server.log_lines("warning") if "Kubernetes" in line]), 1, server.log())
         checked = server.run("--check")
         self.assertEqual((checked.returncode, checked.stderr), (0, ""))
-        self.assertRegex(checked.stdout, r"warning +environment RUN_RECORDER_METRICS_SERVICE_HOST and 8 more: passed over")
+        self.assertRegex(checked.stdout, r"warning +environment RUN_RECORDER_METRICS_SERVICE_HOST and 8 more: ignored")
         server.tool("emit", "--type", "run_started", "--run-id", "r1")
         self.assertIn("r1", server.tool("list", "--json").stdout)
 
