@@ -11,9 +11,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <mutex>
 
 #include "base/file.h"
+#include "base/mutex.h"
 #include "base/result.h"
 
 namespace run_recorder {
@@ -47,24 +47,24 @@ bool send_now(const std::string& message) {
 class Unheard {
  public:
   void tell(const std::string& message, bool must_be_heard) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     send_kept();
     if (kept_.empty() && send_now(message)) return;
     if (must_be_heard && kept_.size() < kMost) kept_.push_back(message);
   }
   void tell_again() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     send_kept();
   }
 
  private:
   static constexpr std::size_t kMost = 16;
-  void send_kept() {
+  void send_kept() REQUIRES(mutex_) {
     while (!kept_.empty() && send_now(kept_.front())) kept_.pop_front();
   }
 
-  std::mutex mutex_;
-  std::deque<std::string> kept_;  // guarded by mutex_
+  Mutex mutex_;
+  std::deque<std::string> kept_ GUARDED_BY(mutex_);
 };
 Unheard unheard;
 

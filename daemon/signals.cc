@@ -30,7 +30,7 @@ Signals::Signals() {
 
 Signals::~Signals() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ending_ = true;
   }
   pthread_kill(thread_.native_handle(), kEnd);
@@ -45,7 +45,7 @@ void Signals::watch() {
     liveness_.beat();
     const int signal = sigtimedwait(&set, nullptr, &kIdleTurn);
     if (signal < 0) continue;
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (ending_) return;
     if (signal == SIGHUP) {
       reload_ = true;
@@ -58,8 +58,11 @@ void Signals::watch() {
 }
 
 Signals::Wake Signals::wait(std::chrono::milliseconds timeout) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [this] { return stop_ || reload_; });
+  MutexLock lock(mutex_);
+  changed_.wait_for(lock, timeout, [this] {
+    mutex_.assert_held();
+    return stop_ || reload_;
+  });
   if (stop_) return Wake::kStop;
   if (!reload_) return Wake::kTimeout;
   reload_ = false;
@@ -67,7 +70,7 @@ Signals::Wake Signals::wait(std::chrono::milliseconds timeout) {
 }
 
 bool Signals::stop_requested() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return stop_;
 }
 

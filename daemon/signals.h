@@ -3,11 +3,10 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
 #include "base/liveness.h"
+#include "base/mutex.h"
 
 namespace run_recorder {
 
@@ -23,7 +22,7 @@ class Signals {
   // Waits for the next one.
   Wake wait(std::chrono::milliseconds timeout);
   bool stop_requested() const;
-  // For the watchdog: the thread that takes them does not get on.
+  // For the watchdog: the thread that takes them has made no progress for a minute.
   bool stuck() const { return liveness_.missed(); }
 
  private:
@@ -31,12 +30,11 @@ class Signals {
 
   Liveness liveness_{std::chrono::seconds{60}};
   std::thread thread_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  // guarded by mutex_
-  bool stop_ = false;
-  bool reload_ = false;
-  bool ending_ = false;
+  mutable Mutex mutex_;
+  Condition changed_;
+  bool stop_ GUARDED_BY(mutex_) = false;
+  bool reload_ GUARDED_BY(mutex_) = false;
+  bool ending_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace run_recorder

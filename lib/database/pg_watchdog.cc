@@ -16,7 +16,7 @@ PgWatchdog& PgWatchdog::shared() {
 
 PgWatchdog::~PgWatchdog() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
@@ -24,7 +24,7 @@ PgWatchdog::~PgWatchdog() {
 }
 
 std::uint64_t PgWatchdog::arm(int socket, std::chrono::milliseconds after) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!thread_.joinable()) start();
   const Clock::time_point deadline = std::min(Clock::now() + after, last_moment_of_database_calls());
   watched_.emplace(++last_ticket_, Watched{socket, deadline, false});
@@ -33,18 +33,18 @@ std::uint64_t PgWatchdog::arm(int socket, std::chrono::milliseconds after) {
 }
 
 void PgWatchdog::disarm(std::uint64_t ticket) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   watched_.erase(ticket);
 }
 
 bool PgWatchdog::fired(std::uint64_t ticket) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = watched_.find(ticket);
   return found != watched_.end() && found->second.fired;
 }
 
 void PgWatchdog::look_again() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Clock::time_point last = last_moment_of_database_calls();
   for (auto& [ticket, watched] : watched_) watched.deadline = std::min(watched.deadline, last);
   wake_.notify_all();
@@ -61,7 +61,7 @@ void PgWatchdog::start() {
 }
 
 void PgWatchdog::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!stopping_) {
     const Clock::time_point now = Clock::now();
     sleeping_until_ = Clock::time_point::max();

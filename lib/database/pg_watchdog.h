@@ -3,11 +3,11 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <thread>
+
+#include "base/mutex.h"
 
 namespace run_recorder {
 
@@ -36,17 +36,16 @@ class PgWatchdog {
     Clock::time_point deadline{};
     bool fired = false;
   };
-  void start();
+  void start() REQUIRES(mutex_);
   void run();
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  // Guarded by mutex_.
-  std::map<std::uint64_t, Watched> watched_;
-  std::uint64_t last_ticket_ = 0;
-  Clock::time_point sleeping_until_ = Clock::time_point::max();
-  bool stopping_ = false;
-  std::thread thread_;
+  Mutex mutex_;
+  Condition wake_;
+  std::map<std::uint64_t, Watched> watched_ GUARDED_BY(mutex_);
+  std::uint64_t last_ticket_ GUARDED_BY(mutex_) = 0;
+  Clock::time_point sleeping_until_ GUARDED_BY(mutex_) = Clock::time_point::max();
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // started under mutex_, joined by the destructor
 };
 
 }  // namespace run_recorder

@@ -11,11 +11,11 @@
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/uuid.h"
 #include "database/last_moment.h"
 
@@ -459,9 +459,9 @@ struct FileIdentity {
 };
 
 // Of the files this process holds: trying one of them again must not open it (see SqliteFileLock).
-std::mutex held_mutex;
-std::vector<FileIdentity>& held_files() {
-  static std::vector<FileIdentity> files;  // guarded by held_mutex
+Mutex held_mutex;
+std::vector<FileIdentity>& held_files() REQUIRES(held_mutex) {
+  static std::vector<FileIdentity> files;
   return files;
 }
 
@@ -474,7 +474,7 @@ FileIdentity identity_of(const struct stat& status) {
 Result<SqliteFileLock> SqliteFileLock::acquire(const std::string& path) {
   if (auto created = create_file(path); !created) return created.error();
   if (auto checked = check_is_file(path); !checked) return checked.error();
-  const std::lock_guard guard(held_mutex);
+  const MutexLock guard(held_mutex);
   const auto in_use = [&path] {
     return file_error(ErrorKind::kConflict, path, "another run-recorderd uses it; each needs a file of its own");
   };
@@ -494,7 +494,7 @@ Result<SqliteFileLock> SqliteFileLock::acquire(const std::string& path) {
 
 SqliteFileLock::~SqliteFileLock() {
   if (!file_) return;
-  const std::lock_guard guard(held_mutex);
+  const MutexLock guard(held_mutex);
   struct stat status {};
   if (::fstat(file_.get(), &status) == 0) std::erase(held_files(), identity_of(status));
   file_.reset();

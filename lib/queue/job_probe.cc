@@ -1,11 +1,10 @@
 #include "queue/job_probe.h"
 
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutex.h"
 
 namespace run_recorder {
 namespace {
@@ -23,7 +22,7 @@ class JobProbe::Asker {
   explicit Asker(JobQueue& queue) : queue_(queue), thread_([this] { work(); }) {}
   ~Asker() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stopping_ = true;
     }
     changed_.notify_all();
@@ -34,7 +33,7 @@ class JobProbe::Asker {
 
   // False: it is left alone now, or still at an older question.
   bool ask(std::vector<JobAsked> jobs) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (busy_ || steady_clock::now() < not_before_) return false;
     busy_ = true;
     abandoned_ = false;
@@ -46,8 +45,12 @@ class JobProbe::Asker {
 
   // What became of the question; empty: nothing until then, and nobody waits for it any more.
   std::vector<JobAnswer> answer(steady_clock::time_point until) {
-    std::unique_lock lock(mutex_);
-    if (!changed_.wait_until(lock, until, [this] { return answer_.has_value(); })) {
+    MutexLock lock(mutex_);
+    const bool answered = changed_.wait_until(lock, until, [this] {
+      mutex_.assert_held();
+      return answer_.has_value();
+    });
+    if (!answered) {
       abandoned_ = true;
       not_before_ = steady_clock::now() + kPause;
       log_debug("the queue did not say in time in which state jobs ended");
@@ -63,9 +66,9 @@ class JobProbe::Asker {
 
  private:
   void work() {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] { return stopping_ || question_.has_value(); });
+      while (!stopping_ && !question_) changed_.wait(lock);
       if (stopping_) return;
       const std::vector<JobAsked> jobs = *std::exchange(question_, std::nullopt);
       lock.unlock();
@@ -81,15 +84,14 @@ class JobProbe::Asker {
   }
 
   JobQueue& queue_;  // used by the thread alone
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  // guarded by mutex_
-  std::optional<std::vector<JobAsked>> question_;
-  std::optional<std::vector<JobAnswer>> answer_;
-  bool busy_ = false;       // a question is being worked on
-  bool abandoned_ = false;  // its asker no longer waits
-  bool stopping_ = false;
-  steady_clock::time_point not_before_{};
+  Mutex mutex_;
+  Condition changed_;
+  std::optional<std::vector<JobAsked>> question_ GUARDED_BY(mutex_);
+  std::optional<std::vector<JobAnswer>> answer_ GUARDED_BY(mutex_);
+  bool busy_ GUARDED_BY(mutex_) = false;       // a question is being worked on
+  bool abandoned_ GUARDED_BY(mutex_) = false;  // its asker no longer waits
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  steady_clock::time_point not_before_ GUARDED_BY(mutex_){};
   std::thread thread_;  // the last: it uses all of the others
 };
 

@@ -76,7 +76,7 @@ void Pruner::start() {
 
 void Pruner::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
@@ -85,7 +85,7 @@ void Pruner::stop() {
 
 void Pruner::reconfigure(const RetentionPolicy& changed) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     policy_ = changed;
     ++reconfigured_;
   }
@@ -93,23 +93,25 @@ void Pruner::reconfigure(const RetentionPolicy& changed) {
 }
 
 RetentionPolicy Pruner::policy() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return policy_;
 }
 
 PrunerStatus Pruner::status() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return status_;
 }
 
 bool Pruner::pause(milliseconds time) {
-  std::unique_lock lock(mutex_);
-  return !wake_.wait_for(lock, time, [this] { return stopping_; });
+  MutexLock lock(mutex_);
+  return !wake_.wait_for(lock, time, [this] {
+    mutex_.assert_held();
+    return stopping_;
+  });
 }
 
 // Until `wake` holds or that time has come; beats meanwhile.
-void Pruner::wait_until(std::unique_lock<std::mutex>& lock, steady_clock::time_point until,
-                        const std::function<bool()>& wake) {
+void Pruner::wait_until(MutexLock& lock, steady_clock::time_point until, const std::function<bool()>& wake) {
   while (true) {
     liveness_.beat(kIdleTime);
     const auto turn_ends = std::min<steady_clock::time_point>(until, steady_clock::now() + kIdleTurn);
@@ -122,11 +124,14 @@ void Pruner::wait_until(std::unique_lock<std::mutex>& lock, steady_clock::time_p
 void Pruner::run() {
   auto due = steady_clock::now() + std::min(kFirstLook, std::max(policy().interval, milliseconds{1}));
   while (true) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     const milliseconds interval = policy_.interval;
     const std::uint64_t reconfigured = reconfigured_;
     const auto until = interval.count() == 0 ? steady_clock::now() + std::chrono::hours{24} : due;
-    wait_until(lock, until, [&] { return stopping_ || reconfigured_ != reconfigured; });
+    wait_until(lock, until, [&] {
+      mutex_.assert_held();
+      return stopping_ || reconfigured_ != reconfigured;
+    });
     if (stopping_) {
       liveness_.rest();
       return;
@@ -150,7 +155,7 @@ void Pruner::run() {
       log_info("finished runs were removed, their time was over",
                {{"RUNS", report.value().runs}, {"EVENTS", report.value().events}});
     }
-    const std::lock_guard done(mutex_);
+    const MutexLock done(mutex_);
     status_.last_at = now_utc();
   }
 }
@@ -265,7 +270,7 @@ Result<void> Pruner::remove(Look& look) {
   look.report.events += removed.value().events;
   look.report.kept += runs - removed.value().runs;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     status_.runs += removed.value().runs;
     status_.events += removed.value().events;
   }

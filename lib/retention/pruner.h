@@ -4,10 +4,8 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -15,6 +13,7 @@
 
 #include "base/liveness.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "config/policies.h"
 #include "recorder/recorder.h"
 
@@ -68,7 +67,7 @@ class Pruner {
   // kInvalid: a cursor that is none; else what the store says.
   Result<PruneReport> prune(Store& store, const PruneRequest& request);
   PrunerStatus status() const;
-  // For the watchdog: a regular look does not get on.
+  // For the watchdog: a regular look has made no progress for too long.
   bool stuck() const { return liveness_.missed(); }
 
  private:
@@ -81,9 +80,8 @@ class Pruner {
   Result<void> add(Look& look, std::vector<AgedRow> chain);
   Result<void> remove(Look& look);
   bool pause(std::chrono::milliseconds time);  // false: stopping
-  // With lock: of mutex_.
-  void wait_until(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point until,
-                  const std::function<bool()>& wake);
+  void wait_until(MutexLock& lock, std::chrono::steady_clock::time_point until, const std::function<bool()>& wake)
+      REQUIRES(mutex_);
   RetentionPolicy policy() const;
 
   const PrunerOptions options_;
@@ -92,13 +90,12 @@ class Pruner {
   Liveness liveness_;  // of the regular looks
   RepeatGuard failing_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  // guarded by mutex_
-  RetentionPolicy policy_;
-  PrunerStatus status_;
-  bool stopping_ = false;
-  std::uint64_t reconfigured_ = 0;
+  mutable Mutex mutex_;
+  Condition wake_;
+  RetentionPolicy policy_ GUARDED_BY(mutex_);
+  PrunerStatus status_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::uint64_t reconfigured_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace run_recorder
