@@ -6,12 +6,6 @@
 namespace run_recorder {
 namespace {
 
-// How long nothing must have been refused before the spool counts as having room again; else a spool at its limit
-// would say so with every event it applies.
-constexpr std::chrono::seconds kRoomProven{5};
-constexpr std::chrono::seconds kIdleTurn{5};
-// How long the sessions may wait for a sync of their own thread before the other one runs them.
-constexpr std::chrono::milliseconds kDiskPatience{20};
 constexpr std::chrono::seconds kAppendTime{60};  // a disk that takes longer for one sync is as good as gone
 
 constexpr std::string_view kFullMessage =
@@ -44,12 +38,11 @@ void SpoolWriter::start() {
 void SpoolWriter::submit(std::unique_ptr<Submission> submission) {
   bool called = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     queued_bytes_ += submission->bytes;
     queue_.push_back(std::move(submission));
-    // Behind a group that is not settled too, so that the sessions hear of each in its order.
-    handed_over_ = handed_over_ || queued_bytes_ > bounds_.small_commit_bytes || unsettled_ > 0 || small_since_;
-    called = is_called();
+    turns_.submitted(queued_bytes_ > bounds_.small_commit_bytes);
+    called = turns_.calls_writer(Clock::now(), true);
   }
   if (called) {
     changed_.notify_all();
@@ -59,22 +52,21 @@ void SpoolWriter::submit(std::unique_ptr<Submission> submission) {
 void SpoolWriter::commit_small() {
   Submissions group;
   {
-    const std::lock_guard lock(mutex_);
-    if (queue_.empty() || handed_over_ || stopping_) return;
+    const MutexLock lock(mutex_);
+    const auto now = Clock::now();
+    if (!turns_.begin_small(now, !queue_.empty())) return;
     group = take_group();
-    small_since_ = Clock::now();
-    ++small_commits_;
-    if (!watching_) changed_.notify_all();
+    if (turns_.calls_writer(now, !queue_.empty())) changed_.notify_all();
   }
   small_liveness_.beat();
   commit(group);
   small_liveness_.rest();
   {
-    std::unique_lock lock(mutex_);
-    small_since_.reset();
-    if (standing_in_) {
+    MutexLock lock(mutex_);
+    turns_.end_small();
+    if (turns_.writer_runs_sessions()) {
       sessions_.post([] {});  // there may be nothing else to do that would let it see that it is over
-      changed_.wait(lock, [this] { return !standing_in_; });
+      while (turns_.writer_runs_sessions()) changed_.wait(lock);
     }
   }
   sessions_.settle(std::move(group));
@@ -85,11 +77,14 @@ void SpoolWriter::stop(std::chrono::milliseconds within) {
     return;
   }
   {
-    std::unique_lock lock(mutex_);
-    stopping_ = true;
+    MutexLock lock(mutex_);
+    turns_.drain();
     changed_.notify_all();
-    emptied_.wait_for(lock, within, [this] { return queue_.empty(); });
-    hurry_ = true;
+    emptied_.wait_for(lock, within, [this] {
+      mutex_.assert_held();
+      return queue_.empty();
+    });
+    turns_.abandon();
   }
   thread_.join();
 }
@@ -97,59 +92,64 @@ void SpoolWriter::stop(std::chrono::milliseconds within) {
 void SpoolWriter::run() {
   name_this_thread("spool-writer");
   ask_for_short_slices();
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
     liveness_.beat();
-    const std::uint64_t small_commits = small_commits_;
-    changed_.wait_for(lock, watching_ ? kDiskPatience : kIdleTurn,
-                      [this] { return is_called() || (small_since_ && !watching_); });
-    watching_ = small_since_ || small_commits != small_commits_;
-    if (small_since_ && Clock::now() - *small_since_ >= kDiskPatience) {
-      stand_in(lock);
-    } else if (is_called()) {
-      if (queue_.empty() || hurry_) {
+    turns_.begin_wait();
+    changed_.wait_for(lock, turns_.longest_wait(), [this] {
+      mutex_.assert_held();
+      return turns_.calls_writer(Clock::now(), !queue_.empty());
+    });
+    turns_.end_wait();
+    switch (turns_.task(Clock::now(), !queue_.empty())) {
+      case CommitTurns::Task::kWait:
         break;
-      }
-      Submissions group = take_group();
-      ++unsettled_;
-      lock.unlock();
-      commit(group);
-      sessions_.post([this, done = std::make_shared<Submissions>(std::move(group))] {
-        {
-          const std::lock_guard settled(mutex_);
-          --unsettled_;
-        }
-        sessions_.settle(std::move(*done));
-      });
-      lock.lock();
+      case CommitTurns::Task::kStandIn:
+        stand_in();
+        break;
+      case CommitTurns::Task::kCommit:
+        commit_group();
+        break;
+      case CommitTurns::Task::kEnd:
+        liveness_.rest();
+        return;
     }
   }
-  liveness_.rest();
 }
 
-// The writer's thread has something to commit, or has to end. Requires mutex_.
-bool SpoolWriter::is_called() const {
-  return !small_since_ && (stopping_ || (handed_over_ && !queue_.empty()));
-}
-
-void SpoolWriter::stand_in(std::unique_lock<std::mutex>& lock) {
+void SpoolWriter::stand_in() {
   liveness_.rest();
-  standing_in_ = true;
-  while (small_since_) {
-    lock.unlock();
+  turns_.stand_in();
+  while (turns_.state() == CommitTurns::State::kStandIn) {
+    mutex_.unlock();
     sessions_.run_one();
-    lock.lock();
+    mutex_.lock();
   }
-  standing_in_ = false;
+  turns_.returned(!queue_.empty());
   changed_.notify_all();
 }
 
+void SpoolWriter::commit_group() {
+  Submissions group = take_group();
+  turns_.group_committed();
+  mutex_.unlock();
+  commit(group);
+  sessions_.post([this, done = std::make_shared<Submissions>(std::move(group))] {
+    {
+      const MutexLock settled(mutex_);
+      turns_.group_settled();
+    }
+    sessions_.settle(std::move(*done));
+  });
+  mutex_.lock();
+}
+
 // All that wait; where that is more than one commit should carry, an equal part of every session's, so that one that
-// floods delays only itself. A session's order is kept. Called with the lock held.
+// floods delays only itself. A session's order is kept.
 Submissions SpoolWriter::take_group() {
   if (queued_bytes_ <= bounds_.commit_bytes) {
     queued_bytes_ = 0;
-    handed_over_ = false;
+    turns_.taken_all();
     emptied_.notify_all();
     return std::exchange(queue_, {});
   }
@@ -247,12 +247,11 @@ void SpoolWriter::refuse_all(Submissions& group, const Error& error) {
 }
 
 void SpoolWriter::note_room(bool refused) {
-  const auto now = Clock::now();
   if (refused) {
-    last_full_ = now;
-    full_.report("what is not applied yet has reached its limit, or the file system has too little left");
-  } else if (full_.active() && now - last_full_ >= kRoomProven) {
-    full_.clear();
+    full_.report("what is not applied yet has reached its limit, or the file system has too little left",
+                 Clock::now());
+  } else {
+    full_.clear_when_over(Clock::now());
   }
 }
 

@@ -10,20 +10,18 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
-#include <cstdint>
+#include <cstddef>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
 #include <thread>
-#include <vector>
 
 #include "base/liveness.h"
 #include "base/log.h"
-#include "protocol/protocol.h"
+#include "base/mutex.h"
+#include "net/refusal_guard.h"
+#include "server/commit_turns.h"
 #include "server/counters.h"
+#include "server/types.h"
 #include "spool/spool.h"
 
 namespace run_recorder {
@@ -52,16 +50,17 @@ class SpoolWriter {
   // submitted any more.
   void stop(std::chrono::milliseconds within);
 
-  // For the watchdog: an append does not get on, as a rule because the disk does not answer.
+  // For the watchdog: an append has taken more than a minute, as a rule because the disk does not answer.
   bool stuck() const { return liveness_.missed() || small_liveness_.missed(); }
 
  private:
   using Clock = std::chrono::steady_clock;
 
   void run();
-  bool is_called() const;
-  void stand_in(std::unique_lock<std::mutex>& lock);
-  Submissions take_group();
+  // Both give mutex_ back while they run the sessions, or append.
+  void stand_in() REQUIRES(mutex_);
+  void commit_group() REQUIRES(mutex_);
+  Submissions take_group() REQUIRES(mutex_);
   void commit(Submissions& group);
   void settle(Submissions& group, const Spool::Appended& appended);
   void refuse_all(Submissions& group, const Error& error);
@@ -76,25 +75,16 @@ class SpoolWriter {
   Liveness liveness_;
   Liveness small_liveness_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::condition_variable emptied_;
-  // guarded by mutex_
-  Submissions queue_;
-  std::size_t queued_bytes_ = 0;
-  bool handed_over_ = false;   // the queue is the writer's thread's
-  std::size_t unsettled_ = 0;  // groups of the writer's thread that the sessions do not know of yet
-  std::optional<Clock::time_point> small_since_;  // the sessions' thread commits
-  std::uint64_t small_commits_ = 0;
-  bool watching_ = false;     // the writer's thread looks often whether it has to stand in
-  bool standing_in_ = false;  // and does
-  bool stopping_ = false;
-  bool hurry_ = false;  // leave the rest
+  mutable Mutex mutex_;
+  Condition changed_;
+  Condition emptied_;
+  Submissions queue_ GUARDED_BY(mutex_);
+  std::size_t queued_bytes_ GUARDED_BY(mutex_) = 0;
+  CommitTurns turns_ GUARDED_BY(mutex_);
 
-  // for whoever commits
+  // Of whoever commits.
   RepeatGuard failed_;
-  RepeatGuard full_;
-  Clock::time_point last_full_{};
+  RefusalGuard full_;
 };
 
 }  // namespace run_recorder
