@@ -49,7 +49,8 @@ struct Place {
 Place place_of(const std::filesystem::path& folder, const std::string& machine = {});
 // Both machines are known, and they differ.
 bool is_other_machine(const Place& place, const Place& other);
-// Another folder: a copy, made file by file. A copy of the whole file system has the same inodes, and is of one moment.
+// Another folder: a copy, made file by file. A copy of the whole file system has the same inodes, and is of one
+// moment.
 bool is_other_folder(const Place& place, const Place& other);
 
 // The `identity` file.

@@ -144,8 +144,10 @@ TEST(Arguments, AreHiddenInMessagesOfAParser) {
 
 TEST(Url, APasswordInTheWrongSchemeIsHiddenToo) {
   EXPECT_EQ(redact_url("sqlite://u:PASSWORD@127.0.0.1/db").find("PASSWORD"), std::string::npos);
-  EXPECT_EQ(redact_url("sqlite:/var/lib/run-recorder/run-recorder.db"), "sqlite:/var/lib/run-recorder/run-recorder.db");
-  EXPECT_EQ(redact_url("sqlite:///srv/a@b.db").find("srv"), std::string::npos) << "it may be a password: all is hidden";
+  EXPECT_EQ(redact_url("sqlite:/var/lib/run-recorder/run-recorder.db"),
+            "sqlite:/var/lib/run-recorder/run-recorder.db");
+  EXPECT_EQ(redact_url("sqlite:///srv/a@b.db").find("srv"), std::string::npos)
+      << "it may be a password: all is hidden";
 }
 
 TEST(Url, PasswordsAreHiddenInAnyText) {
