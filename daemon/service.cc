@@ -171,7 +171,7 @@ int Service::run(Signals& signals) {
 // Since when events are accepted without a break. Safe from any thread.
 Hearing::State Service::look_at_hearing() {
   const ServerCounters counters = server_->counters();
-  return hearing_->look(Hearing::Moment::now(), {!counters.spool_failure.empty(), counters.refused_by_spool});
+  return hearing_->observe(Hearing::Moment::now(), {!counters.spool_failure.empty(), counters.refused_by_spool});
 }
 
 // Once a second, so that an idle daemon notices too that its files are gone. Only what is new is said.

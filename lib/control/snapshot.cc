@@ -51,7 +51,7 @@ Json reconciliation_json(const ReconcilerStatus& reconciler) {
     Json reasons = Json::object();
     for (const auto& [reason, count] : last.reasons) reasons[reason] = count;
     out["last"] = {{"pass_id", last.pass_id},
-                   {"trigger", last.trigger},
+                   {"trigger", to_string(last.trigger)},
                    {"dry_run", last.dry_run},
                    {"stopped", last.stopped},
                    {"finished_at", format_rfc3339(last.finished_at)},

@@ -15,7 +15,7 @@ struct ProcessEnd {
   std::string process;     // identity of the process that ended, or whose connection did; may be empty
   std::string connection;  // the connection that ended; may be empty
   std::chrono::steady_clock::time_point due{};
-  int looks = 0;  // that could not decide yet
+  int checks = 0;  // that could not decide yet
 };
 
 class EndedProcesses {

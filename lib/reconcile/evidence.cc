@@ -8,7 +8,7 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kLooksKept = 20'000;
+constexpr std::size_t kChecksKept = 20'000;
 
 std::string_view to_text(ProcessEvidence evidence) {
   switch (evidence) {
@@ -67,7 +67,7 @@ RowFacts EvidenceGatherer::facts_of(const RunningRow& row) {
     };
     facts.other_recorder_seen = recent(row.recorder_seen_ago) || recent(options_.could_be_seen_for);
   } else {
-    look_at_processes(run, facts);
+    check_processes(run, facts);
   }
   facts.dead_letter = row.dead_letter;
   facts.queue_configured = queue_ != nullptr;
@@ -75,15 +75,15 @@ RowFacts EvidenceGatherer::facts_of(const RunningRow& row) {
   return facts;
 }
 
-// The worker before whoever may tell of it: what is told after the first look is found by the second.
-void EvidenceGatherer::look_at_processes(const Run& run, RowFacts& facts) {
+// The worker before whoever may tell of it: what is told after the first check is found by the second.
+void EvidenceGatherer::check_processes(const Run& run, RowFacts& facts) {
   // A connection is named by the incarnation that it came to (EventServer).
   constexpr std::size_t kIncarnationDigits = 8;
   facts.received_here = !options_.incarnation.empty() &&
                         run.connection.starts_with(options_.incarnation.substr(0, kIncarnationDigits) + "-");
   facts.worker_named = !run.worker_process.empty();
-  facts.worker = look(run.worker_process);
-  facts.sender = look(run.sender_process);
+  facts.worker = check(run.worker_process);
+  facts.sender = check(run.sender_process);
   facts.connection_open = !run.connection.empty() && options_.connection_open(run.connection);
   if (facts.worker_named) facts.worker_text = describe(run.worker_process, facts.worker);
   if (!run.sender_process.empty()) facts.sender_text = describe(run.sender_process, facts.sender);
@@ -98,12 +98,12 @@ void EvidenceGatherer::look_at_processes(const Run& run, RowFacts& facts) {
   }
 }
 
-ProcessEvidence EvidenceGatherer::look(const std::string& identity) {
+ProcessEvidence EvidenceGatherer::check(const std::string& identity) {
   if (identity.empty()) return ProcessEvidence::kNone;
-  const auto known = looks_.find(identity);
-  if (known != looks_.end()) return known->second;
-  if (looks_.size() >= kLooksKept) looks_.clear();
-  return looks_.emplace(identity, look_at(identity)).first->second;
+  const auto known = checked_.find(identity);
+  if (known != checked_.end()) return known->second;
+  if (checked_.size() >= kChecksKept) checked_.clear();
+  return checked_.emplace(identity, look_at(identity)).first->second;
 }
 
 // Put together as text: a pass may make half a million of them.

@@ -37,7 +37,7 @@ struct EvidenceOptions {
   GoneSince* gone = nullptr;
 };
 
-// Facts for a page of rows, in their order, with one look into the queue for all of them. queue may be null: none is
+// Facts for a page of rows, in their order, the queue is asked once for all of them. queue may be null: none is
 // configured.
 class EvidenceGatherer {
  public:
@@ -46,12 +46,12 @@ class EvidenceGatherer {
 
  private:
   RowFacts facts_of(const RunningRow& row);
-  void look_at_processes(const Run& run, RowFacts& facts);
-  ProcessEvidence look(const std::string& identity);
+  void check_processes(const Run& run, RowFacts& facts);
+  ProcessEvidence check(const std::string& identity);
 
   const EvidenceOptions options_;
   JobQueue* const queue_;
-  std::unordered_map<std::string, ProcessEvidence> looks_;  // of this pass; bounded
+  std::unordered_map<std::string, ProcessEvidence> checked_;  // of this pass; bounded
 };
 
 // The evidence as JSON, for the row's error object.

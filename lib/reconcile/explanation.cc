@@ -13,7 +13,7 @@ Json text_or_null(std::string_view text) {
   return text.empty() ? Json() : Json(text);
 }
 
-// Why no pass looks at the row; empty: it does.
+// Why no pass judges the row; empty: it does.
 std::string why_left(const Run& run, const RowFacts& facts) {
   if (run.status == Status::kQueued && !facts.job_id) {
     return "the run is queued and names no job: reconciliation has nobody to ask";

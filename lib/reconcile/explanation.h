@@ -7,7 +7,7 @@
 
 namespace run_recorder {
 
-// verdict: what a pass would say of the row, which is not asked where the row is none that a pass looks at.
+// verdict: what a pass would say of the row; left out where no pass judges such a row.
 JsonText explanation(const RunningRow& row, const RowFacts& facts, const Verdict& verdict);
 
 }  // namespace run_recorder

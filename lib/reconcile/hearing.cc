@@ -13,8 +13,8 @@ Hearing::Moment Hearing::Moment::now() {
 
 Hearing::Hearing(const Moment& start) : state_{start.steady, start.steady}, last_(start) {}
 
-Hearing::State Hearing::look(const Moment& now, const Refusals& refusals) {
-  const std::lock_guard lock(mutex_);
+Hearing::State Hearing::observe(const Moment& now, const Refusals& refusals) {
+  const MutexLock lock(mutex_);
   const bool suspended = now.since_boot - last_.since_boot > kLate;
   const bool refuses = refusals.spool_failed || refusals.refused != refused_;
   if (suspended || refuses) state_.since = now.steady;

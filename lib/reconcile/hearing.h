@@ -5,9 +5,9 @@
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 
+#include "base/mutex.h"
 #include "base/time.h"
 
 namespace run_recorder {
@@ -35,19 +35,17 @@ class Hearing {
 
   explicit Hearing(const Moment& start);
 
-  // What the daemon looks at once a second, and whoever is about to judge before he does: more than kLate between two
-  // looks was a suspension.
-  State look(const Moment& now, const Refusals& refusals);
+  // Called once a second, and before anything is judged: more than kLate between two calls was a suspension.
+  State observe(const Moment& now, const Refusals& refusals);
 
   static constexpr std::chrono::seconds kLate{5};
   static constexpr std::chrono::milliseconds kSetBack{500};
 
  private:
-  std::mutex mutex_;
-  // guarded by mutex_
-  State state_;
-  Moment last_;
-  std::uint64_t refused_ = 0;
+  Mutex mutex_;
+  State state_ GUARDED_BY(mutex_);
+  Moment last_ GUARDED_BY(mutex_);
+  std::uint64_t refused_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace run_recorder

@@ -1,8 +1,8 @@
-// One pass of the reconciliation: reads rows in pages, looks at what each depends on, waits until everything that was
-// said by then is applied, judges, marks, reports (SPEC section 6). For the thread that makes it.
+// One pass of the reconciliation: reads rows in pages, gathers the evidence of each, waits until everything that was
+// sent by then is applied, judges, marks, reports (SPEC section 6). For the thread that makes it.
 //
 // The order is what keeps it from marking a run that has just ended: a page is read, then its processes and jobs are
-// looked at, then everything that could be read from the event socket at that moment is applied, then rows that have
+// checked, then everything that could be read from the event socket at that moment is applied, then rows that have
 // not moved since are marked.
 #pragma once
 
@@ -21,21 +21,11 @@
 #include "process/ended_processes.h"
 #include "reconcile/evidence.h"
 #include "reconcile/pass_report.h"
+#include "reconcile/plan.h"
 #include "reconcile/reconciler_options.h"
 #include "recorder/recorder.h"
 
 namespace run_recorder {
-
-// Which rows, and by which rules.
-struct PassPlan {
-  std::string trigger;  // boot, interval, process_end, request
-  PassRequest request = {};
-  bool boot = false;
-  // All rows older than the grace, or only those whose last event lies within this, or none but the named ones.
-  std::optional<EventWindow> within = {};
-  bool only_named = false;
-  std::vector<std::string> run_ids = {};
-};
 
 // The connections of a pass. A part that is not open yet is opened when it is needed.
 struct PassConnections {
@@ -57,31 +47,33 @@ struct PassHost {
 // Options for the evidence by now, from a database that is connected. Also for explain.
 EvidenceOptions evidence_options(const PassHost& host, const ReconcilePolicy& policy, Store& store);
 // The rules by now.
-Policy rules_now(const PassHost& host, const ReconcilePolicy& policy, const PassPlan& plan);
+Policy rules_now(const PassHost& host, const ReconcilePolicy& policy, const Plan& plan);
+
+// What everything answers that the daemon's stop interrupts.
+Error stopping_error();
 
 class Pass {
  public:
-  Pass(const PassHost& host, PassPlan plan, const ReconcilePolicy& policy, PassConnections& connections,
+  Pass(const PassHost& host, Plan plan, const ReconcilePolicy& policy, PassConnections& connections,
        Liveness& liveness)
       : host_(host), plan_(std::move(plan)), policy_(policy), connections_(connections), liveness_(liveness) {}
 
   // Waits until everything that was received by now is applied: a request at most 10 s. kUnavailable.
-  Result<void> wait_for_what_came();
+  Result<void> wait_until_applied();
   Result<void> connect();
 
   // From the lease to the report. released: the lease has been given back, the report is about to be saved.
   Result<PassReport> run(std::string pass_id, const std::function<void()>& released);
   // Gives the lease back where run() failed.
   void give_up();
-  const std::string& trigger() const { return plan_.trigger; }
+  PassTrigger trigger() const { return plan_.trigger; }
   const PassReport& report() const { return report_; }
   // Of a pass over all rows that ended well: they were counted, where that was possible.
   const std::optional<std::map<Status, std::uint64_t>>& runs_by_status() const { return runs_by_status_; }
 
-  // What it deferred, to be looked at again: by name, or all before it began where these were too many.
-  std::vector<std::string> take_deferred() { return std::move(deferred_); }
-  bool too_many_deferred() const { return too_many_deferred_; }
-  // How many rows it left because this daemon hears for less than the grace.
+  // The rows it judged and deferred, by name; empty: they were too many.
+  std::optional<std::vector<std::string>> take_deferred();
+  // How many rows it left because this daemon accepts events for less than the grace.
   std::uint64_t unheard() const { return unheard_; }
 
   // Instead of run(), for what ended: which of its rows would be marked, and which ends have rows that have to wait.
@@ -89,28 +81,29 @@ class Pass {
     std::vector<std::string> stuck;
     std::vector<ProcessEnd> again;
   };
-  Result<Ended> look_at(std::span<const ProcessEnd> ends);
+  Result<Ended> check_ended(std::span<const ProcessEnd> ends);
 
  private:
   using Steady = std::chrono::steady_clock::time_point;
+  static constexpr std::size_t kNamedRows = 1'000;  // that one statement asks for
   // Rows and what is known of each.
   struct Page {
     std::vector<RunningRow> rows;
     std::vector<RowFacts> facts;
-    Steady looked_at{};  // before the look
+    Steady gathered_at{};  // before the evidence was
   };
   using ReadRows = std::function<Result<std::vector<RunningRow>>(Store&, std::string_view after)>;
 
   void prepare_evidence();
   Result<void> save();
   Result<void> begin(std::string pass_id);
-  Result<void> count_first();
+  Result<void> check_breaker();
   Result<void> finish(const std::function<void()>& released);
   Result<void> renew_lease();
-  Result<void> look_through(bool mark);
-  Result<void> look_through_within(const EventWindow& window, bool mark);
-  Result<void> look_through_pages(const ReadRows& read, bool mark);
-  Result<void> look_through_named(bool mark);
+  Result<void> scan(bool mark);
+  Result<void> scan_window(const EventWindow& window, bool mark);
+  Result<void> scan_pages(const ReadRows& read, bool mark);
+  Result<void> scan_named(bool mark);
   Page gather(std::vector<RunningRow> rows);
   std::vector<Verdict> judge_all(const Page& page) const;
   Result<void> judge_page(const Page& page, bool mark);
@@ -127,7 +120,7 @@ class Pass {
   void log_summary() const;
 
   const PassHost& host_;
-  const PassPlan plan_;
+  const Plan plan_;
   const ReconcilePolicy policy_;
   PassConnections& connections_;
   Liveness& liveness_;

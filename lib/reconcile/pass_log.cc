@@ -47,10 +47,11 @@ void Pass::log_summary() const {
       report.dry_run ? " (dry run)" : "", report.stopped ? "stopped" : "finished", report.examined, report.alive,
       report.stuck, report.unknown, report.raced, report.foreign, report.marked, report.deferred);
   if (report.stopped) {
-    log_error(message, {{"TRIGGER", report.trigger}, {"PASS_ID", report.pass_id}, {"WHY", report.stopped_because}});
+    log_error(message,
+              {{"TRIGGER", to_string(report.trigger)}, {"PASS_ID", report.pass_id}, {"WHY", report.stopped_because}});
     return;
   }
-  log_info(message, {{"TRIGGER", report.trigger},
+  log_info(message, {{"TRIGGER", to_string(report.trigger)},
                      {"REASONS", reasons.empty() ? std::string("none") : reasons},
                      {"PASS_ID", report.pass_id}});
 }

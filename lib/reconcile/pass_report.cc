@@ -48,7 +48,7 @@ void PassReport::count(const RunningRow& row, VerdictKind verdict, std::string_v
 JsonText PassReport::to_json() const {
   nlohmann::ordered_json report;
   report["pass_id"] = pass_id;
-  report["trigger"] = trigger;
+  report["trigger"] = to_string(trigger);
   report["dry_run"] = dry_run;
   report["stopped"] = stopped;
   if (!stopped_because.empty()) report["stopped_because"] = stopped_because;

@@ -8,6 +8,7 @@
 
 #include "base/json_text.h"
 #include "base/time.h"
+#include "reconcile/plan.h"
 #include "reconcile/verdict.h"
 #include "store/store.h"
 
@@ -25,7 +26,7 @@ struct ReportedRun {
 
 struct PassReport {
   std::string pass_id;
-  std::string trigger;  // boot, interval, request
+  PassTrigger trigger = PassTrigger::kRequest;
   bool dry_run = false;
   bool stopped = false;  // the breaker held it back: nothing was marked
   std::string stopped_because;

@@ -5,10 +5,8 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,12 +14,13 @@
 
 #include "base/liveness.h"
 #include "base/log.h"
-#include "process/ended_processes.h"
+#include "base/mutex.h"
 #include "reconcile/pass.h"
+#include "reconcile/schedule.h"
 
 namespace run_recorder {
 
-// How far a pass under way has come; with max_stuck on it looks through all rows twice.
+// How far a pass under way has come; with max_stuck it judges all rows twice.
 struct PassProgress {
   std::string pass_id;
   std::uint64_t examined = 0;
@@ -37,7 +36,7 @@ struct ReconcilerStatus {
   std::optional<std::map<Status, std::uint64_t>> runs_by_status;  // as that pass left them
   bool boot_done = false;                                         // the first boot pass has ended
   bool running = false;
-  std::optional<PassProgress> under_way;  // once it has begun to look through the rows
+  std::optional<PassProgress> under_way;  // once it has begun to judge rows
 };
 
 class Reconciler {
@@ -64,35 +63,29 @@ class Reconciler {
   ReconcilerStatus status() const;
 
   // For the watchdog: the reconciler's own thread, or a pass on request, does not get on.
-  bool stuck() const { return own_pulse_.missed() || request_pulse_.missed(); }
+  bool stuck() const { return own_liveness_.missed() || request_liveness_.missed(); }
 
  private:
   using Clock = std::chrono::steady_clock;
-  enum class Work { kStop, kNothing, kSecondBoot, kInterval, kEnded };
-  struct SecondBoot {
-    PassPlan plan;
-    Clock::time_point due;
-  };
-
+  // ---- of the reconciler's own thread (own_passes.cc)
   void run();
-  Work wait_for_work();
-  bool sleep_until(Clock::time_point until);  // false: stopping
-  // Whether `wake` holds before that time. With lock: of mutex_. Shows liveness meanwhile.
-  bool wait_until(std::unique_lock<std::mutex>& lock, Clock::time_point until, const std::function<bool()>& wake);
-  bool boot();
-  void plan_second_boot(Pass& pass, const PassReport& report);
+  bool boot();                                    // false: stopping
+  std::optional<Schedule::Work> wait_for_work();  // empty: stopping
   void second_boot();
   void interval_pass();
-  void look_at_ended();
-  Result<void> look_at_ended(std::vector<ProcessEnd>& ends);
-  void look_again(std::vector<ProcessEnd> ends, Clock::duration after);
-  bool wait_for_database();
+  void check_ended();
+  Result<void> check_ended(std::vector<ProcessEnd>& ends);
+  bool wait_for_database();                   // false: stopping
+  bool sleep_until(Clock::time_point until);  // false: stopping
+  // Whether `wake` holds before that time. Shows liveness meanwhile.
+  bool wait_until(MutexLock& lock, Clock::time_point until, const std::function<bool()>& wake) REQUIRES(mutex_);
+  Pass own_pass(Plan plan, PassConnections& connections);
+
+  // ---- of any thread
   Result<PassReport> try_pass(Pass& pass, Liveness& liveness);
-  // With lock: of mutex_.
-  Result<void> wait_for_turn(std::unique_lock<std::mutex>& lock, const Liveness& liveness);
+  Result<void> wait_for_turn(MutexLock& lock, const Liveness& liveness) REQUIRES(mutex_);
   Result<PassReport> take_turn(Pass& pass, const Liveness& liveness);
   PassHost host();
-  Pass own_pass(PassPlan plan, PassConnections& connections);
   bool is_stopping() const;
   ReconcilePolicy policy() const;
   void note(const Result<PassReport>& outcome);
@@ -102,26 +95,22 @@ class Reconciler {
   GoneSince gone_;
   const PassHost host_;
   std::thread thread_;
-  // Of the reconciler's own thread.
-  std::optional<SecondBoot> second_boot_;
-  Clock::time_point last_interval_{};
-  Clock::time_point last_ended_look_{};
-  PassConnections ended_connections_;  // kept: there may be something to look at every second
-  Liveness own_pulse_;
-  Liveness request_pulse_;  // of the one pass that runs for a request
-  RepeatGuard left_;
-  RepeatGuard failing_;
+  PassConnections ended_connections_;  // of its own thread; kept: something may have ended every second
+  Liveness own_liveness_;
+  Liveness request_liveness_;  // of the one pass that runs for a request
 
-  mutable std::mutex mutex_;
-  std::condition_variable stop_;
-  std::condition_variable turn_;  // a pass has ended
-  // guarded by mutex_
-  ReconcilePolicy policy_;
-  ReconcilerStatus status_;
-  EndedProcesses ended_;
-  std::string unused_pass_id_;    // of a pass that failed before it marked anything: its row is used again
-  bool ended_under_way_ = false;  // the pass that runs is one over processes that have ended
-  bool stopping_ = false;
+  mutable Mutex mutex_;
+  Condition stop_;
+  Condition turn_;  // a pass has ended
+  RepeatGuard left_ GUARDED_BY(mutex_);
+  RepeatGuard failing_ GUARDED_BY(mutex_);
+  ReconcilePolicy policy_ GUARDED_BY(mutex_);
+  ReconcilerStatus status_ GUARDED_BY(mutex_);
+  Schedule schedule_ GUARDED_BY(mutex_);
+  // Of a pass that failed before it marked anything: its row is used again.
+  std::string unused_pass_id_ GUARDED_BY(mutex_);
+  bool ended_under_way_ GUARDED_BY(mutex_) = false;  // the pass that runs is one over processes that have ended
+  bool stopping_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace run_recorder

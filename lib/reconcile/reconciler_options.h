@@ -1,4 +1,4 @@
-// What reconciliation is given: by the configuration, by those who wire it up, and by whoever asks for a pass.
+// What reconciliation is given by the configuration and by those who wire it up.
 #pragma once
 
 #include <chrono>
@@ -26,12 +26,6 @@ struct ReconcilerOptions {
   std::function<Hearing::State()> hearing;
   // A worker that is to be watched: process_ended() is to be called when it ends.
   std::function<void(const std::string&)> watch;
-};
-
-struct PassRequest {
-  bool dry_run = false;
-  bool unvouched = false;
-  bool force = false;
 };
 
 }  // namespace run_recorder

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 namespace run_recorder {
 namespace {
@@ -188,7 +189,7 @@ RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
 
 // What would be stuck, but somebody may still have to say something.
 std::string why_deferred(const RowFacts& facts, const Policy& policy) {
-  if (policy.hearing_for < policy.grace && !is_beyond_words(facts)) {
+  if (policy.hearing_for < policy.grace && !nobody_can_report(facts)) {
     return fmt::format("this daemon accepts events since {} only, less than the grace", seconds(policy.hearing_for));
   }
   return {};
@@ -214,7 +215,7 @@ std::string_view to_string(VerdictKind kind) {
   return "";
 }
 
-bool is_beyond_words(const RowFacts& facts) {
+bool nobody_can_report(const RowFacts& facts) {
   const bool worker_gone = !facts.worker_named || facts.worker == ProcessEvidence::kGone;
   return worker_gone && facts.sender == ProcessEvidence::kGone && !facts.connection_open;
 }
@@ -228,7 +229,7 @@ Verdict judge(const RowFacts& facts, const Policy& policy) {
     verdict.message = fmt::format("its last event was applied {} ago, less than the grace", seconds(facts.silence));
     return verdict;
   }
-  // What is silent about everything cannot happen: rule 1 or 3 decides rows of other recorders, rule 5 all others.
+  // One rule always decides: rule 1 or 3 rows of other recorders, rule 5 all others.
   const RuleAnswer* decisive = nullptr;
   for (const RuleAnswer& rule : verdict.rules) {
     if (!rule.verdict) continue;
@@ -238,6 +239,7 @@ Verdict judge(const RowFacts& facts, const Policy& policy) {
     decisive = &rule;
     break;
   }
+  assert(decisive);
   if (!decisive) return verdict;
   verdict.kind = *decisive->verdict;
   verdict.reason = decisive->reason;

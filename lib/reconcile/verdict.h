@@ -31,7 +31,7 @@ struct RowFacts {
   bool connection_open = false;
   // Since the worker was first seen gone, where that matters: while whoever may tell lives. Empty: long ago.
   std::optional<std::chrono::milliseconds> worker_gone_for;
-  std::string worker_text;  // the look at the worker in words; may be empty
+  std::string worker_text;  // what was seen of the worker, in words; may be empty
   std::string sender_text;
   std::string recorder;  // the recorder that wrote it last, for the message
   bool queue_configured = false;
@@ -70,6 +70,6 @@ struct Verdict {
 Verdict judge(const RowFacts& facts, const Policy& policy);
 // Nobody is left who could speak for the run: its worker, where one was named, and its latest sender are known to be
 // gone, and that connection is closed.
-bool is_beyond_words(const RowFacts& facts);
+bool nobody_can_report(const RowFacts& facts);
 
 }  // namespace run_recorder

@@ -30,7 +30,7 @@ UndoTransition undo_transition(Status status, std::string_view pass_id) {
           revived_payload(status, "undo", pass_id)};
 }
 
-JsonText error_of(const Finding& finding) {
+JsonText stuck_error(const StuckFinding& finding) {
   const std::string pass = finding.pass_id ? ",\"pass_id\":" + json_string(*finding.pass_id) : std::string();
   return fmt::format("{{\"kind\":\"stuck\",\"reason\":{},\"message\":{}{},\"evidence\":{}}}",
                      json_string(finding.reason), json_string(finding.message), pass, finding.evidence);

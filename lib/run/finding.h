@@ -44,13 +44,13 @@ UndoTransition undo_transition(Status status, std::string_view pass_id);
 
 // The error object of a run that is stuck. evidence: an object; of a pass its member "status" is the status that an
 // undo returns the row to.
-struct Finding {
+struct StuckFinding {
   std::string_view reason;
   std::string_view message;
   std::optional<std::string_view> pass_id = {};  // empty: a sender reported it
   std::string_view evidence = "{}";
 };
-JsonText error_of(const Finding& finding);
+JsonText stuck_error(const StuckFinding& finding);
 
 // The payload of run_revived. by: the event's type, or "undo".
 JsonText revived_payload(Status to, std::string_view by, std::optional<std::string_view> pass_id);

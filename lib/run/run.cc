@@ -60,7 +60,7 @@ Status next_status(std::optional<Status> row, const Event& event) {
 // The finding of a sender, in the form of one of the daemon's own.
 JsonText reported_lost(const Event& event) {
   constexpr std::string_view kMessage = "the sender reported that the work ended without an outcome";
-  return error_of(Finding{.reason = "reported_lost", .message = event.message ? *event.message : kMessage});
+  return stuck_error({.reason = "reported_lost", .message = event.message ? *event.message : kMessage});
 }
 
 std::optional<JsonText> error_of(const Event& event) {

@@ -26,7 +26,7 @@ inline Snapshot snapshot() {
 inline PassReport report() {
   PassReport made;
   made.pass_id = "p1";
-  made.trigger = "boot";
+  made.trigger = PassTrigger::kBoot;
   made.examined = 3;
   made.stuck = 2;
   made.alive = 1;

@@ -46,7 +46,7 @@ std::string gone_process() {
 TEST_P(Passes, FindNothingInAnEmptyTable) {
   const PassReport report = pass();
   EXPECT_EQ(report.examined, 0U);
-  EXPECT_EQ(report.trigger, "request");
+  EXPECT_EQ(report.trigger, PassTrigger::kRequest);
   EXPECT_LE(report.started_at, report.finished_at);
 }
 

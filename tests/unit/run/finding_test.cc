@@ -39,17 +39,17 @@ TEST(UndoTransition, ReturnsToTheStatusTheRunHad) {
             R"({"from":"stuck","to":"running","by":"undo","pass_id":"p\""})");
 }
 
-TEST(Finding, OfAPassNamesIt) {
-  EXPECT_EQ(error_of({.reason = "process_gone", .message = "a \"b\"", .pass_id = "p", .evidence = R"({"n":1})"}),
+TEST(StuckError, OfAPassNamesIt) {
+  EXPECT_EQ(stuck_error({.reason = "process_gone", .message = "a \"b\"", .pass_id = "p", .evidence = R"({"n":1})"}),
             R"({"kind":"stuck","reason":"process_gone","message":"a \"b\"","pass_id":"p","evidence":{"n":1}})");
 }
 
-TEST(Finding, OfASenderHasTheSameFormWithoutAPass) {
-  EXPECT_EQ(error_of({.reason = "reported_lost", .message = "gone"}),
+TEST(StuckError, OfASenderHasTheSameFormWithoutAPass) {
+  EXPECT_EQ(stuck_error({.reason = "reported_lost", .message = "gone"}),
             R"({"kind":"stuck","reason":"reported_lost","message":"gone","evidence":{}})");
   const Row running = row_of(Status::kRunning);
   EXPECT_EQ(apply(&running, lost("gone"), kRecorder).after.error.text(),
-            error_of({.reason = "reported_lost", .message = "gone"}));
+            stuck_error({.reason = "reported_lost", .message = "gone"}));
 }
 
 TEST(RevivedPayload, NamesThePassWhereOneFoundTheRun) {
