@@ -15,7 +15,7 @@ std::size_t footprint(const SpooledEvent& event) {
 }  // namespace
 
 void FreshEvents::add(std::vector<SpooledEvent>&& events) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (SpooledEvent& event : events) {
     const std::size_t bytes = footprint(event);
     if (bytes_ + bytes > max_bytes_) return;  // a gap at the end only: what follows is not taken either
@@ -26,7 +26,7 @@ void FreshEvents::add(std::vector<SpooledEvent>&& events) {
 
 std::vector<SpooledEvent> FreshEvents::take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes) {
   std::vector<SpooledEvent> taken;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   while (!events_.empty() && events_.front().seq < seq) {
     bytes_ -= footprint(events_.front());
     events_.pop_front();
@@ -42,12 +42,6 @@ std::vector<SpooledEvent> FreshEvents::take(std::uint64_t seq, std::size_t max_e
     ++seq;
   }
   return taken;
-}
-
-void FreshEvents::clear() {
-  const std::lock_guard lock(mutex_);
-  events_.clear();
-  bytes_ = 0;
 }
 
 }  // namespace run_recorder

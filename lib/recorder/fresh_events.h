@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "run/event.h"
 
 namespace run_recorder {
@@ -28,14 +28,12 @@ class FreshEvents {
   // The events seq, seq + 1, … as far as they are here without a gap, at most max_events and (beyond the first)
   // max_bytes. Forgets what lies before seq.
   std::vector<SpooledEvent> take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes);
-  void clear();
 
  private:
   const std::size_t max_bytes_;
-  std::mutex mutex_;
-  // guarded by mutex_
-  std::deque<SpooledEvent> events_;
-  std::size_t bytes_ = 0;
+  Mutex mutex_;
+  std::deque<SpooledEvent> events_ GUARDED_BY(mutex_);
+  std::size_t bytes_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace run_recorder

@@ -28,7 +28,7 @@ Heartbeats::Run* Heartbeats::find(std::string_view run_id) {
 
 Heartbeats::Taken Heartbeats::take(std::vector<SpooledEvent>& events, Clock::time_point now) {
   Taken taken;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (runs_.empty()) return taken;
   const auto bare = [](const SpooledEvent& spooled) { return is_bare(spooled.event); };
   if (std::ranges::none_of(events, bare)) return taken;
@@ -75,7 +75,7 @@ bool Heartbeats::take_one(Event& event, Clock::time_point now, Taken& taken) {
 
 void Heartbeats::wrote(std::span<const RunChange> changes, std::span<const std::string> beating,
                        std::string_view recorder, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (runs_.empty() && beating.empty()) return;
   const std::unordered_set<std::string_view> beats(beating.begin(), beating.end());
   for (const RunChange& change : changes) {
@@ -111,7 +111,7 @@ void Heartbeats::sweep(Clock::time_point now) {
 }
 
 void Heartbeats::doubt() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (auto& [run_id, run] : runs_) {
     run.known = false;
     run.written = {};
@@ -119,13 +119,13 @@ void Heartbeats::doubt() {
 }
 
 std::optional<Heartbeats::Clock::time_point> Heartbeats::last(std::string_view run_id) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Run* const run = find(run_id);
   return run == nullptr ? std::nullopt : std::optional(run->last);
 }
 
 bool Heartbeats::since(std::string_view run_id, Clock::time_point then) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Run* const run = find(run_id);
   if (run == nullptr) return false;
   if (run->last > then) return true;

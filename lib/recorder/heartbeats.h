@@ -1,14 +1,12 @@
 // Heartbeats that say nothing but that the run goes on. A row is renewed by one at most every ten seconds; what comes
 // in between is kept here, and whoever judges the row asks for it. Bounded: a run that finds no room here has every
 // heartbeat written. What is lost with the process is made good by the pass after its start, which counts nobody's
-// silence from before it could hear. Thread-safe; all but since() and last()
-// is the recorder's.
+// silence from before it could hear. Thread-safe; all but since() and last() is for the recorder's thread.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "recorder/fresh_events.h"
 #include "store/store.h"
 
@@ -64,16 +63,15 @@ class Heartbeats {
   };
   using Runs = std::unordered_map<std::string, Run, Hash, std::equal_to<>>;
 
-  Run* find(std::string_view run_id);
-  bool take_one(Event& event, Clock::time_point now, Taken& taken);
-  void sweep(Clock::time_point now);
+  Run* find(std::string_view run_id) REQUIRES(mutex_);
+  bool take_one(Event& event, Clock::time_point now, Taken& taken) REQUIRES(mutex_);
+  void sweep(Clock::time_point now) REQUIRES(mutex_);
 
   const Clock::duration write_every_;
   const std::size_t max_runs_;
-  std::mutex mutex_;
-  // guarded by mutex_
-  Runs runs_;
-  Clock::time_point swept_{};
+  Mutex mutex_;
+  Runs runs_ GUARDED_BY(mutex_);
+  Clock::time_point swept_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace run_recorder

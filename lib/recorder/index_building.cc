@@ -19,7 +19,7 @@ IndexBuilding::IndexBuilding(StoreOptions options) : build_(std::move(options)) 
 
 IndexBuilding::~IndexBuilding() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ending_ = true;
   }
   wake_.notify_all();
@@ -29,7 +29,7 @@ IndexBuilding::~IndexBuilding() {
 
 void IndexBuilding::begin() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (under_way_ || ending_) return;
     under_way_ = true;
   }
@@ -38,7 +38,7 @@ void IndexBuilding::begin() {
 }
 
 std::string IndexBuilding::error() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return error_;
 }
 
@@ -49,12 +49,15 @@ void IndexBuilding::run() {
     if (built) {
       for (const std::string& name : built->recorded) log_info("migration applied", {{"MIGRATION", name}});
     }
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     error_ = built ? std::string() : built.error().message;
     const bool done = built && built->all_stand;
     const bool refused = !built && built.error().kind == ErrorKind::kRefused;
     const auto pause = refused ? kPauseAfterRefusal : kPause;
-    const bool ending = done || wake_.wait_for(lock, pause, [this] { return ending_; });
+    const bool ending = done || wake_.wait_for(lock, pause, [this] {
+      mutex_.assert_held();
+      return ending_;
+    });
     if (!ending) continue;
     under_way_ = false;
     return;

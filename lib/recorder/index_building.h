@@ -2,11 +2,10 @@
 // thread of its own while something is missing; begin() is for one thread, error() for any.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "base/mutex.h"
 #include "store/index_build.h"
 #include "store/store.h"
 
@@ -30,12 +29,11 @@ class IndexBuilding {
 
   IndexBuild build_;
   std::thread thread_;
-  mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  // guarded by mutex_
-  bool under_way_ = false;
-  bool ending_ = false;
-  std::string error_;
+  mutable Mutex mutex_;
+  Condition wake_;
+  bool under_way_ GUARDED_BY(mutex_) = false;
+  bool ending_ GUARDED_BY(mutex_) = false;
+  std::string error_ GUARDED_BY(mutex_);
 };
 
 }  // namespace run_recorder

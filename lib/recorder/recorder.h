@@ -4,7 +4,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -25,6 +24,7 @@
 #include "recorder/acceptance_probe.h"
 #include "recorder/batch_limit.h"
 #include "recorder/batch_reader.h"
+#include "recorder/call_queue.h"
 #include "recorder/claim.h"
 #include "recorder/database_health.h"
 #include "recorder/dead_letter_desk.h"
@@ -140,8 +140,8 @@ class Recorder {
     PlannedWrite planned;
     std::future<Result<Committed>> outcome;
   };
-  using Task = std::function<void()>;
 
+  void wake();
   void run();
   bool turn();  // false: nothing to do now
   bool ends_early() const;
@@ -224,12 +224,13 @@ class Recorder {
   RateLimiter letters_logged_;
   RepeatGuard sequences_;
 
+  CallQueue calls_;
+
   mutable Mutex mutex_;
   Condition work_;     // new events, a task, or stopping
   Condition applied_;  // the position moved
   SpoolProgress progress_ GUARDED_BY(mutex_);
   RecorderStatus counters_ GUARDED_BY(mutex_);  // the fields that are counted here
-  std::vector<Task> tasks_ GUARDED_BY(mutex_);
   bool settled_ GUARDED_BY(mutex_) = true;
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool signalled_ GUARDED_BY(mutex_) = false;
@@ -239,7 +240,6 @@ class Recorder {
   bool resting_ GUARDED_BY(mutex_) = false;
   Pacer pacer_ GUARDED_BY(mutex_);
   int readers_ GUARDED_BY(mutex_) = 0;  // who waits for what is applied
-  bool ended_ GUARDED_BY(mutex_) = false;
   std::chrono::steady_clock::time_point stop_by_ GUARDED_BY(mutex_){};
 };
 

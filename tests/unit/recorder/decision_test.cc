@@ -175,15 +175,6 @@ TEST(FreshEvents, TakesNoMoreThanItMayHoldAndGoesOnLater) {
   EXPECT_THAT(seqs_of(events.take(10, 100, 1 << 20)), ElementsAre(10));
 }
 
-TEST(FreshEvents, AreCleared) {
-  FreshEvents events(2'000);
-  events.add(fresh(1, 2));
-  events.clear();
-  EXPECT_THAT(events.take(1, 100, 1 << 20), IsEmpty());
-  events.add(fresh(3, 4));
-  EXPECT_THAT(seqs_of(events.take(3, 100, 1 << 20)), ElementsAre(3, 4));
-}
-
 // ---- RowCache
 
 TEST(RowCache, FindsWhatWasPutLast) {
