@@ -36,7 +36,7 @@ std::string complaint(std::string_view text);
 // The same to standard error.
 void complain(std::string_view text);
 
-// Says the error and gives the exit status that belongs to it (SPEC section 7).
+// Says the error and gives the exit status that belongs to it (contract section 7).
 int fail(const Error& error);
 int exit_status_of(ErrorKind kind);
 

@@ -1,5 +1,5 @@
 // run-recorderd: see options.cc for what it can be asked to do. Start-up failures end here, with the exit status of
-// SPEC section 7.
+// contract section 7.
 #include <fmt/format.h>
 #include <malloc.h>
 #include <unistd.h>

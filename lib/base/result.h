@@ -48,7 +48,7 @@ class ErrorException : public std::runtime_error {
 template <class T>
 using Result = boost::system::result<T, Error>;
 
-// Start-up failure that ends the process with an exit status of SPEC section 7 (2, 69, 78 or 1).
+// Start-up failure that ends the process with an exit status of contract section 7 (2, 69, 78 or 1).
 class StartError : public std::runtime_error {
  public:
   StartError(int exit_status, const std::string& message) : std::runtime_error(message), exit_status_(exit_status) {}

@@ -1,4 +1,5 @@
-// The configuration (SPEC section 7): one table of keys drives the file, the environment, the flags, the messages,
+// The configuration (contract section 7): one table of keys drives the file, the environment, the flags, the
+// messages,
 // --help and what a reload may change. A Config is a plain value; loading reads files and the host's users and
 // groups, and is thread-safe.
 #pragma once

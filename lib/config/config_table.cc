@@ -44,7 +44,7 @@ constexpr std::string_view kTable = "TABLE or SCHEMA.TABLE, each of 1 to 63 byte
 constexpr std::string_view kClockSkew =
     "How far the clocks may differ of who claims a job and of who says that its run started.";
 
-// In the order of SPEC section 7. Every key is here and in queue_table() and nowhere else.
+// In the order of contract section 7. Every key is here and in queue_table() and nowhere else.
 const std::vector<ConfigEntry>& table() {
   static const std::vector<ConfigEntry> entries = {
       {{"database", "url", kUrls, "Where the rows are kept.", kRestart,

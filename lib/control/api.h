@@ -1,4 +1,4 @@
-// The control API (SPEC section 8): a request in, an answer out, by the table of route.h. It knows no sockets;
+// The control API (contract section 8): a request in, an answer out, by the table of route.h. It knows no sockets;
 // http_server.h carries it. Calls block on the database; safe from several threads.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Lines to events: the field rules of SPEC section 4, each in one place. The line is scanned once; what the event
+// Lines to events: the field rules of contract section 4, each in one place. The line is scanned once; what the event
 // keeps of it as JSON is copied as text.
 #include <fmt/format.h>
 

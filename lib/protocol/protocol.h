@@ -1,5 +1,5 @@
-// The line protocol of SPEC section 4: lines to events, answers to lines; and the envelope in which an accepted line
-// lies in the spool. Pure, thread-safe.
+// The line protocol of contract section 4: lines to events, answers to lines; and the envelope in which an accepted
+// line lies in the spool. Pure, thread-safe.
 #pragma once
 
 #include <cstdint>

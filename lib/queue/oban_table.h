@@ -1,4 +1,4 @@
-// Oban's table of jobs in one database, over one connection (SPEC section 9). For the adapter's own files:
+// Oban's table of jobs in one database, over one connection (contract section 9). For the adapter's own files:
 // oban_queue.cc opens one, asks it, and throws it away after any error. It only reads.
 #pragma once
 

@@ -1,6 +1,6 @@
-// The port to a job queue: "is this execution of job J being worked on?" (SPEC section 6, rule 3; sections 9, 10).
-// Read-only. Oban is the first adapter; others answer the same question. One thread at a time; every call ends within
-// its deadline.
+// The port to a job queue: "is this execution of job J being worked on?" (contract section 6, rule 3; sections 9,
+// 10). Read-only. Oban is the first adapter; others answer the same question. One thread at a time; every call ends
+// within its deadline.
 #pragma once
 
 #include <chrono>

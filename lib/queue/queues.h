@@ -1,6 +1,6 @@
-// Several queues by name, asked as one (SPEC section 10). Each has a connection and a deadline of its own, so that
-// one that is away or slow costs the others neither their answers nor much of their time. For one thread at a time,
-// as the queues themselves.
+// Several queues by name, asked as one (contract section 10). Each has a connection and a deadline of its own, so
+// that one that is away or slow costs the others neither their answers nor much of their time. For one thread at a
+// time, as the queues themselves.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
 // One pass of the reconciliation: reads rows in pages, gathers the evidence of each, waits until everything that was
-// sent by then is applied, judges, marks, reports (SPEC section 6). For the thread that makes it.
+// sent by then is applied, judges, marks, reports (contract section 6). For the thread that makes it.
 //
 // The order is what keeps it from marking a run that has just ended: a page is read, then its processes and jobs are
 // checked, then everything that could be read from the event socket at that moment is applied, then rows that have

@@ -1,4 +1,4 @@
-// The report of one pass of reconciliation (SPEC section 6, "Report"), as a value and as JSON. Pure.
+// The report of one pass of reconciliation (contract section 6, "Report"), as a value and as JSON. Pure.
 #pragma once
 
 #include <cstdint>

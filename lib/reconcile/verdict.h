@@ -1,4 +1,4 @@
-// Reconciliation's rules (SPEC section 6), pure: facts in, a verdict out. No I/O, thread-safe.
+// Reconciliation's rules (contract section 6), pure: facts in, a verdict out. No I/O, thread-safe.
 #pragma once
 
 #include <chrono>
@@ -52,7 +52,7 @@ struct Policy {
 
 // One rule's answer, for explain.
 struct RuleAnswer {
-  int rule = 0;                        // 1 … 5 as in SPEC section 6; 0: the dead-letter rule
+  int rule = 0;                        // 1 … 5 as in contract section 6; 0: the dead-letter rule
   std::string_view name;               // recorder, dead_letter, worker_process, queue, sender, nobody
   std::optional<VerdictKind> verdict;  // empty: it does not decide
   std::string_view reason;             // as process_gone; empty for alive

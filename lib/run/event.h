@@ -1,4 +1,4 @@
-// One lifecycle event, validated (SPEC section 4). Made by protocol, read by run. A value.
+// One lifecycle event, validated (contract section 4). Made by protocol, read by run. A value.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // The transitions that no event asks for: a pass of the reconciliation finds a run stuck, and undoing that pass
-// returns it. With apply() (run/run.h) they are the state table of SPEC section 3. A statement writes one of them
+// returns it. With apply() (run/run.h) they are the state table of contract section 3. A statement writes one of them
 // into a page of rows at once, so what it writes is said here for all of them. Pure, thread-safe.
 #pragma once
 

@@ -1,4 +1,4 @@
-// How long names may be and what they are made of (SPEC section 4), for whoever reads them: events, the
+// How long names may be and what they are made of (contract section 4), for whoever reads them: events, the
 // configuration, what is imported, the tables. Pure, thread-safe.
 #pragma once
 

@@ -40,7 +40,7 @@ Status status_by(const Event& event) {
   return Status::kRunning;
 }
 
-// The table of SPEC section 3: the status after event, where row is the status before (empty: no row).
+// The table of contract section 3: the status after event, where row is the status before (empty: no row).
 Status next_status(std::optional<Status> row, const Event& event) {
   if (!row) return status_by(event);
   switch (*row) {

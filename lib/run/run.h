@@ -1,4 +1,4 @@
-// The state table of SPEC section 3: one pure function, used for both databases. No I/O, thread-safe.
+// The state table of contract section 3: one pure function, used for both databases. No I/O, thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The states of a run (SPEC section 3). Pure.
+// The states of a run (contract section 3). Pure.
 #pragma once
 
 #include <array>

@@ -1,4 +1,5 @@
-// The event socket: workers connect, send lines, and get an answer once what they sent is on disk (SPEC section 4).
+// The event socket: workers connect, send lines, and get an answer once what they sent is on disk (contract section
+// 4).
 //
 // Threads: two of its own. One runs every session (they are coroutines; none of them ever waits for the database or a
 // peer that does not read); the other appends to the spool, one sync for all that wait. While little comes, the first

@@ -23,7 +23,7 @@
 
 namespace run_recorder {
 
-// The ledger of SPEC section 2.4, as the database keeps it per recorder. consumed() + waiting = accepted.
+// The ledger of contract section 2.4, as the database keeps it per recorder. consumed() + waiting = accepted.
 struct Ledger {
   std::uint64_t applied = 0;
   std::uint64_t duplicate = 0;

@@ -99,6 +99,18 @@ class Documents(unittest.TestCase):
                 words = re.sub(r"(finished|stopped): …$|…$", "", line).strip()
                 self.assertTrue(words in sources, f"no line of the log says {words!r}")
 
+    def test_every_log_line_from_info_on_is_explained(self):
+        table = (DOCS / "operations.md").read_text().partition("\n## The log\n")[2].partition("\n## ")[0]
+        explained = [words.removesuffix("…").strip() for words in re.findall(r"`([^`]+)`", table)]
+        logged = set()
+        for path in sorted(path for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc")):
+            source = re.sub(r'"\s*\n\s*"', "", path.read_text())
+            logged |= set(re.findall(r'\blog_(?:info|warning|error)\(\s*(?:fmt::format\(\s*)?"([^"{]+)', source))
+        self.assertGreater(len(logged), 20)
+        for line in sorted(logged):
+            words = line.strip().rstrip(":")
+            self.assertTrue(any(words.startswith(known) or known.startswith(words) for known in explained if known), line)
+
     def test_the_manual_pages_are_well_formed(self):
         if not shutil.which("mandoc"):
             self.skipTest("mandoc is not installed")

@@ -1,4 +1,4 @@
-// What a row of Oban's says of one execution: pure, for both engines (SPEC section 6, rule 3; section 9).
+// What a row of Oban's says of one execution: pure, for both engines (contract section 6, rule 3; section 9).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

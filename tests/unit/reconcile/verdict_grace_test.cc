@@ -1,5 +1,5 @@
 // What the rules of reconciliation leave for later, whose last word they wait for, and what they make of heartbeats
-// and of jobs that were never started (SPEC section 6).
+// and of jobs that were never started (contract section 6).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

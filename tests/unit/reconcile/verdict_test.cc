@@ -1,4 +1,4 @@
-// Reconciliation's rules (SPEC section 6): every rule, every verdict and reason, and which comes first.
+// Reconciliation's rules (contract section 6): every rule, every verdict and reason, and which comes first.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// The table of SPEC section 3, every cell of it.
+// The table of contract section 3, every cell of it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
