@@ -15,9 +15,6 @@
 namespace run_recorder {
 namespace {
 
-constexpr int kNotFoundStatus = 127;
-constexpr int kNotExecutableStatus = 126;
-
 bool is_in_path(const std::string& command) {
   const char* path = std::getenv("PATH");
   std::string_view folders = path != nullptr ? path : "";
@@ -49,7 +46,7 @@ int start_error_of(const std::string& command, int error) {
   ::execvp(arguments[0], arguments.data());
   const int error = start_error_of(command.front(), errno);
   (void)!::write(error_fd, &error, sizeof(error));
-  ::_exit(error == ENOENT || error == ENOTDIR ? kNotFoundStatus : kNotExecutableStatus);
+  ::_exit(error == ENOENT || error == ENOTDIR ? kExitNotFound : kExitNotExecutable);
 }
 
 }  // namespace

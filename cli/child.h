@@ -14,9 +14,13 @@
 
 namespace run_recorder {
 
+// As a shell says it of a command that is not there, or that it cannot run.
+inline constexpr int kExitNotFound = 127;
+inline constexpr int kExitNotExecutable = 126;
+
 // How the command ended.
 struct Ending {
-  int exit_status = 0;  // where it exited; 127 and 126 where it could not be run
+  int exit_status = 0;  // where it exited; one of the above where it could not be run
   int signal = 0;       // where a signal ended it, else 0
   bool core_dumped = false;
   int start_error = 0;  // errno of exec where it could not be run, else 0

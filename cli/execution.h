@@ -1,5 +1,5 @@
-// `run-recorder exec`: runs a command and records that as a run. The command comes first: it starts at once, whatever
-// the daemon does, and everything passes through.
+// Runs a command and records that as a run: what `run-recorder exec` does. The command comes first: it starts at
+// once, whatever the daemon does, and everything passes through. For a single-threaded process.
 #pragma once
 
 #include <chrono>
@@ -23,7 +23,7 @@ struct ExecOptions {
 };
 
 // Returns the command's exit status, or does not return where a signal ended it: then the same signal ends this
-// process. Throws StartError for a usage mistake, before anything runs.
-int run_exec(const ExecOptions& options, const std::string& socket_path);
+// process. Precondition: the daemon takes these values.
+int execute(const ExecOptions& options, const std::string& socket_path);
 
 }  // namespace run_recorder

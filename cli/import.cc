@@ -1,20 +1,18 @@
-// `run-recorder export` and `import`: all that moves from one database to another, as lines of JSON (control/move.h
-// has their form). Each returns the exit status.
+// `run-recorder import`: takes in what `export` wrote, from standard input.
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <memory>
 #include <optional>
 #include <string>
-#include <thread>
+#include <utility>
+#include <vector>
 
 #include "cli/command.h"
-#include "cli/context.h"
 #include "cli/event_line.h"
 #include "cli/json_object.h"
 #include "cli/line_reader.h"
+#include "cli/patience.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
@@ -27,37 +25,6 @@ constexpr std::size_t kBytesAtOnce = 512 << 10;  // of a request, of which a lon
 constexpr std::size_t kLinesAtOnce = 200;
 constexpr std::size_t kLargeRun = 1 << 20;  // goes in parts
 constexpr std::size_t kMaxDepth = 600;
-constexpr std::uint64_t kPageLines = 200;
-constexpr std::chrono::seconds kPatience{60};  // while a daemon, or its database, restarts
-constexpr std::chrono::milliseconds kPause{500};
-
-// How long to go on with a daemon that answered before and is away now.
-class Patience {
- public:
-  // Waits a little. False: it has been too long, or there never was an answer.
-  bool wait(const Error& error) {
-    if (error.kind != ErrorKind::kUnavailable || !answered_) return false;
-    const auto now = Clock::now();
-    if (!away_) {
-      away_ = true;
-      give_up_ = now + kPatience;
-      complain(fmt::format("{}; trying again for {} s", error.message, kPatience.count()));
-    }
-    if (now > give_up_) return false;
-    std::this_thread::sleep_for(kPause);
-    return true;
-  }
-  void note_answer() {
-    answered_ = true;
-    away_ = false;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  bool answered_ = false;
-  bool away_ = false;
-  Clock::time_point give_up_{};  // while away_
-};
 
 // A line on its way to the daemon.
 struct Item {
@@ -300,42 +267,7 @@ class Importer {
   Progress progress_;
 };
 
-// Every page from the cursor on, which it moves.
-Result<void> print_pages(const Context& context, std::string& cursor) {
-  Progress progress;
-  Patience patience;
-  std::uint64_t lines = 0;
-  std::uint64_t bytes = 0;
-  while (true) {
-    Target target("/v1/export");
-    target.add("limit", std::to_string(kPageLines));
-    if (!cursor.empty()) target.add("cursor", cursor);
-    const Result<ControlAnswer> answer = context.client.get(target.str());
-    if (!answer && patience.wait(answer.error())) continue;
-    if (!answer) return answer.error();
-    patience.note_answer();
-    if (lines == 0) hint_pending(answer->pending);
-    const JsonObject page(answer->body);
-    const std::vector<std::string_view> items = page.elements("lines");
-    print_json_lines(items);
-    lines += items.size();
-    bytes += answer->body.size();
-    progress.show(fmt::format("{} exported, {}", count_of(lines, "line"), size_in_words(bytes)));
-    cursor = page.text("next");
-    if (cursor.empty()) return {};
-  }
-}
-
-int export_all(const Context& context, const std::string& from) {
-  std::string cursor = from;
-  const Result<void> done = print_pages(context, cursor);
-  if (done) return kExitDone;
-  const int status = fail(done.error());
-  if (!cursor.empty())
-    complain("what is written is whole; to go on behind it: run-recorder export --cursor " + cursor);
-  return status;
-}
-
+// 1 where a line is refused; it is named, and the others are taken.
 int import_from_input(const Context& context) {
   Importer importer(context);
   const Result<void> done = importer.run();
@@ -364,21 +296,12 @@ int import_from_input(const Context& context) {
   return sum.refused == 0 ? kExitDone : kExitOther;
 }
 
-Handler declare_export(Flags flags) {
-  const auto cursor = std::make_shared<std::string>();
-  flags.text("--cursor", *cursor, "Go on where an export stopped, as its error says", "CURSOR");
-  return [cursor](const Invocation& invocation) { return export_all(invocation.context(), *cursor); };
-}
-
 Handler declare_import(Flags) {
   return [](const Invocation& invocation) { return import_from_input(invocation.context()); };
 }
 
 }  // namespace
 
-extern const Command kExportCommand = {
-    "export", "All runs with their history, and what else moves with them, to standard output as lines of JSON",
-    declare_export};
 extern const Command kImportCommand = {
     "import", "Take in what export wrote, from standard input", declare_import,
     "What is there already is never changed, so that it is safe to repeat, also after it was interrupted; a line "

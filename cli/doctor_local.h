@@ -1,0 +1,24 @@
+// What `doctor` finds out without a running daemon: run-recorderd's own check, the spool's folder, the disk under it.
+// One thread.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/doctor_report.h"
+#include "config/config.h"
+
+namespace run_recorder {
+
+// The lines of `run-recorderd --check` with these flags; empty where it cannot be run.
+std::vector<std::string> daemons_own_check(const std::vector<std::pair<std::string, std::string>>& config_flags);
+// What it says of one thing, as "database", "queue" or "queue mailers".
+void take_check(DoctorReport& report, const std::vector<std::string>& said, const std::string& what,
+                const std::string& advice);
+// The same of each queue that is configured.
+void take_queues(DoctorReport& report, const std::vector<std::string>& said, const Config& config);
+void check_spool_folder(DoctorReport& report, const std::string& path);
+void check_disk(DoctorReport& report, const Config& config);
+
+}  // namespace run_recorder

@@ -1,0 +1,63 @@
+#include "cli/exec_reporter.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "base/utf8.h"
+#include "cli/signal_relay.h"
+#include "cli/terminal.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::chrono::milliseconds kLongestPause{5'000};
+constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
+
+}  // namespace
+
+ExecReporter::ExecReporter(const std::string& socket_path, StderrRelay& words)
+    : client_({.path = socket_path, .retry_refused = true, .longest_pause = kLongestPause}), words_(words) {}
+
+void ExecReporter::hurry() {
+  client_.hurry(kLongestPauseAtEnd);
+}
+
+void ExecReporter::send(std::string line) {
+  client_.add(++sent_, std::move(line));
+  work();
+}
+
+void ExecReporter::work() {
+  for (const EventClient::Settled& one : client_.work(EventClient::Clock::now())) {
+    if (one.refusal) {
+      words_.complain("the daemon refused an event of this run: " + printable(to_string(*one.refusal)));
+    }
+  }
+  if (client_.away() || client_.forbidden()) say_away();
+}
+
+void ExecReporter::print_unsent(int stopped_by) {
+  if (client_.waiting_lines() == 0) return;
+  if (!said_) words_.complain(why_unsent(stopped_by) + "; the events not acknowledged, for run-recorder emit:");
+  std::string lines;
+  for (const EventClient::Waiting& one : client_.waiting()) lines += one.line + "\n";
+  // On a terminal it is the same JSON; what the command wrote last is in it.
+  words_.write(::isatty(STDERR_FILENO) == 1 ? printable_json(lines) : lines);
+}
+
+void ExecReporter::say_away() {
+  if (std::exchange(said_, true)) return;
+  words_.complain(printable(client_.problem()) +
+                  "; the command runs all the same, and events that cannot be sent until its "
+                  "end are printed here, for run-recorder emit");
+}
+
+std::string ExecReporter::why_unsent(int stopped_by) const {
+  if (!client_.problem().empty()) return printable(client_.problem());
+  if (stopped_by == 0) return "the daemon does not answer";
+  return fmt::format("asked to stop by {} before the daemon had answered", signal_name(stopped_by));
+}
+
+}  // namespace run_recorder

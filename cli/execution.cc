@@ -1,0 +1,266 @@
+#include "cli/execution.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+
+#include "base/uuid.h"
+#include "cli/child.h"
+#include "cli/event_line.h"
+#include "cli/exec_events.h"
+#include "cli/exec_reporter.h"
+#include "cli/sidecar.h"
+#include "cli/signal_relay.h"
+#include "cli/stderr_relay.h"
+#include "cli/terminal.h"
+
+namespace run_recorder {
+namespace {
+
+using Clock = EventClient::Clock;
+
+constexpr std::chrono::milliseconds kLastWait{2'000};
+constexpr std::chrono::milliseconds kLastWaitIfStopped{500};
+// Between our receiving a signal that is sent to one process of a group after the other, and the last one's.
+constexpr std::chrono::milliseconds kWitnessWait{200};
+
+class Execution {
+ public:
+  Execution(const ExecOptions& options, const std::string& socket_path)
+      : options_(options), socket_path_(socket_path), reporter_(socket_path, stderr_) {
+    start_.council = options.council ? *options.council : council_of(options.command.front());
+    start_.input = options.input ? *options.input : command_input(options.command, options.record_args);
+    start_.run_id = options.run_id ? *options.run_id : time_ordered_uuid(now_utc());
+    start_.attempt = options.attempt;
+    start_.oban_job_id = options.oban_job_id;
+    start_.parent_attempt_run_id = options.parent_attempt_run_id;
+    start_.queue = options.queue;
+    start_.job_id = options.job_id;
+  }
+
+  int run() {
+    AttemptEnd end;
+    for (std::uint64_t retry = 0;; ++retry) {
+      end = run_attempt();
+      if (end.ending.succeeded() || end.ending.start_error != 0 || was_cancelled(end) || retry == options_.retries)
+        break;
+      stderr_.complain(fmt::format("{} {}; attempt {} of {} follows in {}", options_.command.front(),
+                                   ending_in_words(end.ending), retry + 2, options_.retries + 1,
+                                   format_duration(options_.retry_delay)));
+      pause_before_retry();
+      if (stop_signal_ != 0) {
+        end.ending.signal = stop_signal_;
+        break;
+      }
+      start_.parent_attempt_run_id = start_.run_id;
+      start_.attempt = start_.attempt.value_or(1) + 1;
+      start_.run_id = time_ordered_uuid(now_utc());
+    }
+    finish();
+    if (end.ending.signal == 0) return end.ending.exit_status;
+    signals_.die_by(end.ending.signal);
+    return 128 + end.ending.signal;
+  }
+
+ private:
+  AttemptEnd run_attempt() {
+    stop_signal_ = 0;
+    start_.at = now_utc();
+    start_.event_id = ids_.next();
+    const Clock::time_point began = Clock::now();
+    AttemptEnd end;
+    Result<Child> child = start_command();
+    if (child) {
+      release_standard_streams();
+      start_.worker_pid = child->pid();
+      reporter_.send(started_line(start_));
+      say_warnings();
+      end.ending = wait_for_end(*child);
+      end.stderr_tail = stderr_.read_last_words();
+    } else {
+      stderr_.complain(child.error().message);
+      start_.worker_pid.reset();
+      reporter_.send(started_line(start_));
+      say_warnings();
+      end.ending = {.exit_status = kExitNotExecutable, .start_error = EAGAIN};
+    }
+    end.run_id = start_.run_id;
+    end.event_id = ids_.next();
+    end.at = now_utc();
+    end.duration = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
+    end.asked_to_stop_by = stop_signal_;
+    end.command = options_.command.front();
+    if (child && end.ending.start_error != 0) stderr_.complain(end.command + " " + ending_in_words(end.ending));
+    // Before anybody waits for a reader of our standard error.
+    reporter_.send(ended_line(end));
+    return end;
+  }
+
+  void say_warnings() {
+    if (std::exchange(warnings_said_, true)) return;
+    for (const std::string& warning : options_.warnings) stderr_.complain(warning);
+  }
+
+  Result<Child> start_command() {
+    Pipe pipe;
+    if (options_.tail > 0) {
+      Result<Pipe> made = make_pipe();
+      if (!made) return made.error();
+      pipe = std::move(*made);
+      ::fcntl(pipe.reading.get(), F_SETFL, O_NONBLOCK);
+    }
+    // The command comes first: where there is no room for a process beside it, it runs without.
+    Result<Sidecar> sidecar = Sidecar::start(pipe.reading.get());
+    sidecar_ = sidecar ? std::move(*sidecar) : Sidecar();
+    pipe_closed_ = false;
+    Result<Child> child = Child::start(
+        options_.command, {{"RUN_RECORDER_RUN_ID", start_.run_id}, {"RUN_RECORDER_SOCKET_PATH", socket_path_}},
+        pipe.writing.get(), signals_);
+    if (child) stderr_.begin(std::move(pipe.reading), options_.tail);
+    return child;
+  }
+
+  // Pipes must end where the command closes them, not where we end. A later attempt needs them, though.
+  void release_standard_streams() {
+    if (options_.retries > 0) return;
+    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (!null) return;
+    ::dup2(null.get(), STDIN_FILENO);
+    ::dup2(null.get(), STDOUT_FILENO);
+  }
+
+  Ending wait_for_end(Child& child) {
+    held_.clear();
+    while (true) {
+      wait_for_something(held_.empty() ? std::nullopt : std::optional(held_.front().due));
+      if (take_signals()) {
+        const Child::Change change = child.look();
+        if (change.ended) return *change.ended;
+        // Ctrl-Z: our caller's job control looks at us. Whoever continues us continues the command too.
+        const int stopped_by = change.stopped_by;
+        if (stopped_by == SIGTSTP || stopped_by == SIGTTIN || stopped_by == SIGTTOU) ::raise(SIGSTOP);
+      }
+      pass_on_signals(child);
+    }
+  }
+
+  // True where a child has changed.
+  bool take_signals() {
+    bool child_changed = false;
+    for (const SignalRelay::Arrival& arrival : signals_.arrivals()) {
+      child_changed = child_changed || arrival.signal == SIGCHLD;
+      if (arrival.signal == SIGCHLD) continue;
+      if (asks_to_stop(arrival.signal)) stop_signal_ = arrival.signal;
+      held_.push_back({arrival.signal, arrival.from_terminal, Clock::now() + kWitnessWait});
+    }
+    return child_changed;
+  }
+
+  // What was sent to our whole process group or control group has reached the command too, and is not sent twice.
+  // Those who send it to one process after the other have done so when it is due.
+  void pass_on_signals(const Child& child) {
+    if (held_.empty()) return;
+    for (; !held_.empty() && held_.front().due <= Clock::now(); held_.pop_front()) {
+      const HeldSignal& held = held_.front();
+      if (held.from_terminal || child.has_received(held.signal, sidecar_.has_received(held.signal))) continue;
+      child.send(held.signal);
+    }
+    if (held_.empty()) sidecar_.forget_signals();
+  }
+
+  // Lets everything move until something has happened.
+  void wait_for_something(std::optional<Clock::time_point> until) {
+    std::optional<Clock::time_point> wake = reporter_.wake_at();
+    if (until) wake = wake ? std::min(*wake, *until) : until;
+    int timeout_ms = -1;
+    if (wake) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(std::max(*wake, Clock::now()) - Clock::now());
+      timeout_ms = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
+    }
+    pollfd all[4] = {{signals_.fd(), POLLIN, 0},
+                     reporter_.polled(),
+                     {stderr_.reading_fd(), POLLIN, 0},
+                     {stderr_.writing_fd(), POLLOUT, 0}};
+    ::poll(all, 4, timeout_ms);
+    stderr_.work();
+    if (stderr_.broken()) close_pipe_of_command();
+    reporter_.work();
+  }
+
+  void close_pipe_of_command() {
+    if (!std::exchange(pipe_closed_, true)) sidecar_.close_pipe();
+  }
+
+  // While no command runs: lets everything move until there is nothing to wait for any more.
+  template <class Done>
+  void wait_until(std::optional<Clock::time_point> deadline, Done done) {
+    while (!done() && !(deadline && Clock::now() >= *deadline)) {
+      wait_for_something(deadline);
+      if (take_signals()) reap_children();
+    }
+  }
+
+  void pause_before_retry() {
+    // In this order on standard error, too: what the command wrote, then what the next one writes.
+    wait_until(std::nullopt, [&] { return stderr_.written() || stop_signal_ != 0; });
+    leave({});
+    stop_signal_ = 0;
+    wait_until(Clock::now() + options_.retry_delay, [&] { return stop_signal_ != 0; });
+  }
+
+  // Waits a little for what is not acknowledged and not written yet, less where asked to stop.
+  void finish() {
+    Clock::time_point deadline = Clock::now() + kLastWait;
+    stop_signal_ = 0;
+    reporter_.hurry();
+    const auto done = [&] { return reporter_.done() && stderr_.written(); };
+    wait_until(deadline, [&] { return done() || stop_signal_ != 0; });
+    if (stop_signal_ != 0) deadline = std::min(deadline, Clock::now() + kLastWaitIfStopped);
+    wait_until(deadline, done);
+    reporter_.print_unsent(stop_signal_);
+    wait_until(deadline, [&] { return stderr_.written(); });
+    leave(stderr_.take_rest());
+  }
+
+  // Processes that the command left behind may still write, and our standard error may be stalled: the sidecar
+  // carries that on, so that they do not die of a closed pipe and our caller does not wait for them.
+  void leave(std::string_view rest) {
+    const bool others_write = stderr_.end();
+    if (others_write || !rest.empty()) {
+      sidecar_.take_over(rest);
+    } else {
+      sidecar_.dismiss();
+    }
+  }
+
+  struct HeldSignal {
+    int signal;
+    bool from_terminal;
+    Clock::time_point due;
+  };
+
+  const ExecOptions& options_;
+  const std::string socket_path_;
+  SignalRelay signals_;
+  StderrRelay stderr_;
+  ExecReporter reporter_;
+  Sidecar sidecar_;
+  EventIds ids_;
+  AttemptStart start_;
+  std::deque<HeldSignal> held_;  // by due
+  int stop_signal_ = 0;          // the latest request to stop
+  bool pipe_closed_ = false;     // also the sidecar's
+  bool warnings_said_ = false;
+};
+
+}  // namespace
+
+int execute(const ExecOptions& options, const std::string& socket_path) {
+  return Execution(options, socket_path).run();
+}
+
+}  // namespace run_recorder
