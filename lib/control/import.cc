@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <type_traits>
 
 #include "base/hex.h"
 #include "base/time.h"
 #include "control/move.h"
 #include "control/row_json.h"
 #include "run/names.h"
+#include "store/columns.h"
 
 namespace run_recorder {
 namespace {
@@ -18,11 +20,8 @@ using LineOutcome = ImportReport::Outcome;
 
 constexpr std::size_t kMaxDepth = 600;        // what an event may nest, and its envelopes
 constexpr std::size_t kOwnTextBytes = 1'024;  // of the recorder's own columns
-constexpr std::size_t kReportBytes = 16'384;  // of usage, progress: with the spaces of PostgreSQL, and to spare
-constexpr std::size_t kAnyBytes = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t kAnyBytes = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-constexpr std::int64_t kMostAttempts = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t kMostUsers = std::numeric_limits<std::uint32_t>::max();
 
 // An object's members as values of the columns' types; the first that does not fit is remembered, with what is
 // allowed.
@@ -39,19 +38,19 @@ class Members {
   }
   const std::string& problem() const { return problem_; }
 
-  std::optional<std::string> text(const char* name, std::size_t most, std::size_t least = 0) {
+  std::optional<std::string> text(std::string_view name, std::size_t most, std::size_t least = 0) {
     const JsonMember* member = find(name, JsonType::kString, "a string");
     if (member == nullptr) return std::nullopt;
     std::string value = json_string_value(member->value);
     if (value.size() < least || value.size() > most) wrong(name, bytes_allowed(least, most));
     return value;
   }
-  std::string needed(const char* name, std::size_t most, std::size_t least = 1) {
+  std::string needed(std::string_view name, std::size_t most, std::size_t least = 1) {
     const auto value = text(name, most, least);
     if (!value) wrong(name, bytes_allowed(least, most));
     return value.value_or("");
   }
-  std::optional<std::int64_t> number(const char* name, std::int64_t lowest, std::int64_t highest) {
+  std::optional<std::int64_t> number(std::string_view name, std::int64_t lowest, std::int64_t highest) {
     const std::string allowed = fmt::format("a whole number from {} to {}", lowest, highest);
     const JsonMember* member = find(name, JsonType::kNumber, allowed);
     if (member == nullptr) return std::nullopt;
@@ -59,8 +58,10 @@ class Members {
     if (!value || *value < lowest || *value > highest) wrong(name, allowed);
     return value;
   }
-  std::uint64_t count(const char* name) { return static_cast<std::uint64_t>(number(name, 0, kMost).value_or(0)); }
-  std::optional<Timestamp> time(const char* name) {
+  std::uint64_t count(std::string_view name) {
+    return static_cast<std::uint64_t>(number(name, 0, kMost).value_or(0));
+  }
+  std::optional<Timestamp> time(std::string_view name) {
     constexpr std::string_view kAllowed = "an RFC 3339 time with offset";
     const JsonMember* member = find(name, JsonType::kString, kAllowed);
     if (member == nullptr) return std::nullopt;
@@ -68,27 +69,26 @@ class Members {
     if (!time) wrong(name, kAllowed);
     return time;
   }
-  std::optional<Timestamp> needed_time(const char* name) {
+  std::optional<Timestamp> needed_time(std::string_view name) {
     const auto value = time(name);
     if (!value) wrong(name, "an RFC 3339 time with offset");
     return value;
   }
-  bool flag(const char* name) {
+  bool flag(std::string_view name) {
     const auto found = members_.find(name);
     if (found == members_.end()) return false;
     const JsonType type = found->second.type;
     if (type != JsonType::kTrue && type != JsonType::kFalse) wrong(name, "true or false");
     return type == JsonType::kTrue;
   }
-  std::optional<JsonText> object(const char* name) {
+  std::optional<JsonText> object(std::string_view name) {
     const JsonMember* member = find(name, JsonType::kObject, "an object or null");
     return member ? std::optional(JsonText(member->value)) : std::nullopt;
   }
   // One that every decision about its row loads.
-  std::optional<JsonText> small_object(const char* name) {
+  std::optional<JsonText> small_object(std::string_view name, std::size_t most) {
     auto value = object(name);
-    if (value && value->size() > kReportBytes)
-      wrong(name, fmt::format("an object of at most {} bytes", kReportBytes));
+    if (value && value->size() > most) wrong(name, fmt::format("an object of at most {} bytes", most));
     return value;
   }
   // The first one stays.
@@ -100,7 +100,7 @@ class Members {
   static std::string bytes_allowed(std::size_t least, std::size_t most) {
     return most == kAnyBytes ? "a string" : fmt::format("a string of {} to {} bytes", least, most);
   }
-  const JsonMember* find(const char* name, JsonType type, std::string_view allowed) {
+  const JsonMember* find(std::string_view name, JsonType type, std::string_view allowed) {
     const auto found = members_.find(name);
     if (found == members_.end()) return nullptr;
     if (found->second.type == type) return &found->second;
@@ -116,81 +116,90 @@ bool is_final(Status status) {
   return std::ranges::count(terminal_statuses(), status) > 0;
 }
 
-void read_own_columns(Members& members, Run& run) {
-  run.council_given = members.flag("council_given");
-  run.attempt_given = members.flag("attempt_given");
-  run.recorder = members.text("recorder", kOwnTextBytes).value_or("");
-  run.worker_process = members.text("worker_process", kOwnTextBytes).value_or("");
-  run.sender_process = members.text("sender_process", kOwnTextBytes).value_or("");
-  run.connection = members.text("connection", kOwnTextBytes).value_or("");
-  run.last_seq = members.number("last_seq", 0, kMost).value_or(0);
-  run.last_event_at = members.time("last_event_at");
-  run.stuck_pass = members.text("stuck_pass", kOwnTextBytes).value_or("");
-  run.queue = members.text("queue", kMaxShortNameBytes, 1);
-  run.job_id = members.text("job_id", kMaxNameBytes, 1);
-  const auto seconds = members.number("expires_in", 1, kMostAttempts);
-  if (seconds) run.expires_in = static_cast<std::int32_t>(*seconds);
-  run.usage = members.small_object("usage");
-  run.progress = members.small_object("progress");
+// A member into the column's value, within what the column allows.
+struct TakeValue {
+  Members& members;
+  std::string_view name;
+  bool json;
+  bool needed;
+  Allowed allowed;
+
+  void operator()(std::string& value) const {
+    if (json) {
+      value = members.object(name).value_or("{}");
+    } else if (needed && least() > 0) {
+      value = members.needed(name, most(), least());
+    } else {
+      value = members.text(name, most(), least()).value_or("");
+    }
+  }
+  void operator()(std::optional<std::string>& value) const {
+    value = json ? members.small_object(name, most()) : members.text(name, most(), least());
+  }
+  void operator()(JsonColumn& value) const { value = members.object(name); }
+  void operator()(bool& value) const { value = members.flag(name); }
+  void operator()(std::optional<Timestamp>& value) const {
+    value = needed ? members.needed_time(name) : members.time(name);
+  }
+  void operator()(Timestamp& value) const { value = members.time(name).value_or(Timestamp{}); }
+  void operator()(Status& value) const {
+    const auto status = parse_status(members.text(name, kAnyBytes).value_or(""));
+    if (!status) members.wrong(name, "queued, running, completed, failed, cancelled or stuck");
+    value = status.value_or(Status::kQueued);
+  }
+  void operator()(Effect& value) const {
+    const auto effect = parse_effect(members.text(name, kAnyBytes).value_or(""));
+    if (!effect) members.wrong(name, "applied, recorded, conflict or revived");
+    value = effect.value_or(Effect::kRecorded);
+  }
+  template <class Number>
+  requires std::is_integral_v<Number>
+  void operator()(Number& value) const {
+    const auto number = members.number(name, allowed.least, allowed.most);
+    if (number) value = static_cast<Number>(*number);
+  }
+  template <class Number>
+  requires std::is_integral_v<Number>
+  void operator()(std::optional<Number>& value) const {
+    const auto number = members.number(name, allowed.least, allowed.most);
+    if (number) value = static_cast<Number>(*number);
+  }
+
+ private:
+  std::size_t least() const { return static_cast<std::size_t>(allowed.least); }
+  std::size_t most() const { return static_cast<std::size_t>(allowed.most); }
+};
+
+template <class Column, class Row>
+void take(Members& members, const Column& column, Row& row) {
+  const bool needed = column.owner == ColumnOwner::kContract && !column.nullable;
+  visit_value(column, row, TakeValue{members, column.name, column.kind == ColumnKind::kJson, needed, column.allowed});
 }
 
 Run read_run(Members& members) {
   Run run;
-  run.run_id = members.needed("run_id", kMaxNameBytes);
-  run.council = members.needed("council", kMaxNameBytes);
-  const auto status = parse_status(members.text("status", kAnyBytes).value_or(""));
-  if (!status) members.wrong("status", "queued, running, completed, failed, cancelled or stuck");
-  run.status = status.value_or(Status::kQueued);
-  run.attempt = static_cast<std::int32_t>(members.number("attempt", 1, kMostAttempts).value_or(1));
-  run.parent_attempt_run_id = members.text("parent_attempt_run_id", kMaxNameBytes, 1);
-  run.oban_job_id = members.number("oban_job_id", 1, kMost);
-  run.oban_job_state_at_finalize = members.text("oban_job_state_at_finalize", kMaxNameBytes);
-  run.input = members.object("input");
-  run.result = members.object("result");
-  run.error = members.object("error");
-  run.started_at = members.time("started_at");
-  run.finalized_at = members.time("finalized_at");
-  run.inserted_at = members.needed_time("inserted_at");
-  run.updated_at = members.needed_time("updated_at");
-  if (status && is_final(*status) != run.finalized_at.has_value()) {
-    members.wrong("finalized_at", is_final(*status) ? fmt::format("a time, where status is {},", to_string(*status))
-                                                    : fmt::format("null, where status is {},", to_string(*status)));
+  for (const RunColumn& column : run_columns()) take(members, column, run);
+  if (is_final(run.status) != run.finalized_at.has_value()) {
+    members.wrong("finalized_at", is_final(run.status)
+                                      ? fmt::format("a time, where status is {},", to_string(run.status))
+                                      : fmt::format("null, where status is {},", to_string(run.status)));
   }
-  read_own_columns(members, run);
   return run;
 }
 
 StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t expected_seq) {
   StoredEvent event;
+  for (const HistoryColumn& column : history_columns()) {
+    if (column.group != ColumnGroup::kDatabase) take(members, column, event);
+  }
   HistoryEntry& entry = event.entry;
-  entry.run_id = members.needed("run_id", kMaxNameBytes);
   if (entry.run_id != run_id) members.wrong("run_id of an event", "its run's");
-  entry.seq = members.number("seq", 1, kMost).value_or(0);
   if (entry.seq == 0 || (expected_seq > 0 && entry.seq != expected_seq)) {
     members.wrong(fmt::format("seq ({})", entry.seq),
                   fmt::format("{} here, each one more than the last,", std::max<std::int64_t>(expected_seq, 1)));
   }
-  entry.type = members.text("type", kAnyBytes).value_or("");
-  if (!is_event_type(entry.type)) {
-    members.wrong("type of an event", "[a-z][a-z0-9_.]* of at most 64 bytes");
-  }
-  entry.payload = members.object("payload").value_or("{}");
-  entry.event_id = members.text("event_id", kMaxShortNameBytes, 1);
-  entry.at = members.time("at");
-  event.inserted_at = members.needed_time("inserted_at");
-  entry.received_at = members.time("received_at").value_or(event.inserted_at.value_or(Timestamp{}));
-  event.recorder = members.text("recorder", kOwnTextBytes).value_or("");
-  const auto uid = members.number("peer_uid", 0, kMostUsers);
-  if (uid) entry.peer_uid = static_cast<std::uint32_t>(*uid);
-  const auto pid = members.number("peer_pid", 0, kMostAttempts);
-  if (pid) entry.peer_pid = static_cast<std::int32_t>(*pid);
-  const std::string effect = members.text("effect", kAnyBytes).value_or("");
-  bool known = false;
-  for (const Effect one : {Effect::kApplied, Effect::kRecorded, Effect::kConflict, Effect::kRevived}) {
-    if (to_string(one) == effect) entry.effect = one, known = true;
-  }
-  if (!known) members.wrong("effect", "applied, recorded, conflict or revived");
-  entry.pass_id = members.text("pass_id", kOwnTextBytes).value_or("");
+  if (!is_event_type(entry.type)) members.wrong("type of an event", "[a-z][a-z0-9_.]* of at most 64 bytes");
+  if (entry.received_at == Timestamp{}) entry.received_at = event.inserted_at.value_or(Timestamp{});
   return event;
 }
 

@@ -2,65 +2,60 @@
 
 #include "base/hex.h"
 #include "base/json_writer.h"
+#include "store/columns.h"
 
 namespace run_recorder {
+namespace {
+
+// Puts a column's value in under its name.
+struct PutValue {
+  JsonWriter& out;
+  std::string_view name;
+  bool json;            // text is a JSON value
+  bool null_for_empty;  // our own columns say "nothing" with an empty text
+
+  void operator()(const std::string& value) const {
+    if (json) {
+      out.raw(name, value.empty() ? "{}" : value);
+    } else if (null_for_empty) {
+      out.text_or_null(name, value);
+    } else {
+      out.text(name, value);
+    }
+  }
+  void operator()(const std::optional<std::string>& value) const {
+    json ? out.json(name, value) : out.maybe_text(name, value);
+  }
+  void operator()(const JsonColumn& value) const { out.json(name, value.text()); }
+  void operator()(Status value) const { out.text(name, to_string(value)); }
+  void operator()(Effect value) const { out.text(name, to_string(value)); }
+  void operator()(const std::optional<Timestamp>& value) const { out.time(name, value); }
+  void operator()(Timestamp value) const {
+    out.time(name, value == Timestamp{} ? std::nullopt : std::optional(value));
+  }
+  void operator()(bool value) const { out.flag(name, value); }
+  void operator()(const auto& number) const { out.number(name, number); }
+};
+
+template <class Column, class Row>
+void put(JsonWriter& out, const Column& column, const Row& row) {
+  visit_value(column, row,
+              PutValue{out, column.name, column.kind == ColumnKind::kJson, column.owner != ColumnOwner::kContract});
+}
+
+}  // namespace
 
 JsonText run_json(const Run& run, bool with_payloads) {
   JsonWriter out;
-  out.text("run_id", run.run_id);
-  out.text("council", run.council);
-  out.text("status", to_string(run.status));
-  out.number("attempt", run.attempt);
-  out.maybe_text("parent_attempt_run_id", run.parent_attempt_run_id);
-  out.number("oban_job_id", run.oban_job_id);
-  out.maybe_text("oban_job_state_at_finalize", run.oban_job_state_at_finalize);
-  if (with_payloads) {
-    out.json("input", run.input.text());
-    out.json("result", run.result.text());
+  for (const RunColumn& column : run_columns()) {
+    if (column.in(with_payloads ? RunParts::kAll : RunParts::kWithoutData)) put(out, column, run);
   }
-  out.json("error", run.error.text());
-  out.time("started_at", run.started_at);
-  out.time("finalized_at", run.finalized_at);
-  out.time("inserted_at", run.inserted_at);
-  out.time("updated_at", run.updated_at);
-  out.flag("council_given", run.council_given);
-  out.flag("attempt_given", run.attempt_given);
-  out.text_or_null("recorder", run.recorder);
-  out.text_or_null("worker_process", run.worker_process);
-  out.text_or_null("sender_process", run.sender_process);
-  out.text_or_null("connection", run.connection);
-  out.number("last_seq", run.last_seq);
-  out.time("last_event_at", run.last_event_at);
-  out.text_or_null("stuck_pass", run.stuck_pass);
-  out.maybe_text("queue", run.queue);
-  out.maybe_text("job_id", run.job_id);
-  out.number("expires_in", run.expires_in);
-  out.json("usage", run.usage);
-  out.json("progress", run.progress);
   return std::move(out).object();
 }
 
 JsonText event_json(const StoredEvent& event) {
-  const HistoryEntry& entry = event.entry;
   JsonWriter out;
-  out.number("id", event.id);
-  out.text("run_id", entry.run_id);
-  out.number("seq", entry.seq);
-  out.text("type", entry.type);
-  out.raw("payload", entry.payload.empty() ? "{}" : entry.payload);
-  out.time("inserted_at", event.inserted_at);
-  out.maybe_text("event_id", entry.event_id);
-  out.time("at", entry.at);
-  if (entry.received_at == Timestamp{}) {
-    out.null("received_at");
-  } else {
-    out.text("received_at", format_rfc3339(entry.received_at));
-  }
-  out.text_or_null("recorder", event.recorder);
-  out.number("peer_uid", entry.peer_uid);
-  out.number("peer_pid", entry.peer_pid);
-  out.text("effect", to_string(entry.effect));
-  out.text_or_null("pass_id", entry.pass_id);
+  for (const HistoryColumn& column : history_columns()) put(out, column, event);
   return std::move(out).object();
 }
 

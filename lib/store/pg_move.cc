@@ -103,24 +103,6 @@ std::string insert_sql(const PgSchema& schema, std::string_view table,
 
 constexpr std::string_view kUtc = "AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
-RecorderRow read_recorder(PgFields& fields) {
-  RecorderRow recorder;
-  recorder.self.id = fields.text();
-  recorder.self.host = fields.text();
-  recorder.self.version = fields.text();
-  recorder.self.incarnation = fields.text();
-  recorder.first_seen = fields.time();
-  recorder.last_seen = fields.time();
-  recorder.checkpoint.known = true;
-  Ledger& ledger = recorder.checkpoint.ledger;
-  ledger.applied = fields.count();
-  ledger.duplicate = fields.count();
-  ledger.dead_letters = fields.count();
-  ledger.dead_letters_removed = fields.count();
-  ledger.conflicts = fields.count();
-  return recorder;
-}
-
 }  // namespace
 
 // ---- out

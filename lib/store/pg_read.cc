@@ -1,4 +1,4 @@
-// Looking at rows, history, chains, passes and dead letters in PostgreSQL.
+// Reads rows, history, chains, passes and dead letters in PostgreSQL.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,13 +15,18 @@ namespace {
 constexpr std::size_t kFirstPart = 8;
 constexpr std::size_t kGrowth = 4;
 
-// What a row without input and result weighs on a page, of runs as r, and the same of what was read.
-constexpr std::string_view kRunWeight =
-    "coalesce(octet_length(r.error::text), 0) + coalesce(octet_length(r.usage::text), 0) + "
-    "coalesce(octet_length(r.progress::text), 0)";
-std::size_t weight_of(const Run& run) {
-  const auto size = [](const auto& text) { return text ? text->size() : 0; };
-  return size(run.error) + size(run.usage) + size(run.progress);
+// What a row's JSON weighs on a page, of runs as r: the same as bytes_of() what was read.
+std::string weight_sql(RunParts parts) {
+  std::string sum = "0";
+  for (const RunColumn& column : run_columns()) {
+    if (column.kind != ColumnKind::kJson || !column.in(parts)) continue;
+    sum += fmt::format(" + coalesce(octet_length(r.{}::text), 0)", column.name);
+  }
+  return sum;
+}
+
+std::size_t json_bytes(const Run& run) {
+  return bytes_of(run, false);
 }
 
 // A page of a list, bounded by rows and by bytes, where the server does the bounding: a result is in our memory as a
@@ -72,65 +77,10 @@ std::optional<PagePlace> decode_time_cursor(std::string_view cursor) {
   return place;
 }
 
-Effect effect_of(std::string_view text) {
-  for (const Effect effect : {Effect::kApplied, Effect::kConflict, Effect::kRevived}) {
-    if (to_string(effect) == text) return effect;
-  }
-  return Effect::kRecorded;
-}
-
-StoredEvent read_event(PgFields& fields, std::string_view run_id) {
-  StoredEvent event;
-  event.id = fields.integer();
-  event.entry.run_id = run_id;
-  event.entry.seq = fields.integer();
-  event.entry.type = fields.text();
-  event.entry.payload = fields.text();
-  event.entry.event_id = fields.optional_text();
-  event.entry.at = fields.time();
-  const std::optional<Timestamp> received_at = fields.time();
-  if (const auto uid = fields.optional_integer()) event.entry.peer_uid = static_cast<std::uint32_t>(*uid);
-  if (const auto pid = fields.optional_integer()) event.entry.peer_pid = static_cast<std::int32_t>(*pid);
-  event.entry.effect = effect_of(fields.text());
-  event.entry.pass_id = fields.text();
-  event.inserted_at = fields.time();
-  event.entry.received_at = received_at.value_or(event.inserted_at.value_or(Timestamp{}));
-  event.recorder = fields.text();
-  return event;
-}
-
-std::string from_hex(std::string_view text) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string bytes;
-  bytes.reserve(text.size() / 2);
-  for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
-    bytes += static_cast<char>(digit(text[i]) * 16 + digit(text[i + 1]));
-  }
-  return bytes;
-}
-
 constexpr std::string_view kLetterList =
     "id, recorder, run_id, type, event_id, encode(record, 'hex'), line, sqlstate, reason, tries, "
     "to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS received, "
     "to_char(inserted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS inserted";
-
-DeadLetter read_dead_letter(const pqxx::row& row) {
-  PgFields fields(row);
-  DeadLetter letter;
-  letter.id = fields.integer();
-  letter.recorder = fields.text();
-  letter.run_id = fields.text();
-  letter.type = fields.text();
-  letter.event_id = fields.optional_text();
-  letter.record = from_hex(fields.text());
-  letter.line = fields.text();
-  letter.sqlstate = fields.text();
-  letter.reason = fields.text();
-  letter.tries = fields.integer();
-  letter.received_at = fields.time();
-  letter.inserted_at = fields.time();
-  return letter;
-}
 
 // How many rows of a page_sql() result are the page, and whether there are more behind it.
 struct PageEnd {
@@ -188,15 +138,15 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   const std::string inner = fmt::format(
       "SELECT {}, r.inserted_at AS o1, r.run_id AS o2, {} AS weight FROM {} r WHERE {} ORDER BY r.inserted_at DESC, "
       "r.run_id DESC LIMIT {}",
-      run_list(schema_, PgRunParts::kWithoutData), kRunWeight, table("runs"), fmt::join(conditions, " AND "),
-      filter.limit + 1);
+      run_list(schema_, RunParts::kWithoutData), weight_sql(RunParts::kWithoutData), table("runs"),
+      fmt::join(conditions, " AND "), filter.limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "o1 DESC, o2 DESC"), command.params);
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, filter.limit);
   RunPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
     PgFields fields((*rows)[static_cast<int>(i)]);
-    page.runs.push_back(read_run(fields, PgRunParts::kWithoutData));
+    page.runs.push_back(read_run(fields, RunParts::kWithoutData));
   }
   if (end.more && page.runs.back().inserted_at) {
     page.next = encode_cursor({format_rfc3339(*page.runs.back().inserted_at), page.runs.back().run_id});
@@ -206,7 +156,7 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
 
 Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
   RunFilter some = filter;
-  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, weight_of,
+  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, json_bytes,
                        [&](std::size_t limit, const std::string& cursor) {
                          some.limit = limit;
                          some.cursor = cursor;
@@ -224,14 +174,11 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
     const std::string time = command.param(after->time, time_type);
     condition = fmt::format("(r.inserted_at, r.run_id) > ({}, {})", time, command.param(after->id, "text"));
   }
-  const auto size = [](std::string_view column) {
-    return fmt::format("coalesce(octet_length(r.{}::text), 0)", column);
-  };
   const std::string inner = fmt::format(
-      "SELECT {}, {} AS place_time, r.inserted_at AS o1, r.run_id AS o2, {} + {} + {} AS weight FROM {} r WHERE {} "
+      "SELECT {}, {} AS place_time, r.inserted_at AS o1, r.run_id AS o2, {} AS weight FROM {} r WHERE {} "
       "ORDER BY r.inserted_at, r.run_id LIMIT {}",
-      run_list(schema_, PgRunParts::kAll), schema_.time_text("runs", "inserted_at", "r"), size("input"),
-      size("result"), kRunWeight, table("runs"), condition, limit + 1);
+      run_list(schema_, RunParts::kAll), schema_.time_text("runs", "inserted_at", "r"), weight_sql(RunParts::kAll),
+      table("runs"), condition, limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "o1, o2"), command.params);
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, limit);
@@ -239,7 +186,7 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
   for (std::size_t i = 0; i < end.rows; ++i) {
     PgFields fields((*rows)[static_cast<int>(i)]);
     WholeRun& whole = page.runs.emplace_back();
-    whole.run = read_run(fields, PgRunParts::kAll);
+    whole.run = read_run(fields, RunParts::kAll);
     whole.place = encode_cursor({fields.text(), whole.run.run_id});
   }
   if (end.more) page.next = page.runs.back().place;
@@ -247,43 +194,35 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
 }
 
 Result<WholePage> PgStore::whole_runs(std::size_t limit, std::string_view cursor) {
-  const auto weight = [](const WholeRun& whole) {
-    const auto size = [](const JsonColumn& text) { return text ? text->size() : 0; };
-    return size(whole.run.input) + size(whole.run.result) + weight_of(whole.run);
-  };
+  const auto weight = [](const WholeRun& whole) { return json_bytes(whole.run); };
   return page_of_parts(&WholePage::runs, limit, std::string(cursor), weight,
                        [&](std::size_t some, const std::string& from) { return some_whole_runs(some, from); });
 }
 
 Result<std::optional<Run>> PgStore::find_run(std::string_view run_id) {
   const auto rows = connection_->exec(
-      fmt::format("SELECT {} FROM {} r WHERE r.run_id = $1", run_list(schema_, PgRunParts::kAll), table("runs")),
+      fmt::format("SELECT {} FROM {} r WHERE r.run_id = $1", run_list(schema_, RunParts::kAll), table("runs")),
       {run_id});
   if (!rows) return rows.error();
   if (rows->empty()) return std::optional<Run>();
   PgFields fields((*rows)[0]);
-  return std::optional(read_run(fields, PgRunParts::kAll));
+  return std::optional(read_run(fields, RunParts::kAll));
 }
 
 Result<EventPage> PgStore::some_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
   const auto after_seq = decode_number_cursor(cursor);
   if (!after_seq) return invalid_cursor(cursor);
-  const auto time = [this](std::string_view column) { return schema_.time_text("run_events", column, "h"); };
-  // An id that is no number is shown as one made of its first 60 bits.
-  const bool uuid = schema_.column("run_events", "id").base == "uuid";
   const std::string inner = fmt::format(
-      "SELECT {}, h.seq, h.type, h.payload, h.event_id, {}, {}, h.peer_uid, h.peer_pid, h.effect, h.pass_id, {}, "
-      "h.recorder, octet_length(h.payload::text) AS weight FROM {} h WHERE h.run_id = $1 AND h.seq > $2::bigint "
+      "SELECT {}, octet_length(h.payload::text) AS weight FROM {} h WHERE h.run_id = $1 AND h.seq > $2::bigint "
       "ORDER BY h.seq LIMIT {}",
-      uuid ? "('x' || substr(replace(h.id::text, '-', ''), 1, 15))::bit(60)::bigint" : "h.id", time("at"),
-      time("received_at"), time("inserted_at"), table("run_events"), limit + 1);
+      history_list(schema_), table("run_events"), limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "seq"), {run_id, *after_seq});
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, limit);
   EventPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
     PgFields fields((*rows)[static_cast<int>(i)]);
-    page.events.push_back(read_event(fields, run_id));
+    page.events.push_back(read_event(fields));
   }
   if (end.more) page.next = std::to_string(page.events.back().entry.seq);
   return page;
@@ -338,7 +277,8 @@ Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std
   const std::string inner = fmt::format(
       "SELECT {}, w.o, {} AS weight FROM jsonb_array_elements_text($1::jsonb) WITH ORDINALITY AS w (id, o) JOIN {} r "
       "ON r.run_id = w.id::{}",
-      run_list(schema_, PgRunParts::kWithoutData), kRunWeight, table("runs"), schema_.column("runs", "run_id").type);
+      run_list(schema_, RunParts::kWithoutData), weight_sql(RunParts::kWithoutData), table("runs"),
+      schema_.column("runs", "run_id").type);
   std::size_t bytes = 0;
   std::size_t place = *first;
   // A few rows at first and then more: the server weighs all that it is asked for.
@@ -358,8 +298,8 @@ Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std
     const PageEnd end = end_of_page(*rows, some);
     for (std::size_t i = 0; i < end.rows; ++i) {
       PgFields fields((*rows)[static_cast<int>(i)]);
-      const Run& run = page.runs.emplace_back(read_run(fields, PgRunParts::kWithoutData));
-      bytes += weight_of(run);
+      const Run& run = page.runs.emplace_back(read_run(fields, RunParts::kWithoutData));
+      bytes += json_bytes(run);
     }
     // A row that is missing was removed meanwhile.
     place = end.more ? *place_in_chain(*order, chain_cursor(page.runs, page.runs.size() - 1)) : place + some;
@@ -387,13 +327,7 @@ Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std:
   ReconciliationPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
     PgFields fields((*rows)[static_cast<int>(i)]);
-    ReconciliationRow& pass = page.passes.emplace_back();
-    pass.pass_id = fields.text();
-    pass.recorder = fields.text();
-    pass.trigger = fields.text();
-    pass.started_at = fields.time().value_or(Timestamp{});
-    pass.finished_at = fields.time();
-    pass.report = fields.text();
+    page.passes.push_back(read_reconciliation(fields));
   }
   if (end.more)
     page.next = encode_cursor({format_rfc3339(page.passes.back().started_at), page.passes.back().pass_id});
@@ -431,7 +365,8 @@ Result<DeadLetterPage> PgStore::list_dead_letters(std::size_t limit, std::string
   const PageEnd end = end_of_page(*rows, limit);
   DeadLetterPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
-    page.dead_letters.push_back(read_dead_letter((*rows)[static_cast<int>(i)]));
+    PgFields fields((*rows)[static_cast<int>(i)]);
+    page.dead_letters.push_back(read_dead_letter(fields));
   }
   if (end.more) page.next = std::to_string(page.dead_letters.back().id);
   return page;
@@ -442,7 +377,8 @@ Result<std::optional<DeadLetter>> PgStore::find_dead_letter(std::int64_t id) {
       fmt::format("SELECT {} FROM {} WHERE id = $1::bigint", kLetterList, table("dead_letters")), {id});
   if (!rows) return rows.error();
   if (rows->empty()) return std::optional<DeadLetter>();
-  return std::optional(read_dead_letter((*rows)[0]));
+  PgFields fields((*rows)[0]);
+  return std::optional(read_dead_letter(fields));
 }
 
 Result<void> PgStore::note_refused_retry(std::int64_t id, std::string_view sqlstate, std::string_view reason) {

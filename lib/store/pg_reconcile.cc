@@ -25,7 +25,7 @@ RunningRow read_running_row(const pqxx::row& row) {
   const auto not_negative = [](std::int64_t ms) { return std::chrono::milliseconds(std::max<std::int64_t>(0, ms)); };
   PgFields fields(row);
   RunningRow running;
-  running.run = read_run(fields, PgRunParts::kBare);
+  running.run = read_run(fields, RunParts::kBare);
   if (const auto seen_ms = fields.optional_integer()) running.recorder_seen_ago = not_negative(*seen_ms);
   running.dead_letter = fields.boolean();
   const std::int64_t silence_ms = fields.integer();
@@ -86,7 +86,7 @@ std::string PgStore::running_row_sql(std::string_view where) const {
       "SELECT {0}, {1}, EXISTS (SELECT 1 FROM {2} d WHERE d.run_id = r.run_id), {3}, "
       "to_char({4} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM {5} r "
       "LEFT JOIN {6} w ON w.id = r.recorder WHERE {7}",
-      run_list(schema_, PgRunParts::kBare), milliseconds_since("w.last_seen"), table("dead_letters"),
+      run_list(schema_, RunParts::kBare), milliseconds_since("w.last_seen"), table("dead_letters"),
       milliseconds_since(last_event), last_event, table("runs"), table("recorders"), where);
 }
 

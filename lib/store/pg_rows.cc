@@ -2,22 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
-#include <limits>
 
 #include "base/json_text.h"
 
 namespace run_recorder {
-namespace {
-
-// An attempt's number, or seconds: what an application wrote may be anything.
-std::int32_t within_int32(std::int64_t number) {
-  return static_cast<std::int32_t>(std::clamp<std::int64_t>(number, 1, std::numeric_limits<std::int32_t>::max()));
-}
-
-}  // namespace
-
 std::optional<std::string> PgFields::optional_text() {
   const pqxx::field field = row_[next_++];
   if (field.is_null()) return std::nullopt;
@@ -44,66 +33,42 @@ std::optional<Timestamp> PgFields::time() {
   return parse_rfc3339(std::string_view(field.c_str(), field.size()));
 }
 
-std::string run_list(const PgSchema& schema, PgRunParts parts) {
-  const std::string bare = fmt::format(
-      "r.run_id, r.council, r.status, r.attempt, r.parent_attempt_run_id, r.oban_job_id, "
-      "r.oban_job_state_at_finalize, r.council_given, r.attempt_given, r.recorder, r.worker_process, "
-      "r.sender_process, r.connection, {}, r.stuck_pass, r.queue, r.job_id, r.expires_in, {}",
-      version_of_run(schema), schema.time_text("runs", "started_at", "r"));
-  const auto time = [&](std::string_view column) { return schema.time_text("runs", column, "r"); };
-  if (parts == PgRunParts::kBare) return fmt::format("{}, {}", bare, time("last_event_at"));
-  const std::string more = fmt::format("{}, r.usage, r.progress, {}", bare, time("finalized_at"));
-  if (parts == PgRunParts::kToDecide) {
-    return more + ", r.error IS NOT NULL, r.input IS NOT NULL, r.result IS NOT NULL";
+std::string PgFields::bytes() {
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  const std::string hex = text();
+  std::string bytes;
+  bytes.reserve(hex.size() / 2);
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+    bytes += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
   }
-  const std::string list =
-      fmt::format("{}, {}, {}, {}, r.error", more, time("inserted_at"), time("updated_at"), time("last_event_at"));
-  return parts == PgRunParts::kAll ? list + ", r.input, r.result" : list;
+  return bytes;
 }
 
-Run read_run(PgFields& fields, PgRunParts parts) {
-  Run run;
-  run.run_id = fields.text();
-  run.council = fields.text();
-  run.status = parse_status(fields.text()).value_or(Status::kQueued);
-  run.attempt = within_int32(fields.integer());
-  run.parent_attempt_run_id = fields.optional_text();
-  run.oban_job_id = fields.optional_integer();
-  run.oban_job_state_at_finalize = fields.optional_text();
-  run.council_given = fields.boolean();
-  run.attempt_given = fields.boolean();
-  run.recorder = fields.text();
-  run.worker_process = fields.text();
-  run.sender_process = fields.text();
-  run.connection = fields.text();
-  run.last_seq = fields.integer();
-  run.stuck_pass = fields.text();
-  run.queue = fields.optional_text();
-  run.job_id = fields.optional_text();
-  if (const auto seconds = fields.optional_integer()) run.expires_in = within_int32(*seconds);
-  run.started_at = fields.time();
-  if (parts == PgRunParts::kBare) {
-    run.last_event_at = fields.time();
-    return run;
+std::string run_list(const PgSchema& schema, RunParts parts) {
+  std::string list;
+  for (const RunColumn& column : run_columns()) {
+    if (!column.in(parts)) continue;
+    std::string value = fmt::format("r.{}", column.name);
+    if (column.name == "last_seq") value = version_of_run(schema);
+    if (column.kind == ColumnKind::kTime) value = schema.time_text("runs", column.name, "r");
+    if (column.unloadable() && parts == RunParts::kToDecide) value += " IS NOT NULL";
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", value);
   }
-  run.usage = fields.optional_text();
-  run.progress = fields.optional_text();
-  run.finalized_at = fields.time();
-  if (parts == PgRunParts::kToDecide) {
-    for (JsonColumn* json : {&run.error, &run.input, &run.result}) {
-      if (fields.boolean()) *json = JsonColumn::not_loaded();
+  return list;
+}
+
+// An id that is no number is shown as one made of its first 60 bits.
+std::string history_list(const PgSchema& schema) {
+  std::string list;
+  for (const HistoryColumn& column : history_columns()) {
+    std::string value = fmt::format("h.{}", column.name);
+    if (column.kind == ColumnKind::kTime) value = schema.time_text("run_events", column.name, "h");
+    if (column.group == ColumnGroup::kDatabase && schema.column("run_events", column.name).base == "uuid") {
+      value = fmt::format("('x' || substr(replace({}::text, '-', ''), 1, 15))::bit(60)::bigint", value);
     }
-    return run;
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", value);
   }
-  run.inserted_at = fields.time();
-  run.updated_at = fields.time();
-  run.last_event_at = fields.time();
-  run.error = fields.optional_text();
-  if (parts == PgRunParts::kAll) {
-    run.input = fields.optional_text();
-    run.result = fields.optional_text();
-  }
-  return run;
+  return list;
 }
 
 std::string last_event_instant(const PgSchema& schema) {

@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "run/run.h"
 #include "store/pg_schema.h"
+#include "store/read_rows.h"
 
 namespace run_recorder {
 
@@ -25,24 +26,16 @@ class PgFields {
   std::uint64_t count() { return static_cast<std::uint64_t>(integer()); }
   bool boolean();
   std::optional<Timestamp> time();
+  std::string bytes();  // of what encode(…, 'hex') made
 
  private:
   pqxx::row row_;
   pqxx::row::size_type next_ = 0;
 };
 
-enum class PgRunParts {
-  kAll,
-  kToDecide,  // of input, result and error only whether they are there; without the times but started and finalized
-  kWithoutData,  // without input and result
-  kBare,  // without input, result, error, usage, progress and the times but started_at and last_event_at: their
-          // forming costs
-};
-
-// The SELECT list that read_run() reads, of runs as r.
-std::string run_list(const PgSchema& schema, PgRunParts parts);
-// A status that is none of ours reads as queued: whatever happens next decides.
-Run read_run(PgFields& fields, PgRunParts parts);
+// The SELECT lists that read_run() reads, of runs as r, and read_event(), of the history as h.
+std::string run_list(const PgSchema& schema, RunParts parts);
+std::string history_list(const PgSchema& schema);
 // When a run's last event was applied, as an instant, of runs as r.
 std::string last_event_instant(const PgSchema& schema);
 // The version of a run's row: what a table that was taken over has in its history counts too. Of runs as r.

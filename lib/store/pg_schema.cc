@@ -8,6 +8,7 @@
 #include <span>
 
 #include "database/pg_policies.h"
+#include "store/columns.h"
 #include "store/migrations.h"
 
 namespace run_recorder {
@@ -15,113 +16,74 @@ namespace {
 
 constexpr int kOldestServer = 120'000;
 
-// What a column must be able to hold.
-enum class Family { kText, kInteger, kJson, kTime, kBoolean, kBytes, kAny };
-
 struct WantedColumn {
   std::string_view name;
-  Family family = Family::kText;
+  ColumnKind kind = ColumnKind::kText;
   bool may_be_required = true;  // we always have a value for it
 };
 
-constexpr std::array kRunsContract{
-    WantedColumn{"run_id"},
-    WantedColumn{"council"},
-    WantedColumn{"status"},
-    WantedColumn{"attempt", Family::kInteger},
-    WantedColumn{"parent_attempt_run_id", Family::kText, false},
-    WantedColumn{"oban_job_id", Family::kInteger, false},
-    WantedColumn{"oban_job_state_at_finalize", Family::kText, false},
-    WantedColumn{"input", Family::kJson, false},
-    WantedColumn{"result", Family::kJson, false},
-    WantedColumn{"error", Family::kJson, false},
-    WantedColumn{"started_at", Family::kTime, false},
-    WantedColumn{"finalized_at", Family::kTime, false},
-    WantedColumn{"inserted_at", Family::kTime},
-    WantedColumn{"updated_at", Family::kTime},
-};
-constexpr std::array kRunsOwn{
-    WantedColumn{"council_given", Family::kBoolean},
-    WantedColumn{"attempt_given", Family::kBoolean},
-    WantedColumn{"recorder"},
-    WantedColumn{"worker_process"},
-    WantedColumn{"sender_process"},
-    WantedColumn{"connection"},
-    WantedColumn{"last_seq", Family::kInteger},
-    WantedColumn{"last_event_at", Family::kTime},
-    WantedColumn{"stuck_pass"},
-    WantedColumn{"queue", Family::kText, false},
-    WantedColumn{"job_id", Family::kText, false},
-    WantedColumn{"expires_in", Family::kInteger, false},
-    WantedColumn{"usage", Family::kJson, false},
-    WantedColumn{"progress", Family::kJson, false},
-};
-constexpr std::array kEventsContract{
-    WantedColumn{"id", Family::kAny},       WantedColumn{"run_id"},
-    WantedColumn{"seq", Family::kInteger},  WantedColumn{"type"},
-    WantedColumn{"payload", Family::kJson}, WantedColumn{"inserted_at", Family::kTime},
-};
-constexpr std::array kEventsOwn{
-    WantedColumn{"event_id", Family::kText, false},
-    WantedColumn{"at", Family::kTime, false},
-    WantedColumn{"received_at", Family::kTime},
-    WantedColumn{"recorder"},
-    WantedColumn{"peer_uid", Family::kInteger, false},
-    WantedColumn{"peer_pid", Family::kInteger, false},
-    WantedColumn{"effect"},
-    WantedColumn{"pass_id", Family::kText, false},
-};
+// Of the table's columns those that the migrations of an application bring, or those that ours do.
+template <class Column>
+std::vector<WantedColumn> wanted_of(std::span<const Column> columns, bool contract) {
+  std::vector<WantedColumn> wanted;
+  for (const Column& column : columns) {
+    if ((column.owner == ColumnOwner::kContract) != contract) continue;
+    wanted.push_back({column.name, column.kind, !column.nullable});
+  }
+  return wanted;
+}
+
 constexpr std::array kReconciliations{
     WantedColumn{"pass_id"},
     WantedColumn{"recorder"},
     WantedColumn{"trigger"},
-    WantedColumn{"started_at", Family::kTime},
-    WantedColumn{"finished_at", Family::kTime, false},
-    WantedColumn{"report", Family::kJson},
+    WantedColumn{"started_at", ColumnKind::kTime},
+    WantedColumn{"finished_at", ColumnKind::kTime, false},
+    WantedColumn{"report", ColumnKind::kJson},
 };
 constexpr std::array kRecorders{
     WantedColumn{"id"},
     WantedColumn{"host"},
     WantedColumn{"version"},
     WantedColumn{"incarnation"},
-    WantedColumn{"last_seen", Family::kTime},
-    WantedColumn{"applied", Family::kInteger},
-    WantedColumn{"duplicate", Family::kInteger},
-    WantedColumn{"dead_letters", Family::kInteger},
-    WantedColumn{"dead_letters_removed", Family::kInteger},
-    WantedColumn{"conflicts", Family::kInteger},
+    WantedColumn{"last_seen", ColumnKind::kTime},
+    WantedColumn{"applied", ColumnKind::kInteger},
+    WantedColumn{"duplicate", ColumnKind::kInteger},
+    WantedColumn{"dead_letters", ColumnKind::kInteger},
+    WantedColumn{"dead_letters_removed", ColumnKind::kInteger},
+    WantedColumn{"conflicts", ColumnKind::kInteger},
 };
 constexpr std::array kPositions{
     WantedColumn{"recorder"},
     WantedColumn{"incarnation"},
-    WantedColumn{"applied", Family::kInteger},
-    WantedColumn{"updated_at", Family::kTime},
+    WantedColumn{"applied", ColumnKind::kInteger},
+    WantedColumn{"updated_at", ColumnKind::kTime},
 };
 constexpr std::array kDeadLetters{
-    WantedColumn{"id", Family::kInteger},
+    WantedColumn{"id", ColumnKind::kInteger},
     WantedColumn{"recorder"},
     WantedColumn{"run_id"},
     WantedColumn{"type"},
-    WantedColumn{"event_id", Family::kText, false},
-    WantedColumn{"record", Family::kBytes},
+    WantedColumn{"event_id", ColumnKind::kText, false},
+    WantedColumn{"record", ColumnKind::kBytes},
     WantedColumn{"line"},
     WantedColumn{"sqlstate"},
     WantedColumn{"reason"},
-    WantedColumn{"tries", Family::kInteger},
-    WantedColumn{"received_at", Family::kTime, false},
-    WantedColumn{"inserted_at", Family::kTime},
+    WantedColumn{"tries", ColumnKind::kInteger},
+    WantedColumn{"received_at", ColumnKind::kTime, false},
+    WantedColumn{"inserted_at", ColumnKind::kTime},
 };
 constexpr std::array kLeases{
     WantedColumn{"name"},
     WantedColumn{"holder"},
-    WantedColumn{"expires_at", Family::kTime},
+    WantedColumn{"expires_at", ColumnKind::kTime},
 };
 constexpr std::array kPruned{
     WantedColumn{"run_id"},
-    WantedColumn{"pruned_at", Family::kTime},
+    WantedColumn{"pruned_at", ColumnKind::kTime},
 };
 constexpr std::array kRecorderSchema{
-    WantedColumn{"version", Family::kInteger},
+    WantedColumn{"version", ColumnKind::kInteger},
     WantedColumn{"name"},
     WantedColumn{"oldest_daemon"},
 };
@@ -134,17 +96,24 @@ struct WantedTable {
 };
 
 // The one that says what was applied is read first: what it promises is there when the others are read.
-constexpr std::array kTables{
-    WantedTable{"recorder_schema", {}, kRecorderSchema, "{SELECT}"},
-    WantedTable{"runs", kRunsContract, kRunsOwn, "{SELECT,INSERT,UPDATE}"},
-    WantedTable{"run_events", kEventsContract, kEventsOwn, "{SELECT,INSERT}"},
-    WantedTable{"reconciliations", {}, kReconciliations, "{SELECT,INSERT,UPDATE}"},
-    WantedTable{"recorders", {}, kRecorders, "{SELECT,INSERT,UPDATE}"},
-    WantedTable{"positions", {}, kPositions, "{SELECT,INSERT,UPDATE}"},
-    WantedTable{"dead_letters", {}, kDeadLetters, "{SELECT,INSERT,DELETE}"},
-    WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
-    WantedTable{"pruned", {}, kPruned, "{SELECT,INSERT,UPDATE,DELETE}"},
-};
+std::span<const WantedTable> wanted_tables() {
+  static const auto runs_contract = wanted_of(run_columns(), true);
+  static const auto runs_own = wanted_of(run_columns(), false);
+  static const auto events_contract = wanted_of(history_columns(), true);
+  static const auto events_own = wanted_of(history_columns(), false);
+  static const std::array tables{
+      WantedTable{"recorder_schema", {}, kRecorderSchema, "{SELECT}"},
+      WantedTable{"runs", runs_contract, runs_own, "{SELECT,INSERT,UPDATE}"},
+      WantedTable{"run_events", events_contract, events_own, "{SELECT,INSERT}"},
+      WantedTable{"reconciliations", {}, kReconciliations, "{SELECT,INSERT,UPDATE}"},
+      WantedTable{"recorders", {}, kRecorders, "{SELECT,INSERT,UPDATE}"},
+      WantedTable{"positions", {}, kPositions, "{SELECT,INSERT,UPDATE}"},
+      WantedTable{"dead_letters", {}, kDeadLetters, "{SELECT,INSERT,DELETE}"},
+      WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
+      WantedTable{"pruned", {}, kPruned, "{SELECT,INSERT,UPDATE,DELETE}"},
+  };
+  return tables;
+}
 
 constexpr const char* kReadTable =
     "SELECT c.relkind, n.nspname, (SELECT string_agg(p, ', ') FROM unnest($2::text[]) p "
@@ -172,45 +141,45 @@ Error refused(std::string message) {
   return Error{ErrorKind::kRefused, std::move(message)};
 }
 
-bool fits(Family family, std::string_view base) {
+bool fits(ColumnKind kind, std::string_view base) {
   const auto is = [base](std::initializer_list<std::string_view> names) {
     return std::find(names.begin(), names.end(), base) != names.end();
   };
-  switch (family) {
-    case Family::kText:
+  switch (kind) {
+    case ColumnKind::kText:
       // An enum's labels are checked by whoever knows which are needed; a fixed length would add spaces.
       return is({"text", "varchar", "citext", "enum"});
-    case Family::kInteger:
+    case ColumnKind::kInteger:
       return is({"int2", "int4", "int8"});
-    case Family::kJson:
+    case ColumnKind::kJson:
       return is({"jsonb", "json"});
-    case Family::kTime:
+    case ColumnKind::kTime:
       return is({"timestamptz", "timestamp"});
-    case Family::kBoolean:
+    case ColumnKind::kBoolean:
       return is({"bool"});
-    case Family::kBytes:
+    case ColumnKind::kBytes:
       return is({"bytea"});
-    case Family::kAny:
+    case ColumnKind::kAny:
       return true;
   }
   return false;
 }
 
-std::string_view words_for(Family family) {
-  switch (family) {
-    case Family::kText:
+std::string_view words_for(ColumnKind kind) {
+  switch (kind) {
+    case ColumnKind::kText:
       return "text";
-    case Family::kInteger:
+    case ColumnKind::kInteger:
       return "an integer";
-    case Family::kJson:
+    case ColumnKind::kJson:
       return "jsonb";
-    case Family::kTime:
+    case ColumnKind::kTime:
       return "timestamptz";
-    case Family::kBoolean:
+    case ColumnKind::kBoolean:
       return "boolean";
-    case Family::kBytes:
+    case ColumnKind::kBytes:
       return "bytea";
-    case Family::kAny:
+    case ColumnKind::kAny:
       break;
   }
   return "anything";
@@ -262,9 +231,9 @@ void check_columns(const std::string& name, const PgTable& table, std::span<cons
       missing += fmt::format("{}{}", missing.empty() ? "" : ", ", column.name);
       continue;
     }
-    if (!fits(column.family, found->second.base)) {
+    if (!fits(column.kind, found->second.base)) {
       problems.push_back(fmt::format("column {} of {} has type {}, it must be {}", column.name, name,
-                                     found->second.type, words_for(column.family)));
+                                     found->second.type, words_for(column.kind)));
     }
     if (found->second.required && !column.may_be_required) {
       problems.push_back(
@@ -288,7 +257,7 @@ void check_strangers(const std::string& name, const PgTable& table, const Wanted
   for (const auto& [column, facts] : table.columns) {
     const bool id = column == "id" && !wanted.contract.empty();
     const bool updated_at = column == "updated_at" && wanted.name == "run_events";
-    const bool ours = id ? facts.base == "uuid" : updated_at && fits(Family::kTime, facts.base);
+    const bool ours = id ? facts.base == "uuid" : updated_at && fits(ColumnKind::kTime, facts.base);
     const bool known = ours || (!id && is_wanted(wanted, column));
     if (known || !facts.required || facts.given) continue;
     problems.push_back(
@@ -374,11 +343,11 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
   if (schema.encoding != "UTF8") {
     return refused(fmt::format("the database has encoding {}, it must have UTF8", schema.encoding));
   }
-  for (const WantedTable& wanted : kTables) {
+  for (const WantedTable& wanted : wanted_tables()) {
     auto table = read_table(connection, schema.table(wanted.name), wanted.rights);
     if (!table) return at_opening(table.error());
     schema.tables.emplace(wanted.name, std::move(*table));
-    if (&wanted != &kTables.front()) continue;
+    if (&wanted != &wanted_tables().front()) continue;
     if (auto age = read_age(connection, schema); !age) return at_opening(age.error());
   }
   const auto unique = connection.exec(kRunIdUnique, {schema.table("runs")});
@@ -392,7 +361,7 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
 
 std::vector<std::string> obstacles(const PgSchema& schema) {
   std::vector<std::string> problems;
-  for (const WantedTable& wanted : kTables) check_existing(schema, wanted, problems);
+  for (const WantedTable& wanted : wanted_tables()) check_existing(schema, wanted, problems);
   const PgTable& runs = schema.tables.at("runs");
   if (problems.empty() && runs.exists && !schema.run_id_unique) {
     problems.push_back(
@@ -425,7 +394,7 @@ Result<void> verify(const PgSchema& schema) {
     problems.push_back(fmt::format("migration {} is missing; run-recorderd --migrate applies it", migration.name));
   }
   if (!problems.empty()) return Error{ErrorKind::kNotFound, join(problems)};
-  for (const WantedTable& wanted : kTables) {
+  for (const WantedTable& wanted : wanted_tables()) {
     const PgTable& table = schema.tables.at(std::string(wanted.name));
     const std::string name = schema.prefix + std::string(wanted.name);
     std::string missing;

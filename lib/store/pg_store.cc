@@ -153,14 +153,14 @@ Result<std::vector<Run>> PgStore::load(std::span<const std::string> run_ids) {
   if (run_ids.empty()) return std::vector<Run>();
   const auto rows = connection_->exec(fmt::format("SELECT {} FROM {} r WHERE r.run_id = ANY (ARRAY(SELECT "
                                                   "jsonb_array_elements_text($1::jsonb)))",
-                                                  run_list(schema_, PgRunParts::kToDecide), table("runs")),
+                                                  run_list(schema_, RunParts::kToDecide), table("runs")),
                                       {json_list(run_ids)});
   if (!rows) return rows.error();
   std::vector<Run> runs;
   runs.reserve(rows->size());
   for (const auto& row : *rows) {
     PgFields fields(row);
-    runs.push_back(read_run(fields, PgRunParts::kToDecide));
+    runs.push_back(read_run(fields, RunParts::kToDecide));
   }
   return runs;
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/url.h"
+#include "store/columns.h"
 #include "store/migrations.h"
 
 namespace run_recorder {
@@ -37,14 +38,17 @@ struct SharedTable {
   std::string_view name;
   std::vector<std::string_view> needed;
 };
+template <class Column>
+std::vector<std::string_view> contract_of(std::span<const Column> columns) {
+  std::vector<std::string_view> names;
+  for (const Column& column : columns) {
+    if (column.owner == ColumnOwner::kContract) names.push_back(column.name);
+  }
+  return names;
+}
 const std::vector<SharedTable>& shared_tables() {
-  static const std::vector<SharedTable> tables{
-      {"runs",
-       {"run_id", "council", "status", "attempt", "parent_attempt_run_id", "oban_job_id",
-        "oban_job_state_at_finalize", "input", "result", "error", "started_at", "finalized_at", "inserted_at",
-        "updated_at"}},
-      {"run_events", {"id", "run_id", "seq", "type", "payload", "inserted_at"}},
-  };
+  static const std::vector<SharedTable> tables{{"runs", contract_of(run_columns())},
+                                               {"run_events", contract_of(history_columns())}};
   return tables;
 }
 // Of the history: our own has none, Ecto's timestamps() make one that must be given.

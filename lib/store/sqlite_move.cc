@@ -58,29 +58,13 @@ constexpr std::string_view kInsertRecorder =
 constexpr std::string_view kInsertPosition =
     "INSERT INTO \"{{prefix}}positions\" (recorder, incarnation, applied, updated_at) VALUES (?1, ?2, ?3, ?4)";
 
-RecorderRow read_recorder(const SqliteRows& row) {
-  const auto number = [&row](int column) { return static_cast<std::uint64_t>(row.integer(column)); };
-  RecorderRow recorder;
-  recorder.self = {std::string(row.text(0)), std::string(row.text(3)), std::string(row.text(1)),
-                   std::string(row.text(2))};
-  recorder.first_seen = row.time(4);
-  recorder.last_seen = row.time(5);
-  recorder.checkpoint.known = true;
-  recorder.checkpoint.ledger = {.applied = number(6),
-                                .duplicate = number(7),
-                                .dead_letters = number(8),
-                                .dead_letters_removed = number(9),
-                                .conflicts = number(10)};
-  return recorder;
-}
-
 }  // namespace
 
 Result<WholePage> SqliteStore::whole_runs(std::size_t limit, std::string_view cursor) {
   static const std::string sql = fmt::format(
       "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r WHERE (r.inserted_at, r.run_id) > (?1, ?2) "
       "ORDER BY r.inserted_at, r.run_id LIMIT ?3",
-      run_columns(RunColumns::kAll));
+      run_list(RunParts::kAll));
   const auto after = cursor.empty() ? PagePlace() : decode_cursor(cursor);
   if (!after) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
@@ -92,8 +76,9 @@ Result<WholePage> SqliteStore::whole_runs(std::size_t limit, std::string_view cu
       return false;
     }
     WholeRun& whole = page.runs.emplace_back();
-    whole.run = read_run(row, RunColumns::kAll);
-    whole.place = encode_cursor({std::string(row.text(run_column_count(RunColumns::kAll))), whole.run.run_id});
+    SqliteFields fields(row);
+    whole.run = read_run(fields, RunParts::kAll);
+    whole.place = encode_cursor({fields.text(), whole.run.run_id});
     bytes += weight_of(whole.run);
     return true;
   };
@@ -121,7 +106,8 @@ Result<std::vector<RecorderRow>> SqliteStore::list_recorders(std::string_view af
   if (!transaction) return transaction.error();
   std::vector<RecorderRow> recorders;
   const auto on_row = [&](const SqliteRows& row) {
-    recorders.push_back(read_recorder(row));
+    SqliteFields fields(row);
+    recorders.push_back(read_recorder(fields));
     return true;
   };
   if (auto done = read(kListRecorders, on_row, after, limit); !done) return done.error();

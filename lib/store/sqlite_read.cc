@@ -1,4 +1,4 @@
-// Looking at rows, history, chains, passes and dead letters in SQLite.
+// Reads rows, history, chains, passes and dead letters in SQLite.
 #include <fmt/format.h>
 
 #include "run/job.h"
@@ -10,11 +10,6 @@
 namespace run_recorder {
 
 namespace {
-
-constexpr std::string_view kListEvents =
-    "SELECT id, seq, type, payload, event_id, at, received_at, peer_uid, peer_pid, effect, pass_id, inserted_at, "
-    "recorder "
-    "FROM \"{{prefix}}run_events\" WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
 
 constexpr std::string_view kListReconciliations =
     "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
@@ -41,49 +36,6 @@ constexpr std::string_view kRemoveDeadLetter =
 constexpr std::string_view kCountRemoved =
     "UPDATE \"{{prefix}}recorders\" SET dead_letters = dead_letters - 1, "
     "dead_letters_removed = dead_letters_removed + 1 WHERE id = ?1";
-
-Effect effect_of(std::string_view text) {
-  for (const Effect effect : {Effect::kApplied, Effect::kConflict, Effect::kRevived}) {
-    if (to_string(effect) == text) return effect;
-  }
-  return Effect::kRecorded;
-}
-
-StoredEvent read_event(const SqliteRows& row, std::string_view run_id) {
-  StoredEvent event;
-  event.id = row.integer(0);
-  event.entry.run_id = run_id;
-  event.entry.seq = row.integer(1);
-  event.entry.type = row.text(2);
-  event.entry.payload = row.text(3);
-  event.entry.event_id = row.optional_text(4);
-  event.entry.at = row.time(5);
-  event.inserted_at = row.time(11);
-  event.entry.received_at = row.time(6).value_or(event.inserted_at.value_or(Timestamp{}));
-  if (const auto uid = row.optional_integer(7)) event.entry.peer_uid = static_cast<std::uint32_t>(*uid);
-  if (const auto pid = row.optional_integer(8)) event.entry.peer_pid = static_cast<std::int32_t>(*pid);
-  event.entry.effect = effect_of(row.text(9));
-  event.entry.pass_id = row.text(10);
-  event.recorder = row.text(12);
-  return event;
-}
-
-DeadLetter read_dead_letter(const SqliteRows& row) {
-  DeadLetter letter;
-  letter.id = row.integer(0);
-  letter.recorder = row.text(1);
-  letter.run_id = row.text(2);
-  letter.type = row.text(3);
-  letter.event_id = row.optional_text(4);
-  letter.record = row.text(5);
-  letter.line = row.text(6);
-  letter.sqlstate = row.text(7);
-  letter.reason = row.text(8);
-  letter.tries = row.integer(9);
-  letter.received_at = row.time(10);
-  letter.inserted_at = row.time(11);
-  return letter;
-}
 
 // The WHERE of a filter, with a ? for each of texts.
 struct Condition {
@@ -148,7 +100,7 @@ Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& 
 }  // namespace
 
 Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
-  constexpr RunColumns kColumns = RunColumns::kWithoutData;
+  constexpr RunParts kParts = RunParts::kWithoutData;
   std::optional<PagePlace> after;
   if (!filter.cursor.empty()) {
     after = decode_cursor(filter.cursor);
@@ -158,7 +110,7 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
   // One row more than asked for says whether there is a next page.
   const std::string sql = fmt::format(
       "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r{} ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}",
-      run_columns(kColumns), condition.sql, filter.limit + 1);
+      run_list(kParts), condition.sql, filter.limit + 1);
   if (auto begun = begin_call(); !begun) return begun.error();
   auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
   if (!prepared) return prepared.error();
@@ -170,9 +122,10 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
       page.next = encode_cursor(last);
       return false;
     }
-    const Run& run = page.runs.emplace_back(read_run(row, kColumns));
+    SqliteFields fields(row);
+    const Run& run = page.runs.emplace_back(read_run(fields, kParts));
     bytes += weight_of(run);
-    last = {std::string(row.text(run_column_count(kColumns))), run.run_id};
+    last = {fields.text(), run.run_id};
     return true;
   };
   if (auto done = each(prepared->rows_for(condition.texts), on_row); !done) return done.error();
@@ -181,11 +134,12 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
 
 Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
   static const std::string sql =
-      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kAll));
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_list(RunParts::kAll));
   if (auto begun = begin_call(); !begun) return begun.error();
   std::optional<Run> found;
   const auto on_row = [&found](const SqliteRows& row) {
-    found = read_run(row, RunColumns::kAll);
+    SqliteFields fields(row);
+    found = read_run(fields, RunParts::kAll);
     return false;
   };
   if (auto done = read(sql, on_row, run_id); !done) return done.error();
@@ -193,6 +147,9 @@ Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
 }
 
 Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) {
+  static const std::string sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}run_events\" WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+                  history_list());
   const auto after_seq = decode_number_cursor(cursor);
   if (!after_seq) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
@@ -203,16 +160,17 @@ Result<EventPage> SqliteStore::list_events(std::string_view run_id, std::size_t 
       page.next = std::to_string(page.events.back().entry.seq);
       return false;
     }
-    bytes += page.events.emplace_back(read_event(row, run_id)).entry.payload.size();
+    SqliteFields fields(row);
+    bytes += page.events.emplace_back(read_event(fields)).entry.payload.size();
     return true;
   };
-  if (auto done = read(kListEvents, on_row, run_id, *after_seq, limit + 1); !done) return done.error();
+  if (auto done = read(sql, on_row, run_id, *after_seq, limit + 1); !done) return done.error();
   return page;
 }
 
 Result<ChainPage> SqliteStore::chain(std::string_view run_id, std::size_t limit, std::string_view cursor) {
-  static const std::string row_sql = fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1",
-                                                 run_columns(RunColumns::kWithoutData));
+  static const std::string row_sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_list(RunParts::kWithoutData));
   // Their order first, then of the texts, which may be large, only what a page holds.
   std::vector<Run> order;
   const auto on_rank = [&order](const SqliteRows& row) {
@@ -232,7 +190,8 @@ Result<ChainPage> SqliteStore::chain(std::string_view run_id, std::size_t limit,
   if (!first) return first.error();
   std::size_t bytes = 0;
   const auto on_row = [&](const SqliteRows& row) {
-    bytes += weight_of(page.runs.emplace_back(read_run(row, RunColumns::kWithoutData)));
+    SqliteFields fields(row);
+    bytes += weight_of(page.runs.emplace_back(read_run(fields, RunParts::kWithoutData)));
     return false;
   };
   for (std::size_t place = *first; place < order.size(); ++place) {
@@ -260,13 +219,8 @@ Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, 
       page.next = encode_cursor(last);
       return false;
     }
-    ReconciliationRow& pass = page.passes.emplace_back();
-    pass.pass_id = row.text(0);
-    pass.recorder = row.text(1);
-    pass.trigger = row.text(2);
-    pass.started_at = row.time(3).value_or(Timestamp{});
-    pass.finished_at = row.time(4);
-    pass.report = row.text(5);
+    SqliteFields fields(row);
+    const ReconciliationRow& pass = page.passes.emplace_back(read_reconciliation(fields));
     bytes += pass.report.size();
     last = {std::string(row.text(3)), pass.pass_id};
     return true;
@@ -302,7 +256,8 @@ Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::st
       page.next = std::to_string(page.dead_letters.back().id);
       return false;
     }
-    const DeadLetter& letter = page.dead_letters.emplace_back(read_dead_letter(row));
+    SqliteFields fields(row);
+    const DeadLetter& letter = page.dead_letters.emplace_back(read_dead_letter(fields));
     bytes += letter.record.size() + letter.line.size();
     return true;
   };
@@ -314,7 +269,8 @@ Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id)
   if (auto begun = begin_call(); !begun) return begun.error();
   std::optional<DeadLetter> letter;
   const auto on_row = [&letter](const SqliteRows& row) {
-    letter = read_dead_letter(row);
+    SqliteFields fields(row);
+    letter = read_dead_letter(fields);
     return false;
   };
   if (auto done = read(kFindDeadLetter, on_row, id); !done) return done.error();

@@ -57,7 +57,7 @@ std::string running_row_sql(std::string_view where) {
   return fmt::format(
       "SELECT {}, w.last_seen, EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id), {} "
       "FROM \"{{{{prefix}}}}runs\" r LEFT JOIN \"{{{{prefix}}}}recorders\" w ON w.id = r.recorder WHERE {}",
-      run_columns(RunColumns::kBare), kLastEventAt, where);
+      run_list(RunParts::kBare), kLastEventAt, where);
 }
 
 std::string rows_within_sql(std::string_view which) {
@@ -107,15 +107,15 @@ Result<void> SqliteStore::release_pass(std::string_view holder) {
 }
 
 RunningRow SqliteStore::read_running_row(const SqliteRows& row, Timestamp now) const {
-  constexpr int kSeen = run_column_count(RunColumns::kBare);
+  SqliteFields fields(row);
   RunningRow running;
-  running.run = read_run(row, RunColumns::kBare);
-  if (const auto seen = row.time(kSeen)) running.recorder_seen_ago = since(*seen, now);
-  running.dead_letter = row.integer(kSeen + 1) != 0;
-  const Timestamp last_event = row.time(kSeen + 2).value_or(now);
+  running.run = read_run(fields, RunParts::kBare);
+  if (const auto seen = fields.time()) running.recorder_seen_ago = since(*seen, now);
+  running.dead_letter = fields.boolean();
+  running.last_event = fields.text();
+  const Timestamp last_event = parse_sqlite_time(running.last_event).value_or(now);
   running.silence = since(last_event, now);
   running.in_future = last_event > now;
-  running.last_event = row.text(kSeen + 2);
   return running;
 }
 

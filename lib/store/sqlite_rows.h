@@ -7,46 +7,37 @@
 
 #include "database/sqlite.h"
 #include "run/run.h"
+#include "store/read_rows.h"
 
 namespace run_recorder {
 
-enum class RunColumns {
-  kAll,
-  kToDecide,     // of input, result and error only whether they are there
-  kWithoutData,  // without input and result
-  kBare,         // without input, result, error, usage and progress
+// The fields of a row, in order.
+class SqliteFields {
+ public:
+  explicit SqliteFields(const SqliteRows& row, int first = 0) : row_(row), next_(first) {}
+  std::string text() { return std::string(row_.text(next_++)); }
+  std::optional<std::string> optional_text() { return row_.optional_text(next_++); }
+  std::int64_t integer() { return row_.integer(next_++); }
+  std::optional<std::int64_t> optional_integer() { return row_.optional_integer(next_++); }
+  std::uint64_t count() { return static_cast<std::uint64_t>(integer()); }
+  bool boolean() { return integer() != 0; }
+  std::optional<Timestamp> time() { return row_.time(next_++); }
+  std::string bytes() { return text(); }
+
+ private:
+  const SqliteRows& row_;
+  int next_;
 };
 
-// The columns for read_run, in its order, of table alias r. A row that an application wrote may have a history of
-// which its last_seq, which is ours, does not know: then that history counts.
-inline constexpr std::string_view kRunColumns =
-    "r.run_id, r.council, r.status, r.attempt, r.parent_attempt_run_id, r.oban_job_id, r.oban_job_state_at_finalize, "
-    "r.started_at, r.finalized_at, r.inserted_at, r.updated_at, r.council_given, r.attempt_given, r.recorder, "
-    "r.worker_process, r.sender_process, r.connection, CASE WHEN r.last_seq > 0 THEN r.last_seq ELSE (SELECT "
-    "coalesce(max(h.seq), 0) FROM \"{{prefix}}run_events\" h WHERE h.run_id = r.run_id) END, r.last_event_at, "
-    "r.stuck_pass, r.queue, r.job_id, r.expires_in";
 // Whether the row of run ?1 still has the version ?2 that read_run said.
 inline constexpr std::string_view kSameVersion =
     "CASE WHEN last_seq > 0 THEN last_seq ELSE (SELECT coalesce(max(h.seq), 0) FROM \"{{prefix}}run_events\" h "
     "WHERE h.run_id = ?1) END = ?2";
-inline constexpr int kRunColumnCount = 23;
-std::string run_columns(RunColumns columns);
-constexpr int run_column_count(RunColumns columns) {
-  switch (columns) {
-    case RunColumns::kAll:
-    case RunColumns::kToDecide:
-      return kRunColumnCount + 5;
-    case RunColumns::kWithoutData:
-      return kRunColumnCount + 3;
-    case RunColumns::kBare:
-      return kRunColumnCount;
-  }
-  return 0;
-}
-
-// The run in the first run_column_count(columns) columns. A status that is none of ours reads as queued: whatever
-// happens next decides.
-Run read_run(const SqliteRows& row, RunColumns columns);
+// The SELECT list that read_run() reads, of runs as r. A row that an application wrote may have a history of which
+// its last_seq, which is ours, does not know: then that history counts.
+std::string run_list(RunParts parts);
+// What read_event() reads.
+std::string history_list();
 
 // The ids of the chain of run ?1, at most ?2. Up and down from the given id at once: ids that no row has hold their
 // children together too. UNION forgets what it has seen, so that loops end.

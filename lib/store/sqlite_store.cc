@@ -221,14 +221,15 @@ Result<Checkpoint> SqliteStore::check_in(const RecorderSelf& self) {
 
 Result<std::vector<Run>> SqliteStore::load(std::span<const std::string> run_ids) {
   static const std::string sql =
-      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_columns(RunColumns::kToDecide));
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}runs\" r WHERE r.run_id = ?1", run_list(RunParts::kToDecide));
   if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
   std::vector<Run> runs;
   runs.reserve(run_ids.size());
   const auto on_row = [&runs](const SqliteRows& row) {
-    runs.push_back(read_run(row, RunColumns::kToDecide));
+    SqliteFields fields(row);
+    runs.push_back(read_run(fields, RunParts::kToDecide));
     return false;
   };
   for (const std::string& run_id : run_ids) {
