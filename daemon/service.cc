@@ -230,13 +230,13 @@ void Service::start() {
   recorder_->start();
   reconciler_->start();
   pruner_->start();
+  look_at_files();  // what it compares with later
   log_info("run-recorderd accepts events", {{"VERSION", RR_VERSION},
                                             {"SOCKET", config_.socket.path},
                                             {"CONTROL", config_.control.path},
                                             {"DATABASE", shown_database_url_},
                                             {"SPOOL", config_.spool.path},
                                             {"WAITING", recorder_->status().waiting}});
-  look_at_files();
   notify_ready(status_sentence(snapshot()));
 }
 

@@ -6,6 +6,7 @@ Every test may run beside any other: it makes what it needs in folders of its ow
 
 import os
 import re
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,10 @@ import pytest
 pytest.register_assert_rewrite("harness", "load", "oracle", "queues", "torture_check", "torture_fault", "torture_trial")
 
 import harness  # noqa: E402
+
+# As in a shell of a person's, also where this was started in the background: what a test starts inherits ignored signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # With a sanitizer the daemon is several times slower: the tests that drive all of its code, and the loads in a smaller form.
 SANITIZED = {"": None, "thread": {"protocol", "durability"},

@@ -104,6 +104,7 @@ class SocketsGone(unittest.TestCase):
         server = Daemon()
         self.addCleanup(server.close)
         server.start()
+        server.wait_for_log("run-recorderd accepts events")  # from here on the paths are watched
         server.socket_path.unlink()
         server.wait_for_log(r"error the event socket was deleted or exchanged[^\n]*" + re.escape(str(server.socket_path)))
         self.assertEqual(200, server.control.get("/healthz").status)
