@@ -8,4 +8,17 @@ std::string run_path(const std::string& run_id, std::string_view what) {
   return "/v1/runs/" + percent_encoded(run_id) + std::string(what);
 }
 
+int print_answer(const Context& context, const std::string& path,
+                 std::string (*in_words)(const JsonObject& answer, const Terminal& terminal)) {
+  const Result<ControlAnswer> answer = context.client.get(path);
+  if (!answer) return fail(answer.error());
+  hint_pending(answer->pending);
+  if (context.json) {
+    print_json_lines({answer->body});
+  } else {
+    print(in_words(JsonObject(answer->body), terminal_of(1)));
+  }
+  return kExitDone;
+}
+
 }  // namespace run_recorder

@@ -1,4 +1,4 @@
-// What the commands about one run share. Pure.
+// What the commands about one run share.
 #pragma once
 
 #include <memory>
@@ -6,11 +6,17 @@
 #include <string_view>
 
 #include "cli/command.h"
+#include "cli/json_object.h"
+#include "cli/terminal.h"
 
 namespace run_recorder {
 
 // "/v1/runs/ID", with what follows: "/events".
 std::string run_path(const std::string& run_id, std::string_view what = "");
+
+// Asks for the path and prints the answer, as JSON where that is wanted, else in words. Returns the exit status.
+int print_answer(const Context& context, const std::string& path,
+                 std::string (*in_words)(const JsonObject& answer, const Terminal& terminal));
 
 // Of a command that takes nothing but a run.
 template <int (*show)(const Context&, const std::string&)>

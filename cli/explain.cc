@@ -13,16 +13,7 @@
 namespace run_recorder {
 namespace {
 
-int explain_run(const Context& context, const std::string& run_id) {
-  const Result<ControlAnswer> answer = context.client.get(run_path(run_id, "/explain"));
-  if (!answer) return fail(answer.error());
-  hint_pending(answer->pending);
-  if (context.json) {
-    print_json_lines({answer->body});
-    return kExitDone;
-  }
-  const Terminal terminal = terminal_of(1);
-  const JsonObject object(answer->body);
+std::string explanation_in_words(const JsonObject& object, const Terminal& terminal) {
   const std::string verdict = object.text("verdict");
   const std::string status = object.text("status");
   Facts facts(terminal);
@@ -54,8 +45,11 @@ int explain_run(const Context& context, const std::string& run_id) {
                {rule.text("reason")},
                {rule.text("detail")}});
   }
-  print(facts.render() + (table.empty() ? "" : "\n" + table.render()));
-  return kExitDone;
+  return facts.render() + (table.empty() ? "" : "\n" + table.render());
+}
+
+int explain_run(const Context& context, const std::string& run_id) {
+  return print_answer(context, run_path(run_id, "/explain"), explanation_in_words);
 }
 
 }  // namespace

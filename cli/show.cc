@@ -76,24 +76,18 @@ Facts facts_of(const JsonObject& run, const Terminal& terminal) {
   return facts;
 }
 
-int show_run(const Context& context, const std::string& run_id) {
-  const Result<ControlAnswer> answer = context.client.get(run_path(run_id));
-  if (!answer) return fail(answer.error());
-  hint_pending(answer->pending);
-  if (context.json) {
-    print_json_lines({answer->body});
-    return kExitDone;
-  }
-  const Terminal terminal = terminal_of(1);
-  const JsonObject run(answer->body);
+std::string run_in_words(const JsonObject& run, const Terminal& terminal) {
   std::string out = facts_of(run, terminal).render();
   out += usage_lines(run, terminal);
   out += last_words(run, terminal);
   add_json_section(out, "input", run.raw("input"), terminal);
   add_json_section(out, "result", run.raw("result"), terminal);
   add_json_section(out, "error", run.raw("error"), terminal);
-  print(out);
-  return kExitDone;
+  return out;
+}
+
+int show_run(const Context& context, const std::string& run_id) {
+  return print_answer(context, run_path(run_id), run_in_words);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "reconcile/verdict.h"
+#include "verdict_fixture.h"
 
 namespace run_recorder::testing {
 namespace {
@@ -11,8 +11,6 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-const Policy kLater;
-const Policy kBoot{.boot = true};
 const Policy kJustHearing{.boot = true, .hearing_for = 29'999ms};
 const Policy kHearing{.boot = true, .hearing_for = 30s};
 
@@ -49,13 +47,6 @@ RowFacts queued(RowFacts facts) {
 RowFacts ended(RowFacts facts) {
   facts.job->ended = true;
   return facts;
-}
-
-void expect(const RowFacts& facts, VerdictKind kind, std::string_view reason, const Policy& policy = kLater) {
-  const Verdict verdict = judge(facts, policy);
-  EXPECT_EQ(to_string(verdict.kind), to_string(kind)) << verdict.message;
-  EXPECT_EQ(verdict.reason, reason) << verdict.message;
-  EXPECT_FALSE(verdict.message.empty()) << "every verdict names its evidence";
 }
 
 // ---- a process that has just gone

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "reconcile/verdict.h"
+#include "verdict_fixture.h"
 
 namespace run_recorder::testing {
 namespace {
@@ -10,9 +10,6 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-const Policy kLater;
-const Policy kBoot{.boot = true};
 
 // An own row that nobody knows anything about.
 RowFacts nothing_known() {
@@ -54,13 +51,6 @@ RowFacts of_gone_recorder() {
   facts.other_recorder = true;
   facts.recorder = "recorder-z";
   return facts;
-}
-
-void expect(const RowFacts& facts, VerdictKind kind, std::string_view reason, const Policy& policy = kLater) {
-  const Verdict verdict = judge(facts, policy);
-  EXPECT_EQ(to_string(verdict.kind), to_string(kind)) << verdict.message;
-  EXPECT_EQ(verdict.reason, reason) << verdict.message;
-  EXPECT_FALSE(verdict.message.empty()) << "every verdict names its evidence";
 }
 
 // ---- rule 1: another recorder

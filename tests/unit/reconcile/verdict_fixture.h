@@ -1,0 +1,22 @@
+// What the tests of reconciliation's rules share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string_view>
+
+#include "reconcile/verdict.h"
+
+namespace run_recorder::testing {
+
+inline const Policy kLater;
+inline const Policy kBoot{.boot = true};
+
+inline void expect(const RowFacts& facts, VerdictKind kind, std::string_view reason, const Policy& policy = kLater) {
+  const Verdict verdict = judge(facts, policy);
+  EXPECT_EQ(to_string(verdict.kind), to_string(kind)) << verdict.message;
+  EXPECT_EQ(verdict.reason, reason) << verdict.message;
+  EXPECT_FALSE(verdict.message.empty()) << "every verdict names its evidence";
+}
+
+}  // namespace run_recorder::testing
