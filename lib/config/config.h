@@ -1,7 +1,6 @@
 // The configuration (contract section 7): one table of keys drives the file, the environment, the flags, the
-// messages,
-// --help and what a reload may change. A Config is a plain value; loading reads files and the host's users and
-// groups, and is thread-safe.
+// messages, --help and what a reload may change. A Config is a plain value; loading reads files and the host's users
+// and groups, and is thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -179,7 +178,6 @@ std::string client_control_path(const Config& config, const Environment& environ
 struct ConfigKey {
   std::string_view section;  // "reconcile.queue"
   std::string_view name;     // "url"
-  std::string_view allowed;  // "a duration such as 30s or 5m"
   std::string_view doc;      // a sentence
   bool reloadable = false;
   std::string_view shown_default = {};  // where the default depends on the host: as it is for root
@@ -187,6 +185,7 @@ struct ConfigKey {
   std::string full_name() const;     // "reconcile.queue.url"
   std::string flag() const;          // "--reconcile-queue-url"
   std::string variable() const;      // "RUN_RECORDER_RECONCILE_QUEUE_URL"
+  std::string allowed() const;       // "between 2 and 512"
   std::string default_text() const;  // as in TOML: "\"30s\"", "64", "[\"member_token\"]"
 };
 std::span<const ConfigKey> config_keys();

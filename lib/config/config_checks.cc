@@ -26,8 +26,6 @@ bool is_sql_name(std::string_view text) {
          !has_control_character(text);
 }
 
-}  // namespace
-
 std::optional<std::string> check_path(std::string_view text) {
   if (text.empty()) return "";
   if (has_control_character(text)) return "has a control character";
@@ -41,10 +39,6 @@ std::optional<std::string> check_optional_path(std::string_view text) {
 std::optional<std::string> check_socket_path(std::string_view text) {
   if (text.size() > kSocketPathBytes) return "has " + std::to_string(text.size()) + " bytes";
   return check_path(text);
-}
-
-std::optional<std::string> check_url(std::string_view text) {
-  return problem_of_url(text);
 }
 
 std::optional<std::string> check_optional_url(std::string_view text) {
@@ -86,5 +80,24 @@ std::optional<std::string> check_listen(std::string_view text) {
   const auto parsed = parse_host_port(text);
   return parsed ? std::nullopt : std::optional(parsed.error().message);
 }
+}  // namespace
+
+const TextRule kPathRule{"a path", check_path};
+const TextRule kOptionalPathRule{"a path, or empty for none", check_optional_path};
+const TextRule kSocketPathRule{"a path of 1 to 107 bytes", check_socket_path};
+const TextRule kUrlRule{"sqlite:PATH, or a libpq URI as postgresql://user@host:5432/database", problem_of_url};
+const TextRule kQueueUrlRule{"sqlite:PATH, a libpq URI, or empty for the database's", check_optional_url};
+const TextRule kPrefixRule{"up to 30 letters a to z, digits and _, no digit first; may be empty", check_prefix};
+const TextRule kGroupRule{"the name or number of a group, or empty for the daemon's own", check_optional_account};
+const TextRule kUsersRule{"a list of users' names or numbers", check_account};
+const TextRule kGroupsRule{"a list of groups' names or numbers", check_account};
+const TextRule kEventTypesRule{"a list of event types ([a-z][a-z0-9_.]*, up to 64 bytes)", check_event_type};
+const TextRule kTableRule{"TABLE or SCHEMA.TABLE, each of 1 to 63 bytes", check_table};
+const TextRule kSchemaRule{"a name of up to 63 bytes without dots, or empty for that of table", check_schema};
+const TextRule kListenRule{"IPV4:PORT, [IPV6]:PORT or localhost:PORT, or empty for none", check_listen};
+
+static_assert(kSocketPathBytes == 107 && kMaxTablePrefixBytes == 30 && kMaxShortNameBytes == 64 &&
+                  kMaxSqlNameBytes == 63,
+              "the words above say these numbers");
 
 }  // namespace run_recorder

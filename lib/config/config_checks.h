@@ -1,6 +1,4 @@
-// What a text of the configuration must fulfil beyond being one; only for the table of keys. Each answers what is
-// wrong with it in words, "" where the key's own words for what is allowed say it all; nothing where it fits. Pure,
-// thread-safe.
+// What a text of the configuration must fulfil beyond being one; only for the table of keys. Pure, thread-safe.
 #pragma once
 
 #include <optional>
@@ -9,20 +7,26 @@
 
 namespace run_recorder {
 
-std::optional<std::string> check_path(std::string_view text);
-std::optional<std::string> check_optional_path(std::string_view text);
-std::optional<std::string> check_socket_path(std::string_view text);
-std::optional<std::string> check_url(std::string_view text);
-std::optional<std::string> check_optional_url(std::string_view text);
-std::optional<std::string> check_prefix(std::string_view text);
-// A user or a group; whether the host knows it is asked later.
-std::optional<std::string> check_account(std::string_view text);
-std::optional<std::string> check_optional_account(std::string_view text);
-std::optional<std::string> check_event_type(std::string_view text);
-// TABLE or SCHEMA.TABLE.
-std::optional<std::string> check_table(std::string_view text);
-std::optional<std::string> check_schema(std::string_view text);
-// IPV4:PORT, [IPV6]:PORT or localhost:PORT; empty for none.
-std::optional<std::string> check_listen(std::string_view text);
+struct TextRule {
+  std::string_view allowed;  // what a value of such a key is, in words
+  // What is wrong with a text (an element, where the key is a list): "" where `allowed` says it all; nothing where it
+  // fits.
+  std::optional<std::string> (*check)(std::string_view text);
+};
+
+extern const TextRule kPathRule;
+extern const TextRule kOptionalPathRule;
+extern const TextRule kSocketPathRule;
+extern const TextRule kUrlRule;
+extern const TextRule kQueueUrlRule;
+extern const TextRule kPrefixRule;
+// Whether the host knows a user or a group is asked later.
+extern const TextRule kGroupRule;
+extern const TextRule kUsersRule;
+extern const TextRule kGroupsRule;
+extern const TextRule kEventTypesRule;
+extern const TextRule kTableRule;
+extern const TextRule kSchemaRule;
+extern const TextRule kListenRule;
 
 }  // namespace run_recorder

@@ -9,8 +9,8 @@ std::string config_help() {
   std::string help =
       "  --config FILE\n      The configuration file, instead of /etc/run-recorder/run-recorder.toml.\n";
   const auto add = [&help](const ConfigKey& key) {
-    help += "  " + key.flag() + " VALUE\n      " + std::string(key.doc) + "\n      Must be " +
-            std::string(key.allowed) + ". Default: " + key.default_text() + "\n";
+    help += "  " + key.flag() + " VALUE\n      " + std::string(key.doc) + "\n      Must be " + key.allowed() +
+            ". Default: " + key.default_text() + "\n";
   };
   for (const ConfigKey& key : config_keys()) add(key);
   help += "\n  The same for further queues, NAME being what events call them:\n";

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/ascii.h"
-#include "config/config_checks.h"
 
 namespace run_recorder {
 namespace {
@@ -13,167 +12,128 @@ using std::chrono::milliseconds;
 
 constexpr std::uint64_t kKiB = 1ULL << 10;
 constexpr std::uint64_t kMiB = 1ULL << 20;
-constexpr std::uint64_t kPiB = 1ULL << 50;
-constexpr milliseconds kLongest = hours(24 * 3'650);
-constexpr milliseconds kLongestSkew = hours(24);
-constexpr milliseconds kNone{0};
 constexpr milliseconds kShortest{1};
 
 constexpr bool kReloadable = true;
 constexpr bool kRestart = false;
 
-// What is allowed, where several keys say the same.
-constexpr std::string_view kUrls = "sqlite:PATH, or a libpq URI as postgresql://user@host:5432/database";
-constexpr std::string_view kSocketPath = "a path of 1 to 107 bytes";
-constexpr std::string_view kFilePath = "a path";
-constexpr std::string_view kMode = "an octal mode from \"0000\" to \"0777\", such as \"0660\"";
-constexpr std::string_view kGroup = "the name or number of a group, or empty for the daemon's own";
-constexpr std::string_view kTypes = "a list of event types ([a-z][a-z0-9_.]*, up to 64 bytes)";
-constexpr std::string_view kDuration =
-    "a duration from \"0s\" on, such as \"500ms\", \"30s\", \"5m\", \"24h\" or \"7d\"";
-constexpr std::string_view kPositiveDuration =
-    "a duration above \"0s\", such as \"500ms\", \"30s\", \"5m\", \"24h\" or \"7d\"";
-
-constexpr std::string_view kKept = "a duration such as \"90d\", or \"0s\" for ever";
-constexpr std::string_view kKeptOrNone = "a duration such as \"90d\", \"0s\" for ever, or empty for that of keep";
-
-constexpr std::string_view kKinds = "\"none\" or \"oban\"";
-constexpr std::string_view kQueueUrl = "sqlite:PATH, a libpq URI, or empty for the database's";
-constexpr std::string_view kSchema = "a name of up to 63 bytes without dots, or empty for that of table";
-constexpr std::string_view kTable = "TABLE or SCHEMA.TABLE, each of 1 to 63 bytes";
 constexpr std::string_view kClockSkew =
     "How far the clocks may differ of who claims a job and of who says that its run started.";
 
 // In the order of contract section 7. Every key is here and in queue_table() and nowhere else.
 const std::vector<ConfigEntry>& table() {
   static const std::vector<ConfigEntry> entries = {
-      {{"database", "url", kUrls, "Where the rows are kept.", kRestart,
-        R"("sqlite:/var/lib/run-recorder/run-recorder.db")"},
-       TextSlot{[](Config& c) -> std::string& { return c.database.url; }, check_url}},
-      {{"database", "table_prefix", "up to 30 letters a to z, digits and _, no digit first; may be empty",
-        "What the tables' names begin with.", kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.database.table_prefix; }, check_prefix}},
-      {{"database", "migrate", "true or false", "Create and update the tables at start; false only verifies them.",
-        kRestart},
+      {{"database", "url", "Where the rows are kept.", kRestart, R"("sqlite:/var/lib/run-recorder/run-recorder.db")"},
+       TextSlot{[](Config& c) -> std::string& { return c.database.url; }, kUrlRule}},
+      {{"database", "table_prefix", "What the tables' names begin with.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.database.table_prefix; }, kPrefixRule}},
+      {{"database", "migrate", "Create and update the tables at start; false only verifies them.", kRestart},
        BoolSlot{[](Config& c) -> bool& { return c.database.migrate; }}},
-      {{"database", "password_file", "a path, or empty for none", "A file that holds the password for a libpq URI.",
-        kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.database.password_file; }, check_optional_path}},
+      {{"database", "password_file", "A file that holds the password for a libpq URI.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.database.password_file; }, kOptionalPathRule}},
 
-      {{"socket", "path", kSocketPath, "The socket workers send their events to.", kRestart,
-        R"("/run/run-recorder/events.sock")"},
-       TextSlot{[](Config& c) -> std::string& { return c.socket.path; }, check_socket_path}},
-      {{"socket", "mode", kMode, "The event socket's permissions.", kRestart},
+      {{"socket", "path", "The socket workers send their events to.", kRestart, R"("/run/run-recorder/events.sock")"},
+       TextSlot{[](Config& c) -> std::string& { return c.socket.path; }, kSocketPathRule}},
+      {{"socket", "mode", "The event socket's permissions.", kRestart},
        ModeSlot{[](Config& c) -> mode_t& { return c.socket.mode; }}},
-      {{"socket", "group", kGroup, "The event socket's group.", kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.socket.group; }, check_optional_account}},
-      {{"socket", "allow_users", "a list of users' names or numbers",
+      {{"socket", "group", "The event socket's group.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.socket.group; }, kGroupRule}},
+      {{"socket", "allow_users",
         "Only these users, and members of allow_groups, may send; both empty: whoever can open the socket.",
         kReloadable},
-       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.socket.allow_users; }, check_account}},
-      {{"socket", "allow_groups", "a list of groups' names or numbers",
+       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.socket.allow_users; }, kUsersRule}},
+      {{"socket", "allow_groups",
         "Only members of these groups, and allow_users, may send; both empty: whoever can open the socket.",
         kReloadable},
-       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.socket.allow_groups; }, check_account}},
+       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.socket.allow_groups; }, kGroupsRule}},
 
-      {{"control", "path", kSocketPath, "The socket of the command-line tool, speaking HTTP.", kRestart,
+      {{"control", "path", "The socket of the command-line tool, speaking HTTP.", kRestart,
         R"("/run/run-recorder/control.sock")"},
-       TextSlot{[](Config& c) -> std::string& { return c.control.path; }, check_socket_path}},
-      {{"control", "mode", kMode,
+       TextSlot{[](Config& c) -> std::string& { return c.control.path; }, kSocketPathRule}},
+      {{"control", "mode",
         "The control socket's permissions; 0600 where no group is given and there is no group run-recorder-admin.",
         kRestart},
        ModeSlot{[](Config& c) -> mode_t& { return c.control.mode; }}},
-      {{"control", "group", kGroup, "The control socket's group; by default run-recorder-admin where it exists.",
-        kRestart, R"("run-recorder-admin")"},
-       TextSlot{[](Config& c) -> std::string& { return c.control.group; }, check_optional_account}},
+      {{"control", "group", "The control socket's group; by default run-recorder-admin where it exists.", kRestart,
+        R"("run-recorder-admin")"},
+       TextSlot{[](Config& c) -> std::string& { return c.control.group; }, kGroupRule}},
 
-      {{"spool", "path", kFilePath, "The folder events lie in until they are applied.", kRestart,
+      {{"spool", "path", "The folder events lie in until they are applied.", kRestart,
         R"("/var/lib/run-recorder/spool")"},
-       TextSlot{[](Config& c) -> std::string& { return c.spool.path; }, check_path}},
-      {{"spool", "max_bytes", "a size from \"64KiB\" on, such as \"1GiB\"",
-        "How much may wait to be applied; the last tenth only for the four lifecycle types.", kReloadable},
-       SizeSlot{[](Config& c) -> std::uint64_t& { return c.spool.max_bytes; }, 64 * kKiB, kPiB}},
-      {{"spool", "min_free", "a size, such as \"256MiB\"", "How much of the file system is left free.", kReloadable},
-       SizeSlot{[](Config& c) -> std::uint64_t& { return c.spool.min_free; }, 0, kPiB}},
-      {{"spool", "keep", kDuration, "How long applied events are kept, for a database that forgets commits.",
+       TextSlot{[](Config& c) -> std::string& { return c.spool.path; }, kPathRule}},
+      {{"spool", "max_bytes", "How much may wait to be applied; the last tenth only for the four lifecycle types.",
         kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.spool.keep; }, kNone, kLongest}},
+       SizeSlot{[](Config& c) -> std::uint64_t& { return c.spool.max_bytes; }, 64 * kKiB, kLargestSize}},
+      {{"spool", "min_free", "How much of the file system is left free.", kReloadable},
+       SizeSlot{[](Config& c) -> std::uint64_t& { return c.spool.min_free; }, 0, kLargestSize}},
+      {{"spool", "keep", "How long applied events are kept, for a database that forgets commits.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.spool.keep; }}},
 
-      {{"limits", "line_bytes", "a size from \"1KiB\" to \"64MiB\"", "The longest line of an event.", kReloadable},
+      {{"limits", "line_bytes", "The longest line of an event.", kReloadable},
        SizeSlot{[](Config& c) -> std::uint64_t& { return c.limits.line_bytes; }, kKiB, 64 * kMiB}},
-      {{"limits", "depth", "between 2 and 512", "How deep arrays and objects of an event may nest.", kReloadable},
+      {{"limits", "depth", "How deep arrays and objects of an event may nest.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.limits.depth; }, 2, 512}},
-      {{"limits", "connections", "between 1 and 100000", "How many senders may be connected.", kReloadable},
+      {{"limits", "connections", "How many senders may be connected.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.limits.connections; }, 1, 100'000}},
 
-      {{"events", "exclude", kTypes, "Types the history leaves out; not together with include.", kReloadable},
-       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.events.exclude; }, check_event_type}},
-      {{"events", "include", kTypes, "The only other types the history keeps; empty: all but those of exclude.",
-        kReloadable},
-       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.events.include; }, check_event_type}},
+      {{"events", "exclude", "Types the history leaves out; not together with include.", kReloadable},
+       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.events.exclude; }, kEventTypesRule}},
+      {{"events", "include", "The only other types the history keeps; empty: all but those of exclude.", kReloadable},
+       ListSlot{[](Config& c) -> std::vector<std::string>& { return c.events.include; }, kEventTypesRule}},
 
-      {{"reconcile", "grace", kDuration, "A run whose last event is younger is not examined.", kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.grace; }, kNone, kLongest}},
-      {{"reconcile", "interval", kDuration, "The time between passes; 0s: only at boot and when asked.", kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.interval; }, kNone, kLongest}},
-      {{"reconcile", "silent_after", kPositiveDuration,
-        "A run nobody vouches for is stuck after this long without an event.", kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.silent_after; }, kShortest, kLongest}},
-      {{"reconcile", "recorder_timeout", kPositiveDuration,
+      {{"reconcile", "grace", "A run whose last event is younger is not examined.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.grace; }}},
+      {{"reconcile", "interval", "The time between passes; 0s: only at boot and when asked.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.interval; }}},
+      {{"reconcile", "silent_after", "A run nobody vouches for is stuck after this long without an event.",
+        kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.silent_after; }, kShortest}},
+      {{"reconcile", "recorder_timeout",
         "Another recorder not seen for this long is gone, and its runs are judged here.", kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.recorder_timeout; }, kShortest, kLongest}},
-      {{"reconcile", "max_stuck", "between 0 and 1000000000",
-        "A pass that would mark more runs stops and marks none; 0: no such limit.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.recorder_timeout; }, kShortest}},
+      {{"reconcile", "max_stuck", "A pass that would mark more runs stops and marks none; 0: no such limit.",
+        kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.reconcile.max_stuck; }, 0, 1'000'000'000}},
-      {{"reconcile", "log_rows", "between 0 and 1000000",
-        "How many marked runs a pass logs one by one; of the rest, counts.", kReloadable},
+      {{"reconcile", "log_rows", "How many marked runs a pass logs one by one; of the rest, counts.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.reconcile.log_rows; }, 0, 1'000'000}},
 
-      {{"reconcile.queue", "kind", kKinds, "The job queue that is asked whether a job lives.", kRestart},
+      {{"reconcile.queue", "kind", "The job queue that is asked whether a job lives.", kRestart},
        QueueKindSlot{[](Config& c) -> QueueKind& { return c.queue.kind; }}},
-      {{"reconcile.queue", "url", kQueueUrl, "Where the queue's table is.", kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.queue.url; }, check_optional_url}},
-      {{"reconcile.queue", "schema", kSchema, "The schema of the queue's table: Oban's prefix.", kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.queue.schema; }, check_schema}},
-      {{"reconcile.queue", "table", kTable, "The queue's table.", kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.queue.table; }, check_table}},
-      {{"reconcile.queue", "clock_skew", "a duration from \"0s\" up to \"24h\", such as \"10s\"", kClockSkew,
-        kRestart},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.queue.clock_skew; }, kNone, kLongestSkew}},
+      {{"reconcile.queue", "url", "Where the queue's table is.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.queue.url; }, kQueueUrlRule}},
+      {{"reconcile.queue", "schema", "The schema of the queue's table: Oban's prefix.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.queue.schema; }, kSchemaRule}},
+      {{"reconcile.queue", "table", "The queue's table.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.queue.table; }, kTableRule}},
+      {{"reconcile.queue", "clock_skew", kClockSkew, kRestart},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.queue.clock_skew; }, kNoTime, hours(24)}},
 
-      {{"retention", "keep", kKept, "How long a finished run is kept with its history; 0s: for ever.", kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.retention.keep; }, kNone, kLongest}},
-      {{"retention", "completed", kKeptOrNone, "How long a completed run is kept; empty: as keep says.", kReloadable},
-       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.completed; },
-                            kLongest}},
-      {{"retention", "failed", kKeptOrNone, "How long a failed run is kept; empty: as keep says.", kReloadable},
-       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.failed; }, kLongest}},
-      {{"retention", "cancelled", kKeptOrNone, "How long a cancelled run is kept; empty: as keep says.", kReloadable},
-       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.cancelled; },
-                            kLongest}},
-      {{"retention", "stuck", kKeptOrNone, "How long a stuck run is kept; empty: as keep says.", kReloadable},
-       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.stuck; }, kLongest}},
-      {{"retention", "councils", "NAME=DURATION, several by comma; in the file a section of them",
-        "How long the finished runs of these councils are kept, however they ended.", kReloadable},
-       DurationsSlot{[](Config& c) -> NamedDurations& { return c.retention.councils; }, kLongest}},
-      {{"retention", "interval", kDuration, "The time between looks for runs to remove; 0s: only when asked.",
+      {{"retention", "keep", "How long a finished run is kept with its history; 0s: for ever.", kReloadable},
+       KeptSlot{[](Config& c) -> milliseconds& { return c.retention.keep; }}},
+      {{"retention", "completed", "How long a completed run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.completed; }}},
+      {{"retention", "failed", "How long a failed run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.failed; }}},
+      {{"retention", "cancelled", "How long a cancelled run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.cancelled; }}},
+      {{"retention", "stuck", "How long a stuck run is kept; empty: as keep says.", kReloadable},
+       OptionalDurationSlot{[](Config& c) -> std::optional<milliseconds>& { return c.retention.stuck; }}},
+      {{"retention", "councils", "How long the finished runs of these councils are kept, however they ended.",
         kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.retention.interval; }, kNone, kLongest}},
+       DurationsSlot{[](Config& c) -> NamedDurations& { return c.retention.councils; }}},
+      {{"retention", "interval", "The time between looks for runs to remove; 0s: only when asked.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.retention.interval; }}},
 
-      {{"log", "level", "\"debug\", \"info\", \"warning\" or \"error\"", "The least important messages to log.",
-        kReloadable},
+      {{"log", "level", "The least important messages to log.", kReloadable},
        LevelSlot{[](Config& c) -> LogLevel& { return c.log.level; }}},
-      {{"log", "format", "\"text\" or \"json\"", "How lines on stderr look; the journal gets fields of its own.",
-        kReloadable},
+      {{"log", "format", "How lines on stderr look; the journal gets fields of its own.", kReloadable},
        FormatSlot{[](Config& c) -> LogFormat& { return c.log.format; }}},
 
-      {{"daemon", "shutdown_timeout", kDuration, "How long a stop may go on applying what was accepted.",
-        kReloadable},
-       DurationSlot{[](Config& c) -> milliseconds& { return c.daemon.shutdown_timeout; }, kNone, kLongest}},
+      {{"daemon", "shutdown_timeout", "How long a stop may go on applying what was accepted.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.daemon.shutdown_timeout; }}},
 
-      {{"metrics", "listen", "IPV4:PORT, [IPV6]:PORT or localhost:PORT, or empty for none",
-        "Serve the metrics over TCP too; they are always on the control socket.", kRestart},
-       TextSlot{[](Config& c) -> std::string& { return c.metrics.listen; }, check_listen}},
+      {{"metrics", "listen", "Serve the metrics over TCP too; they are always on the control socket.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.metrics.listen; }, kListenRule}},
   };
   return entries;
 }
@@ -196,6 +156,10 @@ std::vector<ConfigKey> keys_of(std::span<const ConfigEntry> entries) {
   std::vector<ConfigKey> keys;
   for (const ConfigEntry& entry : entries) keys.push_back(entry.key);
   return keys;
+}
+
+const ConfigEntry& entry_of(const ConfigKey& key) {
+  return *(key.section == "queues.NAME" ? find_queue_entry(key.name) : find_entry(key.full_name()));
 }
 
 // Levenshtein's distance.
@@ -287,9 +251,11 @@ std::string ConfigKey::variable() const {
 }
 
 std::string ConfigKey::default_text() const {
-  if (!shown_default.empty()) return std::string(shown_default);
-  const ConfigEntry* entry = section == "queues.NAME" ? find_queue_entry(name) : find_entry(full_name());
-  return value_text(Config{}, *entry);
+  return shown_default.empty() ? value_text(Config{}, entry_of(*this)) : std::string(shown_default);
+}
+
+std::string ConfigKey::allowed() const {
+  return allowed_text(entry_of(*this));
 }
 
 std::span<const ConfigKey> config_keys() {

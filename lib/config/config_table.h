@@ -2,6 +2,7 @@
 // thread-safe.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,20 +11,22 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/config_checks.h"
 
 namespace run_recorder {
 
-// What a value must fulfil beyond its type: the words for what is wrong, empty where nothing is.
-using TextCheck = std::optional<std::string> (*)(std::string_view text);
+inline constexpr std::chrono::milliseconds kNoTime{0};
+inline constexpr std::chrono::milliseconds kLongestTime = std::chrono::hours(24 * 3'650);
+inline constexpr std::uint64_t kLargestSize = 1ULL << 50;  // no limit of ours
 
 // One alternative per type of key: the member, and the values it may have.
 struct TextSlot {
   std::string& (*member)(Config&);
-  TextCheck check;
+  const TextRule& rule;
 };
 struct ListSlot {
   std::vector<std::string>& (*member)(Config&);
-  TextCheck check;  // of each element
+  const TextRule& rule;  // of each element
 };
 struct BoolSlot {
   bool& (*member)(Config&);
@@ -38,18 +41,20 @@ struct SizeSlot {
 };
 struct DurationSlot {
   std::chrono::milliseconds& (*member)(Config&);
-  std::chrono::milliseconds lowest, highest;
+  std::chrono::milliseconds lowest = kNoTime, highest = kLongestTime;
 };
-// A duration, or "" for none of its own.
+// How long finished runs are kept.
+struct KeptSlot {
+  std::chrono::milliseconds& (*member)(Config&);
+};
+// The same for one status, or "" for as long as the others.
 struct OptionalDurationSlot {
   std::optional<std::chrono::milliseconds>& (*member)(Config&);
-  std::chrono::milliseconds highest;
 };
 // A section of names with durations. What the file gives name by name is gathered; a flag or a variable gives all of
 // them, as NAME=DURATION by comma.
 struct DurationsSlot {
   NamedDurations& (*member)(Config&);
-  std::chrono::milliseconds highest;
 };
 struct ModeSlot {
   mode_t& (*member)(Config&);
@@ -63,8 +68,11 @@ struct FormatSlot {
 struct QueueKindSlot {
   QueueKind& (*member)(Config&);
 };
-using ConfigSlot = std::variant<TextSlot, ListSlot, BoolSlot, CountSlot, SizeSlot, DurationSlot, OptionalDurationSlot,
-                                DurationsSlot, ModeSlot, LevelSlot, FormatSlot, QueueKindSlot>;
+inline constexpr std::array kLevels = {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError};
+inline constexpr std::array kFormats = {LogFormat::kText, LogFormat::kJson};
+inline constexpr std::array kQueueKinds = {QueueKind::kNone, QueueKind::kOban};
+using ConfigSlot = std::variant<TextSlot, ListSlot, BoolSlot, CountSlot, SizeSlot, DurationSlot, KeptSlot,
+                                OptionalDurationSlot, DurationsSlot, ModeSlot, LevelSlot, FormatSlot, QueueKindSlot>;
 
 struct ConfigEntry {
   ConfigKey key;
@@ -104,6 +112,8 @@ struct RawValue {
 
 // Puts the value into config, or answers with the message of invalid_value().
 std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value);
+// The values a key may have, in words.
+std::string allowed_text(const ConfigEntry& entry);
 // As in TOML, a password in a url included.
 std::string value_text(const Config& config, const ConfigEntry& entry);
 // A name or value for a message: quoted, shortened, and "(hidden…)" where it may hold a password.

@@ -1,4 +1,4 @@
-// Values of keys: from what was found to a Config, and back to text.
+// Values of keys: from what was found to a Config.
 #include <algorithm>
 #include <charconv>
 
@@ -16,34 +16,12 @@ using Kind = RawValue::Kind;
 constexpr std::size_t kShownBytes = 60;
 constexpr std::string_view kHidden = "(hidden, it may hold a password)";
 constexpr std::string_view kNameProblem = "the name of a council must be 1 to 255 bytes";
+static_assert(kMaxNameBytes == 255);
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
   if (begin == std::string_view::npos) return {};
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
-
-std::string octal(mode_t mode) {
-  std::string digits = "0000";
-  for (std::size_t i = 0; i < 4; ++i) digits[3 - i] = static_cast<char>('0' + ((mode >> (3 * i)) & 7));
-  return digits;
-}
-
-std::string list_text(const std::vector<std::string>& items) {
-  std::string text = "[";
-  for (const std::string& item : items) {
-    if (text.size() > 1) text += ", ";
-    append_json_string(text, item);
-  }
-  return text + "]";
-}
-
-std::string durations_text(const NamedDurations& times) {
-  std::string text = "{";
-  for (const auto& [name, time] : times) {
-    text += (text.size() > 1 ? ", " : " ") + json_string(name) + " = " + json_string(format_duration(time));
-  }
-  return text.size() > 1 ? text + " }" : "{}";
 }
 
 // The value in quotes, or what it is in parentheses.
@@ -118,12 +96,6 @@ std::optional<std::vector<std::string>> list_of(const RawValue& value) {
   return items;
 }
 
-template <class Enum>
-std::optional<Enum> named(const std::string& text, std::initializer_list<Enum> all) {
-  const auto at = std::find_if(all.begin(), all.end(), [&](Enum one) { return to_string(one) == text; });
-  return at == all.end() ? std::nullopt : std::optional<Enum>(*at);
-}
-
 // Each puts a value into its member; the answer is the problem: "" is a wrong type or value with nothing to add.
 struct Assigner {
   Config& config;
@@ -133,7 +105,7 @@ struct Assigner {
   Problem operator()(const TextSlot& slot) const {
     const std::string* text = text_of(value);
     if (text == nullptr) return "";
-    if (Problem problem = slot.check(*text)) return problem;
+    if (Problem problem = slot.rule.check(*text)) return problem;
     slot.member(config) = *text;
     return std::nullopt;
   }
@@ -142,7 +114,8 @@ struct Assigner {
     std::optional<std::vector<std::string>> items = list_of(value);
     if (!items) return value.kind == Kind::kList ? "elements must be strings" : "";
     for (const std::string& item : *items) {
-      if (Problem problem = slot.check(item)) return problem->empty() ? shown(item) : shown(item) + " is " + *problem;
+      if (Problem problem = slot.rule.check(item))
+        return problem->empty() ? shown(item) : shown(item) + " is " + *problem;
     }
     slot.member(config) = std::move(*items);
     return std::nullopt;
@@ -172,14 +145,13 @@ struct Assigner {
   }
 
   Problem operator()(const DurationSlot& slot) const {
-    const std::string* text = text_of(value);
-    const std::optional<std::chrono::milliseconds> time = text == nullptr ? std::nullopt : parse_duration(*text);
-    if (!time) return text != nullptr || value.kind == Kind::kInteger ? "needs a unit" : "";
-    if (*time > slot.highest) return "longer than ten years";
-    if (*time < slot.lowest) return "";
-    slot.member(config) = *time;
+    std::chrono::milliseconds time{0};
+    if (Problem problem = time_of(value, time)) return problem;
+    if (time < slot.lowest || time > slot.highest) return "";
+    slot.member(config) = time;
     return std::nullopt;
   }
+  Problem operator()(const KeptSlot& slot) const { return (*this)(DurationSlot{slot.member}); }
 
   Problem operator()(const OptionalDurationSlot& slot) const {
     const std::string* text = text_of(value);
@@ -188,7 +160,7 @@ struct Assigner {
       return std::nullopt;
     }
     std::chrono::milliseconds time{0};
-    if (Problem problem = time_of(value, slot.highest, time)) return problem;
+    if (Problem problem = time_of(value, time)) return problem;
     slot.member(config) = time;
     return std::nullopt;
   }
@@ -203,7 +175,7 @@ struct Assigner {
         }
         if (!is_name(name)) return std::string(kNameProblem);
         std::chrono::milliseconds time{0};
-        if (Problem problem = time_of(value.items[i], slot.highest, time)) return problem;
+        if (Problem problem = time_of(value.items[i], time)) return problem;
         times[name] = time;
       }
       return std::nullopt;
@@ -217,19 +189,18 @@ struct Assigner {
       if (!is_name(name)) return std::string(kNameProblem);
       std::chrono::milliseconds time{0};
       const RawValue text{Kind::kPlain, std::string(trimmed(std::string_view(item).substr(equals + 1)))};
-      if (Problem problem = time_of(text, slot.highest, time)) return shown(item) + ": " + *problem;
+      if (Problem problem = time_of(text, time)) return shown(item) + ": " + *problem;
       all[name] = time;
     }
     times = std::move(all);
     return std::nullopt;
   }
 
-  static Problem time_of(const RawValue& text_value, std::chrono::milliseconds highest,
-                         std::chrono::milliseconds& time) {
+  static Problem time_of(const RawValue& text_value, std::chrono::milliseconds& time) {
     const std::string* text = text_of(text_value);
     const std::optional<std::chrono::milliseconds> read = text == nullptr ? std::nullopt : parse_duration(*text);
-    if (!read) return "needs a unit";
-    if (*read > highest) return "longer than ten years";
+    if (!read) return text != nullptr || text_value.kind == Kind::kInteger ? "needs a unit" : "";
+    if (*read > kLongestTime) return "longer than ten years";
     time = *read;
     return std::nullopt;
   }
@@ -241,41 +212,19 @@ struct Assigner {
     return std::nullopt;
   }
 
-  Problem operator()(const LevelSlot& slot) const {
-    return choose(slot, {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError});
-  }
-  Problem operator()(const FormatSlot& slot) const { return choose(slot, {LogFormat::kText, LogFormat::kJson}); }
-  Problem operator()(const QueueKindSlot& slot) const { return choose(slot, {QueueKind::kNone, QueueKind::kOban}); }
+  Problem operator()(const LevelSlot& slot) const { return choose(slot, kLevels); }
+  Problem operator()(const FormatSlot& slot) const { return choose(slot, kFormats); }
+  Problem operator()(const QueueKindSlot& slot) const { return choose(slot, kQueueKinds); }
 
-  template <class Slot, class Enum>
-  Problem choose(const Slot& slot, std::initializer_list<Enum> all) const {
+  template <class Slot, class Enums>
+  Problem choose(const Slot& slot, const Enums& all) const {
     const std::string* text = text_of(value);
-    const std::optional<Enum> one = text == nullptr ? std::nullopt : named(*text, all);
-    if (!one) return "";
+    const auto one =
+        std::ranges::find_if(all, [&](auto each) { return text != nullptr && to_string(each) == *text; });
+    if (one == all.end()) return "";
     slot.member(config) = *one;
     return std::nullopt;
   }
-};
-
-// Slots give access for writing too; formatting only reads.
-struct Formatter {
-  Config& config;
-
-  std::string operator()(const TextSlot& slot) const { return json_string(slot.member(config)); }
-  std::string operator()(const ListSlot& slot) const { return list_text(slot.member(config)); }
-  std::string operator()(const BoolSlot& slot) const { return slot.member(config) ? "true" : "false"; }
-  std::string operator()(const CountSlot& slot) const { return std::to_string(slot.member(config)); }
-  std::string operator()(const SizeSlot& slot) const { return json_string(format_size(slot.member(config))); }
-  std::string operator()(const DurationSlot& slot) const { return json_string(format_duration(slot.member(config))); }
-  std::string operator()(const OptionalDurationSlot& slot) const {
-    const auto& time = slot.member(config);
-    return json_string(time ? format_duration(*time) : "");
-  }
-  std::string operator()(const DurationsSlot& slot) const { return durations_text(slot.member(config)); }
-  std::string operator()(const ModeSlot& slot) const { return json_string(octal(slot.member(config))); }
-  std::string operator()(const LevelSlot& slot) const { return json_string(to_string(slot.member(config))); }
-  std::string operator()(const FormatSlot& slot) const { return json_string(to_string(slot.member(config))); }
-  std::string operator()(const QueueKindSlot& slot) const { return json_string(to_string(slot.member(config))); }
 };
 
 bool is_url(const ConfigEntry& entry) {
@@ -299,16 +248,6 @@ std::string found_url(const RawValue& value) {
 
 }  // namespace
 
-std::string_view to_string(QueueKind kind) {
-  switch (kind) {
-    case QueueKind::kNone:
-      return "none";
-    case QueueKind::kOban:
-      return "oban";
-  }
-  return "none";
-}
-
 std::string shown(std::string_view text) {
   const std::string lower = to_lower(text);
   const bool secret = lower.find("://") != std::string::npos || lower.find("password=") != std::string::npos;
@@ -320,19 +259,13 @@ std::string shown(std::string_view text) {
 }
 
 std::string invalid_value(const std::string& found, const std::string& problem, const ConfigKey& key) {
-  return "invalid value " + found + ": " + problem + (problem.empty() ? "" : "; ") + "must be " +
-         std::string(key.allowed);
+  return "invalid value " + found + ": " + problem + (problem.empty() ? "" : "; ") + "must be " + key.allowed();
 }
 
 std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value) {
   const std::optional<std::string> problem = std::visit(Assigner{config, value}, entry.slot);
   if (!problem) return std::nullopt;
   return invalid_value(is_url(entry) ? found_url(value) : found(value), *problem, entry.key);
-}
-
-std::string value_text(const Config& config, const ConfigEntry& entry) {
-  Config copy = config;
-  return std::visit(Formatter{copy}, entry.slot);
 }
 
 }  // namespace run_recorder

@@ -207,7 +207,7 @@ TEST_F(ConfigTest, MistakesInQueuesAreAllNamed) {
       ElementsAre(AllOf(StartsWith("F:2: queues.a.kind: invalid value \"river\""), HasSubstr("\"none\" or \"oban\"")),
                   AllOf(StartsWith("F:3: queues.a.url: invalid value "), Not(HasSubstr("sesame"))),
                   StartsWith("F:5: queues.b.kint: unknown key; did you mean kind?"),
-                  AllOf(StartsWith("F:10: queues.c.clock_skew: invalid value \"25h\""), HasSubstr("up to \"24h\"")),
+                  AllOf(StartsWith("F:10: queues.c.clock_skew: invalid value \"25h\""), HasSubstr("up to \"1d\"")),
                   StartsWith("F:4: queues.b.kind: missing"),
                   StartsWith("F:8: queues.c.schema: conflicts with a table that names its schema"),
                   StartsWith("F:11: queues.d.kind: missing")));
@@ -779,7 +779,7 @@ TEST(ConfigHelp, NamesEveryFlag) {
   for (const ConfigKey& key : config_keys()) {
     EXPECT_THAT(config_help(), HasSubstr("  " + key.flag() + " VALUE\n"));
     EXPECT_FALSE(key.doc.empty());
-    EXPECT_FALSE(key.allowed.empty());
+    EXPECT_FALSE(key.allowed().empty());
   }
 }
 
