@@ -134,7 +134,7 @@ defmodule Watch do
       {:DOWN, ^monitor, :process, ^pid, reason} ->
         Events.emit(events, "run_lost", %{message: "the process of the job ended: #{inspect(reason)}"})
     after
-      # Where the daemon cannot see this node, in a container of another host, this is all that vouches for the run.
+      # Where the daemon cannot see this node, in a container of another host, only this shows that the run is alive.
       @heartbeat_ms -> events |> Events.emit("run_heartbeat", %{expires_in: expires_in()}) |> until_end(job)
     end
   end

@@ -42,7 +42,7 @@ class Events:
         self.queue.append(json.dumps(event | fields))
 
     def beat(self):
-        """For the loop of the work, as often as it likes. Not for a thread beside it, which would vouch for work that hangs."""
+        """For the loop of the work, as often as it likes. Not for a thread beside it, which would keep work alive that hangs."""
         if time.monotonic() - self.added_at >= HEARTBEAT_S:
             self.add("run_heartbeat", expires_in=EXPIRES_S)
             self.settle()
