@@ -229,7 +229,7 @@ class ForkHost:
         for pid, (run, kind, due, with_children) in list(self.live.items()):
             if due is None or due > now:
                 continue
-            # exec without its command has still something alive that it vouches for; the command alone is told by exec.
+            # Without its command exec still has a live process; the end of the command alone is reported by exec.
             all_of_it = with_children or kind == "exec"
             children = descendants(pid) if all_of_it else []
             os.kill(pid, signal.SIGKILL)

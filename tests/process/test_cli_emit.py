@@ -135,7 +135,7 @@ class EmitToDaemon(OnSqlite, ProcessTest):
     def status_of(self, run_id):
         return self.server.control.run(run_id)["status"]
 
-    def test_by_default_the_worker_is_a_process_that_goes_on(self):
+    def test_by_default_the_worker_is_a_process_that_outlives_the_command(self):
         shell = {
             "direct": "$EMIT",
             "timeout": "timeout 60 $EMIT",
@@ -251,7 +251,7 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         process.stdin.flush()
         wait_until(lambda: self.server.control.get(f"/v1/runs/{run_id}").status == 200, f"run {run_id}")
 
-    def test_events_go_on_while_nobody_reads_our_words(self):
+    def test_a_stalled_reader_of_standard_error_does_not_stop_events(self):
         pipe = StandingPipe()
         self.addCleanup(pipe.close)
         process = self.spawn(pipe.fill().write, RUN_RECORDER_NONSENSE="1")
@@ -262,7 +262,7 @@ class EmitToDaemon(OnSqlite, ProcessTest):
         self.assertEqual(process.wait(DEADLINE_S), 1)
         self.assertRegex(pipe.text, r"(?s)RUN_RECORDER_NONSENSE.*line 1: invalid_json.*line 3: invalid_json")
 
-    def test_events_go_on_when_nobody_can_read_our_words_any_more(self):
+    def test_a_closed_standard_error_pipe_does_not_stop_events(self):
         reading, writing = os.pipe()
         os.close(reading)
         process = self.spawn(writing)
@@ -406,7 +406,7 @@ class EmitToScript(ProcessTest):
             self.assertRegex(done.stderr, "line 1: spool_full: as the test says")
             self.assertRegex(done.stderr, "line 2: spool_full: as the test says")
 
-    def test_a_daemon_that_goes_away_in_the_middle_is_waited_for_only_so_long(self):
+    def test_waiting_for_a_lost_daemon_ends(self):
         server = None
 
         def answer(_, line, text):
@@ -420,7 +420,7 @@ class EmitToScript(ProcessTest):
         self.assertEqual(done.returncode, 69, done.stderr)
         self.assertRegex(done.stderr, "line 3 and what follows it was not acknowledged")
 
-    def test_a_sender_that_may_not_send_is_told_and_ends_with_1(self):
+    def test_a_sender_that_may_not_send_ends_with_1(self):
         folder = temporary_folder()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(folder / "events.sock"))
@@ -435,7 +435,7 @@ class EmitToScript(ProcessTest):
         self.assertIn("user x may not send", stderr)
 
     @unittest.skipIf(os.getuid() != 0, "needs root, to become somebody else")
-    def test_a_socket_closed_to_this_user_is_said_and_ends_with_1(self):
+    def test_a_socket_closed_to_this_user_ends_with_1(self):
         server = self.scripted(lambda _, line, text: acked(line))
         os.chmod(server.path, 0o600)
         done = subprocess.run([str(TOOL), "emit", "--socket", str(server.path), "--type", "x", "--run-id", "r"], user="nobody",
@@ -455,7 +455,7 @@ class EmitToScript(ProcessTest):
             emit.stdin.close()
             self.assertEqual(emit.wait(DEADLINE_S), 0)
 
-    def test_a_daemon_that_hangs_is_waited_for_only_so_long(self):
+    def test_waiting_for_a_hung_daemon_ends(self):
         path = temporary_folder() / "events.sock"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))

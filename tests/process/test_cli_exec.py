@@ -133,7 +133,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         self.assertIn("RUN_RECORDER_RUN_ID=r1\n", done.stdout)
         self.assertIn(f"RUN_RECORDER_SOCKET_PATH={self.server.socket_path}\n", done.stdout)
 
-    def test_failure_keeps_the_status_and_the_last_words(self):
+    def test_failure_keeps_the_status_and_the_end_of_standard_error(self):
         process = subprocess.run([str(TOOL), "exec", "--socket", str(self.server.socket_path), "--run-id", "r1", "--council",
                                   "import", "--tail", "2", "--", *SH, r"printf 'one\ntwo\nth\377ree\000\nfour' >&2; exit 3"],
                                  capture_output=True, env=tool_environment(), timeout=DEADLINE_S, check=False)
@@ -171,7 +171,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         self.assertEqual(done.returncode, 127, done.stderr)
         self.assertIn("No such file", done.stderr)
 
-    def test_asked_to_stop_it_passes_the_signal_on_and_records_a_cancellation(self):
+    def test_a_stop_signal_is_passed_on_and_recorded_as_cancelled(self):
         process = self.spawn("--run-id", "r1", "--retries", "3", "--", *SH, "echo ready; exec sleep 1000", stdout=subprocess.PIPE)
         self.assertEqual(process.stdout.readline(), "ready\n")
         process.send_signal(signal.SIGTERM)
@@ -271,7 +271,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         os.close(reading)
         self.assertEqual(process.wait(DEADLINE_S), -signal.SIGTERM)
 
-    def test_what_a_command_leaves_behind_may_go_on_writing(self):
+    def test_orphans_of_a_command_may_keep_writing(self):
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         process = self.spawn("--run-id", "r1", "--", *SH, f"(read line </dev/fd/{reading}; echo late >&2) & exit 0",
@@ -282,7 +282,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         os.close(writing)
         self.assertEqual(process.stderr.read(), "late\n")
 
-    def test_the_end_is_sent_although_nobody_reads_our_standard_error(self):
+    def test_the_end_is_sent_while_standard_error_is_not_read(self):
         reading, writing, size = full_pipe()
         process = self.spawn("--run-id", "r1", "--", *SH, "echo last words >&2; exit 3", stderr=writing)
         os.close(writing)
@@ -290,7 +290,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         self.assertEqual(self.error_of("r1")["stderr_tail"], ["last words"])
         self.assertEqual(read_to_end(reading)[size:], b"last words\n", "carried on when it is read after all")
 
-    def test_the_end_is_sent_although_nobody_reads_our_terminal(self):
+    def test_the_end_is_sent_while_the_terminal_is_not_read(self):
         reading, writing = pty.openpty()
         # More than the terminal takes, and less than that and a pipe together.
         process = self.spawn("--run-id", "r1", "--", *SH, "head -c 50000 /dev/zero | tr '\\0' x >&2; exit 3", stderr=writing,
@@ -305,7 +305,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
         os.close(reading)
         self.assertEqual(output.count(b"x"), 50_000)
 
-    def test_a_warning_that_nobody_reads_keeps_nothing_from_running(self):
+    def test_an_unread_warning_does_not_stop_the_command(self):
         reading, writing, _ = full_pipe()
         process = subprocess.Popen([str(TOOL), "exec", "--socket", str(self.server.socket_path), "--run-id", "r1", "--", "true"],
                                    env=tool_environment(RUN_RECORDER_NONSENSE="1"), stderr=writing)
@@ -328,7 +328,7 @@ class ExecWithDaemon(OnSqlite, ProcessTest):
             self.assertEqual(process.wait(DEADLINE_S), 5)
         self.assertEqual(self.error_of("r1")["stderr_tail"][-1], "3000")
 
-    def test_the_exit_status_is_the_commands_when_nobody_reads_its_standard_error(self):
+    def test_the_exit_status_is_the_commands_while_its_standard_error_is_not_read(self):
         reading, writing = os.pipe()
         os.close(reading)
         process = self.spawn("--run-id", "r1", "--", *SH, "echo gone >&2; exit 3", stderr=writing)
@@ -621,7 +621,7 @@ class ExecWithoutDaemon(OnSqlite, ProcessTest):
         unsent = [json.loads(line)["type"] for line in stderr.splitlines() if line.startswith("{")]
         self.assertEqual(unsent, ["run_started", "run_failed"])
 
-    def test_unsent_events_are_carried_on_where_nobody_reads_at_the_end(self):
+    def test_unsent_events_are_printed_by_the_sidecar_to_a_stalled_reader(self):
         reading, writing, size = full_pipe()
         with subprocess.Popen([str(TOOL), "exec", "--socket", str(temporary_folder() / "none.sock"), "--tail", "0", "--run-id",
                                "r1", "--", "true"], stderr=writing, env=tool_environment()) as process:

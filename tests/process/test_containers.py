@@ -68,7 +68,7 @@ class ContainersTest(OnSqlite, ProcessTest):
         killed.kill()
         killed.wait()
         self.wait_stuck(server, "killed")
-        # Nobody but the worker vouches for the run: its sender has ended.
+        # Only the worker is evidence of life: the sender has ended.
         server.stop()
         server.start().wait_boot_pass()
         report = self.reconcile(server)

@@ -63,7 +63,7 @@ class Listeners(OnSqlite, ProcessTest):
         finally:
             connection.close()
 
-    def test_those_who_fill_the_metrics_address_lock_nobody_out_of_the_control_socket(self):
+    def test_a_full_metrics_listener_does_not_block_the_control_socket(self):
         server = self.daemon_with_database()
         port = start_with_metrics(server)
         mark = len(server.log())
@@ -90,8 +90,8 @@ class Listeners(OnSqlite, ProcessTest):
         wait_until(lambda: self.scrape(port) == 200, "room for a scrape")
 
 
-class Ready(OnSqlite, ProcessTest):
-    def test_a_full_file_system_is_said(self):
+class Readiness(OnSqlite, ProcessTest):
+    def test_a_full_file_system_is_reported(self):
         server = self.daemon_with_database({"spool": {"min_free": "1000TiB"}}).start()
         answer = server.control.get("/readyz")
         self.assertEqual(answer.status, 503)
@@ -103,7 +103,7 @@ class Ready(OnSqlite, ProcessTest):
         self.assertEqual(server.restart().status()["accepted"], 0)
 
 
-class Waiting(ProcessTest):
+class OldestWaiting(ProcessTest):
     def test_the_oldest_event_that_waits_has_an_age_also_after_a_restart(self):
         server = self.daemon("postgresql://nobody@127.0.0.1:1/none").start()
         server.send({"type": "run_started", "run_id": "r1"})
@@ -127,8 +127,8 @@ class Waiting(ProcessTest):
         self.assertIn("\nrun_recorder_spool_oldest_age_seconds 0\n", server.control.get("/metrics").text)
 
 
-class UnderWay(OnPostgres, ProcessTest):
-    def test_how_far_a_pass_has_come_is_in_the_status(self):
+class PassProgress(OnPostgres, ProcessTest):
+    def test_the_progress_of_a_pass_is_in_the_status(self):
         server = self.daemon_with_database({"reconcile": {"grace": "0s"}}).start()
         wait_until(lambda: server.status()["reconciliation"]["boot_done"], "the boot pass")
         self.assertIsNone(server.status()["reconciliation"]["under_way"])

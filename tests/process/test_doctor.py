@@ -98,7 +98,7 @@ class Doctor:
 
 class DoctorOnSqlite(Doctor, OnSqlite, ProcessTest):
     @unittest.skipUnless(as_root(), "needs to become another user")
-    def test_whoever_may_not_look_is_told_which_group_may(self):
+    def test_permission_denied_names_the_group(self):
         server = self.started({"control": {"group": "daemon", "mode": "0660"}})
         server.config_path.chmod(0o644)
         done = subprocess.run([str(TOOL), "doctor", "--json", "--config", str(server.config_path)], capture_output=True,

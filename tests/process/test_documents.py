@@ -213,24 +213,24 @@ class Workers(OnSqlite, ProcessTest):
         self.assertEqual(events[0]["type"], "run_started")
         return events[-1]["type"], events[-1]["payload"]
 
-    def test_a_shell_worker_that_ends_without_an_outcome_says_so(self):
+    def test_a_shell_worker_reports_an_end_without_an_outcome(self):
         if not shutil.which("socat"):
             self.skipTest("socat is not installed")
         kind, payload = self.end_of("sh", "worker.sh", ("for row in 1 2 3; do\n", "false\nfor row in 1 2 3; do\n"))
         self.assertEqual((kind, payload["message"]), ("run_lost", "worker.sh ended without an outcome"))
 
-    def test_a_python_worker_tells_failures_and_snoozes(self):
+    def test_a_python_worker_reports_failures_and_snoozes(self):
         kind, payload = self.end_of(sys.executable, "worker.py", ("        events.beat()\n", "        raise KeyError(row)\n"))
         self.assertEqual((kind, payload["errors"]), ("run_failed", [{"kind": "KeyError", "message": "1"}]))
         kind, payload = self.end_of(sys.executable, "worker.py", ("        events.beat()\n", "        raise Snoozed(60)\n"))
         self.assertEqual((kind, payload["result"]), ("run_completed", {"snoozed": 60}))
 
-    def test_a_python_worker_beats(self):
+    def test_a_python_worker_sends_heartbeats(self):
         kind, payload = self.end_of(sys.executable, "worker.py", ("HEARTBEAT_S = 30\n", "HEARTBEAT_S = 0\n"),
                                     ("EXPIRES_S = 3 * HEARTBEAT_S\n", "EXPIRES_S = 90\n"))
         self.assertEqual((kind, payload["result"]), ("run_completed", {"rows": 3}))
 
-    def test_an_elixir_worker_tells_what_became_of_the_jobs_process(self):
+    def test_an_elixir_worker_reports_the_end_of_the_jobs_process(self):
         if not shutil.which("elixir"):
             self.skipTest("elixir is not installed")
         outcome = "    send(recorder, {:outcome, {:ok, %{rows: 3}}})\n"

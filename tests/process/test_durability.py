@@ -136,7 +136,7 @@ class Durability:
                 client.send({"type": "run_started", "run_id": f"r{number}", "council": "c"})
                 self.assertEqual(server.control.request("GET", f"/v1/runs/r{number}").status, 200)
 
-    def test_drain_empties_the_spool_and_says_so(self):
+    def test_drain_empties_the_spool(self):
         server = self.daemon_with_database().start()
         with self.database_away(server):
             server.send(*[{"type": "run_started", "run_id": f"r{number}"} for number in range(500)])

@@ -111,7 +111,7 @@ class Move(OnPostgres, ProcessTest):
     def test_from_postgresql_to_sqlite(self):
         self.move(self.on_postgres(), self.on_sqlite())
 
-    def test_what_is_there_already_and_differs_is_named_and_stays(self):
+    def test_an_existing_run_that_differs_is_named_and_stays(self):
         first, second = self.on_sqlite(), self.on_postgres()
         for server in (first, second):
             server.send({"type": "run_started", "run_id": "both", "council": server.database.kind})
@@ -311,7 +311,7 @@ class Move(OnPostgres, ProcessTest):
         server.database.execute(f"ALTER TABLE council_ex_runs ADD CONSTRAINT refuse CHECK (run_id <> '{run_id}') NOT VALID")
         return "ALTER TABLE council_ex_runs DROP CONSTRAINT refuse"
 
-    def test_a_recorder_that_stands_elsewhere_already_is_left_alone(self):
+    def test_a_recorder_with_a_position_is_left_alone(self):
         server = self.on_postgres()
         server.send({"type": "run_started", "run_id": "r"})
         server.wait_applied()
@@ -324,7 +324,7 @@ class Move(OnPostgres, ProcessTest):
 
     # ---- interruptions
 
-    def test_export_and_import_go_on_beside_daemons_that_are_killed(self):
+    def test_export_and_import_survive_killed_daemons(self):
         first, second = self.on_sqlite(), self.on_postgres()
         self.record_all_kinds(first)
         self.record_large(first)
@@ -354,7 +354,7 @@ class Move(OnPostgres, ProcessTest):
         self.tool(second, "import", input=text)
         self.check_same(first, second)
 
-    def test_an_export_goes_on_at_a_cursor(self):
+    def test_an_export_continues_at_a_cursor(self):
         server = self.on_sqlite()
         self.record_all_kinds(server)
         self.record_large(server)

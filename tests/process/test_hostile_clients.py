@@ -118,7 +118,7 @@ class Hostile(OnSqlite, ProcessTest):
         connection.settimeout(10)
         return connection
 
-    def test_a_thousand_connections_that_say_nothing_cost_nothing(self):
+    def test_a_thousand_idle_connections_cost_nothing(self):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < 2500:
             self.skipTest("the limit of open files is too low")
@@ -211,7 +211,7 @@ class Hostile(OnSqlite, ProcessTest):
 
     def test_answers_that_are_never_read(self):
         def attack(server, stopped):
-            good = b"".join(json.dumps({"type": "note", "run_id": "deaf", "n": n}).encode() + b"\n" for n in range(50))
+            good = b"".join(json.dumps({"type": "note", "run_id": "unread", "n": n}).encode() + b"\n" for n in range(50))
             while not stopped.is_set():
                 with self.raw(server) as connection:
                     connection.settimeout(1)
@@ -259,7 +259,7 @@ class Hostile(OnSqlite, ProcessTest):
         self.check_afterwards(server)
 
 
-class Doors(OnSqlite, ProcessTest):
+class SocketPermissions(OnSqlite, ProcessTest):
     def test_modes_and_owners_are_right_from_the_first_moment(self):
         """Seen through the system calls: nobody else may connect before mode and group are as configured."""
         for umask in (0o000, 0o022, 0o077):
@@ -294,7 +294,7 @@ class Doors(OnSqlite, ProcessTest):
                 with server.client() as client:
                     client.send(started("r"))
 
-    def test_what_stands_at_a_sockets_path_is_left_alone(self):
+    def test_a_file_at_a_sockets_path_is_left_alone(self):
         for which in ("socket_path", "control_path"):
             for kind in ("link to a file", "link to nothing", "link to a socket", "file", "folder"):
                 with self.subTest(which=which, kind=kind):

@@ -65,7 +65,7 @@ def test_includes_go_only_where_links_go():
             assert included in allowed, f"{path} includes {included}/, which lib/{folder} does not link"
 
 
-def test_the_tool_knows_nothing_of_recording():
+def test_the_tool_does_not_link_the_recorder():
     for path, included in included_folders(ROOT / "cli"):
         assert included not in ("store", "queue", "recorder", "reconcile", "retention", "server", "database"), \
             f"{path} includes {included}/"

@@ -135,7 +135,7 @@ class MissingIndex(OnPostgres, ProcessTest):
         self.end(session)
         self.wait_for_the_index(server)
 
-    def test_a_building_that_was_killed_is_done_again(self):
+    def test_an_interrupted_index_build_is_repeated(self):
         server = self.taken_over()
         session, _ = self.long_transaction(server)
         server.start()
@@ -184,7 +184,7 @@ class MissingIndex(OnPostgres, ProcessTest):
         server.start()
         wait_until(lambda: values(server, GUARD) == [[True]], "the index to be built again")
 
-    def test_doubles_that_are_there_already_are_named_with_what_to_do_and_get_no_company(self):
+    def test_existing_duplicates_are_named_with_advice_and_not_added_to(self):
         server = self.taken_over(ECTO_TABLES)
         self.assertEqual(server.run("--migrate").returncode, 0)
         server.database.execute("DROP INDEX council_ex_run_events_event")
@@ -207,7 +207,7 @@ class MissingIndex(OnPostgres, ProcessTest):
         server.restart()
         self.wait_for_the_index(server)
 
-    def test_beside_doubled_numbers_a_runs_history_is_found_by_another_index(self):
+    def test_beside_duplicate_numbers_a_runs_history_is_found_by_another_index(self):
         """More than what is indexed at once; without an index each run would cost a look at all of it."""
         def index(name):
             return server.database.rows(f"SELECT 1 AS one FROM pg_index WHERE indexrelid = to_regclass('council_ex_run_events_{name}') "
@@ -225,7 +225,7 @@ class MissingIndex(OnPostgres, ProcessTest):
         self.wait_for_the_index(server)
         wait_until(lambda: index("seq") and not index("by_run"), "the one that keeps the numbers unique, alone")
 
-    def test_taking_over_a_table_in_use_says_who_uses_it(self):
+    def test_taking_over_a_table_in_use_names_its_user(self):
         server = self.taken_over(ECTO_TABLES)
         session, pid = self.long_transaction(server)
         session.stdin.write("SELECT count(*) FROM council_ex_runs;\n")
@@ -240,8 +240,8 @@ class MissingIndex(OnPostgres, ProcessTest):
         server.wait_applied()
 
 
-class DoublesInSqlite(OnSqlite, ProcessTest):
-    def test_doubles_are_named_with_what_to_do_and_a_dropped_index_is_made_again(self):
+class DuplicatesInSqlite(OnSqlite, ProcessTest):
+    def test_duplicates_are_named_with_advice_and_a_dropped_index_is_built_again(self):
         server = self.daemon_with_database()
         self.assertEqual(server.run("--migrate").returncode, 0)
         server.database.execute("DROP INDEX council_ex_run_events_event")

@@ -46,7 +46,7 @@ class Poison:
         self.assertEqual((status["applied"], status["dead_letters"]), (oracle.totals()["applied"], dead))
         self.assertEqual(len(server.database.rows("SELECT id FROM council_ex_dead_letters")), dead)
 
-    def test_the_rest_of_a_full_batch_is_applied_and_the_poison_keeps_the_databases_words(self):
+    def test_the_rest_of_a_full_batch_is_applied_and_the_poison_keeps_the_databases_message(self):
         server = self.start()
         self.refuse(server, "run_events", "INSERT", "payload", "poison", "this row is not wanted: ask the owner")
         events = stream(6, BATCH, "p")
@@ -67,7 +67,7 @@ class Poison:
         self.assertEqual(len(re.findall("an event became a dead letter", server.log())), 3)
 
     def test_one_bad_event_costs_the_same_whatever_waits_behind_it(self):
-        """It is tried, buried and never tried again by itself, not after a restart either."""
+        """It becomes a dead letter and is never retried by itself, not after a restart either."""
         server = self.start()
         self.refuse(server, "run_events", "INSERT", "payload", "poison", "no")
         server.send(started("a"), {"type": "note", "run_id": "a", "payload": {"poison": 1}})
@@ -171,7 +171,7 @@ class Poison:
         self.assertEqual(server.tool("dead-letters", "retry", number).returncode, 1)  # there is none any more
         self.assertEqual(server.control.post(f"/v1/dead-letters/{number}/retry").status, 404)
 
-    def test_a_refused_retry_is_counted_and_keeps_the_newest_words(self):
+    def test_a_refused_retry_is_counted_and_keeps_the_newest_message(self):
         server = self.start()
         self.refuse(server, "run_events", "INSERT", "payload", "poison", "the first reason")
         server.send({"type": "note", "run_id": "r", "id": "x", "payload": {"poison": 1}})
@@ -219,7 +219,7 @@ class Poison:
             self.assertEqual((status["accepted"], status["dead_letters"], status["dead_letters_removed"]), (5, 1, 4))
             server.restart()
 
-    def test_kill_9_in_the_middle_of_the_bisection_buries_each_poison_once(self):
+    def test_kill_9_in_the_bisection_makes_each_poison_one_dead_letter(self):
         server = self.start()
         self.refuse(server, "run_events", "INSERT", "payload", "poison", "no")
         events, mixed, poison = stream(8, BATCH, "k"), [], 0
@@ -240,7 +240,7 @@ class Poison:
         self.check(server, events, poison)
         self.assertEqual([letter["event_id"] for letter in self.letters(server)], [f"poison-{n}" for n in range(poison)])
 
-    def test_a_large_poison_is_buried_whatever_its_bytes_are(self):
+    def test_a_large_poison_becomes_a_dead_letter_whatever_its_bytes(self):
         """What a dead letter shows of a long line is cut between characters: else the database would refuse it as well."""
         server = self.start()
         self.refuse(server, "run_events", "INSERT", "payload", "poison", "no")
@@ -369,7 +369,7 @@ class PoisonOnPostgres(OnPostgres, Poison, ProcessTest):
         self.assertEqual(letter["sqlstate"], "23514")
         self.assertIn("only_known_councils", letter["reason"])
 
-    def test_a_constraint_that_is_looked_at_in_commit_makes_a_dead_letter_too(self):
+    def test_a_deferred_constraint_makes_a_dead_letter_too(self):
         server = self.start()
         server.database.execute("""
             CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
@@ -383,7 +383,7 @@ class PoisonOnPostgres(OnPostgres, Poison, ProcessTest):
         self.assertIn("too late", self.letters(server)[0]["reason"])
         self.assertLessEqual(self.errors(server), TRIES_EACH)
 
-    def test_words_with_lines_controls_and_a_megabyte_are_kept_in_bounds_and_on_one_line_of_the_log(self):
+    def test_a_huge_multiline_message_is_bounded_and_one_line_of_the_log(self):
         server = self.start()
         server.database.execute("""
             CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

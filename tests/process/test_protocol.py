@@ -146,7 +146,7 @@ class Protocol(OnSqlite, ProcessTest):
         self.server.wait_applied()
         self.assertEqual(self.server.database.runs()["slow"]["input"], {"text": "é✓"})
 
-    def test_a_client_that_disconnects_in_the_middle_of_a_line_harms_nobody(self):
+    def test_a_client_that_disconnects_within_a_line_harms_no_other(self):
         for _ in range(20):
             with self.server.client() as client:
                 client.queue(started("whole"))
@@ -156,7 +156,7 @@ class Protocol(OnSqlite, ProcessTest):
         self.server.wait_applied()
         self.assertEqual(sorted(self.server.database.runs()), ["next", "whole"])
 
-    def test_a_client_that_never_reads_is_not_blocked_and_blocks_nobody(self):
+    def test_a_client_that_never_reads_is_not_blocked_and_blocks_no_other(self):
         silent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.addCleanup(silent.close)
         silent.connect(str(self.server.socket_path))
@@ -167,14 +167,14 @@ class Protocol(OnSqlite, ProcessTest):
         status = self.server.wait_applied()
         self.assertGreaterEqual(status["accepted"], 20_001)
 
-    def test_a_client_that_does_not_read_its_errors_is_closed_at_last(self):
-        deaf = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.addCleanup(deaf.close)
-        deaf.connect(str(self.server.socket_path))
-        deaf.settimeout(60)
+    def test_a_client_that_does_not_read_its_errors_is_closed(self):
+        unread = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(unread.close)
+        unread.connect(str(self.server.socket_path))
+        unread.settimeout(60)
         with self.assertRaises((BrokenPipeError, ConnectionResetError)):
             for _ in range(200_000):
-                deaf.sendall(b"{\n")
+                unread.sendall(b"{\n")
         self.server.send(started("other"))
 
     def test_by_hand_with_socat(self):
@@ -260,7 +260,7 @@ class ProtocolOnPostgres(OnPostgres, ProcessTest):
 
 
 class Admission(OnSqlite, ProcessTest):
-    def test_one_connection_too_many_is_told_and_closed(self):
+    def test_one_connection_too_many_is_refused_and_closed(self):
         server = self.daemon_with_database({"limits": {"connections": 5}}).start()
         clients = []
 
@@ -371,7 +371,7 @@ class Admission(OnSqlite, ProcessTest):
         error = json.loads(answers_for("daemon"))["error"]
         self.assertEqual((error["line"], error["code"]), (0, "forbidden"))
 
-    def test_a_full_spool_is_said_and_takes_events_again_when_there_is_room(self):
+    def test_a_full_spool_refuses_until_there_is_room(self):
         server = self.daemon_with_database({"spool": {"max_bytes": "1MiB"}}).start()
         blocker = server.database._connect()
         self.addCleanup(blocker.close)

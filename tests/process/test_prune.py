@@ -84,7 +84,7 @@ class Prune:
         self.assertEqual(self.prune(server)["runs"], 3)
         self.assertEqual(self.ids(server), ["before-1", "before-2", "before-3"])
 
-    def test_what_comes_again_of_a_removed_run_makes_no_ghost(self):
+    def test_a_resent_event_does_not_revive_a_removed_run(self):
         server = self.server({"keep": "10d"})
         events = self.run_of("gone")
         server.send(*events)
@@ -104,7 +104,7 @@ class Prune:
         self.assertEqual(server.wait_applied()["duplicate"], 6)
         self.assertEqual(self.ids(server), ["new"])
 
-    def test_the_daemon_looks_by_itself_and_after_a_reload(self):
+    def test_the_daemon_prunes_at_intervals_and_after_a_reload(self):
         server = self.server({"keep": "0s"})
         server.send(*self.run_of("old"))
         server.wait_applied()
@@ -156,7 +156,7 @@ class PruneOnSqlite(Prune, OnSqlite, ProcessTest):
 
 
 class PruneOnPostgres(Prune, OnPostgres, ProcessTest):
-    def test_a_role_that_may_not_delete_is_told_so(self):
+    def test_a_role_that_may_not_delete_is_reported(self):
         server = self.server({"keep": "10d"})
         server.send(*self.run_of("old"))
         server.wait_applied()

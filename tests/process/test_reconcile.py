@@ -139,7 +139,7 @@ class Reconcile:
         listed = server.control.ok("GET", f"/v1/runs?pass={report['pass_id']}")["runs"]
         self.assertEqual([run["run_id"] for run in listed], ["dead"])
 
-    def test_a_killed_worker_is_found_without_a_pass_being_asked_for(self):
+    def test_a_killed_worker_is_found_without_a_requested_pass(self):
         server = self.start({"reconcile": {"grace": "1s", "interval": "0s"}})
         process = worker(self)
         send_and_exit(server, started("killed", worker_pid=process.pid))
@@ -225,7 +225,7 @@ class Reconcile:
         row = server.database.runs()["back"]
         self.assertEqual((row["status"], row["error"]), ("completed", None))
 
-    def test_who_vouches_and_who_does_not(self):
+    def test_what_counts_as_alive(self):
         server = self.start()
         self.assertEqual(self.boot_report(server)["examined"], 0)
         send_and_exit(server, started("nobody"))
@@ -242,7 +242,7 @@ class Reconcile:
         self.assertEqual(report["marked"], 1)
         self.assertEqual(server.database.runs()["nobody"]["error"]["reason"], "no_live_worker")
 
-    def test_silence_is_a_finding_at_last(self):
+    def test_a_silent_run_becomes_stuck(self):
         server = self.start({"reconcile": {"silent_after": "2ms"}})
         send_and_exit(server, started("silent"))
         server.wait_applied()
@@ -268,7 +268,7 @@ class Reconcile:
         for report in reports:
             check_counts(self, report)
 
-    def test_passes_come_by_themselves(self):
+    def test_passes_are_made_at_intervals(self):
         server = self.start({"reconcile": {"interval": "1s"}})
         process = worker(self)
         send_and_exit(server, started("later", worker_pid=process.pid))
@@ -422,7 +422,7 @@ class Reconcile:
         self.assertEqual(len(server.tool("list", "--pass", report["pass_id"], "--json").stdout.splitlines()), 5_000)
 
     def test_a_living_daemon_is_the_sender_of_nothing_it_forgot(self):
-        """Events sent over a connection that is still open vouch for their runs."""
+        """Runs are alive while the connection of their events is open."""
         server = self.start()
         with server.client() as client:
             client.send(started("open"))
@@ -546,7 +546,7 @@ class Hosts(OnPostgres, ProcessTest):
                          [{"n": 6000}])
 
 
-class Killed(OnSqlite, ProcessTest):
+class KilledExec(OnSqlite, ProcessTest):
     def test_exec_killed_with_9_while_the_daemon_is_down_is_found_at_boot(self):
         server = self.daemon_with_database(NOW).start()
         pid_file = server.folder / "pid"

@@ -109,7 +109,7 @@ class QueueRules:
         self.assertEqual(verdicts(report), {"old": ("stuck", "terminal_event_lost")})
         self.assertEqual(report["deferred"], 1)
 
-    def test_a_run_that_lives_by_the_queue_s_word_alone_is_counted(self):
+    def test_a_run_alive_according_to_the_queue_only_is_counted(self):
         """Nobody rescues the job of a killed node: it is executing for ever."""
         server, queue = self.start()
         queue.put(1, "executing")
@@ -120,7 +120,7 @@ class QueueRules:
         self.assertRegex(server.tool("doctor").stdout, "senders gone .*1 run of the last pass")
         self.assertEqual(server.control.ok("GET", "/v1/runs/r1/explain")["reason"], "sender_gone")
 
-    def test_a_run_that_lives_by_the_queue_s_word_alone_is_silent_at_last(self):
+    def test_a_run_alive_according_to_the_queue_only_becomes_silent(self):
         server, queue = self.start({"reconcile": {"silent_after": "1ms"}})
         queue.put(1, "executing")
         send_and_exit(server, started("r1", oban_job_id=1, attempt=1))
@@ -147,8 +147,8 @@ class QueueRules:
         self.assertEqual((undone.status, undone.json["undone"]), (200, 3), undone)
         self.assertEqual({row["status"] for row in server.database.runs().values()}, {"queued"})
 
-    def test_work_that_was_done_while_the_daemon_was_down_may_still_be_told(self):
-        """The boot pass judges those that nobody can speak for any more, and leaves the living the last word."""
+    def test_work_finished_while_the_daemon_was_down_is_reported_within_the_grace(self):
+        """The boot pass judges runs whose worker and sender are gone, and gives the others the grace to report."""
         server, queue = self.start({"reconcile": {"grace": "1h"}})
         dead, living = worker(self), worker(self)
         for job in (1, 2, 3):

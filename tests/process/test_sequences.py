@@ -65,7 +65,7 @@ def test_they_are_set_under_a_connection_that_stays(filled):
     assert status["database"]["reconnects"] == 0
 
 
-def test_a_role_that_may_not_set_them_says_so_and_nothing_becomes_a_dead_letter(filled, cluster, request):
+def test_a_role_that_may_not_set_them_is_reported_and_nothing_becomes_a_dead_letter(filled, cluster, request):
     server = filled
     server.stop()
     cluster.sql("postgres", "DROP ROLE IF EXISTS recorder_alone; CREATE ROLE recorder_alone LOGIN")

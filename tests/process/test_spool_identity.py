@@ -65,12 +65,12 @@ class FilesGone(unittest.TestCase):
         self.check_latched("deleted or moved away", "put the folder back")
         self.check_all_is_applied("before")
 
-    def test_an_idle_daemon_notices_by_itself(self):
+    def test_an_idle_daemon_notices(self):
         shutil.rmtree(self.server.spool_path)
         wait_until(lambda: self.server.control.get("/readyz").status == 503, "the daemon to notice")
         self.check_latched("deleted or moved away")
 
-    def test_an_exchanged_folder_is_left_alone_and_the_old_one_goes_on_once_it_is_back(self):
+    def test_a_replaced_folder_is_left_alone_and_the_old_one_is_used_once_it_is_back(self):
         old = self.server.folder / "old"
         self.server.spool_path.rename(old)
         self.server.spool_path.mkdir()
@@ -100,7 +100,7 @@ class FilesGone(unittest.TestCase):
 class SocketsGone(unittest.TestCase):
     """The same of a path that is no file: whoever listens does not notice by himself."""
 
-    def test_a_socket_that_is_deleted_or_exchanged_is_said_once(self):
+    def test_a_deleted_or_replaced_socket_is_logged_once(self):
         server = Daemon()
         self.addCleanup(server.close)
         server.start()

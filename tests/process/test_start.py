@@ -59,7 +59,7 @@ class Configuration(OnSqlite, ProcessTest):
         server.tool("emit", "--type", "run_started", "--run-id", "r1")
         self.assertIn("r1", server.tool("list", "--json").stdout)
 
-    def test_the_tool_says_which_variable_it_does_not_know_and_sends_all_the_same(self):
+    def test_the_tool_names_an_unknown_variable_and_sends_anyway(self):
         server = self.daemon_with_database().start()
         unknown = {"RUN_RECORDER_SOCKET_PAHT": "/x", "RUN_RECORDER_PORT": "tcp://10.96.0.7:9090"}
         done = server.tool("emit", "--type", "run_started", "--run-id", "r1", env=unknown)
@@ -146,14 +146,14 @@ class Configuration(OnSqlite, ProcessTest):
         done = server.run("--check")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
-    def test_check_may_look_while_the_daemon_runs(self):
+    def test_check_works_beside_a_running_daemon(self):
         server = self.daemon_with_database().start()
         server.send({"type": "run_started", "run_id": "a"})
         done = server.run("--check")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         server.send({"type": "run_completed", "run_id": "a"})
 
-    def test_check_says_that_the_database_is_away_with_69(self):
+    def test_check_exits_69_while_the_database_is_away(self):
         server = self.daemon(f"postgresql://postgres@/x?host={temporary_folder()}")
         done = server.run("--check")
         self.assertEqual(done.returncode, 69, done.stdout + done.stderr)
@@ -209,7 +209,7 @@ class StandardStreams(OnSqlite, ProcessTest):
                                            str(server.config_path)], env=server.environment())
         return server.wait_ready()
 
-    def test_closed_standard_streams_are_nobody_elses_files(self):
+    def test_closed_standard_streams_are_not_reused_for_files(self):
         server = self.daemon_with_database({"log": {"level": "debug"}})
         for _ in range(2):
             self.spawn_closed(server)
@@ -242,7 +242,7 @@ class StandardStreams(OnSqlite, ProcessTest):
         wait_until(lambda: not children_of_daemon(), "it to be reaped")
 
 
-class Taken(OnSqlite, ProcessTest):
+class ResourcesInUse(OnSqlite, ProcessTest):
     """A path, a spool or a file that somebody has already."""
 
     def other(self, server, **sections):
@@ -378,7 +378,7 @@ class FirstStart:
 
 
 class FirstStartOnSqlite(FirstStart, OnSqlite, ProcessTest):
-    def test_is_said_until_the_tables_are_there(self):
+    def test_is_reported_until_the_tables_exist(self):
         server = self.daemon_with_database()
         other = sqlite3.connect(server.sqlite_path, isolation_level=None)
         self.addCleanup(other.close)
@@ -389,7 +389,7 @@ class FirstStartOnSqlite(FirstStart, OnSqlite, ProcessTest):
 
 
 class FirstStartOnPostgres(FirstStart, OnPostgres, ProcessTest):
-    def test_is_said_until_the_tables_are_there(self):
+    def test_is_reported_until_the_tables_exist(self):
         server = self.daemon_with_database()
         other = self.cluster.session(server.database.name)
         self.addCleanup(other.communicate)
@@ -438,7 +438,7 @@ class LostWal(OnSqlite, ProcessTest):
         self.send(50, 100)
         self.check_nothing_is_lost(100)
 
-    def test_is_noticed_by_whoever_reads(self):
+    def test_is_noticed_by_a_read(self):
         self.send(0, 50)
         self.server.wait_applied()
         self.wal.unlink()
@@ -549,7 +549,7 @@ class UnreadLog(OnSqlite, ProcessTest):
         server.stderr = pipe.write
         return server.start().wait_boot_pass(), pipe
 
-    def test_nothing_waits_for_it_and_what_is_lost_is_said(self):
+    def test_nothing_waits_for_it_and_lost_lines_are_counted(self):
         server, pipe = self.start({"reconcile": {"grace": "1ms", "interval": "0s", "log_rows": 100_000}})
         lines = "".join(json.dumps({"type": "run_started", "run_id": f"r{number}", "council": "c"}) + "\n"
                         for number in range(2_000))
@@ -625,19 +625,19 @@ class Notify(OnSqlite, ProcessTest):
         mark = len(server.log())
         server.signal(signal.SIGHUP)
         server.wait_for_log("reloaded", after=mark)
-        heard = []
+        received = []
 
-        def hears_what_it_missed():
+        def receives_what_it_missed():
             try:
-                heard.append(listener.recv(4096).decode())
+                received.append(listener.recv(4096).decode())
             except BlockingIOError:
                 pass
-            return sum("READY=1" in message for message in heard) == 2 and any("RELOADING=1" in message for message in heard)
-        wait_until(hears_what_it_missed, "what it had no room for, told again")
-        self.assertEqual(heard[:filled], ["FILLER=1"] * filled)
+            return sum("READY=1" in message for message in received) == 2 and any("RELOADING=1" in message for message in received)
+        wait_until(receives_what_it_missed, "the messages it had no room for to come again")
+        self.assertEqual(received[:filled], ["FILLER=1"] * filled)
         self.assertEqual(server.stop(), 0)
 
-    def test_systemd_hears_ready_reloading_and_stopping(self):
+    def test_systemd_is_notified_of_ready_reloading_and_stopping(self):
         server = self.daemon_with_database()
         path = str(server.folder / "notify.sock")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -645,24 +645,24 @@ class Notify(OnSqlite, ProcessTest):
         listener.bind(path)
         listener.setblocking(False)
         server.env["NOTIFY_SOCKET"] = path
-        heard = []
+        received = []
 
-        def hears(word):
+        def receives(word):
             def look():
                 try:
-                    heard.append(listener.recv(4096).decode())
+                    received.append(listener.recv(4096).decode())
                 except BlockingIOError:
                     pass
-                return any(word in message for message in heard)
-            wait_until(look, f"{word} on the notify socket, heard {heard}")
+                return any(word in message for message in received)
+            wait_until(look, f"{word} on the notify socket, received {received}")
         server.start()
-        hears("READY=1")
-        heard.clear()
+        receives("READY=1")
+        received.clear()
         server.signal(signal.SIGHUP)
-        hears("RELOADING=1")
-        hears("READY=1")
+        receives("RELOADING=1")
+        receives("READY=1")
         server.signal(signal.SIGTERM)
-        hears("STOPPING=1")
+        receives("STOPPING=1")
         self.assertEqual(server.wait(), 0)
 
 

@@ -7,7 +7,7 @@ import unittest
 from harness import OnPostgres, Postgres, ProcessTest, wait_until
 
 
-class NotToBeUsed(OnPostgres, ProcessTest):
+class UnusableDatabase(OnPostgres, ProcessTest):
     """What can be reached and read and yet records nothing, or not everything, is said by --check and by the daemon."""
 
     def of_a_plain_role(self):
@@ -44,7 +44,7 @@ class NotToBeUsed(OnPostgres, ProcessTest):
         self.assertEqual(server.wait_applied()["applied"], 1)
         self.assertEqual(server.run("--check").returncode, 0)
 
-    def test_a_policy_that_hides_jobs_is_said_by_check(self):
+    def test_check_reports_a_policy_that_hides_jobs(self):
         server = self.of_a_plain_role()
         server.database.execute(
             "CREATE TYPE oban_job_state AS ENUM ('available', 'executing', 'completed'); "
@@ -74,7 +74,7 @@ class NotToBeUsed(OnPostgres, ProcessTest):
 
 
 class HotStandby(ProcessTest):
-    def test_a_standby_is_not_said_to_be_fine(self):
+    def test_check_refuses_a_standby(self):
         primary = Postgres().start()
         self.addCleanup(primary.close)
         primary.create_database("app")

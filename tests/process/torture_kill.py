@@ -122,7 +122,7 @@ class Kill9Reconciliation(Fault):
     strikes = (3, 12)
 
     def run(self, trial):
-        """A pass marks what nobody vouches for; the sender of these lives, so their process has to be another's."""
+        """A pass marks runs without evidence of life; the sender of these lives, so their process has to be another's."""
         trial.start()
         dead = subprocess.Popen(["true"])
         dead.wait()

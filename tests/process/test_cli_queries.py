@@ -30,7 +30,7 @@ def json_lines(text):
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-class Looking(OnSqlite, ProcessTest):
+class Queries(OnSqlite, ProcessTest):
     def setUp(self):
         super().setUp()
         self.server = self.daemon_with_database({"reconcile": {"grace": "1ms", "interval": "0s"}}).start().wait_boot_pass()
@@ -141,7 +141,7 @@ class Looking(OnSqlite, ProcessTest):
         self.assertEqual(len(self.json("list", "--limit", 450)), 450)
         self.assertEqual(len(self.tool("list", "--all").stdout.splitlines()), 951)
 
-    def test_a_chain_that_is_cut_is_said_to_be(self):
+    def test_a_truncated_chain_is_reported(self):
         attempts = [{"type": "run_started", "run_id": f"r{n}", "council": "c", **({"parent_attempt_run_id": f"r{n - 1}"} if n else {})}
                     for n in range(1_001)]
         self.server.send(*attempts[:-1])
@@ -165,7 +165,7 @@ class Looking(OnSqlite, ProcessTest):
         self.assertEqual([run["run_id"] for run in self.json("chain", "b2")], ["b/1 ü", "b2"])
         self.assertRegex(self.tool("chain", "b/1 ü").stdout, r"(?s)b/1 ü.*failed.*b2.*running")
 
-    def test_what_is_not_there_ends_with_1_and_says_so(self):
+    def test_not_found_ends_with_1(self):
         for command in ("show", "events", "chain", "explain"):
             done = self.tool(command, "nobody", status=1)
             self.assertIn("nobody", done.stderr)
@@ -224,7 +224,7 @@ class Looking(OnSqlite, ProcessTest):
         self.assertEqual((report["trigger"], report["marked"], report["reasons"]), ("request", 1, {"process_gone": 1}))
         self.tool("reconcile", "--undo", "x", "--dry-run", status=2)
 
-    def test_the_breaker_is_said_and_force_overrides_it(self):
+    def test_the_breaker_stops_a_pass_and_force_overrides_it(self):
         self.stuck_run("gone", "gone2")
         self.server.config["reconcile"]["max_stuck"] = 1
         self.server.restart()
@@ -355,7 +355,7 @@ class Terminal(OnSqlite, ProcessTest):
         os.waitpid(pid, 0)
         return output.decode()
 
-    def test_nothing_that_a_sender_stored_commands_the_terminal(self):
+    def test_stored_text_cannot_control_the_terminal(self):
         server = self.daemon_with_database().start()
         commands = "\x7f\x80\x85\x9b\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff"
         event = {"type": "run_failed", "run_id": f"r{commands}1", "errors": [f"e{commands}1"]}
@@ -410,7 +410,7 @@ class Terminal(OnSqlite, ProcessTest):
         self.assertIn("█", self.on_terminal(server, "chain", first, columns=80, NO_COLOR="1"))
         self.assertIn("█", self.on_terminal(server, "stats", columns=80, NO_COLOR="1"))
 
-    def test_watch_draws_the_newest_runs_again_and_again(self):
+    def test_watch_refreshes_the_newest_runs(self):
         server = self.daemon_with_database().start()
         server.send({"type": "run_started", "run_id": "r1", "council": "demo"})
         text = self.on_terminal(server, "watch", "--interval", "10ms", wait_for=b"\x1b[J\x1b[H")
@@ -418,7 +418,7 @@ class Terminal(OnSqlite, ProcessTest):
         self.assertIn("1 accepted", text)
 
 
-class Away(ProcessTest):
+class DaemonAway(ProcessTest):
     def run_tool(self, *arguments, **options):
         return subprocess.run([str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
                               stdin=subprocess.DEVNULL, env=clean_environment(**options.pop("env", {})), **options)
@@ -458,7 +458,7 @@ class Away(ProcessTest):
         self.assertEqual(self.run_tool("list", env={"RUN_RECORDER_LIMITS_DEPTH": "1"}).returncode, 78)
         self.assertEqual(self.run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode, 78)
 
-    def test_every_command_explains_itself(self):
+    def test_every_command_has_help(self):
         names = ["", "emit", "exec", "list", "show", "events", "chain", "explain", "watch", "stats", "status", "reconcile",
                  "reconciliations", "dead-letters", "dead-letters list", "dead-letters retry", "spool", "spool verify"]
         for name in names:
