@@ -24,7 +24,7 @@ namespace run_recorder {
 namespace {
 
 constexpr std::chrono::milliseconds kLastLines{1'000};  // to be written at the end, before they are given up
-constexpr std::chrono::seconds kStandsStill{5};         // not keeping up for so long is no passing thing
+constexpr std::chrono::seconds kStalled{5};             // behind for so long
 
 // Whether the line that this thread gave to the logger last was written as a whole.
 thread_local bool line_written = false;
@@ -70,9 +70,9 @@ struct LogState {
   spdlog::logger lines{"run-recorder", std::make_shared<StderrSink>()};
   std::atomic<LogFormat> format{LogFormat::kText};
   std::atomic<bool> journal{false};
-  std::mutex mutex;
-  std::shared_ptr<LogQueue> queue;  // guarded by mutex; empty: who calls writes
-  std::mutex writing;               // one line at a time, where there is no queue
+  Mutex mutex;
+  std::shared_ptr<LogQueue> queue GUARDED_BY(mutex);  // empty: who calls writes
+  Mutex writing;                                      // one line at a time, where there is no queue
 
   LogState() {
     lines.set_level(spdlog::level::info);
@@ -187,13 +187,13 @@ LogQueue::Line line_of_dropped(std::uint64_t count) {
 
 std::shared_ptr<LogQueue> log_queue() {
   LogState& state = log_state();
-  const std::lock_guard lock(state.mutex);
+  const MutexLock lock(state.mutex);
   return state.queue;
 }
 
 void exchange_log_queue(std::shared_ptr<LogQueue> queue) {
   LogState& state = log_state();
-  const std::lock_guard lock(state.mutex);
+  const MutexLock lock(state.mutex);
   state.queue = std::move(queue);
 }
 
@@ -246,11 +246,7 @@ void set_up_log(const LogOptions& options) {
   LogState& state = log_state();
   state.lines.set_level(spdlog_level(options.level));
   state.format = options.format;
-  state.journal = options.detect_journal && stderr_is_journal();
-}
-
-void set_log_level(LogLevel level) {
-  log_state().lines.set_level(spdlog_level(level));
+  state.journal = stderr_is_journal();
 }
 
 bool log_is_journal() {
@@ -273,7 +269,7 @@ LogWriter::~LogWriter() {
 LogHealth log_health() {
   const auto queue = log_queue();
   if (!queue) return {};
-  return {queue->dropped(), queue->behind_for() >= kStandsStill};
+  return {queue->dropped(), queue->behind_for() >= kStalled};
 }
 
 void log_message(LogLevel level, std::string_view message, std::span<const LogField> fields) {
@@ -284,7 +280,7 @@ void log_message(LogLevel level, std::string_view message, std::span<const LogFi
     if (const auto queue = log_queue()) {
       queue->push(std::move(line));
     } else {
-      const std::lock_guard lock(log_state().writing);
+      const MutexLock lock(log_state().writing);
       write_line(line);
     }
   } catch (const std::exception&) {
@@ -365,7 +361,7 @@ RepeatGuard::RepeatGuard(LogLevel level, std::string begins, std::string ends, S
       clock_(clock ? std::move(clock) : SteadyClock(std::chrono::steady_clock::now)) {}
 
 bool RepeatGuard::report(std::string_view detail, std::initializer_list<LogField> fields) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ++count_;
   detail_ = detail;
   if (active_) return false;
@@ -376,7 +372,7 @@ bool RepeatGuard::report(std::string_view detail, std::initializer_list<LogField
 }
 
 bool RepeatGuard::clear(std::initializer_list<LogField> fields) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!active_) return false;
   const auto lasted = std::chrono::duration_cast<std::chrono::milliseconds>(clock_() - since_);
   std::vector<LogField> all = {{"COUNT", count_}, {"DURATION", format_duration(lasted)}};
@@ -389,17 +385,17 @@ bool RepeatGuard::clear(std::initializer_list<LogField> fields) {
 }
 
 bool RepeatGuard::active() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return active_;
 }
 
 std::uint64_t RepeatGuard::count() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return count_;
 }
 
 std::string RepeatGuard::detail() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return detail_;
 }
 

@@ -9,12 +9,12 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
-#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/time.h"
 
 namespace run_recorder {
@@ -42,11 +42,9 @@ struct LogField {
 struct LogOptions {
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kText;
-  bool detect_journal = true;  // use the journal's own protocol where stderr is connected to it
 };
 // May be called again: at reload, after a fork.
 void set_up_log(const LogOptions& options);
-void set_log_level(LogLevel level);
 // Whether messages go to the journal with their fields; as the last set_up_log() found it.
 bool log_is_journal();
 bool log_enabled(LogLevel level);
@@ -64,7 +62,7 @@ class LogWriter {
 };
 struct LogHealth {
   std::uint64_t lines_dropped = 0;  // since the LogWriter was made
-  bool stands_still = false;        // for some seconds nothing could be written
+  bool stalled = false;             // for some seconds nothing could be written
 };
 LogHealth log_health();
 
@@ -129,12 +127,11 @@ class RepeatGuard {
   const LogLevel level_;
   const std::string begins_, ends_;
   const SteadyClock clock_;
-  mutable std::mutex mutex_;
-  // guarded by mutex_
-  bool active_ = false;
-  std::uint64_t count_ = 0;
-  std::string detail_;
-  std::chrono::steady_clock::time_point since_{};
+  mutable Mutex mutex_;
+  bool active_ GUARDED_BY(mutex_) = false;
+  std::uint64_t count_ GUARDED_BY(mutex_) = 0;
+  std::string detail_ GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point since_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace run_recorder

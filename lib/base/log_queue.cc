@@ -1,10 +1,9 @@
 #include "base/log_queue.h"
 
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 
 #include "base/liveness.h"
+#include "base/mutex.h"
 
 namespace run_recorder {
 namespace {
@@ -29,30 +28,27 @@ struct LogQueue::State {
   State(Write the_write, Gap the_gap, Bounds the_bounds)
       : write(std::move(the_write)), gap(std::move(the_gap)), bounds(the_bounds) {}
 
-  // The others need mutex held.
-  void drop();
-  void fall_behind();
-  bool all_written_until(std::uint64_t number) const { return written >= number; }
-  std::uint64_t write_item(const Item& item);  // how many lines of it are lost; without mutex, by the thread alone
+  void drop() REQUIRES(mutex);
+  void fall_behind() REQUIRES(mutex);
+  std::uint64_t write_item(const Item& item) EXCLUDES(mutex);  // how many lines of it are lost; for the thread alone
 
   const Write write;
   const Gap gap;
   const Bounds bounds;
   std::uint64_t untold = 0;  // lost, and not said yet; the thread's
 
-  mutable std::mutex mutex;
-  std::condition_variable arrived, progressed;
-  // guarded by mutex
-  std::deque<Item> items;
-  std::size_t bytes = 0;      // of items and of the line being written
-  std::uint64_t pushed = 0;   // lines that found room
-  std::uint64_t written = 0;  // of these; also those whose write failed
-  std::uint64_t dropped = 0;
-  bool ending = false;     // the thread ends when items is empty
-  bool ended = false;      // it has
-  bool abandoned = false;  // nobody waits for it any more
-  bool behind = false;
-  Clock::time_point behind_since{};
+  Mutex mutex;
+  Condition arrived, progressed;
+  std::deque<Item> items GUARDED_BY(mutex);
+  std::size_t bytes GUARDED_BY(mutex) = 0;      // of items and of the line being written
+  std::uint64_t pushed GUARDED_BY(mutex) = 0;   // lines that found room
+  std::uint64_t written GUARDED_BY(mutex) = 0;  // of these; also those whose write failed
+  std::uint64_t dropped GUARDED_BY(mutex) = 0;
+  bool ending GUARDED_BY(mutex) = false;     // the thread ends when items is empty
+  bool ended GUARDED_BY(mutex) = false;      // it has
+  bool abandoned GUARDED_BY(mutex) = false;  // nobody waits for it any more
+  bool behind GUARDED_BY(mutex) = false;
+  Clock::time_point behind_since GUARDED_BY(mutex){};
 };
 
 void LogQueue::State::drop() {
@@ -93,9 +89,12 @@ LogQueue::~LogQueue() {
 void LogQueue::run(const std::shared_ptr<State>& state) {
   name_this_thread("log");
   State& own = *state;
-  std::unique_lock lock(own.mutex);
+  MutexLock lock(own.mutex);
   while (true) {
-    own.arrived.wait(lock, [&own] { return !own.items.empty() || own.ending; });
+    own.arrived.wait(lock, [&own] {
+      own.mutex.assert_held();
+      return !own.items.empty() || own.ending;
+    });
     if (own.items.empty() || own.abandoned) break;
     const State::Item item = std::move(own.items.front());
     own.items.pop_front();
@@ -117,7 +116,7 @@ void LogQueue::run(const std::shared_ptr<State>& state) {
 void LogQueue::push(Line line) {
   State& own = *state_;
   const std::size_t bytes = size_of(line);
-  std::unique_lock lock(own.mutex);
+  MutexLock lock(own.mutex);
   if (own.abandoned || own.ended || (own.bytes > 0 && own.bytes + bytes > own.bounds.bytes)) {
     own.drop();
     own.fall_behind();
@@ -128,24 +127,32 @@ void LogQueue::push(Line line) {
   const std::uint64_t number = ++own.pushed;
   own.arrived.notify_one();
   const bool in_time =
-      own.progressed.wait_for(lock, own.behind ? std::chrono::milliseconds{0} : own.bounds.patience,
-                              [&own, number] { return own.behind || own.all_written_until(number); });
+      own.progressed.wait_for(lock, own.behind ? std::chrono::milliseconds{0} : own.bounds.patience, [&own, number] {
+        own.mutex.assert_held();
+        return own.behind || own.written >= number;
+      });
   if (!in_time) own.fall_behind();
 }
 
 bool LogQueue::flush(std::chrono::milliseconds within) {
   State& own = *state_;
-  std::unique_lock lock(own.mutex);
+  MutexLock lock(own.mutex);
   const std::uint64_t number = own.pushed;
-  return own.progressed.wait_for(lock, within, [&own, number] { return own.all_written_until(number); });
+  return own.progressed.wait_for(lock, within, [&own, number] {
+    own.mutex.assert_held();
+    return own.written >= number;
+  });
 }
 
 bool LogQueue::finish(std::chrono::milliseconds within) {
   State& own = *state_;
-  std::unique_lock lock(own.mutex);
+  MutexLock lock(own.mutex);
   own.ending = true;
   own.arrived.notify_one();
-  if (own.progressed.wait_for(lock, within, [&own] { return own.ended; })) {
+  if (own.progressed.wait_for(lock, within, [&own] {
+        own.mutex.assert_held();
+        return own.ended;
+      })) {
     lock.unlock();
     thread_.join();
     return true;
@@ -157,12 +164,12 @@ bool LogQueue::finish(std::chrono::milliseconds within) {
 }
 
 std::uint64_t LogQueue::dropped() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->dropped;
 }
 
 std::chrono::milliseconds LogQueue::behind_for() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   if (!state_->behind) return std::chrono::milliseconds{0};
   return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - state_->behind_since);
 }

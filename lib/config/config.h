@@ -114,7 +114,7 @@ struct Config {
   std::vector<std::string> notes;     // worth a line in the log: a file that may not be read, skipped
   std::vector<std::string> warnings;  // the same: variables of the environment that were passed over
 
-  LogOptions log_options() const { return {log.level, log.format, true}; }
+  LogOptions log_options() const { return {log.level, log.format}; }
 };
 
 using Environment = std::map<std::string, std::string>;

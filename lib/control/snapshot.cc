@@ -156,7 +156,7 @@ std::string status_sentence(const Snapshot& snapshot) {
     const std::uint64_t letters = snapshot.recorder.ledger.dead_letters;
     sentence += fmt::format("; {} dead letter{}", letters, letters == 1 ? "" : "s");
   }
-  if (snapshot.log.stands_still) sentence += "; the log is not read";
+  if (snapshot.log.stalled) sentence += "; the log is not read";
   const ReconcilerStatus& reconciler = snapshot.reconciler;
   if (!reconciler.last || !reconciler.last_good_at) return sentence + "; no reconciliation yet";
   return sentence + fmt::format("; last reconciliation {} ago: {} stuck",

@@ -36,6 +36,7 @@ DiskSpool::DiskSpool(const SpoolOptions& options, FolderHold hold, Recovered rec
       incarnation_(random_id()),
       identity_(std::move(recovered.identity)),
       hold_(std::move(hold)),
+      folder_(hold_.folder()),
       said_(std::move(recovered.said)),
       next_seq_(recovered.next_seq),
       limits_{options.max_bytes, options.min_free, options.keep,
@@ -47,21 +48,21 @@ DiskSpool::DiskSpool(const SpoolOptions& options, FolderHold hold, Recovered rec
   hint_ = spool_folder::read_hint(options_.path);
   Result<UniqueFd> hint = open_file(options_.path / spool_folder::kHint, O_RDWR | O_CREAT | O_NOFOLLOW);
   if (hint) hint_file_ = std::move(*hint);
-  const std::lock_guard append_lock(append_mutex_);
+  const MutexLock append_lock(append_mutex_);
   mark_synced(next_seq_ - 1, false);
   // Best effort, so that the first event need not wait for it; a full disk must not keep the daemon from starting.
   static_cast<void>(begin_segment());
-  remember_opening();
+  remember_opening(next_seq_);
 }
 
 DiskSpool::~DiskSpool() {
   if (writer_) writer_->trim();
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   if (!failed_) mark_synced(table_.last_seq(), true);
 }
 
 std::vector<Incarnation> DiskSpool::incarnations() const {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   std::vector<Incarnation> found = table_.incarnations();
   std::string current = to_hex(incarnation_);
   if (found.empty() || found.back().id != current) found.push_back({std::move(current), next_seq_});
@@ -69,31 +70,31 @@ std::vector<Incarnation> DiskSpool::incarnations() const {
 }
 
 std::vector<Incarnation> DiskSpool::remembered() const {
-  const std::lock_guard identity_lock(identity_mutex_);
+  const MutexLock identity_lock(identity_mutex_);
   return identity_.openings;
 }
 
 std::string DiskSpool::id() const {
-  const std::lock_guard identity_lock(identity_mutex_);
+  const MutexLock identity_lock(identity_mutex_);
   return to_hex(identity_.recorder);
 }
 
 bool DiskSpool::may_be_copy() const {
-  const std::lock_guard identity_lock(identity_mutex_);
+  const MutexLock identity_lock(identity_mutex_);
   return identity_.place != place_;
 }
 
 // Best effort as all writing of the identity but its making, so that a full disk keeps nobody from starting: where it
 // fails, the next opening asks the database again.
 void DiskSpool::settle() {
-  const std::lock_guard identity_lock(identity_mutex_);
+  const MutexLock identity_lock(identity_mutex_);
   if (identity_.place == place_) return;
   identity_.place = place_;
   static_cast<void>(spool_folder::write_identity(options_.path, identity_));
 }
 
 std::string DiskSpool::renew() {
-  const std::lock_guard identity_lock(identity_mutex_);
+  const MutexLock identity_lock(identity_mutex_);
   identity_.recorder = random_id();
   identity_.shared_before = identity_.openings.back().first_seq;
   identity_.place = place_;
@@ -102,16 +103,16 @@ std::string DiskSpool::renew() {
 }
 
 std::uint64_t DiskSpool::shared_before() const {
-  const std::lock_guard identity_lock(identity_mutex_);
+  const MutexLock identity_lock(identity_mutex_);
   return identity_.shared_before;
 }
 
 // Before the database hears of the incarnation, so that the next opening knows it for one of its own. An opening that
 // wrote nothing makes room for the next.
-void DiskSpool::remember_opening() {
-  const std::lock_guard identity_lock(identity_mutex_);
+void DiskSpool::remember_opening(std::uint64_t first_seq) {
+  const MutexLock identity_lock(identity_mutex_);
   std::vector<Incarnation>& openings = identity_.openings;
-  openings.push_back({to_hex(incarnation_), next_seq_});
+  openings.push_back({to_hex(incarnation_), first_seq});
   if (openings.size() > spool_folder::kMostRemembered) {
     const auto idle = std::adjacent_find(openings.begin(), openings.end() - 1, [](const auto& one, const auto& next) {
       return one.first_seq == next.first_seq;
@@ -124,12 +125,12 @@ void DiskSpool::remember_opening() {
 }
 
 Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
-  const std::lock_guard append_lock(append_mutex_);
+  const MutexLock append_lock(append_mutex_);
   Appended appended;
   std::vector<std::string_view> bodies;
   std::uint64_t zeros_ahead = 0;
   {
-    const std::lock_guard state_lock(state_mutex_);
+    const MutexLock state_lock(state_mutex_);
     if (failed_) return Error{ErrorKind::kIo, failure_};
     appended.first_seq = next_seq_;
   }
@@ -150,7 +151,7 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
   if (!done) return as_append_error(done.error());
   const std::uint64_t last_seq = appended.first_seq + bodies.size() - 1;
   mark_synced(last_seq, false);
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   next_seq_ = last_seq + 1;
   table_.grow(writer_->end(), last_seq);
   return appended;
@@ -163,7 +164,7 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
   const std::uint64_t room = disk_room(wanted);
   std::vector<Segment> given_way;
   {
-    const std::lock_guard state_lock(state_mutex_);
+    const MutexLock state_lock(state_mutex_);
     const std::uint64_t pending = table_.pending_bytes();
     std::uint64_t used = kGroupHeaderBytes;
     for (const Entry& entry : entries) {
@@ -190,11 +191,11 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
 std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
   while (true) {
     struct statvfs status {};
-    if (fstatvfs(hold_.folder(), &status) != 0) return UINT64_MAX;  // writing will tell
+    if (fstatvfs(folder_, &status) != 0) return UINT64_MAX;  // writing will tell
     const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
     std::optional<Segment> segment;
     {
-      const std::lock_guard state_lock(state_mutex_);
+      const MutexLock state_lock(state_mutex_);
       const std::uint64_t room = free_bytes > limits_.min_free ? free_bytes - limits_.min_free : 0;
       if (room >= wanted) return room;
       segment = table_.take_released();
@@ -207,7 +208,7 @@ std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
 Result<void> DiskSpool::ensure_segment() {
   std::uint64_t segment_bytes = 0;
   {
-    const std::lock_guard state_lock(state_mutex_);
+    const MutexLock state_lock(state_mutex_);
     segment_bytes = limits_.segment_bytes;
   }
   if (writer_ && writer_->end() < segment_bytes) return {};
@@ -221,7 +222,7 @@ Result<void> DiskSpool::begin_segment() {
   if (Result<void> held = look_at_files(); !held) return held;  // not into another folder of this path
   Segment segment;
   {
-    const std::lock_guard state_lock(state_mutex_);
+    const MutexLock state_lock(state_mutex_);
     segment.first_seq = next_seq_;
   }
   segment.last_seq = segment.first_seq - 1;
@@ -233,7 +234,7 @@ Result<void> DiskSpool::begin_segment() {
   if (writer_) writer_->trim();
   writer_ = std::move(*made);
   writer_name_ = segment_name(segment.first_seq);
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   table_.push(segment);
   return {};
 }
@@ -259,9 +260,9 @@ Result<void> DiskSpool::look_at_files() {
 
 FilesCheck DiskSpool::check_files() {
   // Whoever appends looks by himself, and may wait for the disk for long.
-  const std::unique_lock append_lock(append_mutex_, std::try_to_lock);
   FilesCheck check;
-  if (!append_lock) return check;
+  if (!append_mutex_.try_lock()) return check;
+  const MutexLock append_lock(append_mutex_, std::adopt_lock);
   const bool failed_before = !failure().empty();
   if (!failed_before) static_cast<void>(look_at_files());
   if (!failed_before) check.failed = failure();
@@ -270,12 +271,12 @@ FilesCheck DiskSpool::check_files() {
 }
 
 std::string DiskSpool::failure() const {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   return failure_;
 }
 
 void DiskSpool::note_failure(const Error& error) {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   failed_ = true;
   failure_ = fmt::format("the spool {} accepts nothing any more until it is opened again: {}", options_.path.string(),
                          error.message);
@@ -283,11 +284,11 @@ void DiskSpool::note_failure(const Error& error) {
 
 void DiskSpool::delete_segment(const Segment& segment) const {
   // One that stays because this fails is found by the next open(), and is released and forgotten again then.
-  unlinkat(hold_.folder(), segment_name(segment.first_seq).c_str(), 0);
+  unlinkat(folder_, segment_name(segment.first_seq).c_str(), 0);
 }
 
 void DiskSpool::release(std::uint64_t seq) {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   table_.release(seq);
 }
 
@@ -295,35 +296,35 @@ void DiskSpool::forget(Timestamp now) {
   while (true) {
     std::optional<Segment> segment;
     {
-      const std::lock_guard state_lock(state_mutex_);
+      const MutexLock state_lock(state_mutex_);
       segment = table_.take_forgettable(now, limits_.keep, limits_.max_bytes);
     }
     if (!segment) break;
     delete_segment(*segment);
   }
   // The newest may go too when another one has begun, whose name then keeps the number. Not while it is written to.
-  const std::unique_lock append_lock(append_mutex_, std::try_to_lock);
-  if (!append_lock) return;
+  if (!append_mutex_.try_lock()) return;
+  const MutexLock append_lock(append_mutex_, std::adopt_lock);
   {
-    const std::lock_guard state_lock(state_mutex_);
+    const MutexLock state_lock(state_mutex_);
     if (failed_ || !table_.last_is_forgettable(now, limits_.keep)) return;
   }
   if (!begin_segment()) return;
   std::optional<Segment> segment;
   {
-    const std::lock_guard state_lock(state_mutex_);
+    const MutexLock state_lock(state_mutex_);
     segment = table_.take_released();
   }
   if (segment) delete_segment(*segment);
 }
 
 std::string DiskSpool::hint() const {
-  const std::lock_guard hint_lock(hint_mutex_);
+  const MutexLock hint_lock(hint_mutex_);
   return hint_.text;
 }
 
 void DiskSpool::set_hint(std::string_view text) {
-  const std::lock_guard hint_lock(hint_mutex_);
+  const MutexLock hint_lock(hint_mutex_);
   if (hint_written_ && hint_.text == text) return;  // an idle daemon leaves the disk alone
   ++hint_.generation;
   hint_.text = text;
@@ -331,7 +332,7 @@ void DiskSpool::set_hint(std::string_view text) {
 }
 
 SpoolUsage DiskSpool::usage() const {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   SpoolUsage usage;
   usage.last_seq = table_.last_seq();
   usage.released_seq = table_.released();
@@ -347,14 +348,14 @@ SpoolUsage DiskSpool::usage() const {
 
 bool DiskSpool::disk_is_full() const {
   struct statvfs status {};
-  if (fstatvfs(hold_.folder(), &status) != 0) return false;  // writing will tell
+  if (fstatvfs(folder_, &status) != 0) return false;  // writing will tell
   const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   return free_bytes <= limits_.min_free && !table_.front_is_released();
 }
 
 void DiskSpool::set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   limits_ = {max_bytes, min_free, keep, segment_bytes_for(options_.segment_bytes, max_bytes)};
 }
 

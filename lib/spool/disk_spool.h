@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/mutex.h"
 #include "spool/folder.h"
 #include "spool/hold.h"
 #include "spool/recovery.h"
@@ -64,58 +64,59 @@ class DiskSpool final : public Spool {
   };
   struct Batch;
 
-  // Appending; under append_mutex_.
+  // Appending.
   void admit(std::span<const Entry> entries, Appended& appended, std::vector<std::string_view>& bodies,
-             std::uint64_t& zeros_ahead);
-  std::uint64_t disk_room(std::uint64_t wanted);
-  Result<void> ensure_segment();
-  Result<void> begin_segment();
-  void mark_synced(std::uint64_t seq, bool durable);
-  void remember_opening();
-  Result<void> look_at_files();
+             std::uint64_t& zeros_ahead) REQUIRES(append_mutex_);
+  std::uint64_t disk_room(std::uint64_t wanted) REQUIRES(append_mutex_);
+  Result<void> ensure_segment() REQUIRES(append_mutex_);
+  Result<void> begin_segment() REQUIRES(append_mutex_);
+  void mark_synced(std::uint64_t seq, bool durable) REQUIRES(append_mutex_);
+  Result<void> look_at_files() REQUIRES(append_mutex_);
+  void remember_opening(std::uint64_t first_seq);
   std::string failure() const;  // empty: none
   void note_failure(const Error& error);
   void delete_segment(const Segment& segment) const;
 
-  // Reading; under read_mutex_.
+  // Reading.
   std::optional<Segment> segment_for(std::uint64_t seq) const;
   Result<UniqueFd> open_segment(const std::string& name);
-  Result<void> move_cursor(const Segment& segment, std::uint64_t seq);
-  Result<bool> read_segment(const Segment& segment, Batch& batch);
-  void say_damage(const DamagedStretch& stretch, Batch& batch);
-  void say_missing(const Segment& segment, Batch& batch);
-  void say_surplus(const Segment& segment, Batch& batch);
+  Result<void> move_cursor(const Segment& segment, std::uint64_t seq) REQUIRES(read_mutex_);
+  Result<bool> read_segment(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
+  void say_damage(const DamagedStretch& stretch, Batch& batch) REQUIRES(read_mutex_);
+  void say_missing(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
+  void say_surplus(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
 
   const SpoolOptions options_;
   const spool_folder::Place place_;  // where the folder lies now
   const std::string origin_;
   const spool_format::Id incarnation_;
 
-  mutable std::mutex identity_mutex_;
-  spool_folder::Identity identity_;
+  mutable Mutex identity_mutex_;
+  spool_folder::Identity identity_ GUARDED_BY(identity_mutex_);
 
-  std::mutex append_mutex_;  // held over the writing and syncing of a group; before state_mutex_
-  FolderHold hold_;          // its folder() may be used without the mutex
-  std::unique_ptr<SegmentWriter> writer_;
-  std::string writer_name_;  // of its file
-  std::string repaired_;     // not told yet
-  UniqueFd synced_file_;
+  Mutex append_mutex_;  // held over the writing and syncing of a group; before state_mutex_
+  FolderHold hold_ GUARDED_BY(append_mutex_);
+  const int folder_;  // of hold_
+  std::unique_ptr<SegmentWriter> writer_ GUARDED_BY(append_mutex_);
+  std::string writer_name_ GUARDED_BY(append_mutex_);  // of its file
+  std::string repaired_ GUARDED_BY(append_mutex_);     // not told yet
+  UniqueFd synced_file_ GUARDED_BY(append_mutex_);
 
-  std::mutex read_mutex_;  // before state_mutex_
-  Cursor cursor_;
-  SaidDamage said_;
+  Mutex read_mutex_;  // before state_mutex_ and append_mutex_
+  Cursor cursor_ GUARDED_BY(read_mutex_);
+  SaidDamage said_ GUARDED_BY(read_mutex_);
 
-  mutable std::mutex state_mutex_;
-  SegmentTable table_;
-  std::uint64_t next_seq_;
-  Limits limits_;
-  bool failed_ = false;
-  std::string failure_;
+  mutable Mutex state_mutex_;
+  SegmentTable table_ GUARDED_BY(state_mutex_);
+  std::uint64_t next_seq_ GUARDED_BY(state_mutex_);
+  Limits limits_ GUARDED_BY(state_mutex_);
+  bool failed_ GUARDED_BY(state_mutex_) = false;
+  std::string failure_ GUARDED_BY(state_mutex_);
 
-  mutable std::mutex hint_mutex_;
-  spool_format::Hint hint_;
-  bool hint_written_ = false;  // by this process, as it is now
-  UniqueFd hint_file_;
+  mutable Mutex hint_mutex_;
+  spool_format::Hint hint_ GUARDED_BY(hint_mutex_);
+  bool hint_written_ GUARDED_BY(hint_mutex_) = false;  // by this process, as it is now
+  UniqueFd hint_file_ GUARDED_BY(hint_mutex_);
 };
 
 }  // namespace run_recorder

@@ -28,7 +28,7 @@ constexpr std::uint64_t kEndOfSegment = UINT64_MAX;  // in SaidDamage: what is m
 
 Result<std::vector<SpoolRecord>> DiskSpool::read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                                  std::vector<std::string>& damage) {
-  const std::lock_guard read_lock(read_mutex_);
+  const MutexLock read_lock(read_mutex_);
   Batch batch{seq, max_records, max_bytes, damage};
   while (batch.records.size() < max_records) {
     const std::optional<Segment> segment = segment_for(batch.seq);
@@ -43,18 +43,18 @@ Result<std::vector<SpoolRecord>> DiskSpool::read(std::uint64_t seq, std::size_t 
 }
 
 std::optional<Segment> DiskSpool::segment_for(std::uint64_t seq) const {
-  const std::lock_guard state_lock(state_mutex_);
+  const MutexLock state_lock(state_mutex_);
   return table_.find(seq);
 }
 
 // By the folder that is open, whatever its path names by now. The segment being written can be read even without a
 // name.
 Result<UniqueFd> DiskSpool::open_segment(const std::string& name) {
-  UniqueFd file(openat(hold_.folder(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  UniqueFd file(openat(folder_, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (file) return file;
   const Error error = system_error_of("open " + (options_.path / name).string());
   if (error.kind != ErrorKind::kNotFound) return error;
-  const std::lock_guard append_lock(append_mutex_);
+  const MutexLock append_lock(append_mutex_);
   if (!writer_ || writer_name_ != name) return error;
   return open_file(fmt::format("/proc/self/fd/{}", writer_->fd()), O_RDONLY);
 }

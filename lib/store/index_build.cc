@@ -182,12 +182,12 @@ Result<IndexBuild::Outcome> IndexBuild::run() {
   auto patient = PgConnection::connect(connecting);
   if (!patient) return patient.error();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (abandoned_) return Error{ErrorKind::kUnavailable, "the building of indexes was given up"};
     under_way_ = {quick->get(), patient->get()};
   }
   Result<Outcome> outcome = Work(options_, **quick, **patient).build_all();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   under_way_.clear();
   // The server goes on with what took longer than this call may.
   if (!outcome && (*patient)->broken() && !(*quick)->broken()) return Outcome();
@@ -196,7 +196,7 @@ Result<IndexBuild::Outcome> IndexBuild::run() {
 }
 
 void IndexBuild::abandon() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   abandoned_ = true;
   for (PgConnection* connection : under_way_) connection->abandon();
 }

@@ -4,10 +4,10 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/result.h"
 #include "store/store.h"
 
@@ -35,10 +35,9 @@ class IndexBuild {
  private:
   class Work;
   const StoreOptions options_;
-  std::mutex mutex_;
-  // guarded by mutex_
-  std::vector<PgConnection*> under_way_;
-  bool abandoned_ = false;
+  Mutex mutex_;
+  std::vector<PgConnection*> under_way_ GUARDED_BY(mutex_);
+  bool abandoned_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace run_recorder

@@ -1,5 +1,5 @@
 """The layers hold: a folder of lib/ includes only folders that its CMake target links, every link goes downwards, and
-nothing above lib/ is included from below."""
+nothing above lib/ is included from below. Locks are those of base/mutex.h."""
 
 import re
 from pathlib import Path
@@ -63,6 +63,14 @@ def test_includes_go_only_where_links_go():
         allowed = reachable(folder, graph) | {folder}
         for path, included in included_folders(ROOT / "lib" / folder):
             assert included in allowed, f"{path} includes {included}/, which lib/{folder} does not link"
+
+
+def test_locks_are_those_the_compiler_checks():
+    plain = re.compile(r"std::(\w*mutex|lock_guard|unique_lock|scoped_lock|shared_lock|condition_variable\w*)\b")
+    for folder in ("lib", "daemon", "cli"):
+        for path in sorted([*(ROOT / folder).rglob("*.h"), *(ROOT / folder).rglob("*.cc")]):
+            if path != ROOT / "lib/base/mutex.h":
+                assert not plain.search(path.read_text()), f"{path.relative_to(ROOT)}: use Mutex, MutexLock, Condition of base/mutex.h"
 
 
 def test_the_tool_does_not_link_the_recorder():

@@ -111,13 +111,13 @@ TEST(Journal, GetsFieldsOfItsOwnAndAMessageThatIsReadableAlone) {
 }
 
 TEST(Log, WritesLinesAtTheLevelAndAbove) {
-  const auto lines = logged({LogLevel::kWarning, LogFormat::kText, false}, [] {
+  const auto lines = logged({LogLevel::kWarning, LogFormat::kText}, [] {
     log_debug("one");
     log_info("two");
     log_warning("three", {{"RUN_ID", "r1"}});
     log_error("four {} %s");
     EXPECT_FALSE(log_enabled(LogLevel::kInfo));
-    set_log_level(LogLevel::kDebug);
+    set_up_log({LogLevel::kDebug});
     EXPECT_TRUE(log_enabled(LogLevel::kDebug));
     log_debug("five");
   });
@@ -126,7 +126,7 @@ TEST(Log, WritesLinesAtTheLevelAndAbove) {
 }
 
 TEST(Log, WritesJsonWhereAsked) {
-  const auto lines = logged({LogLevel::kInfo, LogFormat::kJson, false}, [] { log_info("m", {{"A", "b"}}); });
+  const auto lines = logged({LogLevel::kInfo, LogFormat::kJson}, [] { log_info("m", {{"A", "b"}}); });
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(nlohmann::json::parse(lines[0]).at("a"), "b");
 }
