@@ -5,6 +5,7 @@
 // and nothing behind it. The record around it has the checksum.
 #include <fmt/format.h>
 
+#include "base/little_endian.h"
 #include "protocol/protocol.h"
 
 namespace run_recorder {
@@ -16,12 +17,6 @@ constexpr std::uint8_t kHasPid = 2;
 // The years that a Timestamp of ours can have, 0001 to 9999.
 constexpr Timestamp kEarliest = std::chrono::sys_days{std::chrono::year{1} / 1 / 1};
 constexpr Timestamp kEnd = std::chrono::sys_days{std::chrono::year{10000} / 1 / 1};
-
-template <class Unsigned>
-void put_integer(std::string& out, Unsigned value) {
-  for (std::size_t i = 0; i < sizeof value; ++i)
-    out += static_cast<char>(static_cast<unsigned char>(value >> (8 * i)));
-}
 
 void put_text(std::string& out, std::string_view text) {
   std::size_t rest = text.size();
@@ -37,16 +32,11 @@ class Reader {
 
   bool done() const { return rest_.empty(); }
 
-  template <class Unsigned>
+  template <std::unsigned_integral Unsigned>
   std::optional<Unsigned> take_integer() {
     const auto bytes = take(sizeof(Unsigned));
     if (!bytes) return std::nullopt;
-    Unsigned value = 0;
-    for (std::size_t i = 0; i < sizeof value; ++i) {
-      const auto byte = static_cast<unsigned char>((*bytes)[i]);
-      value = static_cast<Unsigned>(value | static_cast<Unsigned>(static_cast<Unsigned>(byte) << (8 * i)));
-    }
-    return value;
+    return little_endian_at<Unsigned>(bytes->data());
   }
 
   std::optional<std::string_view> take_text() {
@@ -107,11 +97,12 @@ std::string encode_envelope(const Envelope& envelope) {
   std::string body;
   body.reserve(kMostBesideTexts + envelope.worker_process.size() + envelope.sender_process.size() +
                envelope.connection.size() + envelope.line.size());
-  put_integer(body, kVersion);
-  put_integer(body, static_cast<std::uint8_t>((envelope.peer_uid ? kHasUid : 0) | (envelope.peer_pid ? kHasPid : 0)));
-  put_integer(body, static_cast<std::uint64_t>(envelope.received_at.time_since_epoch().count()));
-  if (envelope.peer_uid) put_integer(body, *envelope.peer_uid);
-  if (envelope.peer_pid) put_integer(body, static_cast<std::uint32_t>(*envelope.peer_pid));
+  append_little_endian(body, kVersion);
+  append_little_endian(
+      body, static_cast<std::uint8_t>((envelope.peer_uid ? kHasUid : 0) | (envelope.peer_pid ? kHasPid : 0)));
+  append_little_endian(body, static_cast<std::uint64_t>(envelope.received_at.time_since_epoch().count()));
+  if (envelope.peer_uid) append_little_endian(body, *envelope.peer_uid);
+  if (envelope.peer_pid) append_little_endian(body, static_cast<std::uint32_t>(*envelope.peer_pid));
   put_text(body, envelope.worker_process);
   put_text(body, envelope.sender_process);
   put_text(body, envelope.connection);

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "base/little_endian.h"
+
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #endif
@@ -58,8 +60,7 @@ std::uint32_t crc32c_by_tables(std::uint32_t crc, std::string_view bytes) {
   const auto* at = reinterpret_cast<const unsigned char*>(bytes.data());
   std::size_t left = bytes.size();
   for (; left >= 8; left -= 8, at += 8) {
-    state ^= static_cast<std::uint32_t>(at[0]) | static_cast<std::uint32_t>(at[1]) << 8 |
-             static_cast<std::uint32_t>(at[2]) << 16 | static_cast<std::uint32_t>(at[3]) << 24;
+    state ^= little_endian_at<std::uint32_t>(reinterpret_cast<const char*>(at));
     state = kTables[7][state & 0xff] ^ kTables[6][(state >> 8) & 0xff] ^ kTables[5][(state >> 16) & 0xff] ^
             kTables[4][state >> 24] ^ kTables[3][at[4]] ^ kTables[2][at[5]] ^ kTables[1][at[6]] ^ kTables[0][at[7]];
   }

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <charconv>
 #include <concepts>
 #include <cstring>
 
 #include "base/hex.h"
+#include "base/little_endian.h"
 #include "base/uuid.h"
 #include "spool/crc32c.h"
 
@@ -21,19 +23,9 @@ constexpr std::size_t kSegmentDigits = 20;
 constexpr std::size_t kHintHeaderBytes = 16;
 
 template <std::unsigned_integral Number>
-void append_number(std::string& out, Number number) {
-  std::array<char, sizeof number> bytes;
-  for (std::size_t i = 0; i < sizeof number; ++i) bytes[i] = static_cast<char>((number >> (8 * i)) & 0xff);
-  out.append(bytes.data(), bytes.size());
-}
-
-template <std::unsigned_integral Number>
 Number number_at(std::string_view bytes, std::size_t offset) {
-  Number number = 0;
-  for (std::size_t i = 0; i < sizeof number; ++i) {
-    number |= static_cast<Number>(static_cast<Number>(static_cast<unsigned char>(bytes[offset + i])) << (8 * i));
-  }
-  return number;
+  assert(offset + sizeof(Number) <= bytes.size());
+  return little_endian_at<Number>(bytes.data() + offset);
 }
 
 Id id_at(std::string_view bytes, std::size_t offset) {
@@ -67,13 +59,13 @@ Id random_id() {
 void append_segment_header(std::string& out, const SegmentHeader& header) {
   const std::size_t begin = out.size();
   out += kSegmentMagic;
-  append_number(out, header.version);
-  append_number(out, static_cast<std::uint32_t>(kSegmentHeaderBytes));
+  append_little_endian(out, header.version);
+  append_little_endian(out, static_cast<std::uint32_t>(kSegmentHeaderBytes));
   out += view(header.recorder);
   out += view(header.incarnation);
-  append_number(out, header.first_seq);
-  append_number(out, std::uint32_t{0});  // reserved
-  append_number(out, crc32c(0, std::string_view(out).substr(begin)));
+  append_little_endian(out, header.first_seq);
+  append_little_endian(out, std::uint32_t{0});  // reserved
+  append_little_endian(out, crc32c(0, std::string_view(out).substr(begin)));
 }
 
 std::optional<SegmentHeader> parse_segment_header(std::string_view bytes) {
@@ -89,12 +81,12 @@ std::optional<SegmentHeader> parse_segment_header(std::string_view bytes) {
 
 void append_group_header(std::string& out, const GroupHeader& header) {
   const std::size_t begin = out.size();
-  append_number(out, kGroupMagic);
-  append_number(out, header.bytes);
-  append_number(out, header.first_seq);
+  append_little_endian(out, kGroupMagic);
+  append_little_endian(out, header.bytes);
+  append_little_endian(out, header.first_seq);
   out += view(header.incarnation);
-  append_number(out, header.count);
-  append_number(out, crc32c(0, std::string_view(out).substr(begin)));
+  append_little_endian(out, header.count);
+  append_little_endian(out, crc32c(0, std::string_view(out).substr(begin)));
 }
 
 std::optional<GroupHeader> parse_group_header(std::string_view bytes) {
@@ -113,16 +105,16 @@ std::uint32_t record_salt(const Id& incarnation) {
 }
 
 std::uint32_t record_crc(std::uint32_t salt, std::uint64_t seq, std::string_view body) {
-  std::array<char, 12> head;
-  for (std::size_t i = 0; i < 8; ++i) head[i] = static_cast<char>((seq >> (8 * i)) & 0xff);
-  for (std::size_t i = 0; i < 4; ++i) head[8 + i] = static_cast<char>((body.size() >> (8 * i)) & 0xff);
-  return crc32c(crc32c(salt, {head.data(), head.size()}), body);
+  std::string head;
+  append_little_endian(head, seq);
+  append_little_endian(head, static_cast<std::uint32_t>(body.size()));
+  return crc32c(crc32c(salt, head), body);
 }
 
 void append_record(std::string& out, std::uint32_t salt, std::uint64_t seq, std::string_view body) {
-  append_number(out, static_cast<std::uint32_t>(body.size()));
-  append_number(out, static_cast<std::uint32_t>(seq & 0xffffffff));
-  append_number(out, record_crc(salt, seq, body));
+  append_little_endian(out, static_cast<std::uint32_t>(body.size()));
+  append_little_endian(out, static_cast<std::uint32_t>(seq & 0xffffffff));
+  append_little_endian(out, record_crc(salt, seq, body));
   out += body;
 }
 
@@ -132,12 +124,12 @@ RecordHeader parse_record_header(std::string_view bytes) {
 
 std::string encode_mark(const Mark& mark) {
   std::string out(kMarkMagic);
-  append_number(out, kVersion);
-  append_number(out, std::uint32_t{0});  // reserved
+  append_little_endian(out, kVersion);
+  append_little_endian(out, std::uint32_t{0});  // reserved
   out += view(mark.recorder);
-  append_number(out, mark.seq);
-  append_number(out, std::uint32_t{0});  // reserved
-  append_number(out, crc32c(0, out));
+  append_little_endian(out, mark.seq);
+  append_little_endian(out, std::uint32_t{0});  // reserved
+  append_little_endian(out, crc32c(0, out));
   return out;
 }
 
@@ -150,11 +142,11 @@ std::optional<Mark> parse_mark(std::string_view bytes) {
 std::optional<std::string> encode_hint(const Hint& hint) {
   if (hint.text.size() > kHintSlotBytes - kHintHeaderBytes) return std::nullopt;
   std::string body;
-  append_number(body, hint.generation);
-  append_number(body, static_cast<std::uint32_t>(hint.text.size()));
+  append_little_endian(body, hint.generation);
+  append_little_endian(body, static_cast<std::uint32_t>(hint.text.size()));
   body += hint.text;
   std::string out;
-  append_number(out, crc32c(0, body));
+  append_little_endian(out, crc32c(0, body));
   return out + body;
 }
 

@@ -1,7 +1,8 @@
 #include "spool/segment_reader.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "base/little_endian.h"
 
 namespace run_recorder {
 namespace {
@@ -12,12 +13,6 @@ constexpr std::uint64_t kWindowBytes = 256 * 1024;
 
 bool all_zero(std::string_view bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == 0; });
-}
-
-std::uint32_t word_at(const char* bytes) {
-  const auto* at = reinterpret_cast<const unsigned char*>(bytes);
-  return static_cast<std::uint32_t>(at[0]) | static_cast<std::uint32_t>(at[1]) << 8 |
-         static_cast<std::uint32_t>(at[2]) << 16 | static_cast<std::uint32_t>(at[3]) << 24;
 }
 
 // The full number of which a record header holds the lower half: the first one from `from` on.
@@ -141,9 +136,9 @@ Result<bool> SegmentReader::is_zero_to_end() {
 std::size_t SegmentReader::first_candidate(std::string_view bytes, std::uint64_t offset) const {
   const auto from = static_cast<std::uint32_t>(expected_ & 0xffffffff);
   for (std::size_t i = 0; i + kRecordHeaderBytes <= bytes.size(); ++i) {
-    const std::uint32_t length = word_at(bytes.data() + i);
+    const std::uint32_t length = little_endian_at<std::uint32_t>(bytes.data() + i);
     if (length == kGroupMagic) return i;
-    const std::uint32_t ahead = word_at(bytes.data() + i + 4) - from;
+    const std::uint32_t ahead = little_endian_at<std::uint32_t>(bytes.data() + i + 4) - from;
     if (ahead <= (offset + i - offset_) / kRecordHeaderBytes && length <= extent_.end - offset - i) return i;
   }
   return bytes.size();
