@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/url.h"
 #include "base/utf8.h"
-#include "database/last_moment.h"
+#include "database/process_deadline.h"
 #include "queue/queue.h"
 #include "service.h"
 
@@ -171,7 +171,7 @@ int drain(const Config& config, Signals& signals) {
     }
   }
   const bool up = recorder->status().database == DatabaseState::kUp;
-  end_database_calls_at(std::chrono::steady_clock::now() + config.daemon.shutdown_timeout);
+  set_process_deadline(std::chrono::steady_clock::now() + config.daemon.shutdown_timeout);
   recorder->stop(milliseconds{0});
   const RecorderStatus status = recorder->status();
   if (up && status.waiting == 0) {

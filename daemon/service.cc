@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/url.h"
 #include "control/metrics.h"
-#include "database/last_moment.h"
+#include "database/process_deadline.h"
 #include "file_limit.h"
 #include "service_manager.h"
 
@@ -292,7 +292,7 @@ int Service::stop() {
   log_info("stopping", {{"WAITING", recorder_->status().waiting}});
   notify_stopping("stopping");
   notify_extend_timeout(timeout + std::chrono::seconds{30});
-  end_database_calls_at(deadline);  // a database that hangs holds up nobody's stop for longer
+  set_process_deadline(deadline);  // a database that hangs holds up nobody's stop for longer
   server_->stop(left());
   watch_->stop();
   pruner_->stop();

@@ -134,7 +134,7 @@ class Scanner {
       if (!take_step()) return false;
     }
     skip_white();
-    return at_end() || fail("something follows the JSON value", pos_);
+    return at_end() || fail("unexpected text after the JSON value", pos_);
   }
 
   // The next element, member, or closing bracket of the innermost array or object.
@@ -208,7 +208,7 @@ class Scanner {
     if (open_.front().object) scan_.members.back().value = text_.substr(begin, pos_ - begin);
   }
 
-  // No two of the keys from first on are equal; forgets them.
+  // No two of the keys from first on are equal; removes them.
   bool check_keys(std::size_t first) {
     const auto begin = keys_.begin() + static_cast<std::ptrdiff_t>(first);
     const auto by_name = [](const Key& a, const Key& b) { return a.name < b.name; };
@@ -251,7 +251,7 @@ class Scanner {
     }
   }
 
-  // Skips what needs no look inside of a string.
+  // Skips the characters of a string that need no check.
   void skip_plain() {
     if constexpr (std::endian::native == std::endian::little) {
       while (text_.size() - pos_ >= sizeof(std::uint64_t)) {
@@ -357,7 +357,7 @@ class Scanner {
   }
   bool fail_duplicate(const Key& key) {
     const std::string_view shown = utf8_prefix(key.name, kMaxKeyInMessage);
-    return fail(fmt::format("the key {}{} stands twice in one object, again", json_string(shown),
+    return fail(fmt::format("duplicate key {}{} in one object", json_string(shown),
                             shown.size() < key.name.size() ? "…" : ""),
                 key.at);
   }

@@ -1,4 +1,4 @@
-// Reading and comparing JSON that scan_json found valid: brackets are matched and strings end, so one look for the
+// Reading and comparing JSON that scan_json found valid: brackets match and strings end, so that searching for the
 // next delimiter is enough. Positions are checked against the text's end all the same.
 #include "base/json_text.h"
 
@@ -23,7 +23,7 @@ std::size_t skip_white(std::string_view text, std::size_t pos) {
   return pos;
 }
 
-// pos is at an opening quote; the result is behind the closing one.
+// pos is at an opening quote; the result is after the closing one.
 std::size_t skip_string(std::string_view text, std::size_t pos) {
   for (++pos; pos < text.size(); ++pos) {
     if (text[pos] == '"') return pos + 1;
@@ -90,7 +90,7 @@ std::uint32_t hex_at(std::string_view text, std::size_t pos) {
   return value;
 }
 
-// Appends what the escape at pos (its backslash) stands for; the result is behind it.
+// Appends what the escape at pos (its backslash) encodes; the result is after it.
 std::size_t append_unescaped(std::string& out, std::string_view text, std::size_t pos) {
   const char c = pos + 1 < text.size() ? text[pos + 1] : '\\';
   switch (c) {
@@ -265,7 +265,7 @@ class Canonicaliser {
     open_.pop_back();
   }
 
-  // Puts the members from first on in order of their keys, and forgets them.
+  // Puts the members from first on in order of their keys, and removes them.
   void sort_members(std::size_t first) {
     const auto begin = members_.begin() + static_cast<std::ptrdiff_t>(first);
     const std::string_view out = out_;

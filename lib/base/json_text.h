@@ -20,7 +20,7 @@ enum class JsonProblem {
   kNone,
   kMalformed,  // not JSON: syntax, UTF-8, lone surrogate, number that is no finite double (what is too small for one
                // is 0), has an exponent beyond ±1,000 or more than 1,000 characters, duplicate key
-  kTooDeep,    // more than max_depth nested arrays and objects; wins over kMalformed wherever it stands in the text
+  kTooDeep,    // more than max_depth nested arrays and objects; wins over kMalformed wherever it is in the text
   kNulEscape,  // valid JSON, but a string holds \u0000, which PostgreSQL cannot store
 };
 
@@ -48,7 +48,7 @@ std::vector<std::string_view> json_elements(std::string_view array);
 // The members of a valid object's text. Same precondition.
 std::vector<JsonMember> json_members(std::string_view object);
 JsonType json_type(std::string_view value);
-// The characters a valid JSON string (with its quotes) stands for, in UTF-8.
+// A valid JSON string (with its quotes) decoded to UTF-8.
 std::string json_string_value(std::string_view quoted);
 // A valid JSON number as an integer, where it is one exactly (1, -5, 1e3, 2.0 are; 1.5 is not) and fits.
 std::optional<std::int64_t> json_integer(std::string_view number);
@@ -60,8 +60,8 @@ std::string json_string(std::string_view text);
 // Equal as JSON values: key order, white space, escapes and the spelling of numbers (1.0, 1, 10e-1) do not matter;
 // digits do. Precondition: both are valid.
 bool json_equal(std::string_view a, std::string_view b);
-// A text that is the same for any two values that json_equal finds equal. It is JSON, but for comparing, not for
-// storing: a number of many zeros can get an exponent that scan_json would refuse.
+// The same text for any two values that json_equal finds equal. It is JSON for comparing, not for storing: a number
+// of many zeros can get an exponent that scan_json would refuse. Precondition: it is valid.
 std::string canonical_json(std::string_view value);
 
 }  // namespace run_recorder

@@ -1,5 +1,5 @@
-// What a thread tells the watchdog: that it gets on. It calls beat() more often than it promised; whoever watches
-// asks whether it did. Safe from any thread.
+// How the watchdog knows that a thread makes progress: the thread calls beat() within the time it promised, the
+// watchdog asks missed(). Safe from any thread.
 #pragma once
 
 #include <atomic>
@@ -12,13 +12,13 @@ class Liveness {
   // within: the longest time between two beats. Nothing is expected before the first one.
   explicit Liveness(std::chrono::milliseconds within) : within_(within) {}
 
-  // It gets on; the next beat comes in time, or within `next` where what follows may take longer.
+  // Promises the next beat in time, or within `next` where what follows may take longer.
   void beat() { beat(within_); }
   void beat(std::chrono::milliseconds next) { due_.store((Clock::now() + next).time_since_epoch().count()); }
-  // It has ended, or waits for work as long as it takes.
+  // Promises nothing: the thread has ended, or waits for work.
   void rest() { due_.store(kNever); }
 
-  // The beat that was promised did not come.
+  // The promised beat is overdue.
   bool missed() const { return Clock::now().time_since_epoch().count() > due_.load(); }
 
  private:
@@ -28,7 +28,7 @@ class Liveness {
   std::atomic<Clock::rep> due_{kNever};
 };
 
-// As top -H and debuggers show it; at most 15 characters.
+// As top -H and debuggers show it; longer names than 15 characters are ignored.
 void name_this_thread(const char* name);
 
 // For a thread that works in short pieces while somebody waits for each: it gets the processor sooner when it wakes

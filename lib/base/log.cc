@@ -71,7 +71,7 @@ struct LogState {
   std::atomic<LogFormat> format{LogFormat::kText};
   std::atomic<bool> journal{false};
   Mutex mutex;
-  std::shared_ptr<LogQueue> queue GUARDED_BY(mutex);  // empty: who calls writes
+  std::shared_ptr<LogQueue> queue GUARDED_BY(mutex);  // empty: the caller writes
   Mutex writing;                                      // one line at a time, where there is no queue
 
   LogState() {
@@ -181,8 +181,8 @@ LogQueue::Line line_of(LogLevel level, std::string_view message, std::span<const
 
 LogQueue::Line line_of_dropped(std::uint64_t count) {
   const LogField field("COUNT", count);
-  return line_of(LogLevel::kWarning,
-                 "lines of the log were dropped here, because it was not read or could not be written", {&field, 1});
+  return line_of(LogLevel::kWarning, "log lines were dropped here: the log was not read or could not be written",
+                 {&field, 1});
 }
 
 std::shared_ptr<LogQueue> log_queue() {
@@ -207,7 +207,7 @@ void exchange_log_queue(std::shared_ptr<LogQueue> queue) {
   } catch (...) {
     what = "unknown";
   }
-  log_error("ends, because something happened that never should", {{"EXCEPTION", what}});
+  log_error("aborting on an uncaught exception", {{"EXCEPTION", what}});
   if (const auto queue = log_queue()) queue->flush(kLastLines);
   std::abort();
 }

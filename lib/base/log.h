@@ -1,7 +1,7 @@
 // The log: text or JSON lines on stderr, or the journal with its fields where stderr is the journal. Set up once in
 // main, then used from any thread; every call is safe together. Before set_up_log() messages go to stderr as text at
-// info. Who calls writes the line; while there is a LogWriter its thread does, and nobody waits for who reads the
-// log.
+// info. The caller writes the line; while there is a LogWriter its thread does, and callers never block on the log's
+// reader.
 #pragma once
 
 #include <chrono>
@@ -49,10 +49,9 @@ void set_up_log(const LogOptions& options);
 bool log_is_journal();
 bool log_enabled(LogLevel level);
 
-// While it exists no thread waits for whoever reads the log, be it a pipe, a terminal, a file or the journal: see
-// base/log_queue.h. Its end waits at most a second for what is left; where the log still stands then, what is logged
-// afterwards is dropped. When the process is to end because of an exception that nobody catches, it logs that.
-// Not more than one at a time; for main.
+// While it exists no thread blocks on the log's reader, be it a pipe, a terminal, a file or the journal: see
+// base/log_queue.h. Its destructor waits at most a second for the queue to drain; lines after a timeout are dropped.
+// It logs an uncaught exception before the process aborts. One at a time; for main.
 class LogWriter {
  public:
   LogWriter();
@@ -62,13 +61,13 @@ class LogWriter {
 };
 struct LogHealth {
   std::uint64_t lines_dropped = 0;  // since the LogWriter was made
-  bool stalled = false;             // for some seconds nothing could be written
+  bool stalled = false;             // the writer has been behind for 5 s
 };
 LogHealth log_health();
 
 // log_info("run is stuck", {{"RUN_ID", run.run_id}, {"ATTEMPT", run.attempt}});
-// Never throws and never fails: what cannot be written is lost. Passwords do not belong here: see redact_url in
-// base/url.h.
+// Never throws and never fails: what cannot be written is lost. errno is kept. Passwords do not belong here: see
+// redact_url in base/url.h.
 void log_message(LogLevel level, std::string_view message, std::span<const LogField> fields);
 void log_debug(std::string_view message, std::initializer_list<LogField> fields = {});
 void log_info(std::string_view message, std::initializer_list<LogField> fields = {});
@@ -83,17 +82,16 @@ std::string format_json_line(Timestamp time, LogLevel level, std::string_view me
 // "NAME=value" for sd_journal_sendv(3), PRIORITY and MESSAGE first.
 std::vector<std::string> journal_entry(LogLevel level, std::string_view message, std::span<const LogField> fields);
 
-// For lines that can come by the thousand: so many a minute are logged, of the others one line says how many there
-// were. For one thread.
+// Logs at most so many lines a minute; one line counts those that were suppressed. One thread at a time.
 class RateLimiter {
  public:
   using SteadyClock = std::function<std::chrono::steady_clock::time_point()>;
-  // others is that line's message, as "more events contradicted their runs"; it gets the field COUNT.
+  // others is the counting line's message, as "more events contradicted their runs"; it gets the field COUNT.
   RateLimiter(LogLevel level, int lines_a_minute, std::string others, SteadyClock clock = {});
 
   // Whether the next line may be logged; otherwise it is counted.
   bool admit();
-  // Once the minute is over, says what was only counted. To be called now and then.
+  // Logs the count once the minute is over. To be called at least every few seconds.
   void tick();
 
  private:
@@ -106,8 +104,8 @@ class RateLimiter {
   std::uint64_t counted_ = 0;
 };
 
-// A condition that lasts, like a database that is away: said once when it begins and once when it ends, with how
-// often it was met and how long it lasted, however often it is reported in between. Thread-safe.
+// A lasting condition, like an unreachable database: logged when it begins and when it ends, then with the number of
+// reports and the duration. Thread-safe.
 class RepeatGuard {
  public:
   using SteadyClock = std::function<std::chrono::steady_clock::time_point()>;

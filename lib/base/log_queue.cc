@@ -19,7 +19,7 @@ std::size_t size_of(const LogQueue::Line& line) {
 }  // namespace
 
 struct LogQueue::State {
-  // A line, or the place of so many that were dropped.
+  // A line, or a gap of so many dropped ones.
   struct Item {
     Line line;
     std::uint64_t dropped = 0;
@@ -30,12 +30,12 @@ struct LogQueue::State {
 
   void drop() REQUIRES(mutex);
   void fall_behind() REQUIRES(mutex);
-  std::uint64_t write_item(const Item& item) EXCLUDES(mutex);  // how many lines of it are lost; for the thread alone
+  std::uint64_t write_item(const Item& item) EXCLUDES(mutex);  // how many lines it lost; for the thread alone
 
   const Write write;
   const Gap gap;
   const Bounds bounds;
-  std::uint64_t untold = 0;  // lost, and not said yet; the thread's
+  std::uint64_t unreported = 0;  // lost lines; the thread's
 
   Mutex mutex;
   Condition arrived, progressed;
@@ -46,7 +46,7 @@ struct LogQueue::State {
   std::uint64_t dropped GUARDED_BY(mutex) = 0;
   bool ending GUARDED_BY(mutex) = false;     // the thread ends when items is empty
   bool ended GUARDED_BY(mutex) = false;      // it has
-  bool abandoned GUARDED_BY(mutex) = false;  // nobody waits for it any more
+  bool abandoned GUARDED_BY(mutex) = false;  // the thread is detached
   bool behind GUARDED_BY(mutex) = false;
   Clock::time_point behind_since GUARDED_BY(mutex){};
 };
@@ -61,20 +61,20 @@ void LogQueue::State::fall_behind() {
   if (behind) return;
   behind = true;
   behind_since = Clock::now();
-  progressed.notify_all();  // the others need not wait either
+  progressed.notify_all();  // releases the other callers of push()
 }
 
-// A line that fails is tried no more; what was lost is said before the next one that does not fail.
+// A line that fails is not retried; the next one that succeeds follows the count of those lost.
 std::uint64_t LogQueue::State::write_item(const Item& item) {
   const std::uint64_t lines = item.dropped == 0 ? 1 : 0;
-  untold += item.dropped;
-  if (untold > 0 && !write(gap(untold))) {
-    untold += lines;
+  unreported += item.dropped;
+  if (unreported > 0 && !write(gap(unreported))) {
+    unreported += lines;
     return lines;
   }
-  untold = 0;
+  unreported = 0;
   if (lines == 0 || write(item.line)) return 0;
-  untold = 1;
+  unreported = 1;
   return 1;
 }
 
@@ -126,8 +126,8 @@ void LogQueue::push(Line line) {
   own.bytes += bytes;
   const std::uint64_t number = ++own.pushed;
   own.arrived.notify_one();
-  const bool in_time =
-      own.progressed.wait_for(lock, own.behind ? std::chrono::milliseconds{0} : own.bounds.patience, [&own, number] {
+  const bool in_time = own.progressed.wait_for(
+      lock, own.behind ? std::chrono::milliseconds{0} : own.bounds.push_timeout, [&own, number] {
         own.mutex.assert_held();
         return own.behind || own.written >= number;
       });

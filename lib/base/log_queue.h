@@ -1,9 +1,8 @@
-// The lines of the log on their way out: a bounded queue and a thread of its own that writes them, so that no thread
-// that works waits for whoever reads the log. What the queue has no room for, and what cannot be written, is dropped
-// and counted, and one line says how many at the place where they would have stood.
+// A bounded queue of log lines and the thread that writes them, so that no working thread blocks on the log's reader.
+// Lines that find no room or cannot be written are dropped and counted; one line in their place gives the count.
 //
-// While the log keeps up a line is written when push() returns, so that lines come in the order of what they tell of.
-// Once that took longer than `patience` nobody waits any more until the queue is empty again. Safe from any thread.
+// While the writer keeps up a line is written when push() returns, so that the log is in the order of events. Once
+// that takes longer than `push_timeout` push() returns at once until the queue is empty again. Safe from any thread.
 #pragma once
 
 #include <chrono>
@@ -32,7 +31,7 @@ class LogQueue {
   using Gap = std::function<Line(std::uint64_t dropped)>;
   struct Bounds {
     std::size_t bytes = 256 << 10;
-    std::chrono::milliseconds patience{100};
+    std::chrono::milliseconds push_timeout{100};
   };
 
   LogQueue(Write write, Gap gap, Bounds bounds);
@@ -43,14 +42,14 @@ class LogQueue {
   LogQueue& operator=(const LogQueue&) = delete;
 
   void push(Line line);
-  // True when all that was pushed before is written.
+  // True: all that was pushed before is written, or its write has failed. False: it timed out.
   bool flush(std::chrono::milliseconds within);
-  // Writes what is left and ends the thread. False: it still blocks in a write and is left to itself; what is left
-  // and what is pushed from now on is dropped. To be called once, by one thread.
+  // Drains the queue and joins the thread. False: it is still blocked in a write and is detached; what is left and
+  // what is pushed from now on is dropped. To be called once.
   bool finish(std::chrono::milliseconds within);
 
   std::uint64_t dropped() const;
-  // Since when nobody waits for the writer because it does not keep up, as an age; 0: it keeps up.
+  // How long the writer has been behind; 0: it keeps up.
   std::chrono::milliseconds behind_for() const;
 
  private:

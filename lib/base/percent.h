@@ -9,7 +9,7 @@ namespace run_recorder {
 
 // Everything but letters, digits and -._~ as %XX.
 std::string percent_encode(std::string_view text);
-// Empty where a % has no two digits behind it, or they stand for NUL.
+// Empty where two hexadecimal digits do not follow a %, or they are 00.
 std::optional<std::string> percent_decode(std::string_view text);
 
 }  // namespace run_recorder

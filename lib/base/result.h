@@ -1,4 +1,4 @@
-// Expected failures are values: Result<T> holds a T or an Error. Start-up failures are exceptions (base/errors
+// Expected failures are values: Result<T> holds a T or an Error. Start-up failures are exceptions (StartError
 // below), caught once in main. Thread-safe as far as T is.
 #pragma once
 
@@ -13,9 +13,9 @@ namespace run_recorder {
 enum class ErrorKind {
   kInvalid,      // the input is wrong, trying again cannot help
   kNotFound,     // what was asked for does not exist
-  kConflict,     // it exists, but not in the state that was asked for; or somebody else is at it
+  kConflict,     // it exists, but not in the state that was asked for; or somebody else uses it
   kFull,         // no room now
-  kUnavailable,  // the other side is away, slow or refusing; trying later can help
+  kUnavailable,  // the other side is unreachable, slow or refusing; a retry can help
   kDenied,       // not permitted
   kData,         // the database refuses this very data (SQLSTATE class 22, 23, P0)
   kRefused,      // the database refuses this daemon: newer, foreign, lacks a column, wrong encoding

@@ -1,5 +1,5 @@
-// The numbers 0, 1 and 2 belong to standard input, output and error, also where the caller has closed them: else the
-// next file, pipe or socket gets such a number, and words meant for standard error end up in it.
+// Keeps the descriptors 0, 1 and 2 reserved for standard input, output and error where the caller has closed them:
+// else the next file, pipe or socket gets such a number, and messages for standard error end up in it.
 #pragma once
 
 namespace run_recorder {

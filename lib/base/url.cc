@@ -94,7 +94,7 @@ std::optional<std::string> problem_of_uri(std::string_view url) {
   const UriParts parts = split_uri(url);
   if (!percent_decode(url)) return "a % is not followed by two hex digits other than 00" + std::string(kEncodeHint);
   if (parts.hosts.find('@') != std::string_view::npos || parts.database.find('@') != std::string_view::npos) {
-    return "an @ stands where none may be" + std::string(kEncodeHint);
+    return "an unexpected @" + std::string(kEncodeHint);
   }
   for (const std::string_view host : split(parts.hosts, ',')) {
     if (std::optional<std::string> problem = problem_of_host(host)) return problem;

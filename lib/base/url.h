@@ -29,8 +29,8 @@ std::string without_password(std::string_view message, std::string_view url);
 // The libpq URI with the password added as a parameter.
 std::string with_password(std::string_view url, std::string_view password);
 
-// Any text with what may be a password in it as "***": what stands before the @ of SCHEME://USER:PASSWORD@, and the
-// values of password= and its like.
+// Any text with what may be a password in it as "***": the PASSWORD of SCHEME://USER:PASSWORD@, and the values of
+// password= and its like.
 std::string hide_passwords(std::string_view text);
 // An argument that is not known or not understood, for a message: of a flag only its name, of anything else what
 // holds no password; printable.

@@ -1,5 +1,4 @@
-// UTF-8 as far as the project looks into it: is it well-formed, where may it be cut, and which of its characters must
-// not reach a terminal or a log as they are. Pure, thread-safe.
+// UTF-8: validation, cutting, and escaping what must not reach a terminal or a log. Pure, thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +17,8 @@ std::string_view utf8_prefix(std::string_view text, std::size_t max_bytes);
 // Precondition: sequence is one well-formed UTF-8 sequence.
 char32_t utf8_code_point(std::string_view sequence);
 
-// The one list of what a stored text could do to who looks at it: control characters (C0, DEL, C1), the ends of lines
-// U+2028 and U+2029, and the invisible ones that reorder what stands around them (U+061C, U+200E, U+200F, U+202A to
+// Whether a terminal or a reader could be misled by it: control characters (C0, DEL, C1), the line separators
+// U+2028 and U+2029, and the invisible ones that reorder the text around them (U+061C, U+200E, U+200F, U+202A to
 // U+202E, U+2066 to U+2069) or hide in it (U+FEFF).
 bool commands_terminal(char32_t c);
 

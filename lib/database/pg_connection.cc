@@ -12,17 +12,17 @@
 
 #include "base/time.h"
 #include "base/url.h"
-#include "database/last_moment.h"
 #include "database/pg_watchdog.h"
+#include "database/process_deadline.h"
 
 namespace run_recorder {
 namespace {
 
 constexpr std::size_t kMaxMessageBytes = 2'000;
 constexpr std::chrono::seconds kMinConnectTimeout{2};
-constexpr std::string_view kEnding = "this process is ending and waits for the database no longer";
+constexpr std::string_view kShutDown = "the shutdown deadline has passed";
 
-// The server's words on one line: several lines are joined, white space at the ends is cut, and the length is
+// The server's message on one line: several lines are joined, white space at the ends is cut, and the length is
 // bounded.
 std::string one_line(std::string_view message) {
   std::string line;
@@ -139,7 +139,7 @@ Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& opt
   const auto failed = [&](std::string_view why) {
     return unavailable("cannot connect to the database: " + without_password(one_line(why), options.url));
   };
-  if (std::chrono::steady_clock::now() >= last_moment_of_database_calls()) return failed(kEnding);
+  if (std::chrono::steady_clock::now() >= process_deadline()) return failed(kShutDown);
   try {
     auto session = std::make_unique<Session>(*text);
     if (session->watched_socket < 0) return failed("no file descriptor is left");
@@ -158,7 +158,7 @@ PgConnection::PgConnection(std::unique_ptr<Session> session, const PgOptions& op
       server_version_(session_->connection.server_version()) {}
 
 PgConnection::~PgConnection() {
-  // Saying goodbye may block as any other call.
+  // Disconnecting may block as any other call.
   const Deadline deadline(*this);
   session_->work.reset();
   session_->connection.disconnect();
@@ -196,8 +196,8 @@ Error PgConnection::lost_or(ErrorKind kind, std::string_view sqlstate, std::stri
   if (broken()) {
     kind = ErrorKind::kUnavailable;
     if (session_->ticket && PgWatchdog::shared().fired(session_->ticket)) {
-      const bool ending = std::chrono::steady_clock::now() >= last_moment_of_database_calls();
-      words = ending ? std::string(kEnding)
+      const bool ending = std::chrono::steady_clock::now() >= process_deadline();
+      words = ending ? std::string(kShutDown)
                      : fmt::format("the database did not answer within {}", format_duration(deadline_ms_));
     } else if (sqlstate.empty()) {
       words = "the connection to the database broke: " + words;
@@ -277,10 +277,10 @@ Result<void> PgConnection::exec_script(const std::string& statements) {
 }
 
 // In place of a session that the server closed; the calls under way keep their deadline. False: it could not be made,
-// or nobody waits for it any more.
+// or the deadline has passed.
 bool PgConnection::reconnect() {
   const auto now = std::chrono::steady_clock::now();
-  const auto ends_at = std::min(deadline_at_, last_moment_of_database_calls());
+  const auto ends_at = std::min(deadline_at_, process_deadline());
   if (reconnect_to_.empty() || now >= ends_at || PgWatchdog::shared().fired(session_->ticket)) return false;
   try {
     auto session = std::make_unique<Session>(reconnect_to_);

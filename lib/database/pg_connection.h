@@ -57,8 +57,8 @@ struct PgOptions {
   // anybody. It takes a transaction around every statement. False: for what must go on in the server, or cannot be in
   // a transaction.
   bool server_gives_up = true;
-  // Whether a connection that BEGIN finds closed is made again, once, without a word: servers and poolers end
-  // sessions that are idle (idle_session_timeout), and nothing has been done by then. Only for users that keep
+  // Whether BEGIN reconnects once, silently, where the server has closed the connection: servers and poolers end
+  // idle sessions (idle_session_timeout), and nothing has been done by then. Only for users that keep
   // nothing in the session.
   bool reconnects_at_begin = false;
 };

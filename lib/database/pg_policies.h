@@ -1,5 +1,5 @@
-// Row level security as it concerns a reader: rows that a policy hides look absent, and whoever takes them for absent
-// decides wrongly. For one thread at a time, as the connection.
+// Row level security as it concerns a reader: rows that a policy hides seem absent, and decisions on that would be
+// wrong. For one thread at a time, as the connection.
 #pragma once
 
 #include <string>
@@ -16,7 +16,7 @@ namespace run_recorder {
 // is not there hides nothing. Errors as those of exec().
 Result<bool> policies_may_hide_rows(PgConnection& connection, const std::string& table, std::string_view commands);
 
-// What to do about it, for an error's words.
+// What to do about it, for an error message.
 std::string advice_for_hidden_rows(std::string_view table);
 
 }  // namespace run_recorder

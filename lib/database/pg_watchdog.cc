@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "database/last_moment.h"
+#include "database/process_deadline.h"
 
 namespace run_recorder {
 
@@ -26,7 +26,7 @@ PgWatchdog::~PgWatchdog() {
 std::uint64_t PgWatchdog::arm(int socket, std::chrono::milliseconds after) {
   const MutexLock lock(mutex_);
   if (!thread_.joinable()) start();
-  const Clock::time_point deadline = std::min(Clock::now() + after, last_moment_of_database_calls());
+  const Clock::time_point deadline = std::min(Clock::now() + after, process_deadline());
   watched_.emplace(++last_ticket_, Watched{socket, deadline, false});
   if (deadline < sleeping_until_) wake_.notify_all();
   return last_ticket_;
@@ -43,9 +43,9 @@ bool PgWatchdog::fired(std::uint64_t ticket) {
   return found != watched_.end() && found->second.fired;
 }
 
-void PgWatchdog::look_again() {
+void PgWatchdog::apply_process_deadline() {
   const MutexLock lock(mutex_);
-  const Clock::time_point last = last_moment_of_database_calls();
+  const Clock::time_point last = process_deadline();
   for (auto& [ticket, watched] : watched_) watched.deadline = std::min(watched.deadline, last);
   wake_.notify_all();
 }

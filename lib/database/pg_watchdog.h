@@ -1,4 +1,4 @@
-// Ends calls on sockets that wait for a server that never answers: libpq has no deadline of its own. One thread for
+// Ends calls on sockets whose server never answers: libpq has no deadline of its own. One thread for
 // the whole process, started with the first deadline; it sleeps until the earliest one. Safe from any thread.
 #pragma once
 
@@ -24,10 +24,10 @@ class PgWatchdog {
   std::uint64_t arm(int socket, std::chrono::milliseconds after);
   // The descriptor is not touched after this.
   void disarm(std::uint64_t ticket);
-  // Whether it had to act.
+  // Whether the socket was shut down.
   bool fired(std::uint64_t ticket);
-  // The last moment of all calls has changed (last_moment.h).
-  void look_again();
+  // Takes over a changed process_deadline().
+  void apply_process_deadline();
 
  private:
   using Clock = std::chrono::steady_clock;

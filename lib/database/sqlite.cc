@@ -17,7 +17,7 @@
 
 #include "base/mutex.h"
 #include "base/uuid.h"
-#include "database/last_moment.h"
+#include "database/process_deadline.h"
 
 namespace run_recorder {
 
@@ -282,7 +282,7 @@ Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
   if (!options.read_only && sqlite3_db_readonly(handle, "main") == 1) {
     return file_errno(path_, ::faccessat(AT_FDCWD, path_.c_str(), W_OK, AT_EACCESS) == 0 ? EROFS : errno);
   }
-  // The first look at the file itself.
+  // The first read of the file itself.
   if (auto looked = execute("PRAGMA schema_version"); !looked) {
     const Error failed = looked.error();
     const int extended = sqlite3_extended_errcode(handle);
@@ -324,12 +324,12 @@ Result<void> SqliteConnection::use_wal() {
         continue;
       }
       if (is_permission(sqlite3_system_errno(handle_.get()))) {
-        return file_error(ErrorKind::kRefused, path_, "no permission to write beside it (its -wal and -shm files)");
+        return file_error(ErrorKind::kRefused, path_, "no permission to write its -wal and -shm files");
       }
       return row.error();
     }
   }
-  return file_error(ErrorKind::kUnavailable, path_, "this place cannot hold a database in WAL mode");
+  return file_error(ErrorKind::kUnavailable, path_, "the file system does not support WAL mode");
 }
 
 void SqliteConnection::begin_call() {
@@ -337,7 +337,7 @@ void SqliteConnection::begin_call() {
 }
 
 bool SqliteConnection::past_deadline() const {
-  return std::chrono::steady_clock::now() >= std::min(ends_at_, last_moment_of_database_calls());
+  return std::chrono::steady_clock::now() >= std::min(ends_at_, process_deadline());
 }
 
 int SqliteConnection::on_busy(void* connection, int tries) {
@@ -476,7 +476,8 @@ Result<SqliteFileLock> SqliteFileLock::acquire(const std::string& path) {
   if (auto checked = check_is_file(path); !checked) return checked.error();
   const MutexLock guard(held_mutex);
   const auto in_use = [&path] {
-    return file_error(ErrorKind::kConflict, path, "another run-recorderd uses it; each needs a file of its own");
+    return file_error(ErrorKind::kConflict, path,
+                      "it is in use by another run-recorderd; each needs a file of its own");
   };
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return file_errno(path, errno);

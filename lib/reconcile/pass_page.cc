@@ -3,7 +3,7 @@
 #include <cassert>
 #include <utility>
 
-#include "base/aside.h"
+#include "base/async_call.h"
 #include "base/url.h"
 #include "reconcile/pass.h"
 #include "run/finding.h"
@@ -166,7 +166,7 @@ Result<void> Pass::mark(std::span<const StuckMark> marks, std::set<std::string>&
   }
   if (!many || !connections_.second) return note(mark_on(*connections_.store, marks));
   const std::size_t half = marks.size() / 2;
-  auto others = run_aside([&] { return mark_on(*connections_.second, marks.subspan(half)); });
+  auto others = run_async([&] { return mark_on(*connections_.second, marks.subspan(half)); });
   const Result<void> first = note(mark_on(*connections_.store, marks.first(half)));
   const Result<void> second = note(others.get());
   return first ? second : first;

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/aside.h"
+#include "base/async_call.h"
 #include "reconcile/pass.h"
 
 namespace run_recorder {
@@ -66,7 +66,7 @@ Result<void> Pass::scan_pages(const ReadRows& read, bool mark) {
     if (!page) return page.error();
     std::future<Result<Page>> next;
     if (page.value().rows.size() == kPageRows) {
-      next = run_aside([&read_behind, after = page.value().rows.back().run.run_id] { return read_behind(after); });
+      next = run_async([&read_behind, after = page.value().rows.back().run.run_id] { return read_behind(after); });
     }
     liveness_.beat();
     if (const auto renewed = renew_lease(); !renewed) return renewed.error();

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/aside.h"
+#include "base/async_call.h"
 
 namespace run_recorder {
 namespace {
@@ -46,7 +46,7 @@ void Recorder::overlap(Batch batch) {
   }
   committing_.emplace(Committing{std::move(planned.value()), {}});
   committing_->outcome =
-      run_aside([this, &write = committing_->planned.write] { return store_->commit(self_, write); });
+      run_async([this, &write = committing_->planned.write] { return store_->commit(self_, write); });
 }
 
 // Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where

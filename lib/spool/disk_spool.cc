@@ -29,15 +29,15 @@ Error as_append_error(const Error& error) {
 
 }  // namespace
 
-DiskSpool::DiskSpool(const SpoolOptions& options, FolderHold hold, Recovered recovered)
+DiskSpool::DiskSpool(const SpoolOptions& options, FolderLock lock, Recovered recovered)
     : options_(options),
       place_(spool_folder::place_of(options.path, options.machine)),
       origin_(to_hex(recovered.identity.origin)),
       incarnation_(random_id()),
       identity_(std::move(recovered.identity)),
-      hold_(std::move(hold)),
-      folder_(hold_.folder()),
-      said_(std::move(recovered.said)),
+      lock_(std::move(lock)),
+      folder_(lock_.folder()),
+      reported_(std::move(recovered.reported)),
       next_seq_(recovered.next_seq),
       limits_{options.max_bytes, options.min_free, options.keep,
               segment_bytes_for(options.segment_bytes, options.max_bytes)} {
@@ -141,7 +141,7 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
   if (done) done = writer_->append(appended.first_seq, bodies, zeros_ahead);
   if (writer_ && writer_->failed()) note_failure(done.error());
   if (done) {
-    done = look_at_files();
+    done = verify_files();
     if (!done) writer_->retract(end);
   }
   if (!done && done.error().kind == ErrorKind::kFull) {
@@ -162,7 +162,7 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
   std::uint64_t wanted = kGroupHeaderBytes;
   for (const Entry& entry : entries) wanted += kRecordHeaderBytes + entry.body.size();
   const std::uint64_t room = disk_room(wanted);
-  std::vector<Segment> given_way;
+  std::vector<Segment> evicted;
   {
     const MutexLock state_lock(state_mutex_);
     const std::uint64_t pending = table_.pending_bytes();
@@ -179,12 +179,12 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
     while (table_.total_bytes() + used > limits_.max_bytes) {
       const std::optional<Segment> segment = table_.take_released();
       if (!segment) break;
-      given_way.push_back(*segment);
+      evicted.push_back(*segment);
     }
     const std::uint64_t ahead = std::min({kZerosAheadBytes, limits_.segment_bytes / 4, room / 8});
     zeros_ahead = room / 4 > used + ahead ? ahead : 0;
   }
-  for (const Segment& segment : given_way) delete_segment(segment);
+  for (const Segment& segment : evicted) delete_segment(segment);
 }
 
 // Bytes the file system may still give. Kept segments give way where that is less than wanted.
@@ -219,7 +219,7 @@ Result<void> DiskSpool::ensure_segment() {
 }
 
 Result<void> DiskSpool::begin_segment() {
-  if (Result<void> held = look_at_files(); !held) return held;  // not into another folder of this path
+  if (Result<void> ours = verify_files(); !ours) return ours;  // not into another folder of this path
   Segment segment;
   {
     const MutexLock state_lock(state_mutex_);
@@ -249,8 +249,8 @@ void DiskSpool::mark_synced(std::uint64_t seq, bool durable) {
 }
 
 // What was written into files that the path does not name is not accepted: the next opening would not find it.
-Result<void> DiskSpool::look_at_files() {
-  FolderHold::Finding found = hold_.check(writer_name_, writer_ ? writer_->fd() : -1);
+Result<void> DiskSpool::verify_files() {
+  FolderLock::Finding found = lock_.check(writer_name_, writer_ ? writer_->fd() : -1);
   if (!found.repaired.empty()) repaired_ = std::move(found.repaired);
   if (found.lost.empty()) return {};
   const Error error{ErrorKind::kIo, std::move(found.lost)};
@@ -259,12 +259,12 @@ Result<void> DiskSpool::look_at_files() {
 }
 
 FilesCheck DiskSpool::check_files() {
-  // Whoever appends looks by himself, and may wait for the disk for long.
+  // append() checks by itself, and may wait long for the disk.
   FilesCheck check;
   if (!append_mutex_.try_lock()) return check;
   const MutexLock append_lock(append_mutex_, std::adopt_lock);
   const bool failed_before = !failure().empty();
-  if (!failed_before) static_cast<void>(look_at_files());
+  if (!failed_before) static_cast<void>(verify_files());
   if (!failed_before) check.failed = failure();
   check.repaired = std::exchange(repaired_, {});
   return check;
@@ -278,12 +278,12 @@ std::string DiskSpool::failure() const {
 void DiskSpool::note_failure(const Error& error) {
   const MutexLock state_lock(state_mutex_);
   failed_ = true;
-  failure_ = fmt::format("the spool {} accepts nothing any more until it is opened again: {}", options_.path.string(),
+  failure_ = fmt::format("the spool {} accepts no events until it is opened again: {}", options_.path.string(),
                          error.message);
 }
 
 void DiskSpool::delete_segment(const Segment& segment) const {
-  // One that stays because this fails is found by the next open(), and is released and forgotten again then.
+  // One that stays because this fails is found by the next open(), and is released and deleted then.
   unlinkat(folder_, segment_name(segment.first_seq).c_str(), 0);
 }
 
@@ -370,8 +370,8 @@ Result<std::unique_ptr<Spool>> Spool::open(const SpoolOptions& options, SpoolOpe
   if (!made) return as_open_error(made.error());
   const Result<void> usable = spool_folder::refuse_foreign(options.path);  // before anything is written into it
   if (!usable) return as_open_error(usable.error());
-  Result<FolderHold> hold = FolderHold::take(options.path);
-  if (!hold) return as_open_error(hold.error());
+  Result<FolderLock> lock = FolderLock::acquire(options.path);
+  if (!lock) return as_open_error(lock.error());
   // Also where the folder was there: it may have been made by a daemon that died before this.
   const Result<void> named = sync_name_of(options.path);
   if (!named) return as_open_error(named.error());
@@ -381,14 +381,14 @@ Result<std::unique_ptr<Spool>> Spool::open(const SpoolOptions& options, SpoolOpe
   const bool elsewhere =
       recovered->identity.place && spool_folder::is_other_machine(*recovered->identity.place, here);
   if (elsewhere) opening.other_machines = to_hex(recovered->identity.recorder);
-  auto spool = std::make_unique<DiskSpool>(options, std::move(*hold), std::move(*recovered));
+  auto spool = std::make_unique<DiskSpool>(options, std::move(*lock), std::move(*recovered));
   if (elsewhere) spool->renew();
   return std::unique_ptr<Spool>(std::move(spool));
 }
 
 Result<std::string> adopt_spool(const std::filesystem::path& folder) {
-  const Result<FolderHold> hold = FolderHold::take(folder);
-  if (!hold) return hold.error();
+  const Result<FolderLock> lock = FolderLock::acquire(folder);
+  if (!lock) return lock.error();
   Result<std::optional<spool_folder::Identity>> identity = spool_folder::read_identity(folder);
   if (!identity) return identity.error();
   if (!*identity) return Error{ErrorKind::kNotFound, folder.string() + " is not a spool: it has no identity"};

@@ -13,7 +13,7 @@
 #include "base/file.h"
 #include "base/mutex.h"
 #include "spool/folder.h"
-#include "spool/hold.h"
+#include "spool/folder_lock.h"
 #include "spool/recovery.h"
 #include "spool/segment_reader.h"
 #include "spool/segment_table.h"
@@ -24,7 +24,7 @@ namespace run_recorder {
 
 class DiskSpool final : public Spool {
  public:
-  DiskSpool(const SpoolOptions& options, FolderHold hold, Recovered recovered);
+  DiskSpool(const SpoolOptions& options, FolderLock lock, Recovered recovered);
   ~DiskSpool() override;
   DiskSpool(const DiskSpool&) = delete;
   DiskSpool& operator=(const DiskSpool&) = delete;
@@ -56,7 +56,7 @@ class DiskSpool final : public Spool {
     std::chrono::milliseconds keep;
     std::uint64_t segment_bytes;
   };
-  // Where read() stands: one open segment, and whether its last record was not handed out yet.
+  // The position of read(): one open segment, and whether its last record was not handed out yet.
   struct Cursor {
     std::uint64_t first_seq = 0;
     std::unique_ptr<SegmentReader> reader;
@@ -71,7 +71,7 @@ class DiskSpool final : public Spool {
   Result<void> ensure_segment() REQUIRES(append_mutex_);
   Result<void> begin_segment() REQUIRES(append_mutex_);
   void mark_synced(std::uint64_t seq, bool durable) REQUIRES(append_mutex_);
-  Result<void> look_at_files() REQUIRES(append_mutex_);
+  Result<void> verify_files() REQUIRES(append_mutex_);
   void remember_opening(std::uint64_t first_seq);
   std::string failure() const;  // empty: none
   void note_failure(const Error& error);
@@ -82,9 +82,9 @@ class DiskSpool final : public Spool {
   Result<UniqueFd> open_segment(const std::string& name);
   Result<void> move_cursor(const Segment& segment, std::uint64_t seq) REQUIRES(read_mutex_);
   Result<bool> read_segment(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
-  void say_damage(const DamagedStretch& stretch, Batch& batch) REQUIRES(read_mutex_);
-  void say_missing(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
-  void say_surplus(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
+  void report_damage(const DamagedRange& range, Batch& batch) REQUIRES(read_mutex_);
+  void report_missing(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
+  void report_surplus(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
 
   const SpoolOptions options_;
   const spool_folder::Place place_;  // where the folder lies now
@@ -95,16 +95,16 @@ class DiskSpool final : public Spool {
   spool_folder::Identity identity_ GUARDED_BY(identity_mutex_);
 
   Mutex append_mutex_;  // held over the writing and syncing of a group; before state_mutex_
-  FolderHold hold_ GUARDED_BY(append_mutex_);
-  const int folder_;  // of hold_
+  FolderLock lock_ GUARDED_BY(append_mutex_);
+  const int folder_;  // of lock_
   std::unique_ptr<SegmentWriter> writer_ GUARDED_BY(append_mutex_);
   std::string writer_name_ GUARDED_BY(append_mutex_);  // of its file
-  std::string repaired_ GUARDED_BY(append_mutex_);     // not told yet
+  std::string repaired_ GUARDED_BY(append_mutex_);     // not reported yet
   UniqueFd synced_file_ GUARDED_BY(append_mutex_);
 
   Mutex read_mutex_;  // before state_mutex_ and append_mutex_
   Cursor cursor_ GUARDED_BY(read_mutex_);
-  SaidDamage said_ GUARDED_BY(read_mutex_);
+  ReportedDamage reported_ GUARDED_BY(read_mutex_);
 
   mutable Mutex state_mutex_;
   SegmentTable table_ GUARDED_BY(state_mutex_);

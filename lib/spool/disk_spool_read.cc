@@ -23,7 +23,7 @@ struct DiskSpool::Batch {
 };
 
 namespace {
-constexpr std::uint64_t kEndOfSegment = UINT64_MAX;  // in SaidDamage: what is missing at the segment's end
+constexpr std::uint64_t kEndOfSegment = UINT64_MAX;  // in ReportedDamage: what is missing at the segment's end
 }  // namespace
 
 Result<std::vector<SpoolRecord>> DiskSpool::read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
@@ -81,7 +81,7 @@ Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
   const Result<void> moved = move_cursor(segment, batch.seq);
   if (!moved && moved.error().kind == ErrorKind::kNotFound) {
     const std::optional<Segment> now = segment_for(batch.seq);
-    if (now && now->first_seq == segment.first_seq) say_missing(segment, batch);  // else it was forgotten just now
+    if (now && now->first_seq == segment.first_seq) report_missing(segment, batch);  // else it was deleted just now
     return true;
   }
   if (!moved) return moved.error();
@@ -92,7 +92,7 @@ Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
       if (!step) return step.error();
       if (*step == SegmentReader::Step::kEnd) break;
       if (*step == SegmentReader::Step::kDamage) {
-        say_damage(reader.damage(), batch);
+        report_damage(reader.damage(), batch);
         continue;
       }
       cursor_.held = true;
@@ -105,42 +105,42 @@ Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
     }
     cursor_.held = false;
   }
-  if (reader.expected() <= segment.last_seq) say_missing(segment, batch);
-  if (reader.offset() < segment.end) say_surplus(segment, batch);
+  if (reader.expected() <= segment.last_seq) report_missing(segment, batch);
+  if (reader.offset() < segment.end) report_surplus(segment, batch);
   return true;
 }
 
-void DiskSpool::say_damage(const DamagedStretch& stretch, Batch& batch) {
-  if (stretch.to_end) return;  // say_missing() says it: how many are lost follows from the next segment
-  if (stretch.first_lost + std::max<std::uint64_t>(stretch.lost, 1) <= batch.seq) return;  // of no interest any more
-  if (!said_.insert({cursor_.first_seq, stretch.from}).second) return;
-  batch.damage.push_back(set_aside_stretch(options_.path, cursor_.first_seq, cursor_.reader->fd(), stretch));
+void DiskSpool::report_damage(const DamagedRange& range, Batch& batch) {
+  if (range.to_end) return;  // report_missing() reports it: how many are lost follows from the next segment
+  if (range.first_lost + std::max<std::uint64_t>(range.lost, 1) <= batch.seq) return;  // before what was asked for
+  if (!reported_.insert({cursor_.first_seq, range.from}).second) return;
+  batch.damage.push_back(set_aside_range(options_.path, cursor_.first_seq, cursor_.reader->fd(), range));
 }
 
-void DiskSpool::say_missing(const Segment& segment, Batch& batch) {
+void DiskSpool::report_missing(const Segment& segment, Batch& batch) {
   const bool opened = cursor_.reader && cursor_.first_seq == segment.first_seq;
   const std::uint64_t first = std::max(batch.seq, opened ? cursor_.reader->expected() : segment.first_seq);
-  if (first > segment.last_seq || !said_.insert({segment.first_seq, kEndOfSegment}).second) return;
+  if (first > segment.last_seq || !reported_.insert({segment.first_seq, kEndOfSegment}).second) return;
   const std::uint64_t lost = segment.last_seq - first + 1;
-  const DamagedStretch& stretch = opened ? cursor_.reader->damage() : DamagedStretch{};
-  if (stretch.to_end && stretch.first_lost == cursor_.reader->expected()) {
-    DamagedStretch to_end = stretch;
+  const DamagedRange& range = opened ? cursor_.reader->damage() : DamagedRange{};
+  if (range.to_end && range.first_lost == cursor_.reader->expected()) {
+    DamagedRange to_end = range;
     to_end.first_lost = first;
     to_end.lost = lost;
-    batch.damage.push_back(set_aside_stretch(options_.path, segment.first_seq, cursor_.reader->fd(), to_end));
+    batch.damage.push_back(set_aside_range(options_.path, segment.first_seq, cursor_.reader->fd(), to_end));
     return;
   }
   batch.damage.push_back(fmt::format("{} {}; {} {} lost", spool_format::segment_name(segment.first_seq),
-                                     opened ? "ends too early" : "is missing", record_words(first, lost),
+                                     opened ? "is truncated" : "is missing", record_words(first, lost),
                                      lost == 1 ? "is" : "are"));
 }
 
-// Bytes behind the last record that the segment may have, since the next one begins with the number after it.
-void DiskSpool::say_surplus(const Segment& segment, Batch& batch) {
+// Bytes after the last record that the segment may have, since the next one begins with the number after it.
+void DiskSpool::report_surplus(const Segment& segment, Batch& batch) {
   const std::uint64_t from = cursor_.reader->offset();
   const Result<std::uint64_t> end = end_of_data(cursor_.reader->fd(), from, segment.end);
-  if (!end || *end == from || !said_.insert({segment.first_seq, from}).second) return;
-  batch.damage.push_back(fmt::format("{}: bytes {} to {} stand behind its last record and are not read",
+  if (!end || *end == from || !reported_.insert({segment.first_seq, from}).second) return;
+  batch.damage.push_back(fmt::format("{}: bytes {} to {} follow its last record and are ignored",
                                      spool_format::segment_name(segment.first_seq), from, *end - 1));
 }
 

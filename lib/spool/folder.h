@@ -34,8 +34,8 @@ Result<Listing> list(const std::filesystem::path& folder);
 // kInvalid where the folder holds files but nothing of a spool.
 Result<void> refuse_foreign(const std::filesystem::path& folder);
 
-// The process that holds the folder now (hold.h), as written in its lock file; empty where nobody does. Takes no
-// lock.
+// The process that holds the folder now (folder_lock.h), as written in its lock file; empty where nobody does. Takes
+// no lock.
 std::optional<int> holder(const std::filesystem::path& folder);
 
 // Where a spool lies; "-" for what cannot be told.
@@ -71,7 +71,7 @@ std::string newer_version_words(std::uint32_t version);
 // Whether a segment may begin with that number, where only its name says so and everything up to `acknowledged` is
 // known: more records than this in between would not have fit into the one before it.
 inline constexpr std::uint64_t kMostInOneSegment = 1U << 20;
-inline bool is_believable(std::uint64_t first_seq, std::uint64_t acknowledged) {
+inline bool is_plausible(std::uint64_t first_seq, std::uint64_t acknowledged) {
   return first_seq <= acknowledged + kMostInOneSegment;
 }
 

@@ -18,22 +18,22 @@ namespace {
 namespace fs = std::filesystem;
 using namespace spool_format;
 
-// One segment, opened for reading as far as it can be said to be complete.
+// One segment, opened for reading as far as it can be reported to be complete.
 struct Opened {
   std::unique_ptr<SegmentReader> reader;  // none where there is nothing to read
   std::optional<SegmentHeader> header;
   std::uint64_t file_bytes = 0;
 };
 
-// The folder at the moment of the look.
-struct Look {
+// The folder at one moment.
+struct Inspection {
   fs::path folder;
   spool_folder::Listing listing;
   std::optional<int> holder;
   std::optional<std::uint64_t> acknowledged;
 
   bool is_last(std::size_t index) const { return index + 1 == listing.segments.size(); }
-  // What the segment may hold. While a process writes to the last one, what is not acknowledged yet is not looked at.
+  // What the segment may hold. While a process writes to the last one, what is not acknowledged yet is left out.
   std::uint64_t last_seq_of(std::size_t index) const {
     if (!is_last(index)) return listing.segments[index + 1] - 1;
     return holder && acknowledged ? *acknowledged : UINT64_MAX;
@@ -49,24 +49,24 @@ std::string first_bytes(const fs::path& path) {
 }
 
 // Files with a segment's name and no header, whose number cannot be this spool's, as the daemon's start sees them.
-void leave_out_strays(Look& look) {
-  std::uint64_t known = look.acknowledged.value_or(0);
+void leave_out_strays(Inspection& inspection) {
+  std::uint64_t known = inspection.acknowledged.value_or(0);
   std::vector<std::uint64_t> segments;
-  for (const std::uint64_t first_seq : look.listing.segments) {
-    const bool believable = spool_folder::is_believable(first_seq, known) ||
-                            parse_segment_header(first_bytes(look.folder / segment_name(first_seq))).has_value();
-    if (believable) {
+  for (const std::uint64_t first_seq : inspection.listing.segments) {
+    const bool plausible = spool_folder::is_plausible(first_seq, known) ||
+                           parse_segment_header(first_bytes(inspection.folder / segment_name(first_seq))).has_value();
+    if (plausible) {
       segments.push_back(first_seq);
       known = std::max(known, first_seq - 1);
     } else {
-      look.listing.unknown.push_back(segment_name(first_seq));
+      inspection.listing.unknown.push_back(segment_name(first_seq));
     }
   }
-  look.listing.segments = std::move(segments);
+  inspection.listing.segments = std::move(segments);
 }
 
-Result<Look> look(const fs::path& folder) {
-  Look found;
+Result<Inspection> begin_inspection(const fs::path& folder) {
+  Inspection found;
   found.folder = folder;
   found.holder = spool_folder::holder(folder);
   const std::optional<Mark> mark = spool_folder::read_mark(folder);  // before the segments: it only grows
@@ -78,10 +78,10 @@ Result<Look> look(const fs::path& folder) {
   return found;
 }
 
-Result<Opened> open_at(const Look& look, std::size_t index) {
-  const std::uint64_t first_seq = look.listing.segments[index];
+Result<Opened> open_at(const Inspection& inspection, std::size_t index) {
+  const std::uint64_t first_seq = inspection.listing.segments[index];
   const std::string name = segment_name(first_seq);
-  Result<UniqueFd> file = open_file(look.folder / name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  Result<UniqueFd> file = open_file(inspection.folder / name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) return file.error();
   Opened opened;
   struct stat status {};
@@ -96,31 +96,31 @@ Result<Opened> open_at(const Look& look, std::size_t index) {
     return Error{ErrorKind::kInvalid,
                  fmt::format("the segment {} {}", name, spool_folder::newer_version_words(opened.header->version))};
   }
-  SegmentReader::Extent extent{first_seq, look.last_seq_of(index), opened.file_bytes, std::nullopt};
+  SegmentReader::Extent extent{first_seq, inspection.last_seq_of(index), opened.file_bytes, std::nullopt};
   if (opened.header) extent.incarnation = opened.header->incarnation;
   opened.reader = std::make_unique<SegmentReader>(std::move(*file), extent);
   return opened;
 }
 
-void add_damage(const Look& look, std::size_t index, const DamagedStretch& stretch, SegmentReport& report,
+void add_damage(const Inspection& inspection, std::size_t index, const DamagedRange& range, SegmentReport& report,
                 std::uint64_t& lost) {
-  std::uint64_t missing = stretch.lost;
-  if (stretch.to_end && !look.is_last(index)) return;  // said as what is missing up to the next segment
-  if (stretch.to_end && stretch.first_lost > look.acknowledged.value_or(0)) {
+  std::uint64_t missing = range.lost;
+  if (range.to_end && !inspection.is_last(index)) return;  // reported as missing up to the next segment
+  if (range.to_end && range.first_lost > inspection.acknowledged.value_or(0)) {
     report.problems.push_back(
-        fmt::format("bytes from {} on were never acknowledged; the daemon cuts them when it starts", stretch.from));
+        fmt::format("bytes from {} on were never acknowledged; the daemon cuts them when it starts", range.from));
     return;
   }
-  if (stretch.to_end) missing = *look.acknowledged - stretch.first_lost + 1;
+  if (range.to_end) missing = *inspection.acknowledged - range.first_lost + 1;
   lost += missing;
   report.problems.push_back(
-      missing == 0 ? fmt::format("bytes {} to {} are damaged, no record is lost", stretch.from, stretch.to - 1)
-                   : fmt::format("bytes {} to {} are damaged, {} lost", stretch.from, stretch.to - 1,
-                                 record_words(stretch.first_lost, missing)));
+      missing == 0 ? fmt::format("bytes {} to {} are damaged, no record is lost", range.from, range.to - 1)
+                   : fmt::format("bytes {} to {} are damaged, {} lost", range.from, range.to - 1,
+                                 record_words(range.first_lost, missing)));
 }
 
-// Reads all records, counts them, and says what is wrong.
-Result<void> read_all(const Look& look, std::size_t index, SegmentReader& reader, SegmentReport& report,
+// Reads and counts all records, and reports what is wrong.
+Result<void> read_all(const Inspection& inspection, std::size_t index, SegmentReader& reader, SegmentReport& report,
                       std::uint64_t& lost) {
   bool damaged_end = false;
   while (true) {
@@ -128,7 +128,7 @@ Result<void> read_all(const Look& look, std::size_t index, SegmentReader& reader
     if (!step) return step.error();
     if (*step == SegmentReader::Step::kEnd) break;
     if (*step == SegmentReader::Step::kDamage) {
-      add_damage(look, index, reader.damage(), report, lost);
+      add_damage(inspection, index, reader.damage(), report, lost);
       damaged_end = reader.damage().to_end;
       continue;
     }
@@ -137,23 +137,24 @@ Result<void> read_all(const Look& look, std::size_t index, SegmentReader& reader
     report.last_seq = reader.seq();
   }
   if (report.incarnation.empty() && reader.incarnation()) report.incarnation = to_hex(*reader.incarnation());
-  const std::uint64_t expected_last = look.is_last(index) ? look.acknowledged.value_or(0) : look.last_seq_of(index);
-  const bool said = damaged_end && look.is_last(index);
-  if (report.last_seq < expected_last && !said) {
+  const std::uint64_t expected_last =
+      inspection.is_last(index) ? inspection.acknowledged.value_or(0) : inspection.last_seq_of(index);
+  const bool reported = damaged_end && inspection.is_last(index);
+  if (report.last_seq < expected_last && !reported) {
     lost += expected_last - report.last_seq;
-    report.problems.push_back(fmt::format("it ends too early: {} lost",
-                                          record_words(report.last_seq + 1, expected_last - report.last_seq)));
+    report.problems.push_back(
+        fmt::format("it is truncated: {} lost", record_words(report.last_seq + 1, expected_last - report.last_seq)));
   }
   return {};
 }
 
-Result<SegmentReport> report_segment(const Look& look, std::size_t index, InspectionDepth depth,
+Result<SegmentReport> report_segment(const Inspection& inspection, std::size_t index, InspectionDepth depth,
                                      const std::optional<Id>& recorder, std::uint64_t& lost) {
   SegmentReport report;
-  report.first_seq = look.listing.segments[index];
+  report.first_seq = inspection.listing.segments[index];
   report.last_seq = report.first_seq - 1;
   report.name = segment_name(report.first_seq);
-  Result<Opened> opened = open_at(look, index);
+  Result<Opened> opened = open_at(inspection, index);
   if (!opened) return opened.error();
   report.file_bytes = opened->file_bytes;
   if (!opened->header) report.problems.push_back(opened->file_bytes == 0 ? "it is empty" : "its header is damaged");
@@ -162,12 +163,12 @@ Result<SegmentReport> report_segment(const Look& look, std::size_t index, Inspec
     report.problems.push_back("it belongs to the recorder " + to_hex(opened->header->recorder));
     return report;
   }
-  if (depth == InspectionDepth::kHeaders && !look.is_last(index)) {
-    report.last_seq = look.last_seq_of(index);
+  if (depth == InspectionDepth::kHeaders && !inspection.is_last(index)) {
+    report.last_seq = inspection.last_seq_of(index);
     report.records = report.last_seq - report.first_seq + 1;
     return report;
   }
-  const Result<void> read = read_all(look, index, *opened->reader, report, lost);
+  const Result<void> read = read_all(inspection, index, *opened->reader, report, lost);
   if (!read) return read.error();
   return report;
 }
@@ -204,7 +205,7 @@ bool SpoolReport::is_sound() const {
 }
 
 Result<SpoolReport> inspect_spool(const fs::path& folder, InspectionDepth depth) {
-  const Result<Look> found = look(folder);
+  const Result<Inspection> found = begin_inspection(folder);
   if (!found) return found.error();
   if (!found->listing.has_identity && found->listing.segments.empty()) {
     return Error{ErrorKind::kInvalid,
@@ -225,7 +226,7 @@ Result<SpoolReport> inspect_spool(const fs::path& folder, InspectionDepth depth)
   }
   for (std::size_t i = 0; i < found->listing.segments.size(); ++i) {
     Result<SegmentReport> segment = report_segment(*found, i, depth, origin, report.lost_records);
-    // The daemon forgets segments while this goes on.
+    // The daemon deletes segments meanwhile.
     if (!segment && segment.error().kind == ErrorKind::kNotFound) continue;
     if (!segment) return segment.error();
     add_segment(report, std::move(*segment));
@@ -240,7 +241,7 @@ Result<SpoolReport> inspect_spool(const fs::path& folder, InspectionDepth depth)
 }
 
 Result<void> visit_spool(const fs::path& folder, std::uint64_t from_seq, const RecordVisitor& visit) {
-  const Result<Look> found = look(folder);
+  const Result<Inspection> found = begin_inspection(folder);
   if (!found) return found.error();
   for (std::size_t i = 0; i < found->listing.segments.size(); ++i) {
     if (found->last_seq_of(i) < from_seq) continue;

@@ -1,5 +1,5 @@
-// Looks at a spool from outside: beside the daemon that holds it, or without one. Changes nothing and takes no lock.
-// Blocking plain calls; thread-safe.
+// Reads a spool beside the daemon that holds it, or without one. Changes nothing and takes no lock. Blocking system
+// calls; thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -74,7 +74,7 @@ Result<spool_folder::Identity> find_identity(const fs::path& folder, const spool
   } else if (!identity || !listing.segments.empty()) {
     return Error{
         ErrorKind::kInvalid,
-        fmt::format("the spool {} cannot be used: neither its {} nor any segment tells whose it is; restore that "
+        fmt::format("the spool {} cannot be used: neither its {} nor any segment has the recorder's id; restore that "
                     "file from a copy, or move the folder away",
                     folder.string(), spool_folder::kIdentity)};
   } else {
@@ -131,16 +131,16 @@ Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorde
     set_aside(folder, name, reason, words, opening);
     return std::optional<Segment>();
   };
-  // A name alone is believed only where its number can be: else a stray file would turn all numbers up to its own
-  // into lost events.
-  const bool believable = spool_folder::is_believable(first_seq, acknowledged);
-  const std::string_view doubt = believable ? "" : ", and its number is too high to be this spool's";
-  if (!open->header && believable) acknowledged = std::max(acknowledged, first_seq - 1);
+  // A name alone is trusted only where its number is plausible: else a stray file would turn all numbers up to its
+  // own into lost events.
+  const bool plausible = spool_folder::is_plausible(first_seq, acknowledged);
+  const std::string_view doubt = plausible ? "" : ", and its number is too high to be this spool's";
+  if (!open->header && plausible) acknowledged = std::max(acknowledged, first_seq - 1);
   if (open->size == 0) return aside("empty", fmt::format("is empty{}", doubt));
   if (open->size < kSegmentHeaderBytes) {
     return aside("short", fmt::format("has only {} bytes{}", open->size, doubt));
   }
-  if (!open->header && !believable) return aside("foreign", fmt::format("has no readable header{}", doubt));
+  if (!open->header && !plausible) return aside("foreign", fmt::format("has no readable header{}", doubt));
   if (!open->header) {
     Result<std::optional<Segment>> recovered = recover_header(folder, first_seq, *open, opening);
     if (recovered && !*recovered) return aside("damaged", "has no readable header and no valid record");
@@ -150,8 +150,7 @@ Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorde
     return aside("foreign", "belongs to the recorder " + to_hex(open->header->recorder));
   }
   if (open->header->first_seq != first_seq) {
-    return aside("misnamed",
-                 fmt::format("begins with record {}, which its name does not say", open->header->first_seq));
+    return aside("misnamed", fmt::format("begins with record {}, unlike its name", open->header->first_seq));
   }
   acknowledged = std::max(acknowledged, first_seq - 1);
   Segment segment;
@@ -162,11 +161,11 @@ Result<std::optional<Segment>> examine(const fs::path& folder, const Id& recorde
 }
 
 struct Finding {
-  DamagedStretch stretch;
+  DamagedRange range;
   std::uint64_t records_end = 0;  // behind the last valid record before it
 };
 
-// What a look at all of the last segment found.
+// What reading all of the last segment found.
 struct LastScan {
   std::uint64_t end = kSegmentHeaderBytes;  // behind the last valid record
   std::uint64_t last_seq = 0;
@@ -213,7 +212,7 @@ void cut_tail(const fs::path& folder, const std::string& name, int fd, std::uint
 // Tells what was torn from what was damaged. A group is written only when the one before it was synced, so whatever
 // is wrong before the last group was acknowledged once; and so was all that the mark covers.
 Result<void> recover_last(const fs::path& folder, std::uint64_t acknowledged, Segment& segment, SpoolOpening& opening,
-                          SaidDamage& said) {
+                          ReportedDamage& reported) {
   Result<OpenSegment> open = open_segment(folder, segment.first_seq, O_RDWR);
   if (!open) return open.error();
   SegmentReader reader(UniqueFd(dup(open->file.get())),
@@ -223,18 +222,18 @@ Result<void> recover_last(const fs::path& folder, std::uint64_t acknowledged, Se
   segment.end = found->end;
   segment.last_seq = found->last_seq;
   bool damaged_end = false;
-  for (const auto& [stretch, records_end] : found->findings) {
-    const bool before_last_group = stretch.from < found->last_group;
-    if (!before_last_group && stretch.first_lost > acknowledged) {
+  for (const auto& [range, records_end] : found->findings) {
+    const bool before_last_group = range.from < found->last_group;
+    if (!before_last_group && range.first_lost > acknowledged) {
       segment.end = records_end;
-      segment.last_seq = stretch.first_lost - 1;
+      segment.last_seq = range.first_lost - 1;
       damaged_end = false;
       break;
     }
-    opening.set_aside.push_back(set_aside_stretch(folder, segment.first_seq, open->file.get(), stretch));
-    said.insert({segment.first_seq, stretch.from});
-    if (!stretch.to_end) opening.damaged_records += stretch.lost;
-    damaged_end = stretch.to_end;
+    opening.set_aside.push_back(set_aside_range(folder, segment.first_seq, open->file.get(), range));
+    reported.insert({segment.first_seq, range.from});
+    if (!range.to_end) opening.damaged_records += range.lost;
+    damaged_end = range.to_end;
   }
   // Where acknowledged records are missing at the end, nothing there is merely torn.
   if (!damaged_end && segment.last_seq >= acknowledged) {
@@ -263,19 +262,19 @@ std::string record_words(std::uint64_t first, std::uint64_t count) {
   return fmt::format("records {} to {}", first, first + count - 1);
 }
 
-std::string set_aside_stretch(const fs::path& folder, std::uint64_t segment, int fd, const DamagedStretch& stretch) {
+std::string set_aside_range(const fs::path& folder, std::uint64_t segment, int fd, const DamagedRange& range) {
   const std::string name = segment_name(segment);
   std::string lost = "no record is among them";
-  if (stretch.lost > 0) lost = record_words(stretch.first_lost, stretch.lost) + " cannot be read";
-  if (stretch.from == stretch.to) return fmt::format("{}: {} at byte {}", name, lost, stretch.from);
-  std::uint64_t to = stretch.to;
-  if (stretch.to_end) {
-    const Result<std::uint64_t> data_end = end_of_data(fd, stretch.from, stretch.to);
+  if (range.lost > 0) lost = record_words(range.first_lost, range.lost) + " cannot be read";
+  if (range.from == range.to) return fmt::format("{}: {} at byte {}", name, lost, range.from);
+  std::uint64_t to = range.to;
+  if (range.to_end) {
+    const Result<std::uint64_t> data_end = end_of_data(fd, range.from, range.to);
     if (data_end) to = *data_end;  // without what was preallocated
   }
   const Result<std::string> kept = spool_folder::keep_bytes(
-      folder, fd, stretch.from, to, fmt::format("{}/{}.{}.damaged", spool_folder::kSetAside, name, stretch.from));
-  return fmt::format("{}: bytes {} to {} are damaged, {}; the bytes are {}", name, stretch.from, to - 1, lost,
+      folder, fd, range.from, to, fmt::format("{}/{}.{}.damaged", spool_folder::kSetAside, name, range.from));
+  return fmt::format("{}: bytes {} to {} are damaged, {}; the bytes are {}", name, range.from, to - 1, lost,
                      words_of(kept));
 }
 
@@ -312,7 +311,7 @@ Result<Recovered> recover_spool(const fs::path& folder, SpoolOpening& opening) {
   number_older(recovered.segments);
   if (!recovered.segments.empty()) {
     Segment& last = recovered.segments.back();
-    const Result<void> done = recover_last(folder, acknowledged, last, opening, recovered.said);
+    const Result<void> done = recover_last(folder, acknowledged, last, opening, recovered.reported);
     if (!done) return done.error();
     recovered.last_seq = last.last_seq;
   }

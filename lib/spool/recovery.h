@@ -1,5 +1,5 @@
-// What open() does before the first record is written: says whose the folder is, finds the last durable record, cuts
-// what was never acknowledged, and sets aside what is not what was written. Once per open(), with the folder locked.
+// What open() does before the first record is written: finds the recorder's id and the last durable record, cuts what
+// was never acknowledged, and sets aside what is not what was written. Once per open(), with the folder locked.
 #pragma once
 
 #include <cstdint>
@@ -17,22 +17,22 @@
 
 namespace run_recorder {
 
-// Damage that was already said, by segment and byte, so that reading does not say it again.
-using SaidDamage = std::set<std::pair<std::uint64_t, std::uint64_t>>;
+// Damage that was reported, by segment and byte, so that reading does not report it again.
+using ReportedDamage = std::set<std::pair<std::uint64_t, std::uint64_t>>;
 
 struct Recovered {
   spool_folder::Identity identity;
   std::vector<Segment> segments;
   std::uint64_t last_seq = 0;  // of the newest record there is
   std::uint64_t next_seq = 1;  // higher than last_seq + 1 where acknowledged records are lost
-  SaidDamage said;
+  ReportedDamage reported;
 };
 
 Result<Recovered> recover_spool(const std::filesystem::path& folder, SpoolOpening& opening);
 
-// Copies the stretch into set-aside/ and says so in a sentence.
-std::string set_aside_stretch(const std::filesystem::path& folder, std::uint64_t segment, int fd,
-                              const DamagedStretch& stretch);
+// Copies the range into set-aside/; the sentence that reports it.
+std::string set_aside_range(const std::filesystem::path& folder, std::uint64_t segment, int fd,
+                            const DamagedRange& range);
 // "records 5 to 9", "record 5".
 std::string record_words(std::uint64_t first, std::uint64_t count);
 

@@ -132,7 +132,7 @@ Result<bool> SegmentReader::is_zero_to_end() {
   return true;
 }
 
-// Where in bytes, which stand at `offset`, a header might begin; bytes.size() where nowhere. Cheap: no checksum yet.
+// Where in bytes, which begin at `offset`, a header may be; bytes.size() where nowhere. Cheap: no checksum yet.
 std::size_t SegmentReader::first_candidate(std::string_view bytes, std::uint64_t offset) const {
   const auto from = static_cast<std::uint32_t>(expected_ & 0xffffffff);
   for (std::size_t i = 0; i + kRecordHeaderBytes <= bytes.size(); ++i) {

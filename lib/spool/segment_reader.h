@@ -1,4 +1,4 @@
-// Reads one segment's records in order, checks every byte of them, and finds its way again behind damage. Used by the
+// Reads one segment's records in order, checks every byte of them, and resynchronises after damage. Used by the
 // spool, by the inspector beside a live daemon, and by the fuzzer; it changes nothing. For one thread.
 #pragma once
 
@@ -14,7 +14,7 @@
 namespace run_recorder {
 
 // Bytes of a segment that are not what was written.
-struct DamagedStretch {
+struct DamagedRange {
   std::uint64_t from = 0;  // byte offsets in the file, to exclusive
   std::uint64_t to = 0;
   std::uint64_t first_lost = 0;  // sequence numbers that should have been there; lost is 0 where only a group
@@ -26,7 +26,7 @@ class SegmentReader {
  public:
   struct Extent {
     std::uint64_t first_seq = 1;
-    std::uint64_t last_seq = UINT64_MAX;  // what lies behind this record is not looked at
+    std::uint64_t last_seq = UINT64_MAX;  // what follows this record is ignored
     std::uint64_t end = 0;                // bytes of the file that may be read
     // Where the segment's header cannot be read: taken from the first valid group.
     std::optional<spool_format::Id> incarnation;
@@ -43,12 +43,12 @@ class SegmentReader {
 
   std::uint64_t seq() const { return seq_; }
   std::string_view body() const { return body_; }  // valid until the next call
-  const DamagedStretch& damage() const { return damage_; }
+  const DamagedRange& damage() const { return damage_; }
 
   // Where the next step begins, and the number the next record must have.
   std::uint64_t offset() const { return offset_; }
   std::uint64_t expected() const { return expected_; }
-  // Where the last valid group header stands; 0 before the first.
+  // Where the last valid group header begins; 0 before the first.
   std::uint64_t last_group_offset() const { return last_group_offset_; }
   std::uint64_t groups() const { return groups_; }
   const std::optional<spool_format::Id>& incarnation() const { return extent_.incarnation; }
@@ -77,7 +77,7 @@ class SegmentReader {
   std::uint64_t groups_ = 0;
   std::uint64_t seq_ = 0;
   std::string_view body_;
-  DamagedStretch damage_;
+  DamagedRange damage_;
   std::vector<char> buffer_;  // the file's bytes from buffer_offset_, buffered_ of them
   std::uint64_t buffer_offset_ = 0;
   std::size_t buffered_ = 0;

@@ -66,14 +66,15 @@ Result<void> SegmentWriter::append(std::uint64_t first_seq, std::span<const std:
                                    std::uint64_t zeros_ahead) {
   Result<void> written = write_group(first_seq, bodies, zeros_ahead);
   if (!written) {
-    take_back();
+    roll_back();
     if (written.error().kind != ErrorKind::kFull) written = Error{ErrorKind::kIo, written.error().message};
     return written;
   }
   if (sync_(file_.get()) != 0) {
-    // The kernel forgets which pages it could not write: a second try would succeed without having written them.
+    // The kernel drops the dirty state of pages it could not write: a second try would succeed without having written
+    // them.
     const Error error{ErrorKind::kIo, system_error_of("sync the spool").message};
-    take_back();
+    roll_back();
     failed_ = true;
     return error;
   }
@@ -127,16 +128,16 @@ Result<void> SegmentWriter::write_buffer(std::uint64_t zeros_ahead) {
   return {};
 }
 
-void SegmentWriter::take_back() {
+void SegmentWriter::roll_back() {
   written_ = end_;
   zeroed_ = end_;
   if (ftruncate(file_.get(), static_cast<off_t>(end_)) == 0) return;
-  failed_ = true;  // what stands there may pass for a group, so nothing may come behind it
+  failed_ = true;  // what is left there may pass for a group, so nothing may follow it
 }
 
 void SegmentWriter::retract(std::uint64_t end) {
   end_ = end;
-  take_back();
+  roll_back();
   static_cast<void>(sync_(file_.get()));
 }
 

@@ -1,5 +1,5 @@
 // Writes one segment: groups of records, each made durable by one fdatasync. What could not be written or synced is
-// taken back, so that it is never read as accepted. For one thread.
+// rolled back, so that it is never read as accepted. For one thread.
 #pragma once
 
 #include <cstdint>
@@ -26,13 +26,13 @@ class SegmentWriter {
 
   // Appends the bodies as one group, numbered from first_seq, and syncs. With zeros_ahead > 0 that many zero bytes
   // are written behind a small group when it reaches new ground: the next ones then overwrite and need no change of
-  // the file's size or blocks, which halves the time of a sync. Errors: kFull (no room: taken back), kIo.
+  // the file's size or blocks, which halves the time of a sync. Errors: kFull (no room: rolled back), kIo.
   Result<void> append(std::uint64_t first_seq, std::span<const std::string_view> bodies, std::uint64_t zeros_ahead);
-  // Takes the group back that was appended last and is not to be found after all; end: where it began. Best effort.
+  // Removes the group that was appended last; end: where it began. Best effort.
   void retract(std::uint64_t end);
   static std::uint64_t group_bytes(std::span<const std::string_view> bodies);
 
-  // What failed to sync, or could not be taken back: nothing may be written any more.
+  // A sync or a rollback failed: append() must not be called any more.
   bool failed() const { return failed_; }
   std::uint64_t end() const { return end_; }
   int fd() const { return file_.get(); }
@@ -44,7 +44,7 @@ class SegmentWriter {
   Result<void> write_group(std::uint64_t first_seq, std::span<const std::string_view> bodies,
                            std::uint64_t zeros_ahead);
   Result<void> write_buffer(std::uint64_t zeros_ahead);
-  void take_back();
+  void roll_back();
 
   UniqueFd file_;
   spool_format::Id incarnation_;

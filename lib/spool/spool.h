@@ -1,5 +1,5 @@
 // The spool: every accepted event, durable on disk before it is acknowledged, until it is applied and `keep` has
-// passed. It stores byte strings and knows no events. docs in FORMAT.md.
+// passed. It stores byte strings and knows no events. The files are described in FORMAT.md.
 //
 // Threads: append() from one thread (the writer); read(), release(), usage() from any; all are safe together.
 // One process per folder, held by a lock.
@@ -35,7 +35,7 @@ struct SpoolOptions {
   int (*sync)(int fd) = nullptr;              // instead of fdatasync(2): a test's way to make it fail
 };
 
-// A stretch of records written by one open() of the spool. No other open(), of a copy neither, writes the same id.
+// The records written by one open() of the spool. No other open(), not even of a copy, writes the same id.
 struct Incarnation {
   std::string id;  // 32 hex digits
   std::uint64_t first_seq = 1;
@@ -55,7 +55,7 @@ struct SpoolOpening {
   std::string other_machines;         // the recorder's id that was given up: this is another machine's spool
 };
 
-// What a look at the open files found since the last look; at most one is not empty.
+// What check_files() found since the last call; at most one is not empty.
 struct FilesCheck {
   std::string repaired;  // something was missing and is back
   std::string failed;    // they are not the path's any more: the failure, as usage() has it from now on
@@ -72,7 +72,6 @@ struct SpoolUsage {
   std::string failure;
 };
 
-// What was applied, as last written down beside the segments: a hint for when the database is away. Opaque text.
 class Spool {
  public:
   // Creates the folder (0700) where it is missing, locks it, finds the tail. On another machine than before it takes
@@ -121,8 +120,8 @@ class Spool {
   virtual Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                                 std::vector<std::string>& damage) = 0;
 
-  // Everything up to seq is applied: it no longer counts as full, and is forgotten once `keep` has passed. Going back
-  // (a database forgot commits) is allowed down to usage().first_seq - 1.
+  // Everything up to seq is applied: it no longer counts against max_bytes, and is deleted once `keep` has passed.
+  // Going back (a database lost commits) is allowed down to usage().first_seq - 1.
   virtual void release(std::uint64_t seq) = 0;
   // Deletes segments whose records were all released more than `keep` ago, or where room is needed. Cheap; call
   // often.
@@ -133,7 +132,7 @@ class Spool {
   virtual std::string hint() const = 0;
   virtual void set_hint(std::string_view text) = 0;
 
-  // Whether folder, lock and the segment being written are still what the path names; append() looks too, before it
+  // Whether folder, lock and the segment being written are still what the path names; append() checks too, before it
   // accepts. Where they are not, nothing is accepted any more. Cheap; at least once a second while nothing is
   // appended.
   virtual FilesCheck check_files() = 0;

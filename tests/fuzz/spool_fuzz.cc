@@ -93,7 +93,7 @@ std::map<std::uint64_t, std::string> read_all(std::string_view bytes, bool knows
       require(reader.seq() >= expected && reader.expected() == reader.seq() + 1, "numbers rise");
       found[reader.seq()] = std::string(reader.body());
     } else {
-      const DamagedStretch& damage = reader.damage();
+      const DamagedRange& damage = reader.damage();
       require(damage.from >= offset && damage.from <= damage.to && damage.to <= bytes.size(),
               "damage is in the file");
       require(damage.to_end || damage.first_lost + damage.lost == reader.expected(), "what is lost is counted");

@@ -75,7 +75,7 @@ class FilesGone(unittest.TestCase):
         self.server.spool_path.rename(old)
         self.server.spool_path.mkdir()
         self.refused("late")
-        self.check_latched("another one than the one that is open")
+        self.check_latched("was replaced")
         self.assertEqual([], list(self.server.spool_path.iterdir()))
         self.check_all_is_applied("before")
         self.server.spool_path.rmdir()

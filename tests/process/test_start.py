@@ -540,7 +540,7 @@ class DatabaseRefuses(OnPostgres, ProcessTest):
 
 class UnreadLog(OnSqlite, ProcessTest):
     """Standard error is a pipe, and its reader stands still."""
-    DROPPED = r"lines of the log were dropped here.* count=(\d+)"
+    DROPPED = r"log lines were dropped here.* count=(\d+)"
 
     def start(self, config):
         server = self.daemon_with_database(config)

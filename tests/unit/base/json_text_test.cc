@@ -242,7 +242,7 @@ TEST(ScanJson, OnlyObjectsHaveMembers) {
 
 TEST(ScanJson, MessagesNameTheByteAndStayShort) {
   EXPECT_NE(scan_json(R"({"a" 1})", kDepth).message.find("byte 6"), std::string::npos);
-  EXPECT_NE(scan_json(R"({"a":1,"a":2})", kDepth).message.find("\"a\" stands twice"), std::string::npos);
+  EXPECT_NE(scan_json(R"({"a":1,"a":2})", kDepth).message.find("duplicate key \"a\""), std::string::npos);
   EXPECT_NE(scan_json("[[]]", 1).message.find("more than 1 nested"), std::string::npos);
   const std::string long_key = "\"" + repeat("ä", 10'000) + "\":1";
   EXPECT_LT(scan_json("{" + long_key + "," + long_key + "}", kDepth).message.size(), 200u);

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "database/last_moment.h"
+#include "database/process_deadline.h"
 #include "support/private_postgres.h"
 
 namespace run_recorder {
@@ -231,13 +231,13 @@ TEST_F(PgConnectionTest, TheLastMomentEndsCallsUnderWayAndLaterOnes) {
     EXPECT_NE(failed.error().message.find("ending"), std::string::npos) << failed.error().message;
   });
   while (server.query(url, is_active) != "1") std::this_thread::sleep_for(milliseconds(5));
-  end_database_calls_at(steady_clock::now());
+  set_process_deadline(steady_clock::now());
   caller.join();
   EXPECT_EQ(other->exec("SELECT pg_sleep(600)").error().kind, ErrorKind::kUnavailable);
   PgOptions options;
   options.url = url;
   EXPECT_EQ(PgConnection::connect(options).error().kind, ErrorKind::kUnavailable);
-  end_database_calls_at(steady_clock::time_point::max());
+  set_process_deadline(steady_clock::time_point::max());
   EXPECT_TRUE(connect(url)->exec("SELECT 1"));
 }
 

@@ -1,4 +1,4 @@
-// A call beside the one that asks for it.
+// A call on a thread of its own.
 #pragma once
 
 #include <future>
@@ -7,9 +7,10 @@
 
 namespace run_recorder {
 
-// Runs call on a thread of its own; where none is to be had, on the one that waits for its outcome.
+// The future of call(), which runs at once; where no thread is left, it runs when the future is waited for. What
+// call refers to must outlive the future; exceptions come out of get().
 template <class Call>
-auto run_aside(Call call) {
+auto run_async(Call call) {
   try {
     return std::async(std::launch::async, call);
   } catch (const std::system_error&) {

@@ -1,6 +1,6 @@
-// This process's hold on a spool's folder: the locks that keep others out, and whether what is open is still what the
-// path names. A path is not the open file: a folder that is deleted, moved or mounted over goes on taking bytes that
-// nobody will find. Blocking system calls; for one thread at a time.
+// This process's lock on a spool's folder, and whether what is open is still what the path names. A path is not the
+// open file: a folder that is deleted, moved or mounted over goes on taking bytes that nobody will find. Blocking
+// system calls; for one thread at a time.
 #pragma once
 
 #include <filesystem>
@@ -11,24 +11,24 @@
 
 namespace run_recorder {
 
-class FolderHold {
+class FolderLock {
  public:
   // Locks the folder itself and its lock file, so that neither can be taken while the other is missing. kConflict
   // names the process that has it.
-  static Result<FolderHold> take(const std::filesystem::path& folder);
+  static Result<FolderLock> acquire(const std::filesystem::path& folder);
 
-  // Of the folder, which stays the same one when it is moved.
+  // The descriptor of the folder: stays the same, and valid, as long as the lock.
   int folder() const { return folder_.get(); }
 
   struct Finding {
     std::string repaired;  // a sentence: the lock file was gone, and is taken anew
     std::string lost;      // a sentence: what happened to which path, and what to do
   };
-  // Looks at the folder, the lock file and a file in the folder that is open as fd (-1: none).
+  // Compares the folder, the lock file and a file in the folder that is open as fd (-1: none) with their paths.
   Finding check(const std::string& name, int fd);
 
  private:
-  FolderHold(std::filesystem::path path, UniqueFd folder, UniqueFd lock)
+  FolderLock(std::filesystem::path path, UniqueFd folder, UniqueFd lock)
       : path_(std::move(path)), folder_(std::move(folder)), lock_(std::move(lock)) {}
 
   std::filesystem::path path_;

@@ -81,13 +81,13 @@ INSTANTIATE_TEST_SUITE_P(
                fs::rename(path, path.string() + ".old");
                fs::create_directory(path);
              },
-             "is another one than the one that is open"},
+             "was replaced"},
         Loss{"FolderRestored",
              [](const fs::path& path) {
                fs::rename(path, path.string() + ".old");
                fs::copy(path.string() + ".old", path, fs::copy_options::recursive);
              },
-             "is another one than the one that is open"},
+             "was replaced"},
         Loss{"SegmentDeleted", [](const fs::path& path) { fs::remove(path / "00000000000000000001.seg"); },
              "the segment"}),
     [](const auto& one) { return one.param.name; });

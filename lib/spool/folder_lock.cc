@@ -1,4 +1,4 @@
-#include "spool/hold.h"
+#include "spool/folder_lock.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -83,23 +83,22 @@ Named named_in(int folder, const std::string& name, int fd) {
 
 std::string lost_words(std::string_view what, const fs::path& path, Named found) {
   return fmt::format("{} {} {}; {}", what, path.string(),
-                     found == Named::kGone ? "was deleted or moved away" : "is another one than the one that is open",
-                     kWhatToDo);
+                     found == Named::kGone ? "was deleted or moved away" : "was replaced", kWhatToDo);
 }
 
 }  // namespace
 
-Result<FolderHold> FolderHold::take(const fs::path& path) {
+Result<FolderLock> FolderLock::acquire(const fs::path& path) {
   Result<UniqueFd> folder = open_file(path, O_RDONLY | O_DIRECTORY);
   if (!folder) return folder.error();
   // Some file systems lock no folders; the file's lock is left then.
   if (flock(folder->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return held_by_another(path);
   Result<UniqueFd> lock = take_lock_file(path);
   if (!lock) return lock.error();
-  return FolderHold(path, std::move(*folder), std::move(*lock));
+  return FolderLock(path, std::move(*folder), std::move(*lock));
 }
 
-FolderHold::Finding FolderHold::check(const std::string& name, int fd) {
+FolderLock::Finding FolderLock::check(const std::string& name, int fd) {
   if (const Named found = named_by(path_, folder_.get()); found != Named::kSame) {
     return {{}, lost_words("the folder", path_, found)};
   }
@@ -107,12 +106,12 @@ FolderHold::Finding FolderHold::check(const std::string& name, int fd) {
     return {{}, lost_words("the segment", path_ / name, found)};
   }
   if (named_in(folder_.get(), std::string(spool_folder::kLock), lock_.get()) == Named::kSame) return {};
-  // Nobody else can have the spool: the folder is locked too. Where that was not possible, this lock tells.
+  // The folder is locked too, so no other process can have the spool. Where that was not possible, this lock tells.
   Result<UniqueFd> lock = take_lock_file(path_);
   if (!lock && lock.error().kind == ErrorKind::kConflict) {
     return {{}, fmt::format("its lock file was deleted, and {}; stop one of the two", lock.error().message)};
   }
-  if (!lock) return {};  // no room, no descriptor left: the next look tries again
+  if (!lock) return {};  // no room, no descriptor left: the next check tries again
   lock_ = std::move(*lock);
   return {
       fmt::format("the lock file {} was deleted or exchanged while the spool was in use, it is made and locked again",
