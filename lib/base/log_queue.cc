@@ -1,5 +1,6 @@
 #include "base/log_queue.h"
 
+#include <cassert>
 #include <deque>
 
 #include "base/liveness.h"
@@ -104,8 +105,10 @@ void LogQueue::run(const std::shared_ptr<State>& state) {
     own.dropped += lost;
     if (item.dropped == 0) {
       ++own.written;
+      assert(own.written <= own.pushed && own.bytes >= size_of(item.line));
       own.bytes -= size_of(item.line);
     }
+    assert(!own.items.empty() || (own.bytes == 0 && own.written == own.pushed));
     if (own.items.empty()) own.behind = false;
     own.progressed.notify_all();
   }
@@ -147,6 +150,7 @@ bool LogQueue::flush(std::chrono::milliseconds within) {
 bool LogQueue::finish(std::chrono::milliseconds within) {
   State& own = *state_;
   MutexLock lock(own.mutex);
+  assert(!own.ending);
   own.ending = true;
   own.arrived.notify_one();
   if (own.progressed.wait_for(lock, within, [&own] {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <pqxx/tablewriter>
 #include <vector>
 
@@ -258,6 +259,7 @@ Result<pqxx::result> PgConnection::run(const std::string& statement, std::span<c
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 Result<void> PgConnection::copy(const std::string& table, std::span<const std::string_view> columns,
                                 const NextRows& next) {
+  assert(session_->in_transaction);
   const std::vector<std::string> names(columns.begin(), columns.end());
   const auto done = guarded([&] {
     pqxx::tablewriter writer(*session_->work, table, names.begin(), names.end());
@@ -279,6 +281,7 @@ Result<void> PgConnection::exec_script(const std::string& statements) {
 // In place of a session that the server closed; the calls under way keep their deadline. False: it could not be made,
 // or the deadline has passed.
 bool PgConnection::reconnect() {
+  assert(session_->ticket != 0 && !session_->in_transaction);
   const auto now = std::chrono::steady_clock::now();
   const auto ends_at = std::min(deadline_at_, process_deadline());
   if (reconnect_to_.empty() || now >= ends_at || PgWatchdog::shared().fired(session_->ticket)) return false;
@@ -298,6 +301,7 @@ bool PgConnection::reconnect() {
 
 Result<void> PgConnection::begin() {
   const Deadline deadline(*this);
+  assert(!session_->in_transaction);
   const bool was_whole = !broken();
   session_->transaction_failed = false;
   // In one round trip. It never ends a COMMIT that waits for a standby: the server's timer is off by then.
@@ -312,6 +316,7 @@ Result<void> PgConnection::begin() {
 }
 
 Result<void> PgConnection::commit() {
+  assert(session_->in_transaction);
   if (session_->transaction_failed) {
     rollback();
     return Error{ErrorKind::kInternal, "a transaction with a failed statement cannot be committed"};

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
@@ -370,6 +371,7 @@ void SqliteConnection::use_large_cache() {
 }
 
 Result<void> SqliteConnection::check_file() {
+  assert(sqlite3_get_autocommit(handle_.get()) != 0);
   int moved = 0;
   sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved);
   if (moved != 0) return file_error(ErrorKind::kUnavailable, path_, "it was moved, replaced or deleted");
@@ -437,6 +439,7 @@ SqliteTransaction::~SqliteTransaction() {
 }
 
 Result<void> SqliteTransaction::commit() {
+  assert(connection_);
   auto committed = connection_->execute("COMMIT");
   if (!committed) {
     Error failed = committed.error();

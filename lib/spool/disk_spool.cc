@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "spool/folder.h"
 
@@ -96,6 +97,7 @@ void DiskSpool::settle() {
 std::string DiskSpool::renew() {
   const MutexLock identity_lock(identity_mutex_);
   identity_.recorder = random_id();
+  assert(!identity_.openings.empty());
   identity_.shared_before = identity_.openings.back().first_seq;
   identity_.place = place_;
   static_cast<void>(spool_folder::write_identity(options_.path, identity_));
@@ -135,6 +137,7 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
     appended.first_seq = next_seq_;
   }
   admit(entries, appended, bodies, zeros_ahead);
+  assert(appended.admissions.size() == entries.size());
   if (bodies.empty()) return appended;
   Result<void> done = ensure_segment();
   const std::uint64_t end = writer_ ? writer_->end() : 0;
@@ -152,6 +155,7 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
   const std::uint64_t last_seq = appended.first_seq + bodies.size() - 1;
   mark_synced(last_seq, false);
   const MutexLock state_lock(state_mutex_);
+  assert(next_seq_ == appended.first_seq);
   next_seq_ = last_seq + 1;
   table_.grow(writer_->end(), last_seq);
   return appended;

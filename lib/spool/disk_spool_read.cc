@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "spool/disk_spool.h"
 #include "spool/folder.h"
@@ -97,6 +98,7 @@ Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
       }
       cursor_.held = true;
     }
+    assert(reader.seq() >= segment.first_seq && reader.seq() <= segment.last_seq);
     if (reader.seq() >= batch.seq) {
       if (!batch.has_room_for(reader.body().size())) return false;
       batch.bytes += reader.body().size();
@@ -137,6 +139,7 @@ void DiskSpool::report_missing(const Segment& segment, Batch& batch) {
 
 // Bytes after the last record that the segment may have, since the next one begins with the number after it.
 void DiskSpool::report_surplus(const Segment& segment, Batch& batch) {
+  assert(cursor_.reader && cursor_.first_seq == segment.first_seq);
   const std::uint64_t from = cursor_.reader->offset();
   const Result<std::uint64_t> end = end_of_data(cursor_.reader->fd(), from, segment.end);
   if (!end || *end == from || !reported_.insert({segment.first_seq, from}).second) return;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <charconv>
 #include <system_error>
 
@@ -251,6 +252,7 @@ Result<std::string> set_aside_file(const fs::path& folder, std::string_view name
 
 Result<std::string> keep_bytes(const fs::path& folder, int fd, std::uint64_t from, std::uint64_t to,
                                const std::string& name) {
+  assert(from <= to);
   const fs::path parent = (folder / name).parent_path();
   const Result<void> made = make_directories(parent, 0700);
   if (!made) return made.error();

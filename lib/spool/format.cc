@@ -66,6 +66,7 @@ void append_segment_header(std::string& out, const SegmentHeader& header) {
   append_little_endian(out, header.first_seq);
   append_little_endian(out, std::uint32_t{0});  // reserved
   append_little_endian(out, crc32c(0, std::string_view(out).substr(begin)));
+  assert(out.size() == begin + kSegmentHeaderBytes);
 }
 
 std::optional<SegmentHeader> parse_segment_header(std::string_view bytes) {
@@ -87,6 +88,7 @@ void append_group_header(std::string& out, const GroupHeader& header) {
   out += view(header.incarnation);
   append_little_endian(out, header.count);
   append_little_endian(out, crc32c(0, std::string_view(out).substr(begin)));
+  assert(out.size() == begin + kGroupHeaderBytes);
 }
 
 std::optional<GroupHeader> parse_group_header(std::string_view bytes) {
@@ -112,6 +114,7 @@ std::uint32_t record_crc(std::uint32_t salt, std::uint64_t seq, std::string_view
 }
 
 void append_record(std::string& out, std::uint32_t salt, std::uint64_t seq, std::string_view body) {
+  assert(body.size() <= kMaxRecordBytes);
   append_little_endian(out, static_cast<std::uint32_t>(body.size()));
   append_little_endian(out, static_cast<std::uint32_t>(seq & 0xffffffff));
   append_little_endian(out, record_crc(salt, seq, body));
@@ -130,6 +133,7 @@ std::string encode_mark(const Mark& mark) {
   append_little_endian(out, mark.seq);
   append_little_endian(out, std::uint32_t{0});  // reserved
   append_little_endian(out, crc32c(0, out));
+  assert(out.size() == kMarkBytes);
   return out;
 }
 

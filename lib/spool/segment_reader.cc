@@ -1,6 +1,7 @@
 #include "spool/segment_reader.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "base/little_endian.h"
 
@@ -28,6 +29,7 @@ SegmentReader::SegmentReader(UniqueFd file, const Extent& extent)
 }
 
 void SegmentReader::extend(std::uint64_t end, std::uint64_t last_seq) {
+  assert(end >= extent_.end && last_seq >= extent_.last_seq);
   extent_.end = end;
   extent_.last_seq = last_seq;
 }
@@ -82,6 +84,7 @@ Result<bool> SegmentReader::take_record() {
   const std::uint64_t length = parse_record_header(*peek(offset_, kRecordHeaderBytes)).length;
   const Result<std::string_view> whole = peek(offset_, kRecordHeaderBytes + length);
   if (!whole) return whole.error();
+  assert(whole->size() == kRecordHeaderBytes + length);
   body_ = whole->substr(kRecordHeaderBytes);
   seq_ = expected_++;
   offset_ += whole->size();

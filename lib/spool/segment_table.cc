@@ -1,6 +1,7 @@
 #include "spool/segment_table.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace run_recorder {
 namespace {
@@ -13,7 +14,9 @@ bool since(std::optional<Timestamp>& begin, Timestamp now, std::chrono::millisec
 }  // namespace
 
 void SegmentTable::push(const Segment& segment) {
+  assert(segments_.empty() || segment.first_seq >= segments_.back().first_seq);
   if (!segments_.empty() && segments_.back().first_seq == segment.first_seq) {
+    assert(segments_.back().last_seq < segment.first_seq);
     if (released_count_ == segments_.size()) --released_count_;
     total_bytes_ -= segments_.back().bytes();
     segments_.pop_back();
@@ -25,7 +28,9 @@ void SegmentTable::push(const Segment& segment) {
 }
 
 void SegmentTable::grow(std::uint64_t end, std::uint64_t last_seq) {
+  assert(!segments_.empty());
   Segment& last = segments_.back();
+  assert(end >= last.end && last_seq >= last.last_seq);
   if (released_count_ == segments_.size()) {
     --released_count_;
     released_bytes_ -= last.bytes();
@@ -49,6 +54,7 @@ void SegmentTable::release(std::uint64_t seq) {
     again.released_since.reset();
     released_bytes_ -= again.bytes();
   }
+  assert(released_bytes_ <= total_bytes_);
 }
 
 std::uint64_t SegmentTable::pending_bytes() const {
@@ -73,6 +79,7 @@ std::optional<Segment> SegmentTable::find(std::uint64_t seq) const {
 }
 
 Segment SegmentTable::take_front() {
+  assert(front_is_released());
   Segment front = segments_.front();
   segments_.pop_front();
   --released_count_;

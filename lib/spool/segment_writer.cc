@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 
 #include "spool/folder.h"
 
@@ -64,6 +65,7 @@ std::uint64_t SegmentWriter::group_bytes(std::span<const std::string_view> bodie
 
 Result<void> SegmentWriter::append(std::uint64_t first_seq, std::span<const std::string_view> bodies,
                                    std::uint64_t zeros_ahead) {
+  assert(!failed_ && !bodies.empty());
   Result<void> written = write_group(first_seq, bodies, zeros_ahead);
   if (!written) {
     roll_back();
@@ -78,6 +80,7 @@ Result<void> SegmentWriter::append(std::uint64_t first_seq, std::span<const std:
     failed_ = true;
     return error;
   }
+  assert(written_ == end_ + group_bytes(bodies) && written_ <= zeroed_);
   end_ = written_;
   return {};
 }
@@ -136,6 +139,7 @@ void SegmentWriter::roll_back() {
 }
 
 void SegmentWriter::retract(std::uint64_t end) {
+  assert(end <= end_);
   end_ = end;
   roll_back();
   static_cast<void>(sync_(file_.get()));
