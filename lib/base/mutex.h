@@ -15,7 +15,6 @@
 #define CAPABILITY(name) RR_THREAD_ANNOTATION(capability(name))
 #define SCOPED_CAPABILITY RR_THREAD_ANNOTATION(scoped_lockable)
 #define GUARDED_BY(mutex) RR_THREAD_ANNOTATION(guarded_by(mutex))
-#define PT_GUARDED_BY(mutex) RR_THREAD_ANNOTATION(pt_guarded_by(mutex))
 #define REQUIRES(...) RR_THREAD_ANNOTATION(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) RR_THREAD_ANNOTATION(locks_excluded(__VA_ARGS__))
 #define ACQUIRE(...) RR_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))

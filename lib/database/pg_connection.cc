@@ -99,13 +99,14 @@ Error unavailable(std::string message) {
   return Error{ErrorKind::kUnavailable, std::move(message)};
 }
 
-}  // namespace
-
+// Classes 22, 23 and P0: the database refuses this very data. Everything else may work later.
 ErrorKind kind_of_sqlstate(std::string_view sqlstate) {
   const std::string_view group = sqlstate_class(sqlstate);
   if (group == "22" || group == "23" || group == "P0") return ErrorKind::kData;
   return ErrorKind::kUnavailable;
 }
+
+}  // namespace
 
 // Everything that libpqxx sees of a connection; its order is also the order of construction.
 class PgConnection::Session {
@@ -167,10 +168,6 @@ PgConnection::~PgConnection() {
 
 bool PgConnection::broken() const {
   return !session_->connection.is_open();
-}
-
-int PgConnection::backend_pid() const {
-  return session_->connection.backendpid();
 }
 
 void PgConnection::abandon() {

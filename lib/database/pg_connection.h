@@ -24,10 +24,6 @@
 
 namespace run_recorder {
 
-// What a SQLSTATE means for the caller: classes 22, 23 and P0 are kData (the database refuses this very data),
-// everything else is kUnavailable (it may work later). An empty one is kUnavailable.
-ErrorKind kind_of_sqlstate(std::string_view sqlstate);
-
 // A statement's parameter, sent as text; NULL where empty.
 class PgParam {
  public:
@@ -72,8 +68,9 @@ class PgConnection {
   ~PgConnection();
 
   // One statement. Outside of begin() … commit() it is a transaction of its own; where that breaks off it is
-  // kUnavailable, and whether it was committed is not known. Errors: kData, kUnavailable, with the SQLSTATE where the
-  // server said one. Inside of a transaction any error leaves it to be rolled back.
+  // kUnavailable, and whether it was committed is not known. Errors: kData (SQLSTATE classes 22, 23 and P0: the
+  // database refuses this very data), kUnavailable (it may work later), with the SQLSTATE where the server sent one.
+  // Inside of a transaction any error leaves it to be rolled back.
   Result<pqxx::result> exec(const std::string& statement, std::span<const PgParam> params);
   Result<pqxx::result> exec(const std::string& statement, std::initializer_list<PgParam> params = {}) {
     return exec(statement, std::span<const PgParam>(params.begin(), params.size()));
@@ -96,7 +93,6 @@ class PgConnection {
   // After a break every call fails with kUnavailable.
   bool broken() const;
   int server_version() const { return server_version_; }  // as 150004
-  int backend_pid() const;
   // From any thread: ends the call under way and breaks the connection. The server goes on with what it was given.
   void abandon();
 

@@ -94,7 +94,6 @@ Result<std::optional<Segment>> recover_header(const fs::path& folder, std::uint6
   const std::string name = segment_name(first_seq);
   Segment segment;
   segment.first_seq = first_seq;
-  segment.header_damaged = true;
   segment.end = open.size;
   SegmentReader reader(UniqueFd(dup(open.file.get())), {first_seq, UINT64_MAX, open.size, std::nullopt});
   while (!reader.incarnation()) {

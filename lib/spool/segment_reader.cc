@@ -72,7 +72,6 @@ Result<bool> SegmentReader::take_group() {
   const Result<bool> valid = group_at(offset_, seq);
   if (!valid || !*valid || seq != expected_) return valid ? Result<bool>(false) : valid;
   last_group_offset_ = offset_;
-  ++groups_;
   offset_ += kGroupHeaderBytes;
   return true;
 }

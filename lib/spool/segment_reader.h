@@ -50,7 +50,6 @@ class SegmentReader {
   std::uint64_t expected() const { return expected_; }
   // Where the last valid group header begins; 0 before the first.
   std::uint64_t last_group_offset() const { return last_group_offset_; }
-  std::uint64_t groups() const { return groups_; }
   const std::optional<spool_format::Id>& incarnation() const { return extent_.incarnation; }
   int fd() const { return file_.get(); }
 
@@ -74,7 +73,6 @@ class SegmentReader {
   std::uint64_t expected_;
   std::uint64_t last_group_offset_ = 0;
   std::uint64_t group_last_seq_ = 0;
-  std::uint64_t groups_ = 0;
   std::uint64_t seq_ = 0;
   std::string_view body_;
   DamagedRange damage_;

@@ -18,7 +18,6 @@ struct Segment {
   std::uint64_t first_seq = 1;
   std::uint64_t last_seq = 0;  // first_seq - 1 while it holds none
   spool_format::Id incarnation{};
-  bool header_damaged = false;
   std::uint64_t end = spool_format::kSegmentHeaderBytes;  // of what is durable in the file
   std::optional<Timestamp> released_since = {};           // since when all of it is released, as forget() saw it
 

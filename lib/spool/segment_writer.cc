@@ -31,6 +31,12 @@ Result<void> write_new_segment(int fd, const SegmentHeader& header, SegmentWrite
   return {};
 }
 
+std::uint64_t group_bytes(std::span<const std::string_view> bodies) {
+  std::uint64_t bytes = kGroupHeaderBytes;
+  for (const std::string_view body : bodies) bytes += kRecordHeaderBytes + body.size();
+  return bytes;
+}
+
 }  // namespace
 
 SegmentWriter::SegmentWriter(UniqueFd file, const SegmentHeader& header, Sync sync)
@@ -55,12 +61,6 @@ Result<std::unique_ptr<SegmentWriter>> SegmentWriter::create(const std::filesyst
     return done.error();
   }
   return std::unique_ptr<SegmentWriter>(new SegmentWriter(std::move(*file), header, sync));
-}
-
-std::uint64_t SegmentWriter::group_bytes(std::span<const std::string_view> bodies) {
-  std::uint64_t bytes = kGroupHeaderBytes;
-  for (const std::string_view body : bodies) bytes += kRecordHeaderBytes + body.size();
-  return bytes;
 }
 
 Result<void> SegmentWriter::append(std::uint64_t first_seq, std::span<const std::string_view> bodies,

@@ -30,7 +30,6 @@ class SegmentWriter {
   Result<void> append(std::uint64_t first_seq, std::span<const std::string_view> bodies, std::uint64_t zeros_ahead);
   // Removes the group that was appended last; end: where it began. Best effort.
   void retract(std::uint64_t end);
-  static std::uint64_t group_bytes(std::span<const std::string_view> bodies);
 
   // A sync or a rollback failed: append() must not be called any more.
   bool failed() const { return failed_; }
