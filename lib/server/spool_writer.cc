@@ -1,5 +1,6 @@
 #include "server/spool_writer.h"
 
+#include <cassert>
 #include <map>
 #include <utility>
 
@@ -147,6 +148,7 @@ void SpoolWriter::commit_group() {
 // All that wait; where that is more than one commit should carry, an equal part of every session's, so that one that
 // floods delays only itself. A session's order is kept.
 Submissions SpoolWriter::take_group() {
+  assert(!queue_.empty());
   if (queued_bytes_ <= bounds_.commit_bytes) {
     queued_bytes_ = 0;
     turns_.taken_all();
@@ -177,6 +179,7 @@ Submissions SpoolWriter::take_group() {
     bytes += submission->bytes;
     group.push_back(std::move(submission));
   }
+  assert(!group.empty() && bytes <= queued_bytes_);
   queue_ = std::move(rest);
   queued_bytes_ -= bytes;
   return group;
@@ -215,6 +218,7 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
     }
     submission->items = {};
   }
+  assert(entry == appended.admissions.size());
   counters_.update([&accepted, refused](ServerCounters& counters) {
     counters.spool_failure.clear();
     counters.refused_by_spool += refused;

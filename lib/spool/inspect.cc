@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace spool_format;
 
-// One segment, opened for reading as far as it can be reported to be complete.
+// One segment, opened for reading as far as it is complete.
 struct Opened {
   std::unique_ptr<SegmentReader> reader;  // none where there is nothing to read
   std::optional<SegmentHeader> header;
