@@ -145,6 +145,25 @@ class Documents(unittest.TestCase):
             self.assertEqual(done.stdout + done.stderr, "", page.name)
 
 
+class Reasons(unittest.TestCase):
+    def test_each_reason_of_the_rules_is_explained_and_only_those_that_mark_a_run_ring(self):
+        verdicts = (ROOT / "lib" / "reconcile" / "verdict.cc").read_text()
+        stuck = set(re.findall(r'(?:VerdictKind::kStuck,\s*|\bstuck\()"([a-z_]+)"', verdicts))
+        unknown = set(re.findall(r'VerdictKind::kUnknown,\s*"([a-z_]+)"', verdicts))
+        self.assertTrue(stuck and unknown)
+        contract = (DOCS / "contract.md").read_text()
+        tables = re.split(r"^(Stuck|Unknown), and .*:$", (DOCS / "oban-and-councilex.md").read_text(), flags=re.MULTILINE)
+        documented = {tables[i]: tables[i + 1] for i in range(1, len(tables), 2)}
+        for kind, reasons in (("Stuck", stuck), ("Unknown", unknown)):
+            for reason in reasons:
+                self.assertIn(f"`{reason}`", contract)
+                self.assertIn(f"\n| `{reason}` |", documented[kind])
+        silent = re.findall(r'reason!~"([a-z_|]+)"', (ROOT / "config" / "prometheus-alerts.yml").read_text())
+        self.assertTrue(silent)
+        for reasons in silent:
+            self.assertEqual(set(reasons.split("|")), unknown | {"foreign", "raced"})
+
+
 class Metrics(OnSqlite, ProcessTest):
     def test_alerts_dashboard_and_documents_name_metrics_that_are_served(self):
         server = self.daemon_with_database()
