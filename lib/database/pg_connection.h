@@ -80,7 +80,7 @@ class PgConnection {
   // known: a trigger may drop some. Errors as those of exec().
   using NextRows = std::function<void(std::string& rows)>;
   Result<void> copy(const std::string& table, std::span<const std::string_view> columns, const NextRows& next);
-  // Several statements separated by semicolons, without parameters.
+  // Several statements separated by semicolons, without parameters. Errors as those of exec().
   Result<void> exec_script(const std::string& statements);
 
   // Where the server has closed the connection since the last transaction, see PgOptions::reconnects_at_begin.

@@ -1,7 +1,7 @@
 // The spool: every accepted event, durable on disk before it is acknowledged, until it is applied and `keep` has
 // passed. It stores byte strings and knows no events. The files are described in FORMAT.md.
 //
-// Threads: append() from one thread (the writer); read(), release(), usage() from any; all are safe together.
+// Threads: append() from one thread at a time (the writer), all else from any; all are safe together.
 // One process per folder, held by a lock.
 //
 // Position. Each record has a sequence number, from 1, contiguous over the spool's whole life. Each open() begins a
@@ -127,8 +127,8 @@ class Spool {
   // often.
   virtual void forget(Timestamp now) = 0;
 
-  // A small text (64 KiB less 16 bytes) kept beside the segments, replaced as a whole and not synced: the last known
-  // ledger and position.
+  // A small text (64 KiB less 16 bytes; a longer one is not written) beside the segments, replaced as a whole, not
+  // synced: the last known ledger and position.
   virtual std::string hint() const = 0;
   virtual void set_hint(std::string_view text) = 0;
 
