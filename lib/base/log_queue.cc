@@ -13,7 +13,7 @@ using Clock = std::chrono::steady_clock;
 
 std::size_t size_of(const LogQueue::Line& line) {
   std::size_t bytes = sizeof(line) + line.text.size();
-  for (const std::string& field : line.entry) bytes += sizeof(field) + field.size();
+  for (const std::string& field : line.entry) bytes += sizeof(std::string) + field.size();
   return bytes;
 }
 

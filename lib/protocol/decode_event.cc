@@ -15,7 +15,7 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::int64_t kMaxExpiresIn = 31 * 24 * 3'600;  // seconds
+constexpr std::int64_t kMaxExpiresIn = std::int64_t{31} * 24 * 3'600;  // seconds
 constexpr std::size_t kMaxFieldInMessage = 64;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();

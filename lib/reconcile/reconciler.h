@@ -1,7 +1,7 @@
 // Compares the rows that say running with what is really alive, marks the orphaned ones stuck, and reports why
-// (contract section 6): this is who decides when; reconcile/pass.h is one pass. One thread of its own for the passes that
-// nobody asks for; reconcile() and explain() run on their caller's thread. All public functions are safe together;
-// one pass at a time in this process, and by a lease across daemons.
+// (contract section 6): this is who decides when; reconcile/pass.h is one pass. One thread of its own for the passes
+// that nobody asks for; reconcile() and explain() run on their caller's thread. All public functions are safe
+// together; one pass at a time in this process, and by a lease across daemons.
 #pragma once
 
 #include <chrono>
