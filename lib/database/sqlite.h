@@ -54,6 +54,15 @@ class SqliteStatement {
     return finish();
   }
 
+  // The same with parameters that come one by one: give(bind) calls bind(value) for each, in their order.
+  template <class Give>
+  Result<std::int64_t> execute_with(const Give& give) {
+    bind_error_ = SQLITE_OK;
+    int index = 0;
+    give([&](const auto& value) { bind(++index, value); });
+    return finish();
+  }
+
   // Runs it with these parameters for its rows. The parameters must live as long as the rows are read. One set of
   // rows of a statement at a time.
   template <class... Values>

@@ -90,6 +90,8 @@ struct HistoryColumn {
   bool nullable;      // a text that is empty is NULL then
   ColumnGroup group;  // kAlways: the entry's
   Allowed allowed = {};
+
+  bool clock() const { return group == ColumnGroup::kInserted; }
 };
 
 // In the order of the JSON objects. The optional ones are the last.

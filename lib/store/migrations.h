@@ -16,7 +16,7 @@
 namespace run_recorder {
 
 struct Migration {
-  int version = 0;                 // 1, 2, 3 … without gap: the file's number
+  int version = 0;                 // the file's number; see docs/decisions/0010-numbers-of-migrations.md
   std::string_view name;           // "0001_tables"
   std::string_view sql;            // the whole file
   std::string_view oldest_daemon;  // "0.1.0"

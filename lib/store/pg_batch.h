@@ -5,11 +5,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "database/pg_connection.h"
+#include "store/pg_row_sql.h"
 #include "store/pg_schema.h"
 #include "store/store.h"
 
@@ -47,21 +49,9 @@ class PgBatch {
   };
   static Counts expected(const BatchWrite& batch, Inserts inserts);
 
-  // Whether a row of this batch has a value for the columns that most runs never fill: queue, job_id, expires_in,
-  // usage, progress. They are never emptied once they are filled.
-  static bool fills_optional_columns(const BatchWrite& batch);
-
   // After a unique violation: one row that says whether the position is where the batch begins, and whether rows or
   // history moved, so that a new look at them helps.
   PgCommand moved(const RecorderSelf& self, const BatchWrite& batch) const;
-
-  // What a new row must have beside our own columns, where an application made the table: an id that the table does
-  // not make by itself, and the history's updated_at. Names and values, each followed by ", ".
-  static std::string filled_columns(const PgSchema& schema, std::string_view table);
-  static std::string filled_values(const PgSchema& schema, std::string_view table, std::string_view updated_at = {});
-  // The expression of a new row's id where the table does not make it by itself; else empty.
-  static std::string_view new_id(const PgSchema& schema, std::string_view table);
-  static bool has_updated_at(const PgSchema& schema, std::string_view table);  // beside our own columns
 
  private:
   std::string position_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
@@ -71,22 +61,16 @@ class PgBatch {
   std::string ledger_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
 
   std::string positions_, recorders_, dead_letters_, runs_, events_, pruned_;  // quoted names
-  // The statements of rows; each ends where the parameter follows, and goes on with its record.
   struct RowSql {
-    std::string insert;         // INSERT INTO runs … FROM jsonb_to_recordset(
-    std::string insert_record;  // ) AS c (…)
-    std::string update;
-    std::string update_record;
+    PgRowSql insert, update;
   };
-  static RowSql row_sql(const PgSchema& schema, bool optional_columns);
+  static RowSql row_sql(const PgSchema& schema, std::span<const RunColumn> columns);
   RowSql plain_rows_;  // leave the optional columns alone: what most batches need, and cheaper
   RowSql all_rows_;
   std::string insert_guard_;
   std::string update_guard_;
-  std::string beats_;
-  std::string beats_record_;
-  std::string history_;
-  std::string history_record_;
+  PgRowSql beats_;
+  PgRowSql history_;
 };
 
 }  // namespace run_recorder

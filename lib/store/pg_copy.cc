@@ -9,47 +9,20 @@
 #include <vector>
 
 #include "base/time.h"
-#include "store/pg_batch.h"
+#include "store/columns.h"
+#include "store/pg_row_sql.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::array<std::string_view, 28> kRunColumns{
-    "run_id",
-    "status",
-    "council",
-    "attempt",
-    "parent_attempt_run_id",
-    "oban_job_id",
-    "input",
-    "started_at",
-    "result",
-    "error",
-    "finalized_at",
-    "oban_job_state_at_finalize",
-    "council_given",
-    "attempt_given",
-    "recorder",
-    "worker_process",
-    "sender_process",
-    "connection",
-    "last_seq",
-    "stuck_pass",
-    "inserted_at",
-    "updated_at",
-    "last_event_at",
-    "queue",
-    "job_id",
-    "expires_in",
-    "usage",
-    "progress",
-};
-// Without the optional columns, which are the last.
-constexpr std::span<const std::string_view> kPlainRunColumns = std::span(kRunColumns).first(kRunColumns.size() - 5);
-constexpr std::array<std::string_view, 13> kEventColumns{
-    "run_id",   "seq",      "type",   "payload", "event_id",    "at",       "received_at",
-    "peer_uid", "peer_pid", "effect", "pass_id", "inserted_at", "recorder",
-};
+template <class Column>
+std::vector<std::string_view> names_of(std::span<const Column> columns) {
+  std::vector<std::string_view> names;
+  for (const Column& column : columns) {
+    if (column.group != ColumnGroup::kDatabase) names.push_back(column.name);
+  }
+  return names;
+}
 
 // What PostgreSQL reads as the transaction's time, in a column with time zone.
 constexpr std::string_view kNow = "now";
@@ -83,19 +56,11 @@ class CopyText {
     separate();
     out_ += value;
   }
-  void boolean(bool value) { plain(value ? "t" : "f"); }
   template <std::integral Number>
   void number(Number value) {
     separate();
     fmt::format_to(std::back_inserter(out_), FMT_COMPILE("{}"), value);
   }
-  void time(Timestamp value) { plain(format_rfc3339(value)); }
-  void text_or_null(const std::optional<std::string>& value) { value ? text(*value) : null(); }
-  template <class Value>
-  void number(const std::optional<Value>& value) {
-    value ? number(*value) : null();
-  }
-  void time(const std::optional<Timestamp>& value) { value ? time(*value) : null(); }
   void end_row() {
     out_ += '\n';
     first_ = true;
@@ -126,55 +91,38 @@ class CopyText {
   bool first_ = true;
 };
 
-void put_run(CopyText& row, const Run& run, std::string_view now, bool optional_columns) {
-  row.text(run.run_id);
-  row.plain(to_string(run.status));
-  row.text(run.council);
-  row.number(run.attempt);
-  row.text_or_null(run.parent_attempt_run_id);
-  row.number(run.oban_job_id);
-  row.text_or_null(run.input.text());
-  row.time(run.started_at);
-  row.text_or_null(run.result.text());
-  row.text_or_null(run.error.text());
-  row.time(run.finalized_at);
-  row.text_or_null(run.oban_job_state_at_finalize);
-  row.boolean(run.council_given);
-  row.boolean(run.attempt_given);
-  row.text(run.recorder);
-  row.text(run.worker_process);
-  row.text(run.sender_process);
-  row.text(run.connection);
-  row.number(run.last_seq);
-  row.text(run.stuck_pass);
-  row.plain(now);  // inserted_at
-  row.plain(now);  // updated_at
-  row.plain(now);  // last_event_at
-  if (optional_columns) {
-    row.text_or_null(run.queue);
-    row.text_or_null(run.job_id);
-    row.number(run.expires_in);
-    row.text_or_null(run.usage);
-    row.text_or_null(run.progress);
+// One value as its member's type has it.
+struct PutText {
+  CopyText& row;
+  bool empty_is_null = false;
+
+  void operator()(const std::string& text) const { text.empty() && empty_is_null ? row.null() : row.text(text); }
+  void operator()(Status status) const { row.plain(to_string(status)); }
+  void operator()(Effect effect) const { row.plain(to_string(effect)); }
+  void operator()(bool flag) const { row.plain(flag ? "t" : "f"); }
+  void operator()(std::integral auto number) const { row.number(number); }
+  void operator()(Timestamp time) const { row.plain(format_rfc3339(time)); }
+  void operator()(const JsonColumn& json) const { (*this)(json.text()); }
+  template <class Value>
+  void operator()(const std::optional<Value>& value) const {
+    value ? (*this)(*value) : row.null();
+  }
+};
+
+void put_run(CopyText& row, const Run& run, std::span<const RunColumn> columns, std::string_view now) {
+  for (const RunColumn& column : columns) {
+    column.clock() ? row.plain(now) : visit_value(column, run, PutText{row});
   }
   row.end_row();
 }
 
 void put_entry(CopyText& row, const HistoryEntry& entry, std::string_view self, std::string_view now,
                bool updated_at) {
-  row.text(entry.run_id);
-  row.number(entry.seq);
-  row.text(entry.type);
-  row.text(entry.payload);
-  row.text_or_null(entry.event_id);
-  row.time(entry.at);
-  row.time(entry.received_at);
-  row.number(entry.peer_uid);
-  row.number(entry.peer_pid);
-  row.plain(to_string(entry.effect));
-  entry.pass_id.empty() ? row.null() : row.text(entry.pass_id);
-  row.plain(now);
-  row.text(self);
+  for (const HistoryColumn& column : history_columns()) {
+    if (column.clock()) row.plain(now);
+    if (column.group == ColumnGroup::kRecorder) row.text(self);
+    if (column.group == ColumnGroup::kAlways) visit_value(column, entry, PutText{row, column.nullable});
+  }
   if (updated_at) row.plain(now);
   row.end_row();
 }
@@ -195,14 +143,14 @@ Result<void> copy_rows(PgConnection& connection, const std::string& table, std::
 bool PgCopy::possible(const PgSchema& schema) {
   return std::ranges::all_of(std::array{"runs", "run_events"}, [&](std::string_view name) {
     const PgTable& table = schema.tables.find(name)->second;
-    return table.kind == 'r' && !table.row_security && PgBatch::new_id(schema, name).empty();
+    return table.kind == 'r' && !table.row_security && new_id(schema, name).empty();
   });
 }
 
 PgCopy::PgCopy(const PgSchema& schema)
     : runs_(schema.table("runs")),
       events_(schema.table("run_events")),
-      fills_updated_at_(PgBatch::has_updated_at(schema, "run_events")) {
+      fills_updated_at_(has_updated_at(schema, "run_events")) {
   const auto zoned = [&](std::string_view table, std::string_view column) {
     return schema.column(table, column).base == "timestamptz";
   };
@@ -224,14 +172,13 @@ Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, c
   // By run_id, so that daemons that meet in the same rows lock them in the same order.
   std::ranges::sort(inserts, {}, [](const Run* run) -> const std::string& { return run->run_id; });
   if (!inserts.empty()) {
-    const bool all = PgBatch::fills_optional_columns(batch);
-    const auto columns = all ? std::span<const std::string_view>(kRunColumns) : kPlainRunColumns;
-    const auto copied = copy_rows(connection, runs_, columns, inserts,
-                                  [&](CopyText& out, const Run* run) { put_run(out, *run, now, all); });
+    const auto columns = fills_optional_columns(batch) ? run_columns() : plain_run_columns();
+    const auto copied = copy_rows(connection, runs_, names_of(columns), inserts,
+                                  [&](CopyText& out, const Run* run) { put_run(out, *run, columns, now); });
     if (!copied) return copied.error();
   }
   if (batch.history.empty()) return {};
-  std::vector<std::string_view> columns(kEventColumns.begin(), kEventColumns.end());
+  auto columns = names_of(history_columns());
   if (fills_updated_at_) columns.push_back("updated_at");
   return copy_rows(connection, events_, columns, batch.history, [&](CopyText& out, const HistoryEntry& entry) {
     put_entry(out, entry, self.id, now, fills_updated_at_);

@@ -1,8 +1,6 @@
 // Rows out of PostgreSQL and from another database into it.
 #include <fmt/format.h>
 
-#include <array>
-
 #include "base/hex.h"
 #include "store/moving.h"
 #include "store/paging.h"
@@ -10,96 +8,6 @@
 
 namespace run_recorder {
 namespace {
-
-constexpr std::array<std::string_view, 28> kRunColumns{
-    "run_id",        "council",       "status",         "attempt",        "parent_attempt_run_id",
-    "oban_job_id",   "input",         "result",         "error",          "oban_job_state_at_finalize",
-    "started_at",    "finalized_at",  "inserted_at",    "updated_at",     "council_given",
-    "attempt_given", "recorder",      "worker_process", "sender_process", "connection",
-    "last_seq",      "last_event_at", "stuck_pass",     "queue",          "job_id",
-    "expires_in",    "usage",         "progress"};
-constexpr std::array<std::string_view, 13> kEventColumns{
-    "run_id",   "seq",      "type",     "payload", "event_id", "at",         "received_at",
-    "recorder", "peer_uid", "peer_pid", "effect",  "pass_id",  "inserted_at"};
-
-std::string run_record(const Run& run) {
-  JsonRecords row;
-  row.begin();
-  row.text("run_id", run.run_id);
-  row.text("council", run.council);
-  row.text("status", to_string(run.status));
-  row.number("attempt", std::int64_t{run.attempt});
-  row.text("parent_attempt_run_id", run.parent_attempt_run_id);
-  row.number("oban_job_id", run.oban_job_id);
-  row.json("input", run.input.text());
-  row.json("result", run.result.text());
-  row.json("error", run.error.text());
-  row.text("oban_job_state_at_finalize", run.oban_job_state_at_finalize);
-  row.time("started_at", run.started_at);
-  row.time("finalized_at", run.finalized_at);
-  row.time("inserted_at", run.inserted_at);
-  row.time("updated_at", run.updated_at);
-  row.boolean("council_given", run.council_given);
-  row.boolean("attempt_given", run.attempt_given);
-  row.text("recorder", run.recorder);
-  row.text("worker_process", run.worker_process);
-  row.text("sender_process", run.sender_process);
-  row.text("connection", run.connection);
-  row.number("last_seq", run.last_seq);
-  row.time("last_event_at", run.last_event_at);
-  row.text("stuck_pass", run.stuck_pass);
-  row.text("queue", run.queue);
-  row.text("job_id", run.job_id);
-  if (run.expires_in) row.number("expires_in", std::int64_t{*run.expires_in});
-  row.json("usage", run.usage);
-  row.json("progress", run.progress);
-  row.end();
-  return std::move(row).take();
-}
-
-std::string event_records(std::string_view run_id, std::span<const StoredEvent> history) {
-  JsonRecords rows;
-  for (const StoredEvent& event : history) {
-    const HistoryEntry& entry = event.entry;
-    rows.begin();
-    rows.text("run_id", run_id);
-    rows.number("seq", entry.seq);
-    rows.text("type", entry.type);
-    rows.json("payload", entry.payload);
-    rows.text("event_id", entry.event_id);
-    rows.time("at", entry.at);
-    rows.time("received_at", entry.received_at);
-    rows.text("recorder", event.recorder);
-    if (entry.peer_uid) rows.number("peer_uid", std::int64_t{*entry.peer_uid});
-    if (entry.peer_pid) rows.number("peer_pid", std::int64_t{*entry.peer_pid});
-    rows.text("effect", to_string(entry.effect));
-    if (!entry.pass_id.empty()) rows.text("pass_id", entry.pass_id);
-    rows.time("inserted_at", event.inserted_at);
-    rows.end();
-  }
-  return std::move(rows).take();
-}
-
-template <std::size_t Size>
-std::string insert_sql(const PgSchema& schema, std::string_view table,
-                       const std::array<std::string_view, Size>& columns, std::string_view parameter) {
-  std::string names;
-  std::string values;
-  std::string record;
-  for (const std::string_view column : columns) {
-    const std::string_view separator = names.empty() ? "" : ", ";
-    names += fmt::format("{}{}", separator, column);
-    values += fmt::format("{}c.{}", separator, column);
-    record += fmt::format("{}{} {}", separator, column, schema.column(table, column).type);
-  }
-  // An entry of the history was never changed since it was inserted.
-  const bool same_type = PgBatch::has_updated_at(schema, table) &&
-                         schema.column(table, "updated_at").base == schema.column(table, "inserted_at").base;
-  return fmt::format("INSERT INTO {} ({}{}) SELECT {}{} FROM jsonb_to_recordset({}::jsonb) AS c ({})",
-                     schema.table(table), PgBatch::filled_columns(schema, table), names,
-                     PgBatch::filled_values(schema, table, same_type ? "c.inserted_at" : ""), values, parameter,
-                     record);
-}
 
 constexpr std::string_view kUtc = "AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
@@ -155,9 +63,9 @@ Result<bool> PgStore::insert_whole(const Run& run, std::span<const StoredEvent> 
       fmt::format("WITH added AS ({0} WHERE NOT EXISTS (SELECT 1 FROM {1} h WHERE h.run_id = $3) ON CONFLICT DO "
                   "NOTHING RETURNING 1), known AS (DELETE FROM {2} WHERE run_id = $3 AND EXISTS (SELECT 1 FROM "
                   "added)), history AS ({3} WHERE EXISTS (SELECT 1 FROM added)) SELECT count(*) FROM added",
-                  insert_sql(schema_, "runs", kRunColumns, "$1"), table("run_events"), table("pruned"),
-                  insert_sql(schema_, "run_events", kEventColumns, "$2")),
-      {run_record(run), event_records(run.run_id, history), run.run_id});
+                  moved_run_.with("$1::jsonb"), table("run_events"), table("pruned"),
+                  moved_history_.with("$2::jsonb")),
+      {moved_run_json(run), moved_history_json(history), run.run_id});
   if (!rows) return rows.error();
   return PgFields((*rows)[0]).integer() == 1;
 }
@@ -167,8 +75,8 @@ Result<void> PgStore::insert_history(std::string_view run_id, std::span<const St
   const auto rows = exec_giving_ids(
       fmt::format("WITH added AS ({} WHERE NOT EXISTS (SELECT 1 FROM {} r WHERE r.run_id = $2) RETURNING 1) SELECT "
                   "count(*) FROM added",
-                  insert_sql(schema_, "run_events", kEventColumns, "$1"), table("runs")),
-      {event_records(run_id, part), std::string(run_id)});
+                  moved_history_.with("$1::jsonb"), table("runs")),
+      {moved_history_json(part), std::string(run_id)});
   if (!rows) return rows.error();
   if (PgFields((*rows)[0]).count() == 0) return Error{ErrorKind::kConflict, "there is such a run"};
   return {};
@@ -181,9 +89,8 @@ Result<bool> PgStore::insert_row(const Run& run) {
                   "NOTHING RETURNING 1), known AS (DELETE FROM {2} WHERE run_id = $2 AND EXISTS (SELECT 1 FROM "
                   "added)) SELECT (SELECT count(*) FROM added), h.n, h.last, EXISTS (SELECT 1 FROM {3} r WHERE "
                   "r.run_id = $2) FROM h",
-                  table("run_events"), insert_sql(schema_, "runs", kRunColumns, "$1"), table("pruned"),
-                  table("runs")),
-      {run_record(run), run.run_id, run.last_seq});
+                  table("run_events"), moved_run_.with("$1::jsonb"), table("pruned"), table("runs")),
+      {moved_run_json(run), run.run_id, run.last_seq});
   if (!rows) return rows.error();
   PgFields fields((*rows)[0]);
   if (fields.integer() == 1) return true;

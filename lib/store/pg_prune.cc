@@ -30,11 +30,11 @@ AgedRow read_aged_row(PgFields& fields) {
 // A finding is made by a writing of the row, not by an event: the row may have been silent for months by then.
 std::string PgStore::aged_row_list() const {
   return fmt::format(
-      "r.run_id, r.council, r.status, {}, (extract(epoch FROM clock_timestamp() - CASE WHEN r.status = 'stuck' THEN "
-      "coalesce({}, {}) ELSE {} END) * 1000)::bigint, "
-      "r.parent_attempt_run_id IS NOT NULL OR EXISTS (SELECT 1 FROM {} c WHERE c.parent_attempt_run_id = r.run_id), "
-      "EXISTS (SELECT 1 FROM {} d WHERE d.run_id = r.run_id)",
-      version_of_run(schema_), schema_.instant("runs", "updated_at", "r"), last_event_instant(schema_),
+      "r.run_id, r.council, r.status, {0}, (extract(epoch FROM clock_timestamp() - CASE WHEN r.status = '{1}' THEN "
+      "coalesce({2}, {3}) ELSE {3} END) * 1000)::bigint, r.parent_attempt_run_id IS NOT NULL OR EXISTS "
+      "(SELECT 1 FROM {4} c WHERE c.parent_attempt_run_id = r.run_id), "
+      "EXISTS (SELECT 1 FROM {5} d WHERE d.run_id = r.run_id)",
+      version_of_run(schema_), to_string(Status::kStuck), schema_.instant("runs", "updated_at", "r"),
       last_event_instant(schema_), table("runs"), table("dead_letters"));
 }
 

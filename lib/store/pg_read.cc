@@ -8,6 +8,7 @@
 #include "store/chain.h"
 #include "store/paging.h"
 #include "store/pg_store.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 namespace {
@@ -101,11 +102,7 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   std::vector<std::string> conditions{"true"};
   const std::string time_type = schema_.column("runs", "inserted_at").type;
   if (!filter.statuses.empty()) {
-    std::string list;
-    for (const Status status : filter.statuses) {
-      list += fmt::format("{}'{}'", list.empty() ? "" : ", ", to_string(status));
-    }
-    conditions.push_back(fmt::format("r.status IN ({})", list));
+    conditions.push_back(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
   }
   if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
   if (filter.oban_job_id) conditions.push_back("r.oban_job_id = " + command.param(*filter.oban_job_id, "bigint"));
@@ -119,9 +116,8 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
                              : fmt::format("r.queue = {}", queue));
   }
   if (filter.pass) {
-    conditions.push_back(
-        fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = 'run_stuck')",
-                    table("run_events"), command.param(*filter.pass, "text")));
+    conditions.push_back(fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = '{}')",
+                                     table("run_events"), command.param(*filter.pass, "text"), kStuckEvent));
   }
   if (filter.since) {
     conditions.push_back("r.inserted_at >= " + command.param(format_rfc3339(*filter.since), time_type));

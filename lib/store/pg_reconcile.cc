@@ -192,8 +192,7 @@ std::string PgStore::insert_found_sql() const {
   return fmt::format(
       "INSERT INTO {} ({}run_id, seq, type, payload, effect, pass_id, recorder, received_at, inserted_at) "
       "SELECT {}run_id, last_seq,",
-      table("run_events"), PgBatch::filled_columns(schema_, "run_events"),
-      PgBatch::filled_values(schema_, "run_events"));
+      table("run_events"), filled_columns(schema_, "run_events"), filled_values(schema_, "run_events"));
 }
 
 std::string PgStore::found_times_sql() const {

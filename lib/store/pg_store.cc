@@ -60,6 +60,8 @@ PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std:
       schema_(std::move(schema)),
       batch_(schema_),
       copy_(schema_),
+      moved_run_(insert_runs_sql(schema_, run_columns(), RowSource::kMoved)),
+      moved_history_(insert_history_sql(schema_, RowSource::kMoved)),
       copy_rows_(copy_rows),
       may_copy_(PgCopy::possible(schema_)) {}
 

@@ -133,6 +133,7 @@ class PgStore final : public Store {
   const PgSchema schema_;
   const PgBatch batch_;
   const PgCopy copy_;
+  const PgRowSql moved_run_, moved_history_;
   const std::size_t copy_rows_;
   bool may_copy_;
 };

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <string_view>
 
 #include "database/sqlite.h"
+#include "store/sqlite_rows.h"
 #include "store/store.h"
 
 namespace run_recorder {
@@ -13,16 +13,6 @@ namespace run_recorder {
 // See migrate().
 Result<MigrationReport> migrate_sqlite(const StoreOptions& options, bool verify_only);
 
-// What new rows must have beside our own columns, where an application made the tables: a key that the database does
-// not make by itself, and the history's updated_at. Names, and expressions in which {{now}} stands for the row's
-// inserted_at; each ends with ", " or is empty.
-struct FilledColumns {
-  std::string columns;
-  std::string values;
-};
-struct SqliteFill {
-  FilledColumns runs, run_events;
-};
 Result<SqliteFill> columns_to_fill(SqliteConnection& connection, std::string_view prefix);
 
 // A connection to a file whose schema fits; see open_store().

@@ -9,15 +9,6 @@ namespace run_recorder {
 
 namespace {
 
-constexpr std::string_view kInsertWhole =
-    "INSERT INTO \"{{prefix}}runs\" ({{run columns}}run_id, council, status, attempt, parent_attempt_run_id, "
-    "oban_job_id, "
-    "oban_job_state_at_finalize, input, result, error, started_at, finalized_at, inserted_at, updated_at, "
-    "council_given, attempt_given, recorder, worker_process, sender_process, connection, last_seq, last_event_at, "
-    "stuck_pass, queue, job_id, expires_in, usage, progress) VALUES ({{run values}}?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
-    "?9, ?10, ?11, "
-    "?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28) ON CONFLICT (run_id) DO "
-    "NOTHING";
 constexpr std::string_view kForgetOne = "DELETE FROM \"{{prefix}}pruned\" WHERE run_id = ?1";
 constexpr std::string_view kHasRow = "SELECT 1 FROM \"{{prefix}}runs\" WHERE run_id = ?1";
 constexpr std::string_view kHasHistory = "SELECT 1 FROM \"{{prefix}}run_events\" WHERE run_id = ?1";
@@ -40,23 +31,9 @@ constexpr std::string_view kInsertReconciliation =
 constexpr std::string_view kHasDeadLetter =
     "SELECT 1 FROM \"{{prefix}}dead_letters\" WHERE run_id = ?1 AND recorder = ?2 AND inserted_at = ?3 AND record = "
     "?4";
-constexpr std::string_view kInsertDeadLetter =
-    "INSERT INTO \"{{prefix}}dead_letters\" (recorder, run_id, type, event_id, record, line, sqlstate, reason, "
-    "tries, "
-    "received_at, inserted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 constexpr std::string_view kCountDeadLetters = "SELECT count(*) FROM \"{{prefix}}dead_letters\" WHERE recorder = ?1";
 
-constexpr std::string_view kListRecorders =
-    "SELECT id, host, version, incarnation, first_seen, last_seen, applied, duplicate, dead_letters, "
-    "dead_letters_removed, conflicts FROM \"{{prefix}}recorders\" WHERE id > ?1 ORDER BY id LIMIT ?2";
-constexpr std::string_view kListPositions =
-    "SELECT incarnation, applied FROM \"{{prefix}}positions\" WHERE recorder = ?1";
 constexpr std::string_view kHasRecorder = "SELECT 1 FROM \"{{prefix}}recorders\" WHERE id = ?1";
-constexpr std::string_view kInsertRecorder =
-    "INSERT INTO \"{{prefix}}recorders\" (id, host, version, incarnation, first_seen, last_seen, applied, duplicate, "
-    "dead_letters, dead_letters_removed, conflicts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-constexpr std::string_view kInsertPosition =
-    "INSERT INTO \"{{prefix}}positions\" (recorder, incarnation, applied, updated_at) VALUES (?1, ?2, ?3, ?4)";
 
 }  // namespace
 
@@ -101,6 +78,8 @@ Result<PrunedPage> SqliteStore::list_pruned(std::size_t limit, std::string_view 
 }
 
 Result<std::vector<RecorderRow>> SqliteStore::list_recorders(std::string_view after, std::size_t limit) {
+  static const std::string sql =
+      fmt::format("SELECT {} FROM \"{{{{prefix}}}}recorders\" WHERE id > ?1 ORDER BY id LIMIT ?2", kRecorderColumns);
   if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
   if (!transaction) return transaction.error();
@@ -110,27 +89,16 @@ Result<std::vector<RecorderRow>> SqliteStore::list_recorders(std::string_view af
     recorders.push_back(read_recorder(fields));
     return true;
   };
-  if (auto done = read(kListRecorders, on_row, after, limit); !done) return done.error();
+  if (auto done = read(sql, on_row, after, limit); !done) return done.error();
   for (RecorderRow& recorder : recorders) {
-    const auto on_position = [&](const SqliteRows& row) {
-      recorder.checkpoint.applied.emplace(row.text(0), static_cast<std::uint64_t>(row.integer(1)));
-      return true;
-    };
-    if (auto done = read(kListPositions, on_position, recorder.self.id); !done) return done.error();
+    if (auto done = read_positions(recorder.self.id, recorder.checkpoint); !done) return done.error();
   }
   return recorders;
 }
 
 Result<bool> SqliteStore::write_whole(const Run& run, Timestamp now) {
-  const auto inserted =
-      write(kInsertWhole, run.run_id, run.council, to_string(run.status), run.attempt, run.parent_attempt_run_id,
-            run.oban_job_id, run.oban_job_state_at_finalize, run.input.text(), run.result.text(), run.error.text(),
-            run.started_at, run.finalized_at, run.inserted_at.value_or(now), run.updated_at.value_or(now),
-            run.council_given, run.attempt_given, run.recorder, run.worker_process, run.sender_process,
-            run.connection, run.last_seq, run.last_event_at, run.stuck_pass, run.queue, run.job_id, run.expires_in,
-            run.usage, run.progress);
-  if (!inserted) return inserted.error();
-  if (*inserted != 1) return false;
+  const auto inserted = insert_run(run, now, true);
+  if (!inserted || !*inserted) return inserted;
   if (auto done = write(kForgetOne, run.run_id); !done) return done.error();
   return true;
 }
@@ -232,15 +200,14 @@ Result<bool> SqliteStore::insert_dead_letter(const DeadLetter& letter) {
   const auto known = finds(kHasRecorder, letter.recorder);
   if (!known) return known.error();
   if (*known) return recorder_known(letter.recorder);
-  const auto inserted = write(kInsertDeadLetter, letter.recorder, letter.run_id, letter.type, letter.event_id,
-                              SqliteBlob{letter.record}, letter.line, letter.sqlstate, letter.reason, letter.tries,
-                              letter.received_at, inserted_at);
-  if (!inserted) return inserted.error();
+  if (auto inserted = insert_letter(letter, letter.recorder, inserted_at); !inserted) return inserted.error();
   if (auto done = transaction->commit(); !done) return done.error();
   return true;
 }
 
 Result<bool> SqliteStore::insert_recorder(const RecorderRow& row) {
+  static const std::string sql = fmt::format("INSERT INTO \"{{{{prefix}}}}recorders\" ({}) VALUES ({})",
+                                             kRecorderColumns, parameters_for(kRecorderColumns));
   if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
@@ -255,9 +222,9 @@ Result<bool> SqliteStore::insert_recorder(const RecorderRow& row) {
   };
   if (auto done = read(kCountDeadLetters, on_row, row.self.id); !done) return done.error();
   if (letters != ledger.dead_letters) return letters_missing(ledger.dead_letters, letters);
-  const auto inserted = write(kInsertRecorder, row.self.id, row.self.host, row.self.version, row.self.incarnation,
-                              row.first_seen, row.last_seen, ledger.applied, ledger.duplicate, ledger.dead_letters,
-                              ledger.dead_letters_removed, ledger.conflicts);
+  const auto inserted =
+      write(sql, row.self.id, row.self.host, row.self.version, row.self.incarnation, row.first_seen, row.last_seen,
+            ledger.applied, ledger.duplicate, ledger.dead_letters, ledger.dead_letters_removed, ledger.conflicts);
   if (!inserted) return inserted.error();
   for (const auto& [incarnation, applied] : row.checkpoint.applied) {
     const auto placed = write(kInsertPosition, row.self.id, incarnation, applied, clock_());

@@ -16,12 +16,12 @@ namespace {
 // may have been silent for months by then.
 const std::string& aged_row_list() {
   static const std::string list = fmt::format(
-      "r.run_id, r.council, r.status, r.last_seq, CASE WHEN r.status = 'stuck' THEN "
-      "coalesce(run_recorder_time(r.updated_at), {}) ELSE {} END, r.parent_attempt_run_id IS NOT NULL OR EXISTS "
+      "r.run_id, r.council, r.status, r.last_seq, CASE WHEN r.status = '{1}' THEN "
+      "coalesce(run_recorder_time(r.updated_at), {0}) ELSE {0} END, r.parent_attempt_run_id IS NOT NULL OR EXISTS "
       "(SELECT 1 FROM "
       "\"{{{{prefix}}}}runs\" c WHERE c.parent_attempt_run_id = r.run_id), "
       "EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id)",
-      kLastEventAt, kLastEventAt);
+      kLastEventAt, to_string(Status::kStuck));
   return list;
 }
 constexpr int kAgedColumns = 7;

@@ -6,6 +6,7 @@
 #include "store/migrations.h"
 #include "store/paging.h"
 #include "store/sqlite_store.h"
+#include "store/transition_sql.h"
 
 namespace run_recorder {
 
@@ -23,12 +24,6 @@ constexpr std::string_view kChainRank =
 
 constexpr std::string_view kCountByStatus = "SELECT status, count(*) FROM \"{{prefix}}runs\" GROUP BY status";
 
-constexpr std::string_view kListDeadLetters =
-    "SELECT id, recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at, inserted_at "
-    "FROM \"{{prefix}}dead_letters\" WHERE id > ?1 ORDER BY id LIMIT ?2";
-constexpr std::string_view kFindDeadLetter =
-    "SELECT id, recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at, inserted_at "
-    "FROM \"{{prefix}}dead_letters\" WHERE id = ?1";
 constexpr std::string_view kNoteRefusedRetry =
     "UPDATE \"{{prefix}}dead_letters\" SET tries = tries + 1, sqlstate = ?2, reason = ?3 WHERE id = ?1";
 constexpr std::string_view kRemoveDeadLetter =
@@ -51,10 +46,7 @@ struct Condition {
 Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& after) {
   Condition condition;
   if (!filter.statuses.empty()) {
-    std::string list;
-    for (const Status status : filter.statuses)
-      list += fmt::format("{}'{}'", list.empty() ? "" : ", ", to_string(status));
-    condition.also(fmt::format("r.status IN ({})", list));
+    condition.also(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
   }
   if (filter.council) condition.also("r.council = ?", *filter.council);
   if (filter.oban_job_id) condition.also(fmt::format("r.oban_job_id = {}", *filter.oban_job_id));
@@ -73,10 +65,10 @@ Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& 
                    *filter.queue);
   }
   if (filter.pass) {
-    condition.also(
-        "r.run_id IN (SELECT e.run_id FROM \"{{prefix}}run_events\" e WHERE e.pass_id = ? "
-        "AND e.type = 'run_stuck')",
-        *filter.pass);
+    condition.also(fmt::format("r.run_id IN (SELECT e.run_id FROM \"{{{{prefix}}}}run_events\" e WHERE "
+                               "e.pass_id = ? AND e.type = '{}')",
+                               kStuckEvent),
+                   *filter.pass);
   }
   if (filter.since) {
     const std::string since = format_rfc3339(*filter.since);
@@ -246,6 +238,8 @@ Result<std::map<Status, std::uint64_t>> SqliteStore::count_by_status() {
 // ---- dead letters
 
 Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::string_view cursor) {
+  static const std::string sql = fmt::format(
+      "SELECT id, {} FROM \"{{{{prefix}}}}dead_letters\" WHERE id > ?1 ORDER BY id LIMIT ?2", kLetterColumns);
   const auto after = decode_number_cursor(cursor);
   if (!after) return invalid_cursor(cursor);
   if (auto begun = begin_call(); !begun) return begun.error();
@@ -261,11 +255,13 @@ Result<DeadLetterPage> SqliteStore::list_dead_letters(std::size_t limit, std::st
     bytes += letter.record.size() + letter.line.size();
     return true;
   };
-  if (auto done = read(kListDeadLetters, on_row, *after, limit + 1); !done) return done.error();
+  if (auto done = read(sql, on_row, *after, limit + 1); !done) return done.error();
   return page;
 }
 
 Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id) {
+  static const std::string sql =
+      fmt::format("SELECT id, {} FROM \"{{{{prefix}}}}dead_letters\" WHERE id = ?1", kLetterColumns);
   if (auto begun = begin_call(); !begun) return begun.error();
   std::optional<DeadLetter> letter;
   const auto on_row = [&letter](const SqliteRows& row) {
@@ -273,7 +269,7 @@ Result<std::optional<DeadLetter>> SqliteStore::find_dead_letter(std::int64_t id)
     letter = read_dead_letter(fields);
     return false;
   };
-  if (auto done = read(kFindDeadLetter, on_row, id); !done) return done.error();
+  if (auto done = read(sql, on_row, id); !done) return done.error();
   return letter;
 }
 

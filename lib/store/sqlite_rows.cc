@@ -1,5 +1,13 @@
 #include "store/sqlite_rows.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "store/transition_sql.h"
+
 namespace run_recorder {
 namespace {
 
@@ -10,6 +18,29 @@ constexpr std::string_view kVersion =
 void append(std::string& list, std::string_view value) {
   if (!list.empty()) list += ", ";
   list += value;
+}
+
+std::string parameters(std::ptrdiff_t count) {
+  std::string list;
+  for (std::ptrdiff_t i = 1; i <= count; ++i) append(list, fmt::format("?{}", i));
+  return list;
+}
+
+template <class Column>
+std::string insert_sql(std::string_view table, std::span<const Column> columns, const FilledColumns& fill) {
+  std::string names;
+  std::string filled = fill.values;
+  int count = 0;
+  for (const Column& column : columns) {
+    if (column.group == ColumnGroup::kDatabase) continue;
+    append(names, column.name);
+    ++count;
+    constexpr std::string_view kNow = "{{now}}";
+    const auto now = column.name == "inserted_at" ? filled.find(kNow) : std::string::npos;
+    if (now != std::string::npos) filled.replace(now, kNow.size(), fmt::format("?{}", count));
+  }
+  return fmt::format("INSERT INTO \"{{{{prefix}}}}{}\" ({}{}) VALUES ({}{})", table, fill.columns, names, filled,
+                     parameters(count));
 }
 
 }  // namespace
@@ -31,6 +62,42 @@ std::string history_list() {
   std::string list;
   for (const HistoryColumn& column : history_columns()) append(list, column.name);
   return list;
+}
+
+std::string parameters_for(std::string_view names) {
+  return parameters(1 + std::ranges::count(names, ','));
+}
+
+// Only our own keys' conflicts are races; any other constraint is the database refusing the data.
+std::string insert_run_sql(const FilledColumns& fill) {
+  return insert_sql("runs", run_columns(), fill) + " ON CONFLICT (run_id) DO NOTHING";
+}
+
+std::string insert_event_sql(const FilledColumns& fill) {
+  return insert_sql("run_events", history_columns(), fill) +
+         " ON CONFLICT (run_id, seq) DO NOTHING ON CONFLICT (run_id, event_id) WHERE event_id IS NOT NULL DO NOTHING";
+}
+
+// What of the JSON was not loaded stays as it is. The guards: the version the decision was made from, and that
+// nothing leaves a finished status.
+std::string update_run_sql(const RunChange& groups) {
+  std::string sets;
+  int number = 2;
+  int status = 0;
+  for (const RunColumn& column : run_columns()) {
+    if (!writes(groups, column.group)) continue;
+    ++number;
+    if (column.unloadable()) {
+      append(sets, fmt::format("{0} = CASE WHEN ?{1} THEN ?{2} ELSE {0} END", column.name, number, number + 1));
+      ++number;
+    } else {
+      append(sets, fmt::format("{} = ?{}", column.name, number));
+    }
+    if (column.name == "status") status = number;
+  }
+  return fmt::format(
+      "UPDATE \"{{{{prefix}}}}runs\" SET {} WHERE run_id = ?1 AND {} AND (status NOT IN ({}) OR status = ?{})", sets,
+      kSameVersion, sql_list(finished_statuses()), status);
 }
 
 std::size_t weight_of(const Run& run) {

@@ -1,4 +1,5 @@
-// A runs row as the SQLite adapter's queries bring it. For the adapter's own files.
+// Rows as the SQLite adapter's statements bring and write them: the lists of columns, and for runs and their history
+// the statements, made from the tables of columns.h. For the adapter's own files.
 #pragma once
 
 #include <optional>
@@ -38,6 +39,52 @@ inline constexpr std::string_view kSameVersion =
 std::string run_list(RunParts parts);
 // What read_event() reads.
 std::string history_list();
+
+// What new rows must have beside our own columns, where an application made the tables: a key that the database does
+// not make by itself, and the history's updated_at. Names, and expressions in which {{now}} stands for the row's
+// inserted_at; each ends with ", " or is empty.
+struct FilledColumns {
+  std::string columns;
+  std::string values;
+};
+struct SqliteFill {
+  FilledColumns runs, run_events;
+};
+
+// Their parameters are the columns of columns.h in their order, but for those that the database writes.
+std::string insert_run_sql(const FilledColumns& fill);
+std::string insert_event_sql(const FilledColumns& fill);
+// ?1 the run, ?2 the version the decision was made from, then each column that such a change writes; before one that
+// can stay unloaded whether it is loaded.
+std::string update_run_sql(const RunChange& groups);
+
+// The lists that read_dead_letter(), behind the id, and read_recorder() read.
+inline constexpr std::string_view kLetterColumns =
+    "recorder, run_id, type, event_id, record, line, sqlstate, reason, tries, received_at, inserted_at";
+inline constexpr std::string_view kRecorderColumns =
+    "id, host, version, incarnation, first_seen, last_seen, applied, duplicate, dead_letters, dead_letters_removed, "
+    "conflicts";
+// ?1, ?2 … for a list of names.
+std::string parameters_for(std::string_view names);
+inline constexpr std::string_view kInsertPosition =
+    "INSERT INTO \"{{prefix}}positions\" (recorder, incarnation, applied, updated_at) VALUES (?1, ?2, ?3, ?4)";
+
+// A column's value as a parameter. bind: of SqliteStatement::execute_with().
+template <class Bind>
+struct PutParameter {
+  const Bind& bind;
+  bool empty_is_null = false;
+  bool says_loaded = false;
+
+  void operator()(Status status) const { bind(to_string(status)); }
+  void operator()(Effect effect) const { bind(to_string(effect)); }
+  void operator()(const std::string& text) const { text.empty() && empty_is_null ? bind(std::nullopt) : bind(text); }
+  void operator()(const JsonColumn& json) const {
+    if (says_loaded) bind(json.loaded());
+    json.loaded() ? bind(json.text()) : bind(std::nullopt);
+  }
+  void operator()(const auto& value) const { bind(value); }
+};
 
 // The ids of the chain of run ?1, at most ?2. Up and down from the given id at once: ids that no row has hold their
 // children together too. UNION forgets what it has seen, so that loops end.

@@ -22,7 +22,7 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, Wa
 
 class SqliteStore final : public Store {
  public:
-  SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, SqliteFill fill,
+  SqliteStore(std::unique_ptr<SqliteConnection> connection, std::string_view table_prefix, const SqliteFill& fill,
               WallClock clock);
 
   Result<Checkpoint> check_in(const RecorderSelf& self) override;
@@ -89,8 +89,8 @@ class SqliteStore final : public Store {
  private:
   // Begins every call: its deadline, and a look whether the file is still the one that was opened.
   Result<void> begin_call();
-  // The statement for a text with {{prefix}} in it, and in INSERTs the columns that an application's tables want
-  // beside ours (see with_fill()), prepared at its first use. The text must live as long as the store.
+  // The statement for a text with {{prefix}} in it, prepared at its first use. The text must live as long as the
+  // store.
   Result<SqliteStatement*> statement(std::string_view sql);
 
   // Runs one writing statement; how many rows it changed.
@@ -99,6 +99,15 @@ class SqliteStore final : public Store {
     const auto prepared = statement(sql);
     if (!prepared) return prepared.error();
     return (*prepared)->execute(values...);
+  }
+  // The same with values that give(bind) binds one by one; whether it changed one row.
+  template <class Give>
+  Result<bool> write_one(std::string_view sql, const Give& give) {
+    const auto prepared = statement(sql);
+    if (!prepared) return prepared.error();
+    const auto changed = (*prepared)->execute_with(give);
+    if (!changed) return changed.error();
+    return *changed == 1;
   }
   // Calls on_row(row) for every row, until it returns false.
   template <class OnRow, class... Values>
@@ -151,11 +160,13 @@ class SqliteStore final : public Store {
   Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
   Result<bool> at_position(const RecorderSelf& self, const BatchWrite& batch);
   Result<bool> write_run(const RunChange& change, Timestamp now);
-  Result<bool> insert_run(const Run& run, Timestamp now);
+  Result<bool> insert_run(const Run& run, Timestamp now, bool moved);
   Result<bool> update_run(const RunChange& change, Timestamp now);
   Result<Committed> raced_or_data(const HistoryEntry& entry, const BatchWrite& batch);
   Result<bool> write_history(const HistoryEntry& entry, std::string_view recorder, Timestamp now);
+  Result<void> insert_letter(const DeadLetter& letter, std::string_view recorder, Timestamp inserted_at);
   Result<bool> write_dead_letters(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
+  Result<void> read_positions(std::string_view recorder, Checkpoint& checkpoint);
   // False: another incarnation holds the id.
   Result<bool> touch_recorder(const RecorderSelf& self, Timestamp now);
   Result<std::optional<Holder>> holder_of(const std::string& id, Timestamp now);
@@ -174,8 +185,8 @@ class SqliteStore final : public Store {
   // statements_ must go before the connection.
   std::unique_ptr<SqliteConnection> connection_;
   const std::string table_prefix_;
-  const SqliteFill fill_;
   const WallClock clock_;
+  const std::string insert_run_sql_, insert_event_sql_;
   std::string update_sql_[2][2][2];  // [fields changed][outcome changed][reports changed]
   std::unordered_map<std::string_view, SqliteStatement> statements_;
 };
