@@ -1,18 +1,16 @@
 #include "config/config_checks.h"
 
-#include <sys/un.h>
-
 #include <algorithm>
 
 #include "base/ascii.h"
 #include "base/host_port.h"
+#include "base/socket_path.h"
 #include "base/url.h"
 #include "run/names.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;  // the last one is NUL (unix(7))
 // PostgreSQL cuts longer names (NAMEDATALEN).
 constexpr std::size_t kMaxSqlNameBytes = 63;
 constexpr std::size_t kMaxAccountBytes = 256;
@@ -37,7 +35,7 @@ std::optional<std::string> check_optional_path(std::string_view text) {
 }
 
 std::optional<std::string> check_socket_path(std::string_view text) {
-  if (text.size() > kSocketPathBytes) return "has " + std::to_string(text.size()) + " bytes";
+  if (text.size() > kMaxSocketPathBytes) return "has " + std::to_string(text.size()) + " bytes";
   return check_path(text);
 }
 
@@ -96,7 +94,7 @@ const TextRule kTableRule{"TABLE or SCHEMA.TABLE, each of 1 to 63 bytes", check_
 const TextRule kSchemaRule{"a name of up to 63 bytes without dots, or empty for that of table", check_schema};
 const TextRule kListenRule{"IPV4:PORT, [IPV6]:PORT or localhost:PORT, or empty for none", check_listen};
 
-static_assert(kSocketPathBytes == 107 && kMaxTablePrefixBytes == 30 && kMaxShortNameBytes == 64 &&
+static_assert(kMaxSocketPathBytes == 107 && kMaxTablePrefixBytes == 30 && kMaxShortNameBytes == 64 &&
                   kMaxSqlNameBytes == 63,
               "the words above say these numbers");
 

@@ -5,11 +5,9 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <cstring>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -18,6 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "base/socket_path.h"
 
 namespace run_recorder {
 namespace {
@@ -32,16 +31,11 @@ constexpr std::chrono::milliseconds kLockPause{10};
 }
 
 sockaddr_un address_of(const std::filesystem::path& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.native().size() >= sizeof(address.sun_path)) {
-    throw StartError(
-        kExitConfiguration,
-        fmt::format("the socket's path {} has {} bytes; the system allows at most {}: choose a shorter one",
-                    path.string(), path.native().size(), sizeof(address.sun_path) - 1));
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.native().size());
-  return address;
+  if (const auto address = socket_address(path.native())) return *address;
+  throw StartError(
+      kExitConfiguration,
+      fmt::format("the socket's path {} has {} bytes; the system allows at most {}: choose a shorter one",
+                  path.string(), path.native().size(), kMaxSocketPathBytes));
 }
 
 void make_folders(const std::filesystem::path& folder) {

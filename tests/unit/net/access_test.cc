@@ -4,11 +4,11 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/socket_path.h"
 #include "gtest/gtest.h"
 #include "support/temp_folder.h"
 
@@ -58,9 +58,7 @@ TEST(Peer, IsWhoeverConnectedWithAllGroups) {
 class WaitingPeer : public testing::Test {
  protected:
   void SetUp() override {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, sizeof address.sun_path - 1);
+    const sockaddr_un address = socket_address(path_).value();
     listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const auto* const name = reinterpret_cast<const sockaddr*>(&address);
     ASSERT_EQ(::bind(listener_.get(), name, sizeof address), 0);

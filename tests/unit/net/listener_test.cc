@@ -5,13 +5,13 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <fstream>
 
 #include "base/file.h"
 #include "base/result.h"
+#include "base/socket_path.h"
 #include "gtest/gtest.h"
 #include "support/temp_folder.h"
 
@@ -28,9 +28,7 @@ struct stat status_of(const fs::path& path) {
 
 bool can_connect(const fs::path& path) {
   const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.native().copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const sockaddr_un address = socket_address(path.native()).value();
   return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
