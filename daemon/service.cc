@@ -48,21 +48,21 @@ NamedQueues open_queues(const Config& config, milliseconds deadline) {
 }
 
 void log_opening(const SpoolOpening& opening, const Config& config) {
-  if (opening.created) log_info("the spool was made", {{"PATH", config.spool.path}});
+  if (opening.created) log_info("created a new spool", {{"PATH", config.spool.path}});
   if (opening.torn_bytes > 0) {
-    log_warning("the spool's end was torn and has been cut: it had not been acknowledged",
+    log_warning("truncated a torn record at the end of the spool: it had not been acknowledged",
                 {{"BYTES", opening.torn_bytes}, {"PATH", config.spool.path}});
   }
   for (const std::string& what : opening.set_aside)
-    log_error("something in the spool was set aside", {{"WHAT", what}});
+    log_error("damaged or foreign data in the spool was set aside", {{"WHAT", what}});
   if (opening.damaged_records > 0) {
-    log_warning("events are missing in the spool; those that the database does not have either become dead letters",
+    log_warning("events are missing from the spool; those missing from the database too become dead letters",
                 {{"EVENTS", opening.damaged_records}, {"PATH", config.spool.path}});
   }
   if (!opening.other_machines.empty()) {
     log_warning(
-        "the spool comes from another machine and goes on under a new recorder id; where it was moved on "
-        "purpose, run-recorderd --adopt-spool before its first start there keeps the id",
+        "the spool comes from another machine, using a new recorder id; to keep the id of a spool moved on "
+        "purpose, run run-recorderd --adopt-spool before the first start",
         {{"PATH", config.spool.path}, {"OLD", opening.other_machines}});
   }
 }
@@ -138,10 +138,10 @@ Service::Service(Config config, ConfigSources sources)
       stuck_(LogLevel::kError, "a thread makes no progress, the watchdog is not notified",
              "all threads make progress again"),
       event_socket_(config_.socket.path,
-                    "the event socket was deleted or exchanged, nobody can connect to it; restart the daemon",
+                    "the event socket was deleted or replaced, nobody can connect to it; restart the daemon",
                     "the event socket is back"),
       control_socket_(config_.control.path,
-                      "the control socket was deleted or exchanged, nobody can connect to it; restart the daemon",
+                      "the control socket was deleted or replaced, nobody can connect to it; restart the daemon",
                       "the control socket is back"),
       spool_max_bytes_(config_.spool.max_bytes),
       oldest_waiting_(read_received_at(config_.spool.path)) {}

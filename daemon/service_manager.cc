@@ -126,8 +126,7 @@ int inherited_socket() {
   const int count = sd_listen_fds(0);
   if (count <= 0) return -1;
   if (count > 1)
-    throw StartError(kExitNotThere,
-                     "the service manager passed more than one socket; one is allowed: the event socket");
+    throw StartError(kExitNotThere, "the service manager passed more than one socket: must be the event socket only");
   return SD_LISTEN_FDS_START;
 }
 

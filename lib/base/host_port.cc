@@ -31,7 +31,7 @@ Result<HostPort> parse_host_port(std::string_view text) {
   parsed.address = bracketed ? host.substr(1, host.size() - 2) : host;
   unsigned char bytes[sizeof(in6_addr)];
   const bool numeric = inet_pton(bracketed ? AF_INET6 : AF_INET, parsed.address.c_str(), bytes) == 1;
-  if (!numeric) return invalid("its host is not an address; names are not looked up");
+  if (!numeric) return invalid("its host is not an address");
   return parsed;
 }
 

@@ -174,7 +174,7 @@ class Scanner {
 
   // A whole scalar, or the opening bracket of an array or object.
   bool take_value() {
-    if (at_end()) return fail("a value expected, but the text ends", pos_);
+    if (at_end()) return fail("the text ends where a value is expected", pos_);
     bool escaped = false;
     switch (text_[pos_]) {
       case '{':
@@ -232,7 +232,7 @@ class Scanner {
     const std::size_t begin = pos_++;
     for (;;) {
       skip_plain();
-      if (at_end()) return fail("a string does not end", begin);
+      if (at_end()) return fail("unterminated string", begin);
       const char c = text_[pos_];
       if (c == '"') {
         ++pos_;
@@ -273,10 +273,10 @@ class Scanner {
 
   bool take_escape() {
     const std::size_t at = pos_++;
-    if (at_end()) return fail("an escape does not end", at);
+    if (at_end()) return fail("unterminated escape", at);
     const char c = text_[pos_++];
     if (c != 'u') {
-      return std::string_view("\"\\/bfnrt").find(c) != std::string_view::npos || fail("an unknown escape", at);
+      return std::string_view("\"\\/bfnrt").find(c) != std::string_view::npos || fail("unknown escape", at);
     }
     const int unit = take_hex();
     if (unit < 0) return fail("\\u needs four hexadecimal digits", at);
@@ -311,8 +311,8 @@ class Scanner {
     int exponent = 0;
     if ((take('e') || take('E')) && !take_exponent(exponent)) return false;
     const std::string_view number = text_.substr(begin, pos_ - begin);
-    if (number.size() > kMaxNumberLength) return fail("a number of more than 1000 characters", begin);
-    return is_finite_double(number, digits, exponent) || fail("a number too large for a double", begin);
+    if (number.size() > kMaxNumberLength) return fail("number longer than 1000 characters", begin);
+    return is_finite_double(number, digits, exponent) || fail("number too large for a double", begin);
   }
 
   bool take_exponent(int& exponent) {

@@ -68,14 +68,14 @@ std::optional<std::string> problem_of_host(std::string_view host) {
   std::string_view port;
   if (host.starts_with('[')) {
     const std::size_t close = host.find(']');
-    if (close == std::string_view::npos) return "a host that begins with [ has no ]";
+    if (close == std::string_view::npos) return "missing ] after an IPv6 address";
     const std::string_view after = host.substr(close + 1);
-    if (!after.empty() && after.front() != ':') return "after the ] of a host only :PORT may follow";
+    if (!after.empty() && after.front() != ':') return "invalid text after ]: must be :PORT";
     if (!after.empty()) port = after.substr(1);
   } else if (const std::size_t colon = host.find(':'); colon != std::string_view::npos) {
     port = host.substr(colon + 1);
   }
-  if (!is_port(port)) return "a port is not a number from 1 to 65535" + std::string(kEncodeHint);
+  if (!is_port(port)) return "invalid port: must be between 1 and 65535" + std::string(kEncodeHint);
   return std::nullopt;
 }
 
@@ -85,14 +85,15 @@ std::optional<std::string> problem_of_parameter(std::string_view parameter) {
   const std::string_view name = parameter.substr(0, equals);
   const bool plain = std::all_of(name.begin(), name.end(), [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; });
   if (!one || name.empty() || !plain) {
-    return "what follows ? is not a list of name=value joined by &" + std::string(kEncodeHint);
+    return "invalid options after ?: must be name=value joined by &" + std::string(kEncodeHint);
   }
   return std::nullopt;
 }
 
 std::optional<std::string> problem_of_uri(std::string_view url) {
   const UriParts parts = split_uri(url);
-  if (!percent_decode(url)) return "a % is not followed by two hex digits other than 00" + std::string(kEncodeHint);
+  if (!percent_decode(url))
+    return "invalid percent-encoding: must be % and two hex digits other than 00" + std::string(kEncodeHint);
   if (parts.hosts.find('@') != std::string_view::npos || parts.database.find('@') != std::string_view::npos) {
     return "an unexpected @" + std::string(kEncodeHint);
   }

@@ -50,7 +50,7 @@ std::vector<ExposedFile> exposed_files(const Config& config) {
   const auto add = [&exposed](std::optional<ExposedFile> file) {
     if (file) exposed.push_back(std::move(*file));
   };
-  if (config.file_holds_password) add(look_at(config.file, "a password in a url"));
+  if (config.file_holds_password) add(look_at(config.file, "a password in a URL"));
   if (!config.database.password_file.empty()) add(look_at(config.database.password_file, "the database's password"));
   return exposed;
 }

@@ -18,14 +18,14 @@ constexpr bool kReloadable = true;
 constexpr bool kRestart = false;
 
 constexpr std::string_view kClockSkew =
-    "How far the clocks may differ of who claims a job and of who says that its run started.";
+    "The largest clock difference between who claims a job and who reports its run.";
 
 // In the order of contract section 7. Every key is here and in queue_table() and nowhere else.
 const std::vector<ConfigEntry>& table() {
   static const std::vector<ConfigEntry> entries = {
       {{"database", "url", "Where the rows are kept.", kRestart, R"("sqlite:/var/lib/run-recorder/run-recorder.db")"},
        TextSlot{[](Config& c) -> std::string& { return c.database.url; }, kUrlRule}},
-      {{"database", "table_prefix", "What the tables' names begin with.", kRestart},
+      {{"database", "table_prefix", "The prefix of the tables' names.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.database.table_prefix; }, kPrefixRule}},
       {{"database", "migrate", "Create and update the tables at start; false only verifies them.", kRestart},
        BoolSlot{[](Config& c) -> bool& { return c.database.migrate; }}},
@@ -58,13 +58,13 @@ const std::vector<ConfigEntry>& table() {
         R"("run-recorder-admin")"},
        TextSlot{[](Config& c) -> std::string& { return c.control.group; }, kGroupRule}},
 
-      {{"spool", "path", "The folder events lie in until they are applied.", kRestart,
+      {{"spool", "path", "The folder of events that are not applied yet.", kRestart,
         R"("/var/lib/run-recorder/spool")"},
        TextSlot{[](Config& c) -> std::string& { return c.spool.path; }, kPathRule}},
       {{"spool", "max_bytes", "How much may wait to be applied; the last tenth only for the four lifecycle types.",
         kReloadable},
        SizeSlot{[](Config& c) -> std::uint64_t& { return c.spool.max_bytes; }, 64 * kKiB, kLargestSize}},
-      {{"spool", "min_free", "How much of the file system is left free.", kReloadable},
+      {{"spool", "min_free", "How much of the file system stays free.", kReloadable},
        SizeSlot{[](Config& c) -> std::uint64_t& { return c.spool.min_free; }, 0, kLargestSize}},
       {{"spool", "keep", "How long applied events are kept, for a database that forgets commits.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.spool.keep; }}},
@@ -85,7 +85,7 @@ const std::vector<ConfigEntry>& table() {
        DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.grace; }}},
       {{"reconcile", "interval", "The time between passes; 0s: only at boot and when asked.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.interval; }}},
-      {{"reconcile", "silent_after", "A run nobody vouches for is stuck after this long without an event.",
+      {{"reconcile", "silent_after", "A run without evidence is stuck after this long without an event.",
         kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.reconcile.silent_after; }, kShortest}},
       {{"reconcile", "recorder_timeout",
@@ -121,15 +121,15 @@ const std::vector<ConfigEntry>& table() {
       {{"retention", "councils", "How long the finished runs of these councils are kept, however they ended.",
         kReloadable},
        DurationsSlot{[](Config& c) -> NamedDurations& { return c.retention.councils; }}},
-      {{"retention", "interval", "The time between looks for runs to remove; 0s: only when asked.", kReloadable},
+      {{"retention", "interval", "The time between removals; 0s: only when asked.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.retention.interval; }}},
 
       {{"log", "level", "The least important messages to log.", kReloadable},
        LevelSlot{[](Config& c) -> LogLevel& { return c.log.level; }}},
-      {{"log", "format", "How lines on stderr look; the journal gets fields of its own.", kReloadable},
+      {{"log", "format", "The format of lines on stderr; the journal gets fields.", kReloadable},
        FormatSlot{[](Config& c) -> LogFormat& { return c.log.format; }}},
 
-      {{"daemon", "shutdown_timeout", "How long a stop may go on applying what was accepted.", kReloadable},
+      {{"daemon", "shutdown_timeout", "How long a stop may take to apply what was accepted.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.daemon.shutdown_timeout; }}},
 
       {{"metrics", "listen", "Serve the metrics over TCP too; they are always on the control socket.", kRestart},
@@ -145,7 +145,7 @@ const std::vector<ConfigEntry>& queue_table() {
       if (entry.key.section != "reconcile.queue") continue;
       some.push_back(entry);
       some.back().key.section = "queues.NAME";
-      if (entry.key.name == "kind") some.back().key.shown_default = "none: it must be given";
+      if (entry.key.name == "kind") some.back().key.shown_default = "none, required";
     }
     return some;
   }();

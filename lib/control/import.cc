@@ -93,7 +93,7 @@ class Members {
   }
   // The first one stays.
   void wrong(std::string_view name, std::string_view allowed) {
-    if (problem_.empty()) problem_ = fmt::format("{}: {} is allowed", name, allowed);
+    if (problem_.empty()) problem_ = fmt::format("{}: must be {}", name, allowed);
   }
 
  private:
@@ -181,8 +181,8 @@ Run read_run(Members& members) {
   for (const RunColumn& column : run_columns()) take(members, column, run);
   if (is_final(run.status) != run.finalized_at.has_value()) {
     members.wrong("finalized_at", is_final(run.status)
-                                      ? fmt::format("a time, where status is {},", to_string(run.status))
-                                      : fmt::format("null, where status is {},", to_string(run.status)));
+                                      ? fmt::format("a time, where status is {}", to_string(run.status))
+                                      : fmt::format("null, where status is {}", to_string(run.status)));
   }
   return run;
 }
@@ -196,7 +196,7 @@ StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t e
   if (entry.run_id != run_id) members.wrong("run_id of an event", "its run's");
   if (entry.seq == 0 || (expected_seq > 0 && entry.seq != expected_seq)) {
     members.wrong(fmt::format("seq ({})", entry.seq),
-                  fmt::format("{} here, each one more than the last,", std::max<std::int64_t>(expected_seq, 1)));
+                  fmt::format("{}, each one more than the last", std::max<std::int64_t>(expected_seq, 1)));
   }
   if (!is_event_type(entry.type)) members.wrong("type of an event", "[a-z][a-z0-9_.]* of at most 64 bytes");
   if (entry.received_at == Timestamp{}) entry.received_at = event.inserted_at.value_or(Timestamp{});
@@ -216,12 +216,12 @@ Error refused(std::string message) {
 }
 
 Error differs() {
-  return Error{ErrorKind::kConflict, "is there already, and differs"};
+  return Error{ErrorKind::kConflict, "exists already and differs"};
 }
 
 // The entries of a run's history in their order, without a gap between them.
 Result<std::vector<StoredEvent>> read_events(std::string_view list, std::string_view run_id) {
-  if (json_type(list) != JsonType::kArray) return refused("events: a list is allowed");
+  if (json_type(list) != JsonType::kArray) return refused("events: must be a list");
   std::vector<StoredEvent> events;
   for (const std::string_view element : json_elements(list)) {
     Members members(element, "an event");
@@ -290,13 +290,13 @@ Result<LineOutcome> take_run(Store& store, std::string_view line, std::string& r
   run_id = run.run_id;
   if (!members.problem().empty()) return refused(members.problem());
   if (member_of(line, "more") == "true") {
-    return refused("more: a run in parts is put together by run-recorder import; its row comes with the last part");
+    return refused("more: only run-recorder import assembles a run in parts");
   }
   const auto events = read_events(member_of(line, "events"), run.run_id);
   if (!events) return events.error();
   const std::int64_t last = events->empty() ? 0 : events->back().entry.seq;
   if (last != run.last_seq) {
-    return refused(fmt::format("last_seq: {} is allowed, the seq of its last event", last));
+    return refused(fmt::format("last_seq: must be {}, the seq of its last event", last));
   }
   return import_run(store, run, *events);
 }
@@ -315,7 +315,7 @@ Result<LineOutcome> take_part(Store& store, std::string_view line, std::string& 
 }
 
 Result<LineOutcome> take_pruned(Store& store, std::string_view list) {
-  if (json_type(list) != JsonType::kArray) return refused("pruned: a list is allowed");
+  if (json_type(list) != JsonType::kArray) return refused("pruned: must be a list");
   std::vector<PrunedRun> runs;
   for (const std::string_view element : json_elements(list)) {
     Members members(element, "an element of pruned");
@@ -445,8 +445,7 @@ Result<LineOutcome> take_line(Store& store, std::string_view text, ImportReport:
     if (member.key == "recorder") return line.kind = "recorder", take_recorder(store, member.value);
     if (member.key == "export" || member.key == "end") return LineOutcome::kPassed;
   }
-  return refused(
-      "a line of an export is allowed, an object with run, pruned, reconciliation, dead_letter or recorder");
+  return refused("unknown line: must be an object with run, pruned, reconciliation, dead_letter or recorder");
 }
 
 }  // namespace

@@ -66,10 +66,9 @@ Result<std::string> connection_string(const PgOptions& options) {
   // The complaint may quote any part of the url, a password with an unescaped "@" or "/" included.
   if (complaint) PQfreemem(complaint);
   if (!parsed) {
-    return Error{
-        ErrorKind::kInvalid,
-        "the database url is no PostgreSQL URI; allowed is postgresql://user:password@host:port/database?options, "
-        "with special characters written as %XX"};
+    return Error{ErrorKind::kInvalid,
+                 "invalid database url: must be postgresql://user:password@host:port/database?options, with special "
+                 "characters written as %XX"};
   }
   const auto timeout = std::max(kMinConnectTimeout, std::chrono::ceil<std::chrono::seconds>(options.connect_timeout));
   std::string text = "fallback_application_name='run-recorder' client_encoding='UTF8'";
@@ -144,7 +143,7 @@ Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& opt
   if (std::chrono::steady_clock::now() >= process_deadline()) return failed(kShutDown);
   try {
     auto session = std::make_unique<Session>(*text);
-    if (session->watched_socket < 0) return failed("no file descriptor is left");
+    if (session->watched_socket < 0) return failed("out of file descriptors");
     return std::unique_ptr<PgConnection>(
         new PgConnection(std::move(session), options, options.reconnects_at_begin ? *text : std::string()));
   } catch (const std::exception& error) {
@@ -324,7 +323,7 @@ Result<void> PgConnection::commit() {
   Error error = committed.error();
   if (broken() || !surely_rolled_back(error.sqlstate)) {
     error.kind = ErrorKind::kInDoubt;
-    error.message = "the outcome of a COMMIT is not known: " + error.message;
+    error.message = "the outcome of a COMMIT is unknown: " + error.message;
   }
   return error;
 }

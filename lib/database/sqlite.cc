@@ -80,11 +80,11 @@ Result<void> check_is_file(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) {
     if (errno == ENOENT || errno == ENOTDIR) {
-      return file_error(ErrorKind::kRefused, path, "there is no such file");
+      return file_error(ErrorKind::kRefused, path, "no such file");
     }
     return file_errno(path, errno);
   }
-  if (!S_ISREG(status.st_mode)) return file_error(ErrorKind::kRefused, path, "this is no regular file");
+  if (!S_ISREG(status.st_mode)) return file_error(ErrorKind::kRefused, path, "not a regular file");
   return {};
 }
 
@@ -288,7 +288,7 @@ Result<void> SqliteConnection::set_up(const SqliteOptions& options) {
     const Error failed = looked.error();
     const int extended = sqlite3_extended_errcode(handle);
     if ((extended & 0xff) == SQLITE_NOTADB) {
-      return file_error(ErrorKind::kRefused, path_, "this is no SQLite database");
+      return file_error(ErrorKind::kRefused, path_, "not a SQLite database");
     }
     if (is_permission(sqlite3_system_errno(handle))) return file_errno(path_, sqlite3_system_errno(handle));
     return failed;
@@ -377,10 +377,10 @@ Result<void> SqliteConnection::check_file() {
   if (moved != 0) return file_error(ErrorKind::kUnavailable, path_, "it was moved, replaced or deleted");
   if (!lost_wal()) return {};
   return file_error(ErrorKind::kUnavailable, path_,
-                    rescue_wal() ? "its -wal was deleted or replaced while it was in use; what that held has been "
+                    rescue_wal() ? "its -wal was deleted or replaced while it was in use; its content has been "
                                    "copied into the file"
-                                 : "its -wal was deleted or replaced while it was in use; commits that only that "
-                                   "held are lost here");
+                                 : "its -wal was deleted or replaced while it was in use; commits that only it "
+                                   "held are lost");
 }
 
 std::optional<SqliteConnection::WalFile> SqliteConnection::wal_at_path() const {
@@ -415,7 +415,7 @@ Error SqliteConnection::error(std::string_view operation) const {
   const int code = sqlite3_extended_errcode(handle_.get());
   if ((code & 0xff) == SQLITE_INTERRUPT) {
     return Error{ErrorKind::kUnavailable,
-                 fmt::format("{}: it took longer than {}", operation, format_duration(deadline_ms_))};
+                 fmt::format("{}: timed out after {}", operation, format_duration(deadline_ms_))};
   }
   // Its general error is all that SQLite has for what a trigger or an index of somebody else's makes of a row.
   const bool general = (code & 0xff) == SQLITE_ERROR;

@@ -32,10 +32,8 @@ constexpr std::chrono::milliseconds kLockPause{10};
 
 sockaddr_un address_of(const std::filesystem::path& path) {
   if (const auto address = socket_address(path.native())) return *address;
-  throw StartError(
-      kExitConfiguration,
-      fmt::format("the socket's path {} has {} bytes; the system allows at most {}: choose a shorter one",
-                  path.string(), path.native().size(), kMaxSocketPathBytes));
+  throw StartError(kExitConfiguration, fmt::format("invalid socket path {}: has {} bytes, must have at most {}",
+                                                   path.string(), path.native().size(), kMaxSocketPathBytes));
 }
 
 void make_folders(const std::filesystem::path& folder) {
@@ -48,7 +46,7 @@ void make_folders(const std::filesystem::path& folder) {
       return;
     }
     throw StartError(kExitNotThere,
-                     fmt::format("cannot make the socket's folder {}: {}", folder.string(), errno_words(errno)));
+                     fmt::format("cannot create the socket's folder {}: {}", folder.string(), errno_words(errno)));
   }
   if (::chmod(folder.c_str(), kFolderMode) != 0) {  // the umask may have taken bits away
     throw StartError(kExitNotThere,
@@ -62,15 +60,15 @@ UniqueFd lock_folder(const std::filesystem::path& path) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
   UniqueFd descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (descriptor.get() < 0) {
-    refuse(path, fmt::format("its folder cannot be opened ({})", errno_words(errno)));
+    refuse(path, fmt::format("cannot open its folder ({})", errno_words(errno)));
   }
   const auto give_up = std::chrono::steady_clock::now() + kLockPatience;
   while (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR) {
-      refuse(path, fmt::format("its folder cannot be locked ({})", errno_words(errno)));
+      refuse(path, fmt::format("cannot lock its folder ({})", errno_words(errno)));
     }
     if (std::chrono::steady_clock::now() >= give_up) {
-      log_warning("somebody else holds a lock on the socket's folder, going on without it",
+      log_warning("the socket's folder is locked by another process, continuing without the lock",
                   {{"PATH", path.string()}});
       return {};
     }
@@ -100,19 +98,17 @@ void clear_path(const std::filesystem::path& path, const sockaddr_un& address) {
     refuse(path, "it is a symbolic link, which is not followed; remove it or choose another path");
   }
   if (!S_ISSOCK(found.st_mode)) {
-    refuse(path, "something that is no socket is there and is left alone; remove it or choose another path");
+    refuse(path, "it exists and is not a socket; remove it or choose another path");
   }
   const UniqueFd probe = stream_socket(path);
   if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 || errno == EAGAIN) {
     refuse(path, "another process listens there");
   }
   if (errno != ECONNREFUSED && errno != ENOENT) {
-    refuse(path, fmt::format("a socket is there, and whether somebody listens on it cannot be told ({})",
-                             errno_words(errno)));
+    refuse(path, fmt::format("cannot tell whether another process listens there ({})", errno_words(errno)));
   }
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    refuse(path,
-           fmt::format("the socket that an earlier process left there cannot be removed ({})", errno_words(errno)));
+    refuse(path, fmt::format("cannot remove the stale socket ({})", errno_words(errno)));
   }
 }
 
@@ -121,18 +117,18 @@ struct stat give_to(const std::filesystem::path& path, mode_t mode, std::optiona
   const UniqueFd file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0 || !S_ISSOCK(status.st_mode)) {
-    refuse(path, "the socket was replaced while it was made");
+    refuse(path, "the socket was replaced while it was being created");
   }
   if (group && ::fchownat(file.get(), "", static_cast<uid_t>(-1), *group, AT_EMPTY_PATH) != 0) {
     const int error = errno;
     ::unlink(path.c_str());
-    refuse(path, fmt::format("the socket cannot be given to group {} ({})", *group, errno_words(error)));
+    refuse(path, fmt::format("cannot set its group to {} ({})", *group, errno_words(error)));
   }
   const std::string itself = fmt::format("/proc/self/fd/{}", file.get());
   if (::chmod(itself.c_str(), mode) != 0 && ::chmod(path.c_str(), mode) != 0) {
     const int error = errno;
     ::unlink(path.c_str());
-    refuse(path, fmt::format("its mode cannot be set ({})", errno_words(error)));
+    refuse(path, fmt::format("cannot set its mode ({})", errno_words(error)));
   }
   return status;
 }
@@ -181,7 +177,7 @@ Listener Listener::inherited(int fd) {
       ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) != 0 || type != SOCK_STREAM || domain != AF_UNIX ||
       listens == 0) {
     throw StartError(kExitNotThere,
-                     fmt::format("descriptor {} from the service manager is no listening UNIX stream socket", fd));
+                     fmt::format("descriptor {} from the service manager is not a listening UNIX stream socket", fd));
   }
   ::fcntl(fd, F_SETFD, FD_CLOEXEC);
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);

@@ -151,8 +151,8 @@ std::uint64_t initial_start_ticks(std::uint64_t shown_ticks, std::chrono::nanose
   return start <= 0 ? 0 : static_cast<std::uint64_t>(start / tick.count());
 }
 
-std::optional<Status> parse_status(std::string_view text) {
-  Status found;
+std::optional<ProcStatus> parse_proc_status(std::string_view text) {
+  ProcStatus found;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
@@ -165,7 +165,7 @@ std::optional<Status> parse_status(std::string_view text) {
       if (!pid) return std::nullopt;
       found.pids.push_back(*pid);
     }
-    return found.pids.empty() ? std::nullopt : std::optional<Status>(found);
+    return found.pids.empty() ? std::nullopt : std::optional<ProcStatus>(found);
   }
   return std::nullopt;
 }
@@ -174,14 +174,14 @@ Result<Stat> read_stat(std::int32_t pid) {
   const Result<std::string> text = read_proc(fmt::format("/proc/{}/stat", pid));
   if (!text) return text.error();
   const std::optional<Stat> stat = parse_stat(*text);
-  if (!stat) return Error{ErrorKind::kIo, fmt::format("/proc/{}/stat is not as proc(5) says", pid)};
+  if (!stat) return Error{ErrorKind::kIo, fmt::format("malformed /proc/{}/stat", pid)};
   return *stat;
 }
 
-Result<Status> read_status(const std::string& proc_entry) {
+Result<ProcStatus> read_proc_status(const std::string& proc_entry) {
   const Result<std::string> text = read_proc(proc_entry + "/status");
   if (!text) return text.error();
-  std::optional<Status> status = parse_status(*text);
+  std::optional<ProcStatus> status = parse_proc_status(*text);
   if (!status) return Error{ErrorKind::kIo, proc_entry + "/status is not as proc(5) says"};
   return std::move(*status);
 }

@@ -51,16 +51,16 @@ std::uint64_t initial_start_ticks(std::uint64_t shown_ticks, std::chrono::nanose
                                   std::chrono::nanoseconds tick);
 
 // From /proc/PID/status.
-struct Status {
+struct ProcStatus {
   std::int32_t parent = 0;
   std::vector<std::int32_t> pids;  // NSpid: in this PID namespace, then in each nested one, down to its own
 };
-std::optional<Status> parse_status(std::string_view text);
+std::optional<ProcStatus> parse_proc_status(std::string_view text);
 
 // kNotFound: no such entry; kDenied: it may not be read.
 Result<Stat> read_stat(std::int32_t pid);
 // Of a process, or with its thread's id of one thread.
-Result<Status> read_status(const std::string& proc_entry);
+Result<ProcStatus> read_proc_status(const std::string& proc_entry);
 
 // pidfd_open(2), its errno otherwise. A thread that leads no process is none (EINVAL, or ENOENT from Linux 6.9 on).
 struct PidfdResult {

@@ -100,7 +100,7 @@ Sender identify_sender(std::int32_t pid, const process::PidfdResult& pidfd) {
   sender.pid = pid;
   if (pid <= 0 || !host().proc_is_ours) return sender;
   const Result<process::Stat> stat = process::read_stat(pid);
-  const Result<process::Status> status = process::read_status(fmt::format("/proc/{}", pid));
+  const Result<process::ProcStatus> status = process::read_proc_status(fmt::format("/proc/{}", pid));
   // What was read may be of a later process with the same pid, unless ours still has it.
   if (pidfd.error_number == ESRCH || (pidfd.fd && process::is_reaped(pidfd.fd.get()))) {
     sender.identity = absent(host().pid_namespace, pid);
@@ -169,19 +169,19 @@ std::string describe(std::string_view identity, ProcessEvidence evidence) {
   const Origin origin = origin_of(*parts);
   switch (evidence) {
     case ProcessEvidence::kAlive:
-      return fmt::format("process {} lives", parts->pid);
+      return fmt::format("process {} is alive", parts->pid);
     case ProcessEvidence::kGone:
-      if (origin == Origin::kEarlierBoot) return fmt::format("process {} was of an earlier boot", parts->pid);
-      if (!parts->start_ticks) return fmt::format("process {} did not exist when its event came", parts->pid);
+      if (origin == Origin::kEarlierBoot) return fmt::format("process {} is from an earlier boot", parts->pid);
+      if (!parts->start_ticks) return fmt::format("process {} did not exist when its event was received", parts->pid);
       return fmt::format("process {} has ended", parts->pid);
     case ProcessEvidence::kNone:
       break;
   }
-  if (origin == Origin::kElsewhere) return fmt::format("process {} is of another machine", parts->pid);
+  if (origin == Origin::kElsewhere) return fmt::format("process {} is on another machine", parts->pid);
   if (parts->pid_namespace != host().pid_namespace) {
-    return fmt::format("process {} is of another PID namespace", parts->pid);
+    return fmt::format("process {} is in another PID namespace", parts->pid);
   }
-  return fmt::format("process {} cannot be seen", parts->pid);
+  return fmt::format("process {} is not visible", parts->pid);
 }
 
 }  // namespace run_recorder

@@ -53,7 +53,7 @@ void ProcessWatch::watch(const ProcessIdentity& identity) {
     if (stopping_ || watched_.contains(identity)) return;
     if (watched_.size() >= max_) {
       if (counts_.unwatched++ == 0) {
-        log_warning("more processes than can be watched: the end of the others is seen by the next pass",
+        log_warning("too many processes to watch: the next pass finds the end of the others",
                     {{"WATCHED", watched_.size()}});
       }
       return;

@@ -66,15 +66,15 @@ struct Root {
 // visit(pid, status) for each on the way, until it returns true. Empty where something cannot be seen or ended
 // meanwhile.
 std::optional<Root> climb(std::int32_t pid, std::size_t level,
-                          const std::function<bool(std::int32_t, const Status&)>& visit) {
+                          const std::function<bool(std::int32_t, const ProcStatus&)>& visit) {
   constexpr int kMostAncestors = 64;
-  Result<Status> status = read_status(fmt::format("/proc/{}", pid));
+  Result<ProcStatus> status = read_proc_status(fmt::format("/proc/{}", pid));
   for (int steps = 0; status && status->pids.size() > level && steps < kMostAncestors; ++steps) {
     const bool is_init = status->pids[level] == 1;
     if (visit(pid, *status) || is_init || status->parent == 0) return Root{pid, is_init};
-    Result<Status> parent = read_status(fmt::format("/proc/{}", status->parent));
+    Result<ProcStatus> parent = read_proc_status(fmt::format("/proc/{}", status->parent));
     // Its parent may have ended, and its pid be another's, before it was read.
-    const Result<Status> again = read_status(fmt::format("/proc/{}", pid));
+    const Result<ProcStatus> again = read_proc_status(fmt::format("/proc/{}", pid));
     if (!parent || !again || again->parent != status->parent || again->pids != status->pids) return std::nullopt;
     if (parent->pids.size() <= level) return Root{pid, false};
     pid = status->parent;
@@ -86,7 +86,7 @@ std::optional<Root> climb(std::int32_t pid, std::size_t level,
 // One question, "which process has this pid in the sender's namespace?", and what was seen on the way to its answer.
 class Search {
  public:
-  Search(std::int32_t sender_pid, const Status& sender, std::int32_t worker_pid)
+  Search(std::int32_t sender_pid, const ProcStatus& sender, std::int32_t worker_pid)
       : sender_pid_(sender_pid),
         level_(sender.pids.size() - 1),
         worker_pid_(worker_pid),
@@ -95,7 +95,7 @@ class Search {
   // The sender and those above it that are in its namespace.
   std::optional<std::int32_t> among_ancestors() {
     std::optional<std::int32_t> found;
-    root_ = climb(sender_pid_, level_, [&](std::int32_t pid, const Status& status) {
+    root_ = climb(sender_pid_, level_, [&](std::int32_t pid, const ProcStatus& status) {
       if (status.pids[level_] == worker_pid_) found = pid;
       return found.has_value();
     });
@@ -105,7 +105,7 @@ class Search {
   std::optional<std::int32_t> among_all() {
     std::vector<std::int32_t> nested;
     conclusive_ = each_number("/proc", [&](std::int32_t pid) {
-      const Result<Status> status = read_status(fmt::format("/proc/{}", pid));
+      const Result<ProcStatus> status = read_proc_status(fmt::format("/proc/{}", pid));
       if (!status && status.error().kind != ErrorKind::kNotFound) hidden_ = true;
       if (!status || status->pids.size() <= level_) return false;
       nested.push_back(pid);
@@ -137,13 +137,13 @@ class Search {
  private:
   // Whether the process is in the sender's namespace or below; empty where that cannot be told.
   std::optional<bool> is_in_wanted(std::int32_t pid) const {
-    const Result<Status> status = read_status(fmt::format("/proc/{}", pid));
+    const Result<ProcStatus> status = read_proc_status(fmt::format("/proc/{}", pid));
     if (!status || status->pids.size() <= level_) return std::nullopt;
     if (wanted_) {
       const std::optional<NamespaceId> found = namespace_of(pid, status->pids.size() - 1 - level_);
       if (found) return found == wanted_;
     }
-    const std::optional<Root> root = climb(pid, level_, [](std::int32_t, const Status&) { return false; });
+    const std::optional<Root> root = climb(pid, level_, [](std::int32_t, const ProcStatus&) { return false; });
     if (root && root_ && root->pid == root_->pid) return true;
     if (root && root_ && root->is_init && root_->is_init) return false;
     // As deep as the sender there is one namespace on this host, and all of its processes could be seen.
@@ -155,8 +155,8 @@ class Search {
     bool found = false;
     const std::string tasks = fmt::format("/proc/{}/task", pid);
     each_number(tasks, [&](std::int32_t tid) {
-      const Result<Status> status =
-          tid == pid ? Result<Status>(Status()) : read_status(fmt::format("{}/{}", tasks, tid));
+      const Result<ProcStatus> status =
+          tid == pid ? Result<ProcStatus>(ProcStatus()) : read_proc_status(fmt::format("{}/{}", tasks, tid));
       found = status && status->pids.size() > level_ && status->pids[level_] == worker_pid_;
       return found;
     });
@@ -178,7 +178,7 @@ class Search {
 
 Translation translate(std::int32_t sender_pid, std::int32_t worker_pid, bool may_search) {
   if (sender_pid <= 0 || worker_pid <= 0 || !host().proc_is_ours) return {};
-  const Result<Status> sender = read_status(fmt::format("/proc/{}", sender_pid));
+  const Result<ProcStatus> sender = read_proc_status(fmt::format("/proc/{}", sender_pid));
   if (!sender) return {};
   if (sender->pids.size() == 1) return {Kind::kFound, worker_pid, host().pid_namespace};
   if (sender->pids.back() == worker_pid) return {Kind::kFound, sender_pid, host().pid_namespace};

@@ -385,9 +385,8 @@ class EventReader {
     for (const JsonMember* const member : beside) {
       if (!std::binary_search(keys.begin(), keys.end(), std::string_view(member->key))) continue;
       const std::string_view shown = utf8_prefix(member->key, kMaxFieldInMessage);
-      return refuse(Field::kPayload,
-                    fmt::format("and the event both have the field {}{}: it may stand in one of them",
-                                json_string(shown), shown.size() < member->key.size() ? "…" : ""));
+      return refuse(Field::kPayload, fmt::format("and the event both have the field {}{}: must be in one of them",
+                                                 json_string(shown), shown.size() < member->key.size() ? "…" : ""));
     }
     return true;
   }

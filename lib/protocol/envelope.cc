@@ -113,7 +113,7 @@ std::string encode_envelope(const Envelope& envelope) {
 Result<Envelope> decode_envelope(std::string_view body) {
   Reader reader(body);
   const auto version = reader.take_integer<std::uint8_t>();
-  if (!version) return corrupt("an empty record is no event");
+  if (!version) return corrupt("empty record");
   if (*version != kVersion) {
     return corrupt(
         fmt::format("the record has envelope version {}, this program reads version {}", *version, kVersion));
@@ -122,13 +122,13 @@ Result<Envelope> decode_envelope(std::string_view body) {
   const auto received_at = reader.take_integer<std::uint64_t>();
   Envelope envelope;
   if (!flags || !received_at || !read_peer(reader, *flags, envelope) || !read_texts(reader, envelope)) {
-    return corrupt("the record ends inside of its envelope");
+    return corrupt("truncated envelope");
   }
   envelope.received_at = Timestamp{std::chrono::microseconds{static_cast<std::int64_t>(*received_at)}};
   if (envelope.received_at < kEarliest || envelope.received_at >= kEnd || (*flags & ~(kHasUid | kHasPid)) != 0) {
-    return corrupt("the record's envelope has values that no daemon writes");
+    return corrupt("invalid value in the envelope");
   }
-  if (!reader.done()) return corrupt("something follows the record's envelope");
+  if (!reader.done()) return corrupt("data after the envelope");
   return envelope;
 }
 
@@ -139,7 +139,7 @@ Result<Event> decode_record(std::string_view body) {
   if (const auto* const refusal = std::get_if<Refusal>(&decoded)) {
     return Error{ErrorKind::kInvalid, fmt::format("{}: {}", to_string(refusal->code), refusal->message)};
   }
-  if (std::holds_alternative<Blank>(decoded)) return Error{ErrorKind::kInvalid, "the record's line is blank"};
+  if (std::holds_alternative<Blank>(decoded)) return Error{ErrorKind::kInvalid, "blank line in the record"};
   Event event = std::get<Event>(std::move(decoded));
   event.received_at = envelope->received_at;
   event.peer_uid = envelope->peer_uid;

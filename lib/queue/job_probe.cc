@@ -53,7 +53,7 @@ class JobProbe::Asker {
     if (!answered) {
       abandoned_ = true;
       not_before_ = steady_clock::now() + kPause;
-      log_debug("the queue did not say in time in which state jobs ended");
+      log_debug("the queue did not give the state of finished jobs in time");
       return {};
     }
     busy_ = false;

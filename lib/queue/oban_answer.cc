@@ -49,8 +49,8 @@ std::string words_for(const ObanReplay& replay) {
   const std::string until = replay.until ? fmt::format("has replayed until {}", format_rfc3339(*replay.until))
                                          : "does not say how far it is";
   return fmt::format(
-      "the queue is read from a standby that {}: name the primary in url, or grant pg_read_all_stats, which tells a "
-      "primary that has nothing to do from one out of reach",
+      "the queue is read from a standby that {}: name the primary in url, or grant pg_read_all_stats, which "
+      "tells an idle primary from an unreachable one",
       until);
 }
 

@@ -60,8 +60,7 @@ class ObanQueue final : public JobQueue {
 
   JobAnswer answer_to(const JobAsked& asked, const ObanLook& found) const {
     const auto id = job_number(asked.job_id);
-    if (!id)
-      return {.detail = fmt::format("\"{}\" is no id of Oban's: those are whole numbers from 1", asked.job_id)};
+    if (!id) return {.detail = fmt::format("invalid job id \"{}\": must be a whole number from 1", asked.job_id)};
     return oban_answer(asked, *id, found, options_.clock_skew);
   }
 
@@ -79,14 +78,14 @@ class ObanQueue final : public JobQueue {
 
   Result<std::unique_ptr<ObanTable>> open() const {
     const auto kind = database_kind(options_.url);
-    if (!kind) return Error{ErrorKind::kInvalid, "url: sqlite:PATH or postgresql://… is allowed"};
+    if (!kind) return Error{ErrorKind::kInvalid, "invalid url: must be sqlite:PATH or postgresql://…"};
     switch (*kind) {
       case DatabaseKind::kSqlite:
         return open_oban_in_sqlite(options_);
       case DatabaseKind::kPostgres:
         return open_oban_in_postgres(options_);
     }
-    return Error{ErrorKind::kInvalid, "url: no such kind of database"};
+    return Error{ErrorKind::kInvalid, "invalid url: unknown kind of database"};
   }
 
   Error in_words(Error error) const {
@@ -118,7 +117,7 @@ Result<std::string> quoted_table(std::string_view table) {
     const std::size_t dot = rest.find('.');
     const std::string_view part = rest.substr(0, dot);
     if (part.empty() || part.find('\0') != std::string_view::npos || parts == 2) {
-      return Error{ErrorKind::kInvalid, fmt::format("table: \"{}\" is neither table nor schema.table", table)};
+      return Error{ErrorKind::kInvalid, fmt::format("invalid table \"{}\": must be TABLE or SCHEMA.TABLE", table)};
     }
     if (parts > 0) quoted += '.';
     quoted += '"';

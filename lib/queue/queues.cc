@@ -82,8 +82,7 @@ Result<std::size_t> find_queue(const NamedQueues& queues, std::string_view name)
   const auto found = std::ranges::find(queues, wanted, &NamedQueue::name);
   if (found != queues.end()) return static_cast<std::size_t>(found - queues.begin());
   if (!name.empty()) return Error{ErrorKind::kNotFound, fmt::format("no queue \"{}\" is configured", name)};
-  return Error{ErrorKind::kNotFound,
-               "the run names no queue, several are configured, and none of them is named default"};
+  return Error{ErrorKind::kNotFound, "the run names no queue, and none of the configured ones is named default"};
 }
 
 std::unique_ptr<JobQueue> make_queues(NamedQueues queues, MonotonicClock clock) {

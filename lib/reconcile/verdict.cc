@@ -50,7 +50,7 @@ RuleAnswer ask_working(const RowFacts& facts, const Policy& policy) {
   const bool alone = !facts.worker_named && facts.sender == ProcessEvidence::kGone && !facts.connection_open &&
                      !facts.other_recorder && !unexpired;
   if (!alone) return says(3, "queue", VerdictKind::kAlive, {}, facts.job->detail);
-  const std::string detail = fmt::format("{} by the queue's word alone: {}", facts.job->detail,
+  const std::string detail = fmt::format("{} according to the queue only: {}", facts.job->detail,
                                          or_else(facts.sender_text, "its latest sender is gone"));
   if (facts.silence > policy.silent_after) {
     return says(
@@ -76,7 +76,7 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
   const auto unless_changed = [&](RuleAnswer answer) {
     if (!just_changed) return answer;
     return says(kRule, kName, VerdictKind::kDeferred, {},
-                fmt::format("job {} is {} since {}, less than the grace", *facts.job_id, job.state,
+                fmt::format("job {} has been {} for {}, less than the grace", *facts.job_id, job.state,
                             seconds(*job.changed_ago)));
   };
   const bool queued = facts.status == Status::kQueued;
@@ -85,7 +85,7 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
       return says(kRule, kName, VerdictKind::kUnknown, "queue_unavailable",
                   fmt::format("job {} cannot be looked up: {}", *facts.job_id, or_else(job.detail, "no answer")));
     case JobAnswer::Kind::kAbsent:
-      return stuck("queue_row_absent", or_else(job.detail, fmt::format("job {} is not there", *facts.job_id)));
+      return stuck("queue_row_absent", or_else(job.detail, fmt::format("job {} is not in the queue", *facts.job_id)));
     case JobAnswer::Kind::kWorking:
       return queued ? alive() : ask_working(facts, policy);
     case JobAnswer::Kind::kOtherExecution:
@@ -137,10 +137,10 @@ RuleAnswer ask_worker(const RowFacts& facts, const Policy& policy) {
       std::string gone = or_else(facts.worker_text, "the worker process is gone");
       if (facts.worker_gone_for && *facts.worker_gone_for < policy.grace && may_still_tell(facts)) {
         return says(2, kName, VerdictKind::kDeferred, {},
-                    fmt::format("{}, first seen {} ago, less than the grace, and its sender may be about to tell",
-                                gone, seconds(*facts.worker_gone_for)));
+                    fmt::format("{}, first seen {} ago, less than the grace, and its sender may still report", gone,
+                                seconds(*facts.worker_gone_for)));
       }
-      if (is_done_and_gone(facts)) return silent(2, kName, gone + "; its job says that the work was done");
+      if (is_done_and_gone(facts)) return silent(2, kName, gone + "; its job finished well");
       return says(2, kName, VerdictKind::kStuck, "process_gone", std::move(gone));
     }
     case ProcessEvidence::kAlive:
@@ -161,36 +161,36 @@ RuleAnswer ask_sender(const RowFacts& facts, const Policy& policy) {
   // A sender that promised events vouches by these alone: it may live on without the work.
   if (has_expired(facts, policy)) {
     return says(4, kName, VerdictKind::kStuck, "heartbeat_expired",
-                fmt::format("no event for {}, but one was promised within {}", seconds(silence_heard(facts, policy)),
+                fmt::format("no event for {}, expected within {}", seconds(silence_heard(facts, policy)),
                             seconds(*facts.expires_in)));
   }
-  if (facts.expires_in) return alive(fmt::format("its heartbeat is younger than {}", seconds(*facts.expires_in)));
+  if (facts.expires_in)
+    return alive(fmt::format("its last heartbeat is less than {} old", seconds(*facts.expires_in)));
   if (facts.sender == ProcessEvidence::kAlive) return alive(or_else(facts.sender_text, "its latest sender is alive"));
   if (facts.connection_open) return alive("the connection of its latest event is open");
-  return silent(4, kName, or_else(facts.sender_text, "neither worker, sender nor connection is known to live"));
+  return silent(4, kName, or_else(facts.sender_text, "no live worker, sender or connection is known"));
 }
 
 RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
   constexpr std::string_view kName = "nobody";
   if (facts.other_recorder) return silent(5, kName, "another recorder's: not asked");
   // Its job waits, and nobody is expected to vouch for it meanwhile.
-  if (facts.status == Status::kQueued) return says(5, kName, VerdictKind::kAlive, {}, "it waits to be started");
+  if (facts.status == Status::kQueued) return says(5, kName, VerdictKind::kAlive, {}, "waiting to be started");
   if (policy.unvouched || (policy.boot && !facts.received_here)) {
-    return says(5, kName, VerdictKind::kStuck, "no_live_worker",
-                "nobody vouches for it: no live worker, sender or job");
+    return says(5, kName, VerdictKind::kStuck, "no_live_worker", "no live worker, sender or job");
   }
   if (facts.silence > policy.silent_after) {
     return says(5, kName, VerdictKind::kStuck, "silent",
                 fmt::format("no event for {}, longer than silent_after", seconds(facts.silence)));
   }
   return says(5, kName, VerdictKind::kUnknown, "no_evidence",
-              "nobody vouches for it, and nothing shows that its worker is gone");
+              "no live worker, sender or job is known, nor that its worker is gone");
 }
 
 // What would be stuck, but somebody may still have to say something.
 std::string why_deferred(const RowFacts& facts, const Policy& policy) {
   if (policy.hearing_for < policy.grace && !nobody_can_report(facts)) {
-    return fmt::format("this daemon accepts events since {} only, less than the grace", seconds(policy.hearing_for));
+    return fmt::format("this daemon has accepted events for {}, less than the grace", seconds(policy.hearing_for));
   }
   return {};
 }

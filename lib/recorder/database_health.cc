@@ -73,8 +73,8 @@ DatabaseHealth::DatabaseHealth(std::string shown_url, SteadyClock steady, UtcClo
       away_(LogLevel::kError, "the database is away, events are spooled", "the database is back"),
       refused_(LogLevel::kError, "the database refuses this daemon, events are spooled",
                "the database is usable again"),
-      doubtful_(LogLevel::kWarning, "events are spooled until it is known who records under this spool's id",
-                "it is known who records under this spool's id") {}
+      doubtful_(LogLevel::kWarning, "the recorder id is in doubt, events are spooled", "the recorder id is settled") {
+}
 
 void DatabaseHealth::up() {
   backoff_.succeeded();
@@ -111,7 +111,7 @@ void DatabaseHealth::in_doubt(const std::string& why) {
     status_.state = DatabaseState::kAway;
     status_.since = utc_();
   }
-  status_.error = why + "; if it is not seen again soon, this one goes on, else under a new id";
+  status_.error = why + "; if it is seen again, this one takes a new id";
 }
 
 void DatabaseHealth::count(const Error& error) {

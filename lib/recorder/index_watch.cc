@@ -11,10 +11,7 @@ constexpr std::chrono::milliseconds kCheckEvery{30'000};
 }  // namespace
 
 IndexWatch::IndexWatch(const StoreOptions& options, bool builds)
-    : builds_(builds),
-      building_(options),
-      missing_(LogLevel::kWarning, "indexes of the database are not there yet", "all indexes of the database stand") {
-}
+    : builds_(builds), building_(options), missing_(LogLevel::kWarning, "indexes are missing", "all indexes exist") {}
 
 bool IndexWatch::due(Clock::time_point now) const {
   return now - checked_ >= (waiting_for() ? kCheckMissingEvery : kCheckEvery);
@@ -64,7 +61,7 @@ void IndexWatch::note(const IndexState& state) {
   const std::string decided = wait->events_unique ? "" : "; each event is compared with the history meanwhile";
   const std::string detail = fmt::format("{} since {}{}", wait->indexes, since, decided);
   if (!missing_.report(detail, {{"WAITS_FOR", why}}) && !said) {
-    log_warning("indexes of the database are still missing: " + detail, {{"WAITS_FOR", why}});
+    log_warning("indexes are still missing: " + detail, {{"WAITS_FOR", why}});
   }
 }
 

@@ -50,7 +50,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
       letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
-      sequences_(LogLevel::kError, "a sequence of the database stands behind", "the sequences are right again"),
+      sequences_(LogLevel::kError, "a sequence is behind the ids in use", "all sequences are past the ids in use"),
       calls_([this] { wake(); }),
       progress_(known_incarnations(spool.incarnations(), spool.remembered()), spool.usage().first_seq,
                 [&spool] { return spool.usage().last_seq; }),
@@ -354,7 +354,7 @@ bool Recorder::leave_to_original(const Batch& batch) {
   const IncarnationRange& range = progress_.ranges()[batch.range];
   const bool is_missing = batch.unreadable.front().record.empty();
   if (!is_missing || range.begin >= spool_.shared_before()) return false;
-  log_warning("records are missing in this copy of a spool; they and those behind them are left to the original",
+  log_warning("records are missing from this copy of a spool; they and all later ones are left to the original",
               {{"FROM", batch.from + 1}, {"TO", range.last}});
   progress_.leave_rest(batch.range);
   spool_.release(progress_.next_seq() - 1);

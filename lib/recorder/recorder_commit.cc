@@ -17,13 +17,13 @@ constexpr int kRacesOfOneBatch = 10;
 // A row and a history that do not fit together (somebody wrote into one of them) would be raced for ever; so would
 // rows that a trigger drops without a word.
 Error never_as_expected() {
-  return Error{ErrorKind::kData, "the run's row and history were never as they had just been read"};
+  return Error{ErrorKind::kData, "the run's row and history changed at each try"};
 }
 
 // Never an event's fault: it waits as in any other outage.
 Error keeps_colliding() {
   return Error{ErrorKind::kUnavailable,
-               "the transaction collided with those of others each time (SQLSTATE 40001 or 40P01)", "40001"};
+               "the transaction could not be serialized at any try (SQLSTATE 40001 or 40P01)", "40001"};
 }
 
 }  // namespace

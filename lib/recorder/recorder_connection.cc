@@ -139,7 +139,7 @@ void Recorder::note_settled() {
 // whichever comes first, and what only this one has by this one.
 void Recorder::take_new_id(const Holder& holder) {
   const std::string id = spool_.renew();
-  log_warning("another process records under this spool's id: one of the two is a copy; this one takes a new id",
+  log_warning("another process uses this recorder id: one of the two spools is a copy; taking a new id",
               {{"OLD", self_.id}, {"NEW", id}, {"OTHER_HOST", holder.host}});
   claimant_.forget();
   const MutexLock lock(mutex_);
@@ -188,7 +188,7 @@ void Recorder::count_forgotten() {
     forgotten += progress_.forgotten(*write);
   }
   if (forgotten == 0) return;
-  log_error("the database has forgotten events that the spool no longer keeps", {{"EVENTS", forgotten}});
+  log_error("the database forgot events that the spool no longer keeps", {{"EVENTS", forgotten}});
   const MutexLock lock(mutex_);
   counters_.forgotten += forgotten;
 }

@@ -152,7 +152,7 @@ void Pruner::run() {
     }
     failing_.clear();
     if (report.value().runs > 0) {
-      log_info("finished runs were removed, their time was over",
+      log_info("removed finished runs past their retention",
                {{"RUNS", report.value().runs}, {"EVENTS", report.value().events}});
     }
     const MutexLock done(mutex_);
@@ -176,7 +176,7 @@ Result<PruneReport> Pruner::look_through() {
   return prune(*store.value(), PruneRequest{});
 }
 
-// ---- looking
+// ---- finding
 
 Result<PruneReport> Pruner::prune(Store& store, const PruneRequest& request) {
   Look look{request, policy(), store, {}, {}, {}, 0, 0};

@@ -84,9 +84,9 @@ std::string conflict_with(const Run& row, const Event& event, SameOutcome same) 
       if (status != row.status)
         return fmt::format("{} for a run that is already {}", event.type, to_string(row.status));
       const Outcome said = outcome_of(event);
-      if (!same_json(said.result, row.result, same.result)) return "another result than the one recorded";
+      if (!same_json(said.result, row.result, same.result)) return "result differs from the recorded one";
       if (event.kind == EventKind::kFailed && !same_json(said.error, row.error, same.error)) {
-        return "other errors than the ones recorded";
+        return "errors differ from the recorded ones";
       }
     }
   }
@@ -188,13 +188,13 @@ HistoryEntry revived_entry(const Run& row, const Event& event, Status after, std
 // hold.
 Result<void> validate(const Run& row, const RunAttributes& change) {
   if (change.run_id ? !is_name(*change.run_id) : row.run_id.empty()) {
-    return invalid("run_id: 1 to 255 bytes are allowed");
+    return invalid("run_id: must be 1 to 255 bytes");
   }
-  if (change.council && !is_name(*change.council)) return invalid("council: 1 to 255 bytes are allowed");
+  if (change.council && !is_name(*change.council)) return invalid("council: must be 1 to 255 bytes");
   if (change.parent_attempt_run_id && !is_name(*change.parent_attempt_run_id)) {
-    return invalid("parent_attempt_run_id: 1 to 255 bytes are allowed");
+    return invalid("parent_attempt_run_id: must be 1 to 255 bytes");
   }
-  if (change.oban_job_id && *change.oban_job_id < 1) return invalid("oban_job_id: 1 to 2^63-1 is allowed");
+  if (change.oban_job_id && *change.oban_job_id < 1) return invalid("oban_job_id: must be between 1 and 2^63-1");
   return {};
 }
 
@@ -222,13 +222,13 @@ JsonText as_map(JsonText value) {
 Result<Run> changeset(Run row, RunAttributes attributes) {
   if (attributes.attempt &&
       (*attributes.attempt < 1 || *attributes.attempt > std::numeric_limits<std::int32_t>::max())) {
-    return invalid("attempt: 1 to 2147483647 is allowed");
+    return invalid("attempt: must be between 1 and 2147483647");
   }
   if (attributes.status && is_finished(row.status) && *attributes.status != row.status) {
     return invalid(fmt::format("status: a run that is {} stays {}", to_string(row.status), to_string(row.status)));
   }
   if (attributes.error && json_type(*attributes.error) != JsonType::kObject) {
-    return invalid("error: an object is allowed");
+    return invalid("error: must be an object");
   }
   if (const auto valid = validate(row, attributes); !valid) return valid.error();
   Run after = std::move(row);

@@ -44,10 +44,9 @@ Acceptor::Acceptor(SessionContext& context, int listen_fd, OnPeer on_peer)
       socket_(context.io, stream_protocol(), listen_fd),
       backoff_(context.io),
       spare_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
-      exhausted_(LogLevel::kError, "no file descriptor is left, new connections are refused",
-                 "there are file descriptors again"),
-      crowded_(LogLevel::kWarning, "too many connections, new ones are refused",
-               "there is room for connections again") {}
+      exhausted_(LogLevel::kError, "out of file descriptors, new connections are refused",
+                 "file descriptors are available again"),
+      crowded_(LogLevel::kWarning, "too many connections, new ones are refused", "connections are accepted again") {}
 
 void Acceptor::set_rules(AccessList access, std::size_t connections) {
   access_ = std::move(access);
@@ -65,7 +64,7 @@ void Acceptor::evict_forbidden() {
   }
   if (count > 0) {
     context_.counters.update([count](ServerCounters& counters) { counters.connections_forbidden += count; });
-    log_warning("connections of users who may no longer send are closed", {{"CONNECTIONS", count}});
+    log_warning("closed connections of users who may no longer send", {{"CONNECTIONS", count}});
   }
 }
 
@@ -142,7 +141,7 @@ bool Acceptor::out_of_descriptors(int error) {
   if (accepted) {
     context_.counters.update([](ServerCounters& counters) { ++counters.connections_over_limit; });
     const std::string answer =
-        format_refusal(0, {RefusalCode::kUnavailable, "the daemon has no file descriptor left; try again later"});
+        format_refusal(0, {RefusalCode::kUnavailable, "the daemon is out of file descriptors; try again later"});
     ::send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     connection.reset();
   }

@@ -9,8 +9,7 @@ namespace {
 
 constexpr std::chrono::seconds kAppendTime{60};  // a disk that takes longer for one sync is as good as gone
 
-constexpr std::string_view kFullMessage =
-    "the spool is full: the database has to take some of it first; send this event again later";
+constexpr std::string_view kFullMessage = "the spool is full; send this event again later";
 // The reason is for the operator, in the log.
 constexpr std::string_view kFailedMessage = "the daemon cannot write to its spool; send this event again later";
 
@@ -25,7 +24,7 @@ SpoolWriter::SpoolWriter(Spool& spool, Counters& counters, OnAccepted on_accepte
       bounds_(bounds),
       liveness_(kAppendTime),
       small_liveness_(kAppendTime),
-      failed_(LogLevel::kError, "the spool cannot take events, all are refused", "the spool takes events again"),
+      failed_(LogLevel::kError, "the spool cannot accept events, all are refused", "the spool accepts events again"),
       full_(LogLevel::kError, "the spool is full, events are refused", "the spool has room again") {}
 
 SpoolWriter::~SpoolWriter() {
@@ -252,8 +251,10 @@ void SpoolWriter::refuse_all(Submissions& group, const Error& error) {
 
 void SpoolWriter::note_room(bool refused) {
   if (refused) {
-    full_.report("what is not applied yet has reached its limit, or the file system has too little left",
-                 Clock::now());
+    full_.report(
+        "unapplied events have reached [spool] max_bytes, or the file system has less than [spool] "
+        "min_free left",
+        Clock::now());
   } else {
     full_.clear_when_over(Clock::now());
   }

@@ -22,7 +22,7 @@ constexpr int kTries = 50;
 constexpr std::chrono::milliseconds kBetweenTries{10};
 
 constexpr std::string_view kWhatToDo =
-    "stop the daemon, which still applies what it can read, put the folder back, and start it again";
+    "stop the daemon (it still applies what it can read), put the folder back, and start it again";
 
 Error held_by_another(const fs::path& folder) {
   const std::optional<int> pid = spool_folder::holder(folder);
@@ -113,10 +113,10 @@ FolderLock::Finding FolderLock::check(const std::string& name, int fd) {
   }
   if (!lock) return {};  // no room, no descriptor left: the next check tries again
   lock_ = std::move(*lock);
-  return {
-      fmt::format("the lock file {} was deleted or exchanged while the spool was in use, it is made and locked again",
-                  (path_ / spool_folder::kLock).string()),
-      {}};
+  return {fmt::format("the lock file {} was deleted or replaced while the spool was in use, created and locked it "
+                      "again",
+                      (path_ / spool_folder::kLock).string()),
+          {}};
 }
 
 }  // namespace run_recorder

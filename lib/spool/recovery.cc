@@ -70,7 +70,7 @@ Result<spool_folder::Identity> find_identity(const fs::path& folder, const spool
       set_aside(folder, std::string(spool_folder::kIdentity), "damaged", "is damaged", opening);
     }
     opening.set_aside.push_back(
-        fmt::format("{} {}; it is written again with the id the segments have", spool_folder::kIdentity, state));
+        fmt::format("{} {}; rewritten with the id in the segments", spool_folder::kIdentity, state));
   } else if (!identity || !listing.segments.empty()) {
     return Error{
         ErrorKind::kInvalid,
@@ -105,8 +105,7 @@ Result<std::optional<Segment>> recover_header(const fs::path& folder, std::uint6
   const Result<std::string> kept = spool_folder::keep_bytes(
       folder, open.file.get(), 0, kSegmentHeaderBytes, fmt::format("{}/{}.0.damaged", spool_folder::kSetAside, name));
   opening.set_aside.push_back(
-      fmt::format("{}: its header is damaged, its records are read by what they say themselves; the bytes are {}",
-                  name, words_of(kept)));
+      fmt::format("{}: damaged header, its records are read without it; the bytes are {}", name, words_of(kept)));
   return std::optional<Segment>(segment);
 }
 
@@ -321,7 +320,7 @@ Result<Recovered> recover_spool(const fs::path& folder, SpoolOpening& opening) {
     opening.set_aside.push_back(missing_words(folder, recovered, lost));
   } else if (lost > 0) {
     opening.set_aside.push_back(
-        fmt::format("there is no segment left, but records up to {} were acknowledged once", acknowledged));
+        fmt::format("no segment is left, but records up to {} were acknowledged", acknowledged));
     recovered.last_seq = acknowledged;
   }
   return recovered;

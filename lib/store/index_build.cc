@@ -183,7 +183,7 @@ Result<IndexBuild::Outcome> IndexBuild::run() {
   if (!patient) return patient.error();
   {
     const MutexLock lock(mutex_);
-    if (abandoned_) return Error{ErrorKind::kUnavailable, "the building of indexes was given up"};
+    if (abandoned_) return Error{ErrorKind::kUnavailable, "the index build was cancelled"};
     under_way_ = {quick->get(), patient->get()};
   }
   Result<Outcome> outcome = Work(options_, **quick, **patient).build_all();

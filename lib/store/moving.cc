@@ -6,7 +6,7 @@ namespace run_recorder {
 
 Error incomplete_history(std::int64_t last_seq, std::int64_t entries, std::int64_t last) {
   return Error{ErrorKind::kInvalid,
-               fmt::format("its history must be the entries 1 to last_seq ({}); {} came, the last with seq {}",
+               fmt::format("invalid history: must be the entries 1 to last_seq ({}), has {}, the last with seq {}",
                            last_seq, entries, last)};
 }
 

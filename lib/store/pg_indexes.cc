@@ -94,11 +94,10 @@ constexpr std::array kUniquenesses{
         "run_events_event", "run_id, event_id", "{event_id,run_id}", kEventPredicate, "event ids",
         "keep each event's first entry and take the id from the others: UPDATE {0} h SET event_id = NULL WHERE "
         "EXISTS (SELECT 1 FROM {0} f WHERE f.run_id = h.run_id AND f.event_id = h.event_id AND f.seq < h.seq)"},
-    Uniqueness{
-        "run_events_seq", "run_id, seq", "{run_id,seq}", "", "places of a run's history",
-        "number each run's entries anew: UPDATE {0} h SET seq = n.seq FROM (SELECT ctid AS at, row_number() "
-        "OVER (PARTITION BY run_id ORDER BY seq, inserted_at) AS seq FROM {0}) n WHERE h.ctid = n.at AND h.seq "
-        "<> n.seq"},
+    Uniqueness{"run_events_seq", "run_id, seq", "{run_id,seq}", "", "places of a run's history",
+               "renumber each run's entries: UPDATE {0} h SET seq = n.seq FROM (SELECT ctid AS at, row_number() OVER "
+               "(PARTITION BY run_id ORDER BY seq, inserted_at) AS seq FROM {0}) n WHERE h.ctid = n.at AND h.seq <> "
+               "n.seq"},
     Uniqueness{"run_events_id", "id", "{id}", "", "ids of entries",
                "give each but the first a new one: UPDATE {0} h SET id = DEFAULT WHERE EXISTS (SELECT 1 FROM {0} f "
                "WHERE f.id = h.id AND (f.run_id, f.seq) < (h.run_id, h.seq))"},

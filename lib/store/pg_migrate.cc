@@ -175,9 +175,8 @@ Result<void> check_writable(PgConnection& connection) {
   PgFields fields((*rows)[0]);
   if (fields.boolean()) {
     return unavailable(
-        "the server is a hot standby (read-only, in recovery) and nothing can be recorded there; name the primary, "
-        "or "
-        "all servers with target_session_attrs=read-write in the url");
+        "the server is a hot standby (read-only, in recovery) and nothing can be written there; name the "
+        "primary, or all servers with target_session_attrs=read-write in the url");
   }
   if (!fields.boolean()) return {};
   return Error{

@@ -78,7 +78,7 @@ Result<void> PgStore::insert_history(std::string_view run_id, std::span<const St
                   moved_history_.with("$1::jsonb"), table("runs")),
       {moved_history_json(part), std::string(run_id)});
   if (!rows) return rows.error();
-  if (PgFields((*rows)[0]).count() == 0) return Error{ErrorKind::kConflict, "there is such a run"};
+  if (PgFields((*rows)[0]).count() == 0) return Error{ErrorKind::kConflict, "the run exists already"};
   return {};
 }
 

@@ -261,7 +261,7 @@ void check_strangers(const std::string& name, const PgTable& table, const Wanted
     const bool known = ours || (!id && is_wanted(wanted, column));
     if (known || !facts.required || facts.given) continue;
     problems.push_back(
-        fmt::format("column {} of {} must be given and has no default that this role may use", column, name));
+        fmt::format("column {} of {} is NOT NULL and has no default that this role may use", column, name));
   }
 }
 
@@ -379,13 +379,14 @@ Result<void> verify(const PgSchema& schema) {
   if (!problems.empty()) return refused(join(problems));
   if (schema.applied.empty() && !schema.may_create) {
     return refused(
-        fmt::format("permission denied: the tables {}… are not there yet, and this role may not make them; GRANT "
+        fmt::format("permission denied: the tables {}… do not exist, and this role may not create them; GRANT "
                     "CREATE on the schema, or let another role run run-recorderd --migrate",
                     schema.prefix));
   }
   if (schema.applied.empty()) {
     return Error{ErrorKind::kNotFound,
-                 fmt::format("the database has no tables {}… of run-recorder yet; run-recorderd --migrate makes them",
+                 fmt::format("the database has no tables {}… of run-recorder; run-recorderd --migrate creates "
+                             "them",
                              schema.prefix)};
   }
   for (const Migration& migration : migrations) {

@@ -88,8 +88,8 @@ Result<void> look_after(PgConnection& connection, const PgSchema& schema, std::s
   if (!*sequence || !(*sequence)->has_index) return {};
   if (!(*sequence)->readable) {
     found.unseen.push_back(
-        fmt::format("this role may not see where the sequence {0} of {1}.id stands: GRANT USAGE, "
-                    "UPDATE ON SEQUENCE {0}",
+        fmt::format("permission denied: this role cannot read the sequence {0} of {1}.id: GRANT USAGE, UPDATE ON "
+                    "SEQUENCE {0}",
                     (*sequence)->name, table));
     return {};
   }
@@ -98,16 +98,16 @@ Result<void> look_after(PgConnection& connection, const PgSchema& schema, std::s
   if (!ids->behind()) return {};
   if (!(*sequence)->settable) {
     found.denied.push_back(
-        fmt::format("the sequence {0} stands at {1}, behind the ids of {2} (up to {3}), and this "
-                    "role may not set it: GRANT UPDATE ON SEQUENCE {0}, or SELECT setval('{0}', {3})",
+        fmt::format("the sequence {0} is at {1}, behind the ids of {2} (up to {3}), and this role may not set "
+                    "it: GRANT UPDATE ON SEQUENCE {0}, or SELECT setval('{0}', {3})",
                     (*sequence)->name, ids->given, table, ids->highest));
     return {};
   }
   const auto set = advance(connection, schema, table, **sequence);
   if (!set) return set.error();
   if (*set) {
-    found.advanced.push_back(fmt::format("{} stood at {}, the ids of {} went up to {}", (*sequence)->name, ids->given,
-                                         table, ids->highest));
+    found.advanced.push_back(
+        fmt::format("{} was at {}, the ids of {} go up to {}", (*sequence)->name, ids->given, table, ids->highest));
   }
   return {};
 }

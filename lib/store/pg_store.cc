@@ -113,7 +113,7 @@ Result<Holder> PgStore::holder_of(const std::string& id) {
                   table("recorders")),
       {id});
   if (!rows) return rows.error();
-  if (rows->empty()) return Error{ErrorKind::kUnavailable, "the recorder's row was removed just now"};
+  if (rows->empty()) return Error{ErrorKind::kUnavailable, "the recorder's row was removed meanwhile"};
   PgFields fields((*rows)[0]);
   Holder holder;
   holder.incarnation = fields.text();

@@ -183,9 +183,8 @@ Result<Committed> SqliteStore::raced_or_data(const HistoryEntry& entry, const Ba
     return change.after.run_id == entry.run_id;
   });
   if (*known || !with_row) return Committed::kRaced;
-  return Error{ErrorKind::kData,
-               fmt::format("the history of run {} has an entry {} already, which its row does not know", entry.run_id,
-                           entry.seq)};
+  return Error{ErrorKind::kData, fmt::format("the history of run {} already has an entry {}, unknown to its row",
+                                             entry.run_id, entry.seq)};
 }
 
 Result<void> SqliteStore::insert_letter(const DeadLetter& letter, std::string_view recorder, Timestamp inserted_at) {

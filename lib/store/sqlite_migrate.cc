@@ -157,7 +157,7 @@ constexpr std::array kUniqueIndexes{
         "keep each event's first entry and take the id from the others: UPDATE \"{0}\" AS h SET event_id = NULL "
         "WHERE EXISTS (SELECT 1 FROM \"{0}\" AS f WHERE f.run_id = h.run_id AND f.event_id = h.event_id AND "
         "f.seq < h.seq)"},
-    UniqueIndex{"seq", "run_id, seq", "", "number the entries of these runs anew"},
+    UniqueIndex{"seq", "run_id, seq", "", "renumber the entries of these runs"},
 };
 
 Result<bool> is_there(SqliteConnection& connection, const std::string& table, const UniqueIndex& index) {
@@ -245,7 +245,7 @@ std::string unfit_columns(const std::string& table, const std::vector<Column>& t
     if (history && column.name == kUpdatedAt) continue;
     const Column* known = find_column(wanted, column.name);
     if (!known && column.not_null && !column.default_value && !column.key) {
-      return fmt::format("table {} has a column {} that must be given and has no default", table, column.name);
+      return fmt::format("table {} has a column {} that is NOT NULL and has no default", table, column.name);
     }
   }
   return {};
@@ -323,7 +323,7 @@ Result<int> verify(SqliteConnection& connection, std::string_view prefix) {
   if (age->version == 0) {
     return to_be_migrated(
         connection,
-        fmt::format("it has no tables {}… of run-recorder yet; run-recorderd --migrate makes them", prefix));
+        fmt::format("it has no tables {}… of run-recorder; run-recorderd --migrate creates them", prefix));
   }
   if (const int newest = sqlite_migrations().back().version; age->version < newest) {
     return to_be_migrated(
@@ -340,7 +340,7 @@ Result<int> verify(SqliteConnection& connection, std::string_view prefix) {
     if (!there) return there.error();
     if (*there) continue;
     return to_be_migrated(connection,
-                          fmt::format("there is no unique index on ({}) of {}; run-recorderd --migrate makes "
+                          fmt::format("there is no unique index on ({}) of {}; run-recorderd --migrate creates "
                                       "it, or: {}",
                                       index.columns, events, sql_of(events, index)));
   }
@@ -406,7 +406,7 @@ Result<std::unique_ptr<SqliteConnection>> open_file(const StoreOptions& options,
   const std::string path = sqlite_path(options.url);
   if (!create && !path.empty() && ::access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
     return Error{ErrorKind::kNotFound,
-                 fmt::format("SQLite file {}: there is none; run-recorderd --migrate makes it", path)};
+                 fmt::format("SQLite file {}: no such file; run-recorderd --migrate creates it", path)};
   }
   return SqliteConnection::open({.path = path, .create = create, .read_only = false, .deadline = options.deadline});
 }

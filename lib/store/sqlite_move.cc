@@ -116,7 +116,7 @@ Result<bool> SqliteStore::insert_whole(const Run& run, std::span<const StoredEve
   for (const StoredEvent& event : history) {
     const auto written = write_history(event.entry, event.recorder, event.inserted_at.value_or(now));
     if (!written) return written.error();
-    if (!*written) return Error{ErrorKind::kData, "its history has an event id twice"};
+    if (!*written) return Error{ErrorKind::kData, "duplicate event id in its history"};
   }
   if (auto done = transaction->commit(); !done) return done.error();
   return true;
@@ -128,12 +128,12 @@ Result<void> SqliteStore::insert_history(std::string_view run_id, std::span<cons
   if (!transaction) return transaction.error();
   const auto row = finds(kHasRow, run_id);
   if (!row) return row.error();
-  if (*row) return Error{ErrorKind::kConflict, "there is such a run"};
+  if (*row) return Error{ErrorKind::kConflict, "the run exists already"};
   const Timestamp now = clock_();
   for (const StoredEvent& event : part) {
     const auto written = write_history(event.entry, event.recorder, event.inserted_at.value_or(now));
     if (!written) return written.error();
-    if (!*written) return Error{ErrorKind::kData, "its history has a seq or an event id twice"};
+    if (!*written) return Error{ErrorKind::kData, "duplicate seq or event id in its history"};
   }
   return transaction->commit();
 }

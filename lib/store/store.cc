@@ -13,7 +13,7 @@ namespace run_recorder {
 namespace {
 
 Error no_kind() {
-  return Error{ErrorKind::kInvalid, "database url: sqlite:PATH or a libpq URI (postgresql://…) is allowed"};
+  return Error{ErrorKind::kInvalid, "invalid database url: must be sqlite:PATH or a libpq URI (postgresql://…)"};
 }
 
 }  // namespace

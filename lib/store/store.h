@@ -282,7 +282,7 @@ class Store {
   virtual Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) = 0;
   virtual Result<IndexState> indexes() = 0;
 
-  // ---- looking
+  // ---- reading
   virtual Result<RunPage> list_runs(const RunFilter& filter) = 0;
   virtual Result<std::optional<Run>> find_run(std::string_view run_id) = 0;
   // kInvalid for a cursor that is none. after_seq: only later entries.

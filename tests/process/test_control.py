@@ -132,7 +132,7 @@ class PassProgress(OnPostgres, ProcessTest):
         server = self.daemon_with_database({"reconcile": {"grace": "0s"}}).start()
         wait_until(lambda: server.status()["reconciliation"]["boot_done"], "the boot pass")
         self.assertIsNone(server.status()["reconciliation"]["under_way"])
-        # Only a pass that was asked for marks it: nobody vouches for it, and nothing shows that it is gone.
+        # Only a pass that was asked for marks it: nothing shows that it lives, nor that it is gone.
         server.tool("emit", "--type", "run_started", "--run-id", "r1", "--no-worker-pid")
         server.wait_applied()
         # A lock that somebody else holds keeps the pass from marking.

@@ -119,7 +119,7 @@ class Move(OnPostgres, ProcessTest):
         first.wait_applied()
         second.wait_applied()
         done = self.tool(second, "import", input=self.tool(first, "export").stdout, status=1)
-        self.assertIn("run both: is there already, and differs", done.stderr)
+        self.assertIn("run both: exists already and differs", done.stderr)
         self.assertIn("1 run imported; 0 there already, 1 refused", done.stdout)
         self.assertEqual(second.control.run("both")["council"], "postgresql")
         self.assertEqual(second.control.run("one")["status"], "running")
@@ -139,21 +139,21 @@ class Move(OnPostgres, ProcessTest):
             made["events"][-1:] = [{**made["events"][-1], **(event or {})}] if made["events"] else []
             return made
         bad = ((line("x" * 256), "run_id"), (line(""), "run_id"), (line(council=""), "council"), (line(council="c" * 256), "council"),
-               (line(status="done"), "status"), (line(attempt=0), "attempt: a whole number from 1 to 2147483647 is allowed"),
+               (line(status="done"), "status"), (line(attempt=0), "attempt: must be a whole number from 1 to 2147483647"),
                (line(attempt=2**31), "attempt"), (line(parent_attempt_run_id="p" * 256), "parent_attempt_run_id"),
                (line(oban_job_id=0), "oban_job_id"), (line(queue=""), "queue"), (line(job_id=7), "job_id"),
-               (line(expires_in=0), "expires_in"), (line(usage=[1]), "usage: an object or null is allowed"),
-               (line(usage={"u" * 16_384: 1}), "usage: an object of at most 16384 bytes"), (line(progress=3), "progress"),
-               (line(input=[1]), "input: an object or null is allowed"),
+               (line(expires_in=0), "expires_in"), (line(usage=[1]), "usage: must be an object or null"),
+               (line(usage={"u" * 16_384: 1}), "usage: must be an object of at most 16384 bytes"), (line(progress=3), "progress"),
+               (line(input=[1]), "input: must be an object or null"),
                (line(started_at="yesterday"), "started_at"), (line(inserted_at=None), "inserted_at"),
-               (line(finalized_at="2026-01-02T03:04:05Z"), "finalized_at: null, where status is running,"),
-               (line(status="failed"), "finalized_at: a time, where status is failed,"),
-               (line(last_seq=2), "last_seq: 1 is allowed"), (line(events=3, last_seq=2), "last_seq"),
-               (line(events=2, event={"seq": 3}), "seq (3): 2 here"), (line(event={"seq": 2}, last_seq=2), "entries 1 to last_seq"),
+               (line(finalized_at="2026-01-02T03:04:05Z"), "finalized_at: must be null, where status is running"),
+               (line(status="failed"), "finalized_at: must be a time, where status is failed"),
+               (line(last_seq=2), "last_seq: must be 1"), (line(events=3, last_seq=2), "last_seq"),
+               (line(events=2, event={"seq": 3}), "seq (3): must be 2"), (line(event={"seq": 2}, last_seq=2), "entries 1 to last_seq"),
                (line(event={"seq": 0}), "seq"), (line(event={"type": "Step"}), "type of an event"),
                (line(event={"type": "t" * 65}), "type"), (line(event={"type": ""}), "type"), (line(event={"run_id": "other"}), "run_id"),
                (line(event={"event_id": "i" * 65}), "event_id"), (line(event={"effect": "great"}), "effect"),
-               (line(event={"payload": 1}), "payload"), (line(council="nul \0"), "u0000"), ({"runs": []}, "a line of an export"),
+               (line(event={"payload": 1}), "payload"), (line(council="nul \0"), "u0000"), ({"runs": []}, "unknown line"),
                ("nonsense", "not JSON"), ([], "not a JSON object"))
         for make in (self.on_sqlite, self.on_postgres):
             server = make()
@@ -169,7 +169,7 @@ class Move(OnPostgres, ProcessTest):
             self.assertEqual(set(server.database.runs()), {f"good-{number}" for number in range(len(bad))})
             done = self.tool(server, "import", input="\n".join(texts), status=1)
             self.assertIn(f"0 runs imported; {len(bad)} there already, {len(bad)} refused", done.stdout)
-            self.assertRegex(done.stderr, r"line 12: run bad: attempt: a whole number from 1 to 2147483647 is allowed")
+            self.assertRegex(done.stderr, r"line 12: run bad: attempt: must be a whole number from 1 to 2147483647")
 
     def test_the_longest_of_everything_is_taken(self):
         line = self.run_line("r" * 255, council="c" * 255, attempt=2**31 - 1, oban_job_id=2**63 - 1,
@@ -319,7 +319,7 @@ class Move(OnPostgres, ProcessTest):
         server.send({"type": "note", "run_id": "other"})
         server.wait_applied()
         done = self.tool(server, "import", input=text, status=1)
-        self.assertRegex(done.stderr, r"line 2: is there already, and differs")
+        self.assertRegex(done.stderr, r"line 2: exists already and differs")
         server.check_ledger()
 
     # ---- interruptions

@@ -83,7 +83,7 @@ class MissingIndex(OnPostgres, ProcessTest):
         self.assertIn("run_events_event", wait["indexes"])
         self.assertEqual(wait["event_ids"], "compared with the history")
         self.assertIn(f"indexes wait for pid {pid}", server.status()["status"])
-        server.wait_for_log(rf"(?i)indexes of the database.*pid {pid}")
+        server.wait_for_log(rf"(?i)indexes are .*pid {pid}")
         doctor = server.tool("doctor", "--config", str(server.config_path))
         self.assertEqual(doctor.returncode, 1)
         self.assertIn(f"pid {pid}", doctor.stdout)

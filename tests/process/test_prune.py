@@ -115,7 +115,7 @@ class Prune:
         server.config["retention"] = {"keep": "10d", "interval": "50ms"}
         server.write_config()
         server.signal(signal.SIGHUP)
-        server.wait_for_log("finished runs were removed, their time was over.*runs=1")
+        server.wait_for_log("removed finished runs past their retention.*runs=1")
         self.assertEqual(self.ids(server), [])
 
     def test_thousands_go_while_events_come(self):

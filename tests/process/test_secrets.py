@@ -90,7 +90,7 @@ class Files(OnSqlite, ProcessTest):
             server.config_path.chmod(mode)
             checked = server.run("--check")
             self.assertEqual(checked.returncode, 0, checked.stdout)
-            warning = re.search(rf"(?m)^warning .*config\.toml holds a password in a url and has mode {mode:04o}: any user.*chmod 0600",
+            warning = re.search(rf"(?m)^warning .*config\.toml holds a password in a URL and has mode {mode:04o}: any user.*chmod 0600",
                                 checked.stdout)
             self.assertEqual(bool(warning), named, checked.stdout)
             self.assertNotIn(SECRET, checked.stdout + checked.stderr)

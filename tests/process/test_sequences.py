@@ -45,7 +45,7 @@ def test_they_are_set_at_the_next_connection(filled):
     turn_back(server, "run_events")
     turn_back(server, "dead_letters")
     server.start()
-    server.wait_for_log("sequence.*run_events.*stood at 0")
+    server.wait_for_log("sequence.*run_events.*was at 0")
     server.send({"type": "note", "run_id": "x"}, {"type": "run_started", "run_id": "y", "council": "bad"})
     server.wait_applied()
     check_ids(server, 31, 31)

@@ -7,10 +7,10 @@ import unittest
 
 from harness import Daemon, SqliteDatabase, merged, shared_cluster, temporary_folder, wait_until
 
-REFUSED = r"the spool cannot take events, all are refused"
+REFUSED = r"the spool cannot accept events, all are refused"
 NOTICED = r"the spool can no longer be used"
-DOUBT = r"events are spooled until it is known who records under this spool's id"
-NEW_ID = r"one of the two is a copy; this one takes a new id"
+DOUBT = r"the recorder id is in doubt, events are spooled"
+NEW_ID = r"one of the two spools is a copy; taking a new id"
 LOST = r"(?i)is lost|are lost|has forgotten|dead letter"
 
 
@@ -91,7 +91,7 @@ class FilesGone(unittest.TestCase):
         done = other.run()
         self.assertEqual(69, done.returncode, done.stderr)
         self.assertIn(str(self.server.spool_path), done.stderr)
-        self.server.wait_for_log(r"lock file \S+ was deleted or exchanged")
+        self.server.wait_for_log(r"lock file \S+ was deleted or replaced")
         self.assertEqual(self.server.process.pid, int((self.server.spool_path / "lock").read_text()))
         self.assertEqual(69, other.run().returncode)
         self.server.send(started("after"))
@@ -106,13 +106,13 @@ class SocketsGone(unittest.TestCase):
         server.start()
         server.wait_for_log("run-recorderd accepts events")  # from here on the paths are watched
         server.socket_path.unlink()
-        server.wait_for_log(r"error the event socket was deleted or exchanged[^\n]*" + re.escape(str(server.socket_path)))
+        server.wait_for_log(r"error the event socket was deleted or replaced[^\n]*" + re.escape(str(server.socket_path)))
         self.assertEqual(200, server.control.get("/healthz").status)
         server.control_path.rename(server.folder / "elsewhere.sock")
-        server.wait_for_log(r"error the control socket was deleted or exchanged")
+        server.wait_for_log(r"error the control socket was deleted or replaced")
         (server.folder / "elsewhere.sock").rename(server.control_path)
         server.wait_for_log(r"the control socket is back")
-        self.assertEqual(2, len(re.findall("was deleted or exchanged", server.log())))
+        self.assertEqual(2, len(re.findall("was deleted or replaced", server.log())))
         self.assertEqual(0, server.stop())
 
 
@@ -205,7 +205,7 @@ class Copies(unittest.TestCase):
         if not re.search(r"(?m)^place [0-9a-f]{16} ", (first.spool_path / "identity").read_text()):
             self.skipTest("this machine has no id")
         second.start()
-        second.wait_for_log(r"comes from another machine and goes on under a new recorder id")
+        second.wait_for_log(r"comes from another machine, using a new recorder id")
         second.send(started("s"))
         second.wait_applied()
         self.assertNotEqual(first.status()["recorder"], second.status()["recorder"])

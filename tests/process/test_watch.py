@@ -79,7 +79,7 @@ def test_a_low_limit_of_files_leaves_most_of_it_to_connections(servers, children
     _, pids = children(status["processes"]["limit"] + 3)
     server.send(*[{"type": "run_started", "run_id": f"r{pid}", "worker_pid": pid} for pid in pids])
     wait_until(lambda: server.status()["processes"]["unwatched"] == 3, "three that there was no room for")
-    server.wait_for_log("more processes than can be watched")
+    server.wait_for_log("too many processes to watch")
 
 
 def test_the_soft_limit_of_files_is_raised_for_watched_processes(servers):

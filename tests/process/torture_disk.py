@@ -16,7 +16,7 @@ from torture_power import PowerLoss, Traced
 
 FULL = r" error the spool is full, events are refused"
 ROOM = r"the spool has room again"
-FAILED = r" error the spool cannot take events, all are refused"
+FAILED = r" error the spool cannot accept events, all are refused"
 
 
 def run(*command):

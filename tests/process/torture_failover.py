@@ -11,7 +11,7 @@ from torture_fault import Fault, row
 from torture_postgres import lines_of
 
 FORGOT = ("the database forgot commits",)
-TOO_OLD = "the database has forgotten events that the spool no longer keeps"
+TOO_OLD = "the database forgot events that the spool no longer keeps"
 
 
 class Elsewhen(Fault):

@@ -9,7 +9,7 @@ from torture_fault import Fault, row
 from workload import stream
 
 RECORDER_TIMEOUT = "2s"
-NEW_ID = "one of the two is a copy; this one takes a new id"
+NEW_ID = "one of the two spools is a copy; taking a new id"
 
 
 class Hosts(Fault):

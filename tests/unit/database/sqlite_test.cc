@@ -68,9 +68,8 @@ TEST_F(SqliteWal, ThatIsDeletedInUseIsNoticedAndLosesNothing) {
   const auto checked = writer->check_file();
   ASSERT_FALSE(checked);
   EXPECT_EQ(checked.error().kind, ErrorKind::kUnavailable);
-  EXPECT_THAT(checked.error().message,
-              HasSubstr("its -wal was deleted or replaced while it was in use; what that held "
-                        "has been copied"));
+  EXPECT_THAT(checked.error().message, HasSubstr("its -wal was deleted or replaced while it was in use; its content "
+                                                 "has been copied"));
   EXPECT_FALSE(reader->check_file());
   writer.reset();
   EXPECT_EQ(what_is_there(), "1,2");  // beside the reader, which still has the old one

@@ -134,13 +134,13 @@ class Namespace {
   bool permitted() const { return members_.contains(kInner); }
   // The pid of one of them here, and in their namespace.
   pid_t outer(int name) const { return members_.at(name); }
-  pid_t inner(int name) const { return process::read_status("/proc/" + std::to_string(outer(name)))->pids[1]; }
+  pid_t inner(int name) const { return process::read_proc_status("/proc/" + std::to_string(outer(name)))->pids[1]; }
   // The id, as the processes there see it, of the second thread of kThreaded.
   pid_t second_thread() const {
     const std::string folder = "/proc/" + std::to_string(outer(kThreaded));
     const pid_t first = inner(kThreaded);
     for (const auto& entry : std::filesystem::directory_iterator(folder + "/task")) {
-      const Result<process::Status> status = process::read_status(entry.path().string());
+      const Result<process::ProcStatus> status = process::read_proc_status(entry.path().string());
       if (status && status->pids[1] != first) return status->pids[1];
     }
     return 0;

@@ -43,13 +43,13 @@ TEST(Stat, OwnProcessIsRead) {
   EXPECT_FALSE(stat->has_ended());
 }
 
-TEST(Status, GivesThePidInEachNamespace) {
-  const std::optional<Status> status =
-      parse_status("Name:\tNSpid: 3\nPPid:\t12\nNStgid:\t4711\t5\nNSpid:\t4711\t5\n");
+TEST(ProcStatus, GivesThePidInEachNamespace) {
+  const std::optional<ProcStatus> status =
+      parse_proc_status("Name:\tNSpid: 3\nPPid:\t12\nNStgid:\t4711\t5\nNSpid:\t4711\t5\n");
   ASSERT_TRUE(status);
   EXPECT_EQ(status->parent, 12);
   EXPECT_THAT(status->pids, testing::ElementsAre(4711, 5));
-  EXPECT_FALSE(parse_status("Name:\tcat\nPPid:\t12\n"));
+  EXPECT_FALSE(parse_proc_status("Name:\tcat\nPPid:\t12\n"));
 }
 
 TEST(TimensOffsets, GiveTheBoottimesOffset) {

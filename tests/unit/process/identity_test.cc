@@ -213,7 +213,7 @@ TEST_P(NamespaceIdentity, AWorkerInADeeperNamespaceIsFoundByItsPidInTheSenders) 
   const Namespace inside;
   if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
   const pid_t inner = inside.outer(Namespace::kInner);
-  const std::vector<std::int32_t> pids = process::read_status("/proc/" + std::to_string(inner))->pids;
+  const std::vector<std::int32_t> pids = process::read_proc_status("/proc/" + std::to_string(inner))->pids;
   ASSERT_EQ(pids.size(), 3U);
   EXPECT_EQ(pids[2], 1);
   EXPECT_EQ(identity_of(inside.outer(Namespace::kSecond), pids[1]), identify(inner));

@@ -381,7 +381,7 @@ TEST(ObanQueue, WhatIsNoUrlOrNoTableIsUnavailable) {
     options.table = table;
     const JobAnswer job = ask(*make_oban_queue(options), 1);
     EXPECT_EQ(job.kind, Kind::kCannotTell);
-    EXPECT_THAT(job.detail, HasSubstr("schema.table")) << table;
+    EXPECT_THAT(job.detail, HasSubstr("SCHEMA.TABLE")) << table;
   }
 }
 

@@ -81,7 +81,7 @@ TEST_F(ObanSqlite, OnlyTheShortestFormOfANumberIsAnId) {
     const JobAsked asked{.job_id = id};
     const JobAnswer answer = queue->look_up({&asked, 1}).at(0);
     EXPECT_EQ(answer.kind, Kind::kCannotTell) << id;
-    EXPECT_THAT(answer.detail, HasSubstr("is no id of Oban's")) << id;
+    EXPECT_THAT(answer.detail, HasSubstr("invalid job id")) << id;
   }
 }
 
@@ -209,7 +209,7 @@ TEST_F(ObanSqlite, AFileThatIsNoDatabaseIsUnavailable) {
   elsewhere.url = "sqlite:" + folder_.write("text.db", std::string(5'000, 'x'));
   const JobAnswer job = ask(*make_oban_queue(elsewhere), 1);
   EXPECT_EQ(job.kind, Kind::kCannotTell);
-  EXPECT_THAT(job.detail, HasSubstr("no SQLite database"));
+  EXPECT_THAT(job.detail, HasSubstr("not a SQLite database"));
 }
 
 TEST_F(ObanSqlite, AFileThatWasReplacedIsReadAnew) {

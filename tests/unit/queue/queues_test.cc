@@ -80,7 +80,7 @@ TEST(Queues, TheOnlyOneIsMeantWhereNoneIsNamed) {
   EXPECT_EQ(together(named("mail", mail))->look_up({&nameless, 1}).at(0).kind, Kind::kWorking);
   const auto answer = together(named("mail", mail), named("web", web))->look_up({&nameless, 1}).at(0);
   EXPECT_EQ(answer.kind, Kind::kCannotTell);
-  EXPECT_THAT(answer.detail, HasSubstr("none of them is named default"));
+  EXPECT_THAT(answer.detail, HasSubstr("none of the configured ones is named default"));
   EXPECT_THAT(web.asked, IsEmpty());
   // A job of a queue that is not configured is not looked for in the only one that is.
   const JobAsked other{.queue = "default", .job_id = "1"};

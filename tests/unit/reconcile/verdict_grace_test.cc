@@ -116,7 +116,7 @@ TEST(Hearing, DefersEveryOtherFinding) {
     const Verdict now = judge(facts, kJustHearing);
     EXPECT_EQ(to_string(now.kind), "deferred") << now.message;
     EXPECT_EQ(now.reason, "");
-    EXPECT_THAT(now.message, HasSubstr("accepts events since 29 s"));
+    EXPECT_THAT(now.message, HasSubstr("has accepted events for 29 s"));
     EXPECT_EQ(to_string(judge(facts, kHearing).kind), "stuck") << judge(facts, kHearing).message;
   }
 }

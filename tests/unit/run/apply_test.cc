@@ -153,14 +153,14 @@ TEST(NotLoadedTexts, ConflictAsTheComparisonSays) {
   Row run = row_of(Status::kCompleted);
   run.result = JsonColumn::not_loaded();
   EXPECT_THAT(apply(&run, completed("1"), kRecorder, {.result = true}).conflict, IsEmpty());
-  EXPECT_THAT(apply(&run, completed("1"), kRecorder, {.result = false}).conflict, HasSubstr("another result"));
-  EXPECT_THAT(apply(&run, completed(), kRecorder, {.result = true}).conflict, HasSubstr("another result"))
+  EXPECT_THAT(apply(&run, completed("1"), kRecorder, {.result = false}).conflict, HasSubstr("result differs"));
+  EXPECT_THAT(apply(&run, completed(), kRecorder, {.result = true}).conflict, HasSubstr("result differs"))
       << "absent differs from whatever is there";
   run = row_of(Status::kFailed);
   run.error = JsonColumn::not_loaded();
   EXPECT_THAT(apply(&run, failed(R"(["boom"])"), kRecorder, {.error = true}).conflict, IsEmpty());
-  EXPECT_THAT(apply(&run, failed(R"(["boom"])"), kRecorder, {.error = false}).conflict, HasSubstr("other errors"));
-  EXPECT_THAT(apply(&run, failed(), kRecorder, {.error = true}).conflict, HasSubstr("other errors"));
+  EXPECT_THAT(apply(&run, failed(R"(["boom"])"), kRecorder, {.error = false}).conflict, HasSubstr("errors differ"));
+  EXPECT_THAT(apply(&run, failed(), kRecorder, {.error = true}).conflict, HasSubstr("errors differ"));
 }
 
 TEST(NotLoadedTexts, HaveToBeComparedOnlyWithATerminalEventOfARunThatHasAnOutcome) {
@@ -345,9 +345,9 @@ TEST(Result, AbsentIsNotTheSameAsNull) {
   EXPECT_EQ(after(completed()).result, std::nullopt);
   EXPECT_EQ(after(completed("null")).result, R"({"value":null})");
   const Row absent = after(completed());
-  EXPECT_EQ(apply(&absent, completed("null"), kRecorder).conflict, "another result than the one recorded");
+  EXPECT_EQ(apply(&absent, completed("null"), kRecorder).conflict, "result differs from the recorded one");
   const Row null = after(completed("null"));
-  EXPECT_EQ(apply(&null, completed(), kRecorder).conflict, "another result than the one recorded");
+  EXPECT_EQ(apply(&null, completed(), kRecorder).conflict, "result differs from the recorded one");
   EXPECT_THAT(apply(&null, completed("null"), kRecorder).conflict, IsEmpty());
   EXPECT_THAT(apply(&absent, completed(), kRecorder).conflict, IsEmpty());
 }
@@ -360,13 +360,13 @@ TEST(Result, IsKeptOfAFailedRunToo) {
   EXPECT_EQ(run.result, R"({"value":7})");
   EXPECT_EQ(run.error, R"({"errors":["boom"]})");
   event.result = "8";
-  EXPECT_EQ(apply(&run, event, kRecorder).conflict, "another result than the one recorded");
+  EXPECT_EQ(apply(&run, event, kRecorder).conflict, "result differs from the recorded one");
 }
 
 TEST(Result, StatedAgainInOtherWordsIsTheSame) {
   const Row run = after(completed(R"({"a":1.0,"b":"é"})"));
   EXPECT_THAT(apply(&run, completed(R"({ "b":"é", "a":10e-1 })"), kRecorder).conflict, IsEmpty());
-  EXPECT_THAT(apply(&run, completed(R"({"a":1.01,"b":"é"})"), kRecorder).conflict, HasSubstr("another result"));
+  EXPECT_THAT(apply(&run, completed(R"({"a":1.01,"b":"é"})"), kRecorder).conflict, HasSubstr("result differs"));
 }
 
 TEST(Result, OfACompletedRunIsNotComparedWithErrors) {
@@ -387,7 +387,7 @@ TEST(Errors, ThatAreAbsentLeaveErrorNull) {
   const Row run = after(failed());
   EXPECT_EQ(run.status, Status::kFailed);
   EXPECT_EQ(run.error, std::nullopt);
-  EXPECT_EQ(apply(&run, failed("[]"), kRecorder).conflict, "other errors than the ones recorded");
+  EXPECT_EQ(apply(&run, failed("[]"), kRecorder).conflict, "errors differ from the recorded ones");
   EXPECT_THAT(apply(&run, failed(), kRecorder).conflict, IsEmpty());
 }
 

@@ -78,7 +78,7 @@ TEST_F(Sqlite, WhatIsNoDatabaseIsRefused) {
   EXPECT_FALSE(std::filesystem::exists(folder_.file("missing.db")));
   const Error text_file = open_error(folder_.write("text", std::string(10'000, 'x')));
   EXPECT_EQ(text_file.kind, ErrorKind::kRefused);
-  EXPECT_THAT(text_file.message, HasSubstr("no SQLite database"));
+  EXPECT_THAT(text_file.message, HasSubstr("not a SQLite database"));
   EXPECT_EQ(open_error(folder_.path().string()).kind, ErrorKind::kRefused) << "a folder";
   ASSERT_EQ(mkfifo(folder_.file("pipe").c_str(), 0600), 0);
   EXPECT_EQ(open_error(folder_.file("pipe"), true).kind, ErrorKind::kRefused);
