@@ -385,7 +385,6 @@ Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
   row.self.incarnation = members.text("incarnation", kOwnTextBytes).value_or("");
   row.first_seen = members.time("first_seen");
   row.last_seen = members.time("last_seen");
-  row.checkpoint.known = true;
   row.checkpoint.ledger = {.applied = members.count("applied"),
                            .duplicate = members.count("duplicate"),
                            .dead_letters = members.count("dead_letters"),

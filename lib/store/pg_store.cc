@@ -67,12 +67,11 @@ PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std:
 
 Result<Checkpoint> PgStore::check_in(const RecorderSelf& self) {
   const PgConnection::Deadline deadline(*connection_);
-  // xmax is 0 in a row that this statement inserted.
   const auto ledger = connection_->exec(
       fmt::format("INSERT INTO {} AS w (id, host, version, incarnation) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO "
                   "UPDATE SET host = excluded.host, version = excluded.version, incarnation = excluded.incarnation, "
                   "last_seen = now() WHERE w.incarnation IN ('', excluded.incarnation) "
-                  "RETURNING w.xmax <> 0, applied, duplicate, dead_letters, dead_letters_removed, conflicts",
+                  "RETURNING applied, duplicate, dead_letters, dead_letters_removed, conflicts",
                   table("recorders")),
       {self.id, self.host, self.version, self.incarnation});
   if (!ledger) return ledger.error();
@@ -84,7 +83,6 @@ Result<Checkpoint> PgStore::check_in(const RecorderSelf& self) {
     return checkpoint;
   }
   PgFields fields((*ledger)[0]);
-  checkpoint.known = fields.boolean();
   checkpoint.ledger.applied = fields.count();
   checkpoint.ledger.duplicate = fields.count();
   checkpoint.ledger.dead_letters = fields.count();

@@ -113,7 +113,6 @@ RecorderRow read_recorder(Fields& fields) {
   recorder.self.incarnation = fields.text();
   recorder.first_seen = fields.time();
   recorder.last_seen = fields.time();
-  recorder.checkpoint.known = true;
   Ledger& ledger = recorder.checkpoint.ledger;
   ledger.applied = fields.count();
   ledger.duplicate = fields.count();

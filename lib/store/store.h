@@ -54,7 +54,6 @@ struct Holder {
 // How far a recorder has come in this database, as check_in() reads it.
 struct Checkpoint {
   std::optional<Holder> holder;  // another incarnation records under this id: nothing was changed or read
-  bool known = false;            // this database has seen the recorder
   Ledger ledger;
   std::map<std::string, std::uint64_t> applied;  // incarnation id -> highest sequence number applied
   // Sequences of ids that stood behind the ids in use and were set, or that this role may not set; in words.

@@ -51,7 +51,6 @@ RecorderRow recorder_of(std::string id, std::uint64_t letters) {
   row.self = {std::move(id), "now", "host", "0.1.0"};
   row.first_seen = at("2026-01-01T00:00:00Z");
   row.last_seen = at("2026-01-02T00:00:00Z");
-  row.checkpoint.known = true;
   row.checkpoint.ledger = {
       .applied = 7, .duplicate = 2, .dead_letters = letters, .dead_letters_removed = 3, .conflicts = 1};
   row.checkpoint.applied = {{"before", 5}, {"now", 12}};
@@ -180,7 +179,6 @@ TEST_P(StoreMove, ARecorderMovesWithItsLettersOrNotAtAll) {
   EXPECT_EQ(recorders.front().checkpoint.applied, recorder_of("", 1).checkpoint.applied);
   EXPECT_THAT(store().list_recorders("moving", 5).value(), IsEmpty());
   const Checkpoint checkpoint = store().check_in({"moving", "now", "host", "0.1.0"}).value();
-  EXPECT_TRUE(checkpoint.known);
   EXPECT_EQ(checkpoint.ledger, recorder_of("", 1).checkpoint.ledger);
   EXPECT_EQ(checkpoint.applied, recorder_of("", 1).checkpoint.applied);
 }
