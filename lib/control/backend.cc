@@ -37,7 +37,7 @@ ApiAnswer Backend::read(const Read& work) {
   const bool broken =
       !body && (body.error().kind == ErrorKind::kUnavailable || body.error().kind == ErrorKind::kInDoubt);
   if (broken) {
-    recorder_.look_soon();
+    recorder_.check_in_soon();
   } else {
     give_back(std::move(store.value()));
   }
@@ -51,7 +51,7 @@ ApiAnswer Backend::read(const Read& work) {
 
 // The recorder may not have noticed yet, and would call the database up.
 ApiAnswer Backend::lost_connection(const Error& error) {
-  recorder_.look_soon();
+  recorder_.check_in_soon();
   return error_answer(503, "unavailable", error.message);
 }
 

@@ -13,11 +13,11 @@ namespace run_recorder {
 
 enum class Claim {
   kTakeOver,  // the other incarnation has ended: it was this spool's own, or has been silent for long enough
-  kWait,      // it may be alive: look again
+  kWait,      // it may be alive: ask again
   kRenew,     // it is alive: this spool is a copy, or has been copied
 };
 
-// Looks at one holder again and again. For one thread.
+// Judges one holder again and again. For one thread.
 class Claimant {
  public:
   // patience: longer than the longest silence of a recorder that is alive.
@@ -28,14 +28,14 @@ class Claimant {
   void forget() { first_.reset(); }
 
  private:
-  struct Look {
+  struct Sighting {
     std::string incarnation;
     std::string last_seen;
     std::chrono::steady_clock::time_point at;
   };
 
   const std::chrono::milliseconds patience_;
-  std::optional<Look> first_;
+  std::optional<Sighting> first_;
 };
 
 }  // namespace run_recorder

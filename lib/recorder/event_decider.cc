@@ -15,8 +15,8 @@ EventDecider::EventDecider(NamedQueues queues, std::size_t cache_bytes, Heartbea
     : beats_(write_heartbeats), probe_(std::move(queues)), cache_(cache_bytes), liveness_(liveness) {}
 
 Result<Decision> EventDecider::decide_batch(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
-                                            Lookup lookup) {
-  Heartbeats::Taken taken = beats_.take(events, Heartbeats::Clock::now());
+                                            Lookup lookup, Heartbeats::Clock::time_point now) {
+  Heartbeats::Taken taken = beats_.take(events, now);
   if (events.empty()) {
     Decision only_beats;
     only_beats.applied = taken.total();
@@ -103,7 +103,6 @@ bool EventDecider::needs_row(const Event& event) const {
   return !begins && !cache_.find(event.run_id);
 }
 
-// Whether a decision about these events asks the database for anything, which the commit under way has to itself.
 bool EventDecider::needs_database(std::span<const SpooledEvent> events) const {
   std::set<std::string_view> seen;
   return std::ranges::any_of(events, [&](const SpooledEvent& spooled) {
@@ -151,10 +150,11 @@ void EventDecider::add_job_states(Decision& decision) {
   }
 }
 
-void EventDecider::planned(const BatchWrite& write, std::span<const std::string> beating, std::string_view recorder) {
+void EventDecider::planned(const BatchWrite& write, std::span<const std::string> beating, std::string_view recorder,
+                           Heartbeats::Clock::time_point now) {
   for (const RunChange& change : write.runs) cache_.put(change.after);
   for (const BeatWrite& beat : write.beats) cache_.erase(beat.run_id);
-  beats_.wrote(write.runs, beating, recorder, Heartbeats::Clock::now());
+  beats_.wrote(write.runs, beating, recorder, now);
 }
 
 void EventDecider::not_written(const BatchWrite& write) {

@@ -37,15 +37,16 @@ class EventDecider {
   bool needs_database(std::span<const SpooledEvent> events) const;
   // Errors: the store's.
   Result<Decision> decide_batch(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
-                                Lookup lookup);
+                                Lookup lookup, Heartbeats::Clock::time_point now);
   // The same, heartbeats too event by event.
   Result<Decision> decide_each(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
                                Lookup lookup);
-  // Asks the queues for the state of the jobs whose runs end here.
+  // Asks the queues for the state of the jobs whose runs end here, for a moment at most.
   void add_job_states(Decision& decision);
 
   // The next decisions are to start from rows as this write leaves them.
-  void planned(const BatchWrite& write, std::span<const std::string> beating, std::string_view recorder);
+  void planned(const BatchWrite& write, std::span<const std::string> beating, std::string_view recorder,
+               Heartbeats::Clock::time_point now);
   // It was not written.
   void not_written(const BatchWrite& write);
   // Heartbeats that were to be written may not have been.

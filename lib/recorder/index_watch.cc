@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace run_recorder {
 namespace {
 
@@ -10,8 +12,12 @@ constexpr std::chrono::milliseconds kCheckEvery{30'000};
 
 }  // namespace
 
-IndexWatch::IndexWatch(const StoreOptions& options, bool builds)
-    : builds_(builds), building_(options), missing_(LogLevel::kWarning, "indexes are missing", "all indexes exist") {}
+IndexWatch::IndexWatch(const StoreOptions& options, bool builds, UtcClock utc)
+    : builds_(builds),
+      utc_(std::move(utc)),
+      building_(options),
+      missing_(LogLevel::kWarning, "indexes are missing", "all indexes exist") {
+}
 
 bool IndexWatch::due(Clock::time_point now) const {
   return now - checked_ >= (waiting_for() ? kCheckMissingEvery : kCheckEvery);
@@ -39,7 +45,7 @@ std::optional<IndexWait> IndexWatch::waiting_for() const {
 void IndexWatch::note(const IndexState& state) {
   std::optional<IndexWait> wait;
   if (!state.missing.empty()) {
-    wait.emplace(IndexWait{state.missing, state.events_unique, now_utc(), state.held_up_by, building_.error()});
+    wait.emplace(IndexWait{state.missing, state.events_unique, utc_(), state.held_up_by, building_.error()});
   }
   bool again = false;
   {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -27,8 +28,9 @@ struct IndexWait {
 class IndexWatch {
  public:
   using Clock = std::chrono::steady_clock;
+  using UtcClock = std::function<Timestamp()>;
   // builds: missing indexes are built; else a missing unique index of the history is an error.
-  IndexWatch(const StoreOptions& options, bool builds);
+  IndexWatch(const StoreOptions& options, bool builds, UtcClock utc = now_utc);
 
   // Time to check again: soon while some are missing, and now and then while all are there, as somebody may drop one.
   bool due(Clock::time_point now) const;
@@ -42,6 +44,7 @@ class IndexWatch {
   void note(const IndexState& state);
 
   const bool builds_;
+  const UtcClock utc_;
   IndexBuilding building_;
   RepeatGuard missing_;
   bool events_unique_ = true;

@@ -37,29 +37,30 @@ milliseconds silence_of_the_ended(milliseconds heartbeat) {
 Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
     : options_(std::move(options)),
       spool_(spool),
-      self_{spool.id(), spool.incarnations().back().id, options_.host, options_.version, spool.origin()},
       reader_(spool, options_.fresh_bytes, options_.batch_bytes),
       liveness_(kTurnTime),
       decider_(std::move(queues), options_.cache_bytes, options_.heartbeat_every, liveness_),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
       health_(redact_url(options_.store.url)),
+      registration_(spool, health_, options_.host, options_.version,
+                    database_kind(options_.store.url) == DatabaseKind::kSqlite,
+                    silence_of_the_ended(options_.heartbeat)),
       acceptance_(reader_, decider_, health_, liveness_),
       desk_(desk_access()),
       index_watch_(options_.store, options_.migrate),
-      claimant_(silence_of_the_ended(options_.heartbeat)),
       conflicts_logged_(LogLevel::kWarning, kConflictLinesPerMinute, "more events contradicted their runs"),
       letters_logged_(LogLevel::kError, kDeadLetterLinesPerMinute, "more events became dead letters"),
       sequences_(LogLevel::kError, "a sequence is behind the ids in use", "all sequences are past the ids in use"),
       calls_([this] { wake(); }),
       progress_(known_incarnations(spool.incarnations(), spool.remembered()), spool.usage().first_seq,
                 [&spool] { return spool.usage().last_seq; }),
-      settled_(!spool.may_be_copy()),
       pacer_(options_.small_batch_events, options_.overlap_events, spool.usage().last_seq) {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   // Until the hint or the database knows better.
-  if (self_.id == self_.origin) progress_.set_ledger({.applied = spool.usage().first_seq - 1});
-  progress_.load_hint(spool.hint(), self_.id, self_.origin);
+  const RecorderSelf& self = registration_.own();
+  if (self.id == self.origin) progress_.set_ledger({.applied = spool.usage().first_seq - 1});
+  progress_.load_hint(spool.hint(), self.id, self.origin);
   spool_.release(progress_.next_seq() - 1);  // what was applied before this start does not count as full
 }
 
@@ -115,10 +116,10 @@ bool Recorder::wait_tables(milliseconds timeout) {
   return tables_;
 }
 
-void Recorder::look_soon() {
+void Recorder::check_in_soon() {
   {
     const MutexLock lock(mutex_);
-    look_soon_ = true;
+    check_in_soon_ = true;
   }
   wake();
 }
@@ -139,19 +140,6 @@ std::uint64_t Recorder::pending_until(std::uint64_t seq) const {
   const MutexLock lock(mutex_);
   const std::uint64_t next = progress_.next_seq();
   return next > seq ? 0 : seq - next + 1;
-}
-
-RecorderSelf Recorder::self() const {
-  const MutexLock lock(mutex_);
-  return self_;
-}
-
-bool Recorder::wait_settled(milliseconds timeout) {
-  MutexLock lock(mutex_);
-  return applied_.wait_for(lock, timeout, [this] {
-    mutex_.assert_held();
-    return settled_;
-  });
 }
 
 std::optional<steady_clock::time_point> Recorder::back_since() const {
@@ -188,7 +176,7 @@ void Recorder::save_hint(bool now) {
   last_hint_ = time;
   const std::string hint = [this] {
     const MutexLock lock(mutex_);
-    return progress_.hint(self_.id);
+    return progress_.hint(registration_.own().id);
   }();
   spool_.set_hint(hint);
 }
@@ -309,13 +297,13 @@ void Recorder::housekeep() {
   if (index_watch_.due(now) && (!finish_commit() || !check_indexes())) return;
   const bool asked = [this] {
     const MutexLock lock(mutex_);
-    return std::exchange(look_soon_, false);
+    return std::exchange(check_in_soon_, false);
   }();
   if (committing_ || (!asked && now - last_heartbeat_ < options_.heartbeat)) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
   // The database may have been exchanged for one that forgot commits without a connection of ours that broke, as
   // behind a pooler. Whoever commits notices; who is idle has to look, before the spool forgets too.
-  const auto checkpoint = store_->check_in(self_);
+  const auto checkpoint = store_->check_in(registration_.own());
   if (!checkpoint) return lose_connection(checkpoint.error());
   if (checkpoint.value().holder) {
     read_checkpoint();
@@ -344,7 +332,7 @@ Batch Recorder::next_batch() {
     const MutexLock lock(mutex_);
     return progress_.next_part();
   }();
-  return reader_.read(part, limit, self_.id);
+  return reader_.read(part, limit, registration_.own().id);
 }
 
 // Records that a copy of a spool lacks are not lost: the other one has them, and the position up to which they are
@@ -380,7 +368,7 @@ Result<void> Recorder::remove_dead_letter(std::int64_t id) {
 
 DeadLetterDesk::Recording Recorder::desk_access() {
   return {store_,
-          self_,
+          registration_.own(),
           decider_,
           [this] { return place(); },
           [this](const Ledger& ledger) {

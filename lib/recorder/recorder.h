@@ -25,7 +25,6 @@
 #include "recorder/batch_limit.h"
 #include "recorder/batch_reader.h"
 #include "recorder/call_queue.h"
-#include "recorder/claim.h"
 #include "recorder/database_health.h"
 #include "recorder/dead_letter_desk.h"
 #include "recorder/decision.h"
@@ -35,6 +34,7 @@
 #include "recorder/heartbeats.h"
 #include "recorder/index_watch.h"
 #include "recorder/pace.h"
+#include "recorder/registration.h"
 #include "recorder/spool_progress.h"
 #include "spool/spool.h"
 #include "store/store.h"
@@ -101,14 +101,15 @@ class Recorder {
   // Waits until the tables are there as this daemon needs them, which at a first start takes a moment. False: not
   // within timeout, or the database is away.
   bool wait_tables(std::chrono::milliseconds timeout);
-  // Somebody else's call to the database failed: the recorder looks at once whether its own connection is still good.
-  void look_soon();
+  // Somebody else's call to the database failed: the recorder checks in at once, which tells whether its own
+  // connection is still good. Does not wait.
+  void check_in_soon();
 
   RecorderStatus status() const;
   // Its id changes where another process turns out to record under it.
-  RecorderSelf self() const;
-  // Waits until no other process is known or suspected to record under self().id. False: not within timeout.
-  bool wait_settled(std::chrono::milliseconds timeout);
+  RecorderSelf self() const { return registration_.self(); }
+  // See Registration.
+  bool wait_settled(std::chrono::milliseconds timeout) { return registration_.wait_settled(timeout); }
   // Whether the run gave a heartbeat after then, as far as it is decided: also one that did not write its row.
   // Asked before a row is marked: where the answer is no, the run's next heartbeat sees the row as it is by then.
   bool beat_since(std::string_view run_id, std::chrono::steady_clock::time_point then) const;
@@ -188,18 +189,12 @@ class Recorder {
   void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
   void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
   bool read_checkpoint();
-  Result<std::optional<Checkpoint>> claim_checkpoint();
-  bool is_own(const Holder& holder) const;
-  void wait_for(const Holder& holder);
-  void note_settled();
-  void take_new_id(const Holder& holder);
   DeadLetterDesk::Recording desk_access();
   template <class T>
   Result<T> on_thread(std::function<Result<T>()> work);
 
   const RecorderOptions options_;
   Spool& spool_;
-  RecorderSelf self_;  // written by the recorder's thread under mutex_
   BatchReader reader_;
   std::thread thread_;
   Liveness liveness_;
@@ -214,12 +209,12 @@ class Recorder {
   Suspect suspect_;
   int stored_lookups_ = 0;  // how many more batches are decided from stored rows, after one was raced
   DatabaseHealth health_;
+  Registration registration_;  // self() and wait_settled() for any thread
   AcceptanceProbe acceptance_;
   DeadLetterDesk desk_;
   IndexWatch index_watch_;
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point last_hint_{};
-  Claimant claimant_;
   RateLimiter conflicts_logged_;
   RateLimiter letters_logged_;
   RepeatGuard sequences_;
@@ -231,11 +226,10 @@ class Recorder {
   Condition applied_;  // the position moved
   SpoolProgress progress_ GUARDED_BY(mutex_);
   RecorderStatus counters_ GUARDED_BY(mutex_);  // the fields that are counted here
-  bool settled_ GUARDED_BY(mutex_) = true;
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool signalled_ GUARDED_BY(mutex_) = false;
-  bool tables_ GUARDED_BY(mutex_) = false;     // they were brought up to date since the start
-  bool look_soon_ GUARDED_BY(mutex_) = false;  // not only when the next heartbeat is due
+  bool tables_ GUARDED_BY(mutex_) = false;         // they were brought up to date since the start
+  bool check_in_soon_ GUARDED_BY(mutex_) = false;  // not only when the next heartbeat is due
   // The thread waits although there are events, and more of them need not wake it.
   bool resting_ GUARDED_BY(mutex_) = false;
   Pacer pacer_ GUARDED_BY(mutex_);

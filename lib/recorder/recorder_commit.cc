@@ -38,7 +38,7 @@ void Recorder::overlap(Batch batch) {
     return;
   }
   if (!planned) return lose_connection(planned.error());
-  decider_.planned(planned->write, planned->beating, self_.id);
+  decider_.planned(planned->write, planned->beating, registration_.own().id, steady_clock::now());
   if (!finish_commit()) return;
   {
     const MutexLock lock(mutex_);
@@ -46,7 +46,7 @@ void Recorder::overlap(Batch batch) {
   }
   committing_.emplace(Committing{std::move(planned.value()), {}});
   committing_->outcome =
-      run_async([this, &write = committing_->planned.write] { return store_->commit(self_, write); });
+      run_async([this, &write = committing_->planned.write] { return store_->commit(registration_.own(), write); });
 }
 
 // Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where
@@ -86,7 +86,8 @@ Result<Recorder::PlannedWrite> Recorder::plan_write(std::vector<SpooledEvent> ev
   PlannedWrite planned;
   planned.range = range;
   planned.events = events.size();
-  auto decided = decider_.decide_batch(*store_, std::move(events), self_.id, lookup);
+  auto decided =
+      decider_.decide_batch(*store_, std::move(events), registration_.own().id, lookup, steady_clock::now());
   if (!decided) return decided.error();
   Decision& decision = decided.value();
   decider_.add_job_states(decision);
@@ -102,7 +103,9 @@ bool Recorder::apply_events(std::span<const SpooledEvent> events, std::size_t ra
   const bool alone = events.size() == 1;
   const std::uint64_t seq = events.front().seq;
   const auto dead_letter = [&](const Error& error) {
-    return set_aside({dead_letter_of(events.front(), reader_.record_of(events.front()), self_.id, error)}, range, to);
+    return set_aside(
+        {dead_letter_of(events.front(), reader_.record_of(events.front()), registration_.own().id, error)}, range,
+        to);
   };
   if (alone && suspect_.is_convicted(seq)) return dead_letter(suspect_.refused().error);
   const bool last_try = alone && suspect_.is_due(seq, steady_clock::now());
@@ -168,7 +171,7 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
   const auto committed = commit(write, events.size());
   if (committed && committed.value() == Committed::kYes) {
     acceptance_.taken(inserts, changes);
-    decider_.planned(write, planned->beating, self_.id);
+    decider_.planned(write, planned->beating, registration_.own().id, steady_clock::now());
     log_conflicts(planned->conflicts);
     advance(range, to, write.ledger);
   } else if (committed && committed.value() == Committed::kMisplaced) {
@@ -183,7 +186,7 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
 
 bool Recorder::takes_others_than(const Refused& refused, const SpooledEvent& event) {
   liveness_.beat();
-  const auto checkpoint = store_->check_in(self_);
+  const auto checkpoint = store_->check_in(registration_.own());
   if (!checkpoint) {
     lose_connection(checkpoint.error());
     return false;
@@ -192,7 +195,7 @@ bool Recorder::takes_others_than(const Refused& refused, const SpooledEvent& eve
     read_checkpoint();
     return false;
   }
-  const auto taken = acceptance_.takes_others({*store_, self_, place()}, refused, event.seq);
+  const auto taken = acceptance_.takes_others({*store_, registration_.own(), place()}, refused, event.seq);
   if (taken && taken.value()) return true;
   Error error = taken ? refused.error : taken.error();
   // It works, and takes nothing.
@@ -240,7 +243,7 @@ bool Recorder::set_aside(std::vector<DeadLetter> letters, std::size_t range, std
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
   liveness_.beat();
   const auto began = steady_clock::now();
-  auto committed = store_->commit(self_, write);
+  auto committed = store_->commit(registration_.own(), write);
   if (committed && committed.value() == Committed::kYes) note_commit(events, steady_clock::now() - began);
   return committed;
 }

@@ -1,12 +1,8 @@
 // The recorder and its database: connecting, registering, and going to where the database is.
 #include "recorder/recorder.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
-
-#include "base/url.h"
 
 namespace run_recorder {
 namespace {
@@ -66,85 +62,25 @@ void Recorder::log_sequences(const Checkpoint& checkpoint) {
 // Reads the position and the ledger; everything known of rows is forgotten. False: the connection is given up.
 bool Recorder::read_checkpoint() {
   decider_.forget_rows();
-  const auto checkpoint = claim_checkpoint();
+  const std::string id = registration_.own().id;
+  const auto checkpoint = registration_.claim(*store_, steady_clock::now());
+  if (registration_.own().id != id) {
+    const MutexLock lock(mutex_);
+    progress_.set_ledger({});
+  }
   if (!checkpoint) {
     lose_connection(checkpoint.error());
     return false;
   }
   if (!checkpoint.value()) {
     store_.reset();
-    health_.backoff().in_doubt();
     return false;
   }
-  note_settled();
   last_heartbeat_ = steady_clock::now();
   log_sequences(*checkpoint.value());
   adopt(*checkpoint.value());
   count_forgotten();
   return store_ != nullptr;
-}
-
-// The checkpoint, once this incarnation holds the id; empty while another one may still record under it.
-Result<std::optional<Checkpoint>> Recorder::claim_checkpoint() {
-  while (true) {
-    auto checkpoint = store_->check_in(self_);
-    if (!checkpoint) return checkpoint.error();
-    if (!checkpoint.value().holder) return std::optional(std::move(checkpoint.value()));
-    const Holder& holder = *checkpoint.value().holder;
-    switch (claimant_.judge(holder, is_own(holder), steady_clock::now())) {
-      case Claim::kTakeOver:
-        if (const auto taken = store_->take_over(self_, holder.incarnation); !taken) return taken.error();
-        break;
-      case Claim::kWait:
-        wait_for(holder);
-        return std::optional<Checkpoint>();
-      case Claim::kRenew:
-        take_new_id(holder);
-        break;
-    }
-  }
-}
-
-// The one SQLite file is this process's alone, so whoever else wrote into it has ended.
-bool Recorder::is_own(const Holder& holder) const {
-  if (database_kind(options_.store.url) == DatabaseKind::kSqlite) return true;
-  if (spool_.may_be_copy()) return false;
-  const auto has_it = [&holder](const std::vector<Incarnation>& own) {
-    return std::ranges::find(own, holder.incarnation, &Incarnation::id) != own.end();
-  };
-  return has_it(spool_.remembered()) ||
-         has_it(spool_.incarnations());  // a spool of an earlier release remembers none
-}
-
-void Recorder::wait_for(const Holder& holder) {
-  const std::string why = fmt::format("another incarnation of recorder {} was seen on {} {} s ago", self_.id,
-                                      holder.host, holder.seen_ago.count() / 1'000);
-  health_.in_doubt(why);
-  const MutexLock lock(mutex_);
-  settled_ = false;
-}
-
-void Recorder::note_settled() {
-  spool_.settle();
-  claimant_.forget();
-  health_.no_longer_in_doubt();
-  {
-    const MutexLock lock(mutex_);
-    settled_ = true;
-  }
-  applied_.notify_all();
-}
-
-// Positions stay where they are, under the spool's origin: what this spool and the other one both have is applied by
-// whichever comes first, and what only this one has by this one.
-void Recorder::take_new_id(const Holder& holder) {
-  const std::string id = spool_.renew();
-  log_warning("another process uses this recorder id: one of the two spools is a copy; taking a new id",
-              {{"OLD", self_.id}, {"NEW", id}, {"OTHER_HOST", holder.host}});
-  claimant_.forget();
-  const MutexLock lock(mutex_);
-  self_.id = id;
-  progress_.set_ledger({});
 }
 
 bool Recorder::matches_checkpoint(const Checkpoint& checkpoint) const {
@@ -181,7 +117,7 @@ void Recorder::adopt(const Checkpoint& checkpoint) {
 void Recorder::count_forgotten() {
   std::uint64_t forgotten = 0;
   while (const std::optional<BatchWrite> write = next_forgotten()) {
-    const auto committed = store_->commit(self_, *write);
+    const auto committed = store_->commit(registration_.own(), *write);
     if (!committed) lose_connection(committed.error());
     if (!committed || committed.value() != Committed::kYes) break;
     const MutexLock lock(mutex_);

@@ -34,6 +34,11 @@ std::string envelope_of(const std::string& line) {
   return encode_envelope(envelope);
 }
 
+SpooledEvent spooled_event(std::uint64_t seq, const std::string& line) {
+  const std::string body = envelope_of(line);
+  return {seq, decode_record(body).value(), body.size()};
+}
+
 std::string name_of(const ::testing::TestParamInfo<DatabaseKind>& info) {
   return info.param == DatabaseKind::kSqlite ? "Sqlite" : "Postgres";
 }
@@ -162,6 +167,13 @@ std::unique_ptr<Store> RecorderFixture::open_store() const {
   auto opened = run_recorder::open_store(store_options());
   if (!opened) throw std::runtime_error(opened.error().message);
   return std::move(*opened);
+}
+
+std::unique_ptr<Store> RecorderFixture::open_new_store() const {
+  if (const auto migrated = migrate(store_options(), false); !migrated) {
+    throw std::runtime_error(migrated.error().message);
+  }
+  return open_store();
 }
 
 void RecorderFixture::execute(const std::string& sql) const {

@@ -56,6 +56,7 @@ class RecorderFixture : public ::testing::TestWithParam<DatabaseKind> {
   std::string url() const { return url_; }
   StoreOptions store_options() const;
   std::unique_ptr<Store> open_store() const;
+  std::unique_ptr<Store> open_new_store() const;  // makes the tables first
   void execute(const std::string& sql) const;
   std::string query(const std::string& sql) const;
   // From now on no row of the table for which the condition on NEW is true is inserted or updated.
@@ -87,6 +88,9 @@ class RecorderFixture : public ::testing::TestWithParam<DatabaseKind> {
 
 std::string line_of(const std::string& type, const std::string& run_id, const std::string& more = {});
 std::string envelope_of(const std::string& line);
+
+// What append() makes of a line.
+SpooledEvent spooled_event(std::uint64_t seq, const std::string& line);
 
 std::string name_of(const ::testing::TestParamInfo<DatabaseKind>& info);
 

@@ -1,0 +1,135 @@
+// What a batch is decided from: cached rows, stored ones, and heartbeats by a clock that is given. Against a real
+// database.
+#include "recorder/event_decider.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "recorder/dead_letter_desk.h"
+#include "recorder_fixture.h"
+
+namespace run_recorder::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+const std::chrono::steady_clock::time_point kNow{};
+constexpr auto kWriteEvery = 10s;
+
+class EventDeciderTest : public RecorderFixture {
+ protected:
+  void SetUp() override {
+    RecorderFixture::SetUp();
+    store_ = open_new_store();
+    ASSERT_TRUE(store_->check_in(self_));
+  }
+  static std::vector<SpooledEvent> events(const std::vector<std::string>& lines) {
+    std::vector<SpooledEvent> made;
+    for (const std::string& line : lines) made.push_back(spooled_event(made.size() + 1, line));
+    return made;
+  }
+  Decision decide(const std::vector<std::string>& lines, Lookup lookup = Lookup::kCached,
+                  std::chrono::steady_clock::time_point now = kNow) {
+    return decider_.decide_batch(*store_, events(lines), self_.id, lookup, now).value();
+  }
+  // Decides them and commits what they write.
+  void apply(const std::vector<std::string>& lines, std::chrono::steady_clock::time_point now = kNow) {
+    Decision decision = decide(lines, Lookup::kCached, now);
+    BatchWrite write;
+    write.incarnation = self_.incarnation;
+    write.from = applied_;
+    write.to = applied_ += lines.size();
+    take_decision(write, decision);
+    ASSERT_EQ(store_->commit(self_, write).value(), Committed::kYes);
+    decider_.planned(write, decision.beating, self_.id, now);
+  }
+
+  const RecorderSelf self_{"recorder-1", "incarnation-1", "host-1", "0.1.0"};
+  Liveness liveness_{1min};
+  EventDecider decider_{{}, 1 << 20, kWriteEvery, liveness_};
+  std::unique_ptr<Store> store_;
+  std::uint64_t applied_ = 0;
+};
+
+TEST_P(EventDeciderTest, NeedsTheDatabaseForRowsThatItDoesNotHave) {
+  EXPECT_FALSE(decider_.needs_database(events({line_of("run_started", "r"), line_of("step", "r")})));
+  EXPECT_TRUE(decider_.needs_database(events({line_of("step", "r")})));
+  apply({line_of("run_started", "r")});
+  EXPECT_FALSE(decider_.needs_database(events({line_of("step", "r")})));
+  decider_.forget_row("r");
+  EXPECT_TRUE(decider_.needs_database(events({line_of("step", "r")})));
+}
+
+TEST_P(EventDeciderTest, NeedsTheDatabaseToCompareASecondEnd) {
+  apply({line_of("run_started", "r"), line_of("run_completed", "r", R"("result":{"a":1})")});
+  EXPECT_TRUE(decider_.needs_database(events({line_of("run_completed", "r", R"("result":{"a":2})")})));
+}
+
+TEST_P(EventDeciderTest, GoesOnFromWhatIsPlanned) {
+  apply({line_of("run_started", "r")});
+  const Decision next = decide({line_of("step", "r")});
+  ASSERT_THAT(next.runs, SizeIs(1));
+  EXPECT_FALSE(next.runs[0].insert);
+  EXPECT_EQ(next.runs[0].after.last_seq, 2);
+}
+
+TEST_P(EventDeciderTest, DoesNotGoOnFromWhatWasNotWritten) {
+  apply({line_of("run_started", "r")});
+  Decision lost = decide({line_of("step", "r")});
+  BatchWrite write;
+  take_decision(write, lost);
+  decider_.planned(write, {}, self_.id, kNow);
+  decider_.not_written(write);
+  EXPECT_EQ(decide({line_of("step", "r")}).runs.at(0).after.last_seq, 2);
+}
+
+TEST_P(EventDeciderTest, FindsKnownEventsOnlyAmongStoredRows) {
+  apply({line_of("run_started", "r"), line_of("step", "r", R"("id":"e1")")});
+  const std::vector<std::string> resent{line_of("step", "r", R"("id":"e1")")};
+  EXPECT_EQ(decide(resent, Lookup::kCached).duplicate, 0U) << "the unique index tells";
+  EXPECT_EQ(decide(resent, Lookup::kStored).duplicate, 1U);
+}
+
+TEST_P(EventDeciderTest, LeavesRemovedRunsAlone) {
+  apply({line_of("run_started", "r"), line_of("run_completed", "r")});
+  const std::vector<std::vector<AgedRow>> chains{store_->aged_chain("r", 10).value()};
+  ASSERT_EQ(store_->prune(chains).value().runs, 1U);
+  decider_.forget_rows();
+  const Decision resent = decide({line_of("run_started", "r")}, Lookup::kStored);
+  EXPECT_THAT(resent.runs, IsEmpty());
+  EXPECT_EQ(resent.duplicate, 1U);
+}
+
+TEST_P(EventDeciderTest, RenewsARowByABareHeartbeatOnceInAWhile) {
+  apply({line_of("run_started", "r")});
+  const Decision kept = decide({line_of("heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery - 1s);
+  EXPECT_EQ(kept.applied, 1U);
+  EXPECT_THAT(kept.runs, IsEmpty());
+  EXPECT_THAT(kept.beats, IsEmpty());
+  const Decision due = decide({line_of("heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery);
+  EXPECT_EQ(due.applied, 1U);
+  ASSERT_THAT(due.beats, SizeIs(1));
+  EXPECT_EQ(due.beats[0].run_id, "r");
+  EXPECT_EQ(decider_.heartbeats().last("r"), kNow + kWriteEvery);
+}
+
+TEST_P(EventDeciderTest, DecidesAHeartbeatInDoubtByItself) {
+  apply({line_of("run_started", "r")});
+  decider_.doubt_heartbeats();
+  const Decision decision = decide({line_of("heartbeat", "r")}, Lookup::kCached, kNow + 1s);
+  EXPECT_THAT(decision.beats, IsEmpty());
+  EXPECT_THAT(decision.beating, ElementsAre("r"));
+}
+
+TEST_P(EventDeciderTest, HandsOutWhatTheStoreSays) {
+  execute("ALTER TABLE council_ex_runs RENAME TO gone");
+  EXPECT_FALSE(decider_.decide_batch(*store_, events({line_of("step", "r")}), self_.id, Lookup::kCached, kNow));
+}
+
+INSTANTIATE_TEST_SUITE_P(Recorder, EventDeciderTest, ::testing::Values(DatabaseKind::kSqlite), name_of);
+
+}  // namespace
+}  // namespace run_recorder::testing
