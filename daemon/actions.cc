@@ -13,8 +13,8 @@
 #include "base/url.h"
 #include "base/utf8.h"
 #include "database/process_deadline.h"
+#include "parts.h"
 #include "queue/queue.h"
-#include "service.h"
 
 namespace run_recorder {
 namespace {

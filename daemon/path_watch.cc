@@ -13,7 +13,7 @@ std::optional<PathWatch::File> PathWatch::named() const {
   return File{status.st_dev, status.st_ino};
 }
 
-void PathWatch::look() {
+void PathWatch::check() {
   const std::optional<File> now = named();
   if (!file_) {
     file_ = now;

@@ -16,9 +16,9 @@ class PathWatch {
   // The two messages, as of RepeatGuard.
   PathWatch(std::string path, std::string gone, std::string back);
 
-  // The first look remembers the file, each later one compares; says at error where it is gone, once, and where it is
+  // The first call remembers the file, each later one compares; says at error where it is gone, once, and where it is
   // back.
-  void look();
+  void check();
 
  private:
   struct File {

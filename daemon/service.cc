@@ -1,6 +1,5 @@
 #include "service.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -8,6 +7,7 @@
 #include "control/metrics.h"
 #include "database/process_deadline.h"
 #include "file_limit.h"
+#include "parts.h"
 #include "service_manager.h"
 
 namespace run_recorder {
@@ -21,11 +21,6 @@ constexpr milliseconds kTick{1'000};
 // For opening the spool: its newest segment is read, from a disk that may be slow.
 constexpr std::chrono::minutes kOpeningTime{5};
 
-std::string host_name() {
-  char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
-}
-
 ServerLimits limits_of(const Config& config) {
   ServerLimits limits;
   limits.line_bytes = config.limits.line_bytes;
@@ -37,36 +32,6 @@ ServerLimits limits_of(const Config& config) {
   return limits;
 }
 
-NamedQueues open_queues(const Config& config, milliseconds deadline) {
-  NamedQueues queues;
-  for (const auto& [name, queue] : config.configured_queues()) {
-    QueueOptions options = queue_options_of(config, queue);
-    options.deadline = deadline;
-    queues.push_back({name, make_oban_queue(options)});
-  }
-  return queues;
-}
-
-void log_opening(const SpoolOpening& opening, const Config& config) {
-  if (opening.created) log_info("created a new spool", {{"PATH", config.spool.path}});
-  if (opening.torn_bytes > 0) {
-    log_warning("truncated a torn record at the end of the spool: it had not been acknowledged",
-                {{"BYTES", opening.torn_bytes}, {"PATH", config.spool.path}});
-  }
-  for (const std::string& what : opening.set_aside)
-    log_error("damaged or foreign data in the spool was set aside", {{"WHAT", what}});
-  if (opening.damaged_records > 0) {
-    log_warning("events are missing from the spool; those missing from the database too become dead letters",
-                {{"EVENTS", opening.damaged_records}, {"PATH", config.spool.path}});
-  }
-  if (!opening.other_machines.empty()) {
-    log_warning(
-        "the spool comes from another machine, using a new recorder id; to keep the id of a spool moved on "
-        "purpose, run run-recorderd --adopt-spool before the first start",
-        {{"PATH", config.spool.path}, {"OLD", opening.other_machines}});
-  }
-}
-
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
@@ -74,61 +39,6 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 }  // namespace
-
-StoreOptions store_options_of(const Config& config) {
-  StoreOptions options;
-  options.url = config.database.connection_url();
-  options.table_prefix = config.database.table_prefix;
-  return options;
-}
-
-QueueOptions queue_options_of(const Config& config, const Config::Queue& queue) {
-  QueueOptions options;
-  options.url = config.connection_url_of(queue);
-  options.table = queue.full_table();
-  options.clock_skew = queue.clock_skew;
-  return options;
-}
-
-std::unique_ptr<Spool> open_spool(const Config& config) {
-  SpoolOptions options;
-  options.path = config.spool.path;
-  options.max_bytes = config.spool.max_bytes;
-  options.min_free = config.spool.min_free;
-  options.keep = config.spool.keep;
-  SpoolOpening opening;
-  auto spool = Spool::open(options, opening);
-  if (!spool) {
-    const bool needed = spool.error().kind == ErrorKind::kConflict || spool.error().kind == ErrorKind::kDenied;
-    throw StartError(needed ? kExitNotThere : kExitOther, "spool: " + spool.error().message);
-  }
-  log_opening(opening, config);
-  return std::move(spool.value());
-}
-
-std::optional<SqliteFileLock> claim_database(const Config& config) {
-  if (database_kind(config.database.url) != DatabaseKind::kSqlite) return std::nullopt;
-  auto lock = SqliteFileLock::acquire(sqlite_path(config.database.url));
-  if (lock) return std::move(lock.value());
-  const bool held = lock.error().kind == ErrorKind::kConflict;
-  throw StartError(held ? kExitNotThere : kExitOther, "database: " + lock.error().message);
-}
-
-std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queues) {
-  RecorderOptions options;
-  options.store = store_options_of(config);
-  options.migrate = config.database.migrate;
-  options.host = host_name();
-  if (database_kind(config.database.url) == DatabaseKind::kSqlite) {
-    // Several events of a run in one batch save SQLite less than PostgreSQL, and a large one costs as much memory.
-    options.batch_events /= 2;
-    options.batch_bytes /= 2;
-  }
-  options.version = RR_VERSION;
-  options.heartbeat = std::min(options.heartbeat, std::max(config.reconcile.recorder_timeout / 4, milliseconds{100}));
-  return std::make_unique<Recorder>(std::move(options), spool,
-                                    with_queues ? open_queues(config, milliseconds{1'000}) : NamedQueues());
-}
 
 Service::Service(Config config, ConfigSources sources)
     : config_(std::move(config)),
@@ -162,26 +72,28 @@ int Service::run(Signals& signals) {
       case Signals::Wake::kTimeout:
         break;
     }
-    look_at_hearing();
-    look_at_files();
+    observe_listening();
+    check_files();
     tell_service_manager(signals);
   }
 }
 
 // Since when events are accepted without a break. Safe from any thread.
-Hearing::State Service::look_at_hearing() {
+Listening::State Service::observe_listening() {
   const ServerCounters counters = server_->counters();
-  return hearing_->observe(Hearing::Moment::now(), {!counters.spool_failure.empty(), counters.refused_by_spool});
+  return listening_->observe(Listening::Moment::now(), {!counters.spool_failure.empty(), counters.refused_by_spool});
 }
 
 // Once a second, so that an idle daemon notices too that its files are gone. Only what is new is said.
-void Service::look_at_files() {
-  event_socket_.look();
-  control_socket_.look();
+void Service::check_files() {
+  event_socket_.check();
+  control_socket_.check();
   const FilesCheck check = spool_->check_files();
   if (!check.repaired.empty()) log_warning(check.repaired);
   if (!check.failed.empty()) log_error("the spool can no longer be used: " + check.failed);
 }
+
+// ---- starting: each step may use what those before it made
 
 void Service::start() {
   notify_extend_timeout(kOpeningTime);
@@ -189,48 +101,15 @@ void Service::start() {
   spool_ = open_spool(config_);
   if (auto lock = claim_database(config_)) database_lock_.emplace(std::move(*lock));
   recorder_ = make_recorder(config_, *spool_, true);
-
-  const std::size_t watched_processes = start_watch();
-  server_ = std::make_unique<EventServer>(server_options(watched_processes), *spool_, now_utc,
-                                          [this](std::vector<Accepted>&& events) { accept(std::move(events)); });
-
-  ReconcilerOptions reconciler;
-  reconciler.policy = config_.reconcile;
-  reconciler.store = store_options_of(config_);
-  if (!config_.configured_queues().empty()) {
-    reconciler.make_queue = [config = config_] { return make_queues(open_queues(config, milliseconds{5'000})); };
-  }
-  reconciler.connection_open = [this](std::string_view connection) { return server_->connection_open(connection); };
-  reconciler.hear_all = [this](milliseconds within) { return server_->settle_pending(within); };
-  reconciler.watch = [this](const ProcessIdentity& process) { watch_->watch(process); };
-  reconciler.hearing = [this] { return look_at_hearing(); };
-  reconciler_ = std::make_unique<Reconciler>(std::move(reconciler), *recorder_);
-
-  PrunerOptions pruner;
-  pruner.policy = config_.retention;
-  pruner.store = store_options_of(config_);
-  pruner_ = std::make_unique<Pruner>(std::move(pruner), *recorder_);
-
-  ApiOptions api;
-  api.store = store_options_of(config_);
-  api.store.deadline = kAnswerWithin;
-  api.status = [this] { return status_json(snapshot()); };
-  api.metrics = [this] { return metrics_text(snapshot()); };
-  api.not_ready = [this] { return not_ready(snapshot()); };
-  api_ = std::make_unique<Api>(std::move(api), *recorder_, *reconciler_, *pruner_);
-  http_ = std::make_unique<HttpServer>(
-      HttpOptions{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen,
-                  std::max(HttpOptions().import_bytes, 8 * config_.limits.line_bytes)},
-      [this](const ApiRequest& request) { return api_->answer(request); }, traits_of);
-
-  // The sockets first: a path that is taken ends the start before anything is touched.
-  hearing_.emplace(Hearing::Moment::now());
-  http_->start();
-  server_->start();
-  recorder_->start();
-  reconciler_->start();
-  pruner_->start();
-  look_at_files();  // what it compares with later
+  const std::size_t watched_processes = room_for_processes(descriptors_for(config_.limits.connections));
+  watch_ = make_watch(watched_processes);
+  server_ = make_server(watched_processes);
+  reconciler_ = make_reconciler();
+  pruner_ = make_pruner();
+  api_ = make_api();
+  http_ = make_http();
+  start_threads();
+  check_files();  // what it compares with later
   log_info("run-recorderd accepts events", {{"VERSION", RR_VERSION},
                                             {"SOCKET", config_.socket.path},
                                             {"CONTROL", config_.control.path},
@@ -240,26 +119,74 @@ void Service::start() {
   notify_ready(status_sentence(snapshot()));
 }
 
-// How many processes it may watch.
-std::size_t Service::start_watch() {
-  const std::size_t processes = room_for_processes(descriptors_for(config_.limits.connections));
-  watch_ = std::make_unique<ProcessWatch>(processes, [this](const ProcessIdentity& ended) { on_process_end(ended); });
-  return processes;
+std::unique_ptr<ProcessWatch> Service::make_watch(std::size_t most) {
+  return std::make_unique<ProcessWatch>(most, [this](const ProcessIdentity& ended) { on_process_end(ended); });
 }
 
-ServerOptions Service::server_options(std::size_t watched_processes) {
-  ServerOptions server;
-  server.path = config_.socket.path;
-  server.mode = config_.socket.mode;
-  server.group = config_.socket.group;
-  server.listen_fd = inherited_socket();
-  server.limits = limits_of(config_);
-  server.other_descriptors = watched_processes;
-  server.on_connection_end = [this](const ProcessIdentity& sender, const std::string& connection) {
+std::unique_ptr<EventServer> Service::make_server(std::size_t watched_processes) {
+  ServerOptions options;
+  options.path = config_.socket.path;
+  options.mode = config_.socket.mode;
+  options.group = config_.socket.group;
+  options.listen_fd = inherited_socket();
+  options.limits = limits_of(config_);
+  options.other_descriptors = watched_processes;
+  options.on_connection_end = [this](const ProcessIdentity& sender, const std::string& connection) {
     on_connection_end(sender, connection);
   };
-  return server;
+  return std::make_unique<EventServer>(std::move(options), *spool_, now_utc,
+                                       [this](std::vector<Accepted>&& events) { accept(std::move(events)); });
 }
+
+std::unique_ptr<Reconciler> Service::make_reconciler() {
+  ReconcilerOptions options;
+  options.policy = config_.reconcile;
+  options.store = store_options_of(config_);
+  if (!config_.configured_queues().empty()) {
+    options.make_queue = [config = config_] { return make_queues(open_queues(config, milliseconds{5'000})); };
+  }
+  options.connection_open = [this](std::string_view connection) { return server_->connection_open(connection); };
+  options.read_barrier = [this](milliseconds within) { return server_->settle_pending(within); };
+  options.watch = [this](const ProcessIdentity& process) { watch_->watch(process); };
+  options.listening = [this] { return observe_listening(); };
+  return std::make_unique<Reconciler>(std::move(options), *recorder_);
+}
+
+std::unique_ptr<Pruner> Service::make_pruner() {
+  PrunerOptions options;
+  options.policy = config_.retention;
+  options.store = store_options_of(config_);
+  return std::make_unique<Pruner>(std::move(options), *recorder_);
+}
+
+std::unique_ptr<Api> Service::make_api() {
+  ApiOptions options;
+  options.store = store_options_of(config_);
+  options.store.deadline = kAnswerWithin;
+  options.status = [this] { return status_json(snapshot()); };
+  options.metrics = [this] { return metrics_text(snapshot()); };
+  options.not_ready = [this] { return not_ready(snapshot()); };
+  return std::make_unique<Api>(std::move(options), *recorder_, *reconciler_, *pruner_);
+}
+
+std::unique_ptr<HttpServer> Service::make_http() {
+  HttpOptions options{config_.control.path, config_.control.mode, config_.control.group, config_.metrics.listen,
+                      std::max(HttpOptions().import_bytes, 8 * config_.limits.line_bytes)};
+  return std::make_unique<HttpServer>(
+      std::move(options), [this](const ApiRequest& request) { return api_->answer(request); }, traits_of);
+}
+
+// The sockets first: a path that is taken ends the start before anything is touched.
+void Service::start_threads() {
+  listening_.emplace(Listening::Moment::now());
+  http_->start();
+  server_->start();
+  recorder_->start();
+  reconciler_->start();
+  pruner_->start();
+}
+
+// ---- what other threads call
 
 // On the thread that appends.
 void Service::accept(std::vector<Accepted>&& events) {
@@ -281,6 +208,8 @@ void Service::on_process_end(const ProcessIdentity& identity) {
 void Service::on_connection_end(const ProcessIdentity& sender, const std::string& connection) {
   reconciler_->process_ended(sender, connection);
 }
+
+// ---- the main thread
 
 int Service::stop() {
   const milliseconds timeout = config_.daemon.shutdown_timeout;

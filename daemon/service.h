@@ -16,7 +16,6 @@
 #include "database/sqlite.h"
 #include "path_watch.h"
 #include "process/process_watch.h"
-#include "queue/queues.h"
 #include "reconcile/reconciler.h"
 #include "recorder/oldest_waiting.h"
 #include "recorder/recorder.h"
@@ -27,14 +26,6 @@
 #include "spool/spool.h"
 
 namespace run_recorder {
-
-StoreOptions store_options_of(const Config& config);
-QueueOptions queue_options_of(const Config& config, const Config::Queue& queue);
-// Opens and locks the spool and logs what was found. Throws StartError.
-std::unique_ptr<Spool> open_spool(const Config& config);
-// Claims the SQLite file; empty for PostgreSQL. Throws StartError (69) where another daemon has it.
-std::optional<SqliteFileLock> claim_database(const Config& config);
-std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool with_queues);
 
 class Service {
  public:
@@ -48,15 +39,20 @@ class Service {
   void start();
   int stop();
   void reload();
-  std::size_t start_watch();
-  ServerOptions server_options(std::size_t watched_processes);
+  std::unique_ptr<ProcessWatch> make_watch(std::size_t most);
+  std::unique_ptr<EventServer> make_server(std::size_t watched_processes);
+  std::unique_ptr<Reconciler> make_reconciler();
+  std::unique_ptr<Pruner> make_pruner();
+  std::unique_ptr<Api> make_api();
+  std::unique_ptr<HttpServer> make_http();
+  void start_threads();
   void accept(std::vector<Accepted>&& events);
   void on_process_end(const ProcessIdentity& identity);
   void on_connection_end(const ProcessIdentity& sender, const std::string& connection);
-  void look_at_files();
+  void check_files();
   void tell_service_manager(const Signals& signals);
   bool healthy(const Signals& signals);
-  Hearing::State look_at_hearing();
+  Listening::State observe_listening();
   Snapshot snapshot() const;
 
   Config config_;
@@ -71,7 +67,7 @@ class Service {
   std::unique_ptr<ProcessWatch> watch_;  // stopped before what its callback uses goes
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<EventServer> server_;
-  std::optional<Hearing> hearing_;  // from the moment that events are accepted
+  std::optional<Listening> listening_;  // from the moment that events are accepted
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Api> api_;

@@ -43,14 +43,15 @@ bool send_now(const std::string& message) {
   return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS);
 }
 
-// What the manager must hear is kept until it has room; the others (a watchdog's beat, a sentence) have a successor.
-class Unheard {
+// What must arrive is kept until the manager has room for it; the others (a watchdog's beat, a sentence) have a
+// successor.
+class Undelivered {
  public:
-  void tell(const std::string& message, bool must_be_heard) {
+  void tell(const std::string& message, bool must_arrive) {
     const MutexLock lock(mutex_);
     send_kept();
     if (kept_.empty() && send_now(message)) return;
-    if (must_be_heard && kept_.size() < kMost) kept_.push_back(message);
+    if (must_arrive && kept_.size() < kMost) kept_.push_back(message);
   }
   void tell_again() {
     const MutexLock lock(mutex_);
@@ -66,10 +67,10 @@ class Unheard {
   Mutex mutex_;
   std::deque<std::string> kept_ GUARDED_BY(mutex_);
 };
-Unheard unheard;
+Undelivered undelivered;
 
-void notify(const std::string& message, bool must_be_heard = false) {
-  unheard.tell(message, must_be_heard);
+void notify(const std::string& message, bool must_arrive = false) {
+  undelivered.tell(message, must_arrive);
 }
 
 std::string one_line(std::string text) {
@@ -109,7 +110,7 @@ void notify_extend_timeout(std::chrono::microseconds time) {
 }
 
 void notify_again() {
-  unheard.tell_again();
+  undelivered.tell_again();
 }
 
 void notify_watchdog() {

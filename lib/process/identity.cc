@@ -159,7 +159,7 @@ process::Opened process::open_process(std::string_view identity) {
   return {evidence, std::move(pidfd.fd), no_descriptor};
 }
 
-ProcessEvidence look_at(std::string_view identity) {
+ProcessEvidence check_process(std::string_view identity) {
   return process::open_process(identity).evidence;
 }
 

@@ -13,7 +13,7 @@
 
 namespace run_recorder {
 
-// What a look at a process brought.
+// What checking a process brought.
 enum class ProcessEvidence {
   kNone,  // no process named, or it cannot be seen: no evidence at all
   kAlive,
@@ -47,12 +47,13 @@ ProcessIdentity identify_in_namespace_of(std::int32_t sender_pid, std::int32_t w
 
 // kGone: another boot of this machine, no such process, another start time, a zombie, or absent when received.
 // kNone: empty, another machine, or a process that cannot be seen.
-ProcessEvidence look_at(std::string_view identity);
+ProcessEvidence check_process(std::string_view identity);
 // The same in words, for explain: "process 4711 has ended".
 std::string describe(std::string_view identity, ProcessEvidence evidence);
 
 namespace process {
-// look_at(), and the process itself where there is one: the descriptor becomes readable when it ends (pidfd_open(2)).
+// check_process(), and the process itself where there is one: the descriptor becomes readable when it ends
+// (pidfd_open(2)).
 struct Opened {
   ProcessEvidence evidence = ProcessEvidence::kNone;
   UniqueFd pidfd;              // kAlive, and kNone where only /proc cannot be seen

@@ -54,19 +54,19 @@ std::string words_for(const ObanReplay& replay) {
       until);
 }
 
-JobAnswer oban_answer(const JobAsked& asked, std::int64_t id, const ObanLook& look,
+JobAnswer oban_answer(const JobAsked& asked, std::int64_t id, const ObanSnapshot& snapshot,
                       std::chrono::milliseconds clock_skew) {
   using Kind = JobAnswer::Kind;
-  const auto job = look.jobs.find(id);
-  const bool absent = job == look.jobs.end();
-  if (absent && !look.may_hide.empty()) {
-    return saying({}, Kind::kCannotTell, fmt::format("job {} is not shown: {}", asked.job_id, look.may_hide));
+  const auto job = snapshot.jobs.find(id);
+  const bool absent = job == snapshot.jobs.end();
+  if (absent && !snapshot.may_hide.empty()) {
+    return saying({}, Kind::kCannotTell, fmt::format("job {} is not shown: {}", asked.job_id, snapshot.may_hide));
   }
   JobAnswer answer = absent ? saying({}, Kind::kAbsent, fmt::format("job {} is no longer in the queue", asked.job_id))
                             : oban_answer(asked, job->second, clock_skew);
   const bool used_again = answer.kind == Kind::kAbsent && !absent;
-  if (!look.replay || used_again || holds(answer, asked, *look.replay, clock_skew)) return answer;
-  return saying(std::move(answer), Kind::kCannotTell, words_for(*look.replay));
+  if (!snapshot.replay || used_again || holds(answer, asked, *snapshot.replay, clock_skew)) return answer;
+  return saying(std::move(answer), Kind::kCannotTell, words_for(*snapshot.replay));
 }
 
 JobAnswer oban_answer(const JobAsked& asked, const ObanJob& job, std::chrono::milliseconds clock_skew) {

@@ -75,35 +75,35 @@ class ObanInPostgres final : public ObanTable {
       : connection_(std::move(connection)), table_(std::move(table)), select_(fmt::format(kSelectJobs, table_)) {}
 
   // The reader's view comes first, and the jobs in a later snapshot: what was replayed by then is in it.
-  Result<ObanLook> read(std::span<const std::int64_t> job_ids) override {
+  Result<ObanSnapshot> read(std::span<const std::int64_t> job_ids) override {
     const PgConnection::Deadline deadline(*connection_);
     auto transaction = PgTransaction::begin(*connection_);
     if (!transaction) return transaction.error();
     if (const auto set = connection_->exec_script(kEachItsOwnSnapshot); !set) return set.error();
-    ObanLook look;
-    if (const auto known = look_at_view(look); !known) return known.error();
+    ObanSnapshot snapshot;
+    if (const auto known = check_view(snapshot); !known) return known.error();
     const auto rows = connection_->exec(select_, {fmt::format("{{{}}}", fmt::join(job_ids, ","))});
     if (!rows) return rows.error();
-    for (const auto& row : *rows) look.jobs.emplace(integer(row[0]), read_job(row));
+    for (const auto& row : *rows) snapshot.jobs.emplace(integer(row[0]), read_job(row));
     if (const auto ended = transaction->commit(); !ended)
       return Error{ErrorKind::kUnavailable, ended.error().message};
-    return look;
+    return snapshot;
   }
 
  private:
-  Result<void> look_at_view(ObanLook& look) {
+  Result<void> check_view(ObanSnapshot& snapshot) {
     const auto rows = connection_->exec(kSelectView, {table_});
     if (!rows) return rows.error();
     const auto& row = (*rows)[0];
     if (row[1].c_str()[0] == 't') {
-      look.replay = ObanReplay{time(row[3]), *time(row[2])};
+      snapshot.replay = ObanReplay{time(row[3]), *time(row[2])};
       const auto told = time(row[4]);
-      if (told && (!look.replay->until || *told > *look.replay->until)) look.replay->until = told;
+      if (told && (!snapshot.replay->until || *told > *snapshot.replay->until)) snapshot.replay->until = told;
     }
     if (row[0].c_str()[0] != 't') return {};
     const auto hides = policies_may_hide_rows(*connection_, table_, "{r}");
     if (!hides) return hides.error();
-    if (*hides) look.may_hide = advice_for_hidden_rows(table_);
+    if (*hides) snapshot.may_hide = advice_for_hidden_rows(table_);
     return {};
   }
 

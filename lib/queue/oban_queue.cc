@@ -58,13 +58,13 @@ class ObanQueue final : public JobQueue {
     return ids;
   }
 
-  JobAnswer answer_to(const JobAsked& asked, const ObanLook& found) const {
+  JobAnswer answer_to(const JobAsked& asked, const ObanSnapshot& found) const {
     const auto id = job_number(asked.job_id);
     if (!id) return {.detail = fmt::format("invalid job id \"{}\": must be a whole number from 1", asked.job_id)};
     return oban_answer(asked, *id, found, options_.clock_skew);
   }
 
-  Result<ObanLook> ask(std::span<const std::int64_t> job_ids) {
+  Result<ObanSnapshot> ask(std::span<const std::int64_t> job_ids) {
     if (!table_) {
       auto opened = open();
       if (!opened) return in_words(opened.error());

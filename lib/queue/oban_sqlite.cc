@@ -47,19 +47,19 @@ class ObanInSqlite final : public ObanTable {
   ObanInSqlite(std::unique_ptr<SqliteConnection> connection, SqliteStatement select)
       : connection_(std::move(connection)), select_(std::move(select)) {}
 
-  Result<ObanLook> read(std::span<const std::int64_t> job_ids) override {
+  Result<ObanSnapshot> read(std::span<const std::int64_t> job_ids) override {
     connection_->begin_call();
     // A file that was replaced would answer with yesterday's jobs for ever.
     if (auto there = connection_->check_file(); !there) return there.error();
     const std::string ids = fmt::format("[{}]", fmt::join(job_ids, ","));
     SqliteRows rows = select_.rows(ids);
     const Timestamp now = now_utc();
-    ObanLook look;
+    ObanSnapshot snapshot;
     while (true) {
       const auto found = rows.next();
       if (!found) return found.error();
-      if (!*found) return look;
-      look.jobs.emplace(rows.integer(0), read_job(rows, now));
+      if (!*found) return snapshot;
+      snapshot.jobs.emplace(rows.integer(0), read_job(rows, now));
     }
   }
 

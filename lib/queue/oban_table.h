@@ -36,17 +36,17 @@ struct ObanReplay {
   Timestamp now{};  // the standby's clock
 };
 
-// What one look brought.
-struct ObanLook {
+// What one query brought.
+struct ObanSnapshot {
   std::unordered_map<std::int64_t, ObanJob> jobs;
   std::string may_hide;              // why jobs may be there that are not shown; empty: all are
   std::optional<ObanReplay> replay;  // empty: this is no standby
 };
 
-// The same from a whole look, where `id` is asked.job_id as a number. What a reader cannot know, because rows may be
-// hidden from it or have not come yet, is kCannotTell: the claim precedes the run's start, so an answer holds once
-// the start was replayed.
-JobAnswer oban_answer(const JobAsked& asked, std::int64_t id, const ObanLook& look,
+// The same from all that a query brought, where `id` is asked.job_id as a number. What a reader cannot know, because
+// rows may be hidden from it or have not come yet, is kCannotTell: the claim precedes the run's start, so an answer
+// holds once the start was replayed.
+JobAnswer oban_answer(const JobAsked& asked, std::int64_t id, const ObanSnapshot& snapshot,
                       std::chrono::milliseconds clock_skew);
 // Whether such a standby says anything of now.
 bool is_current(const ObanReplay& replay);
@@ -56,7 +56,7 @@ class ObanTable {
  public:
   virtual ~ObanTable() = default;
   // The jobs that are there; within the deadline. Without ids it still proves that the table can be read.
-  virtual Result<ObanLook> read(std::span<const std::int64_t> job_ids) = 0;
+  virtual Result<ObanSnapshot> read(std::span<const std::int64_t> job_ids) = 0;
 };
 
 Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& options);

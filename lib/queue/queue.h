@@ -50,7 +50,7 @@ struct JobAnswer {
 class JobQueue {
  public:
   virtual ~JobQueue() = default;
-  // An answer for each, in their order, in one look. Where the queue cannot be read, each is kCannotTell with the
+  // An answer for each, in their order, from one query. Where the queue cannot be read, each is kCannotTell with the
   // reason; the next call tries to connect again.
   virtual std::vector<JobAnswer> look_up(std::span<const JobAsked> jobs) = 0;
   // Whether the table is there and readable now; the error says what to do.

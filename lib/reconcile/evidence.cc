@@ -52,7 +52,7 @@ RowFacts EvidenceGatherer::facts_of(const RunningRow& row) {
   facts.silence = row.silence;
   if (run.expires_in) facts.expires_in = std::chrono::seconds{*run.expires_in};
   const auto beaten_within = [&](std::chrono::milliseconds time) {
-    return options_.beat_since && options_.beat_since(run.run_id, std::chrono::steady_clock::now() - time);
+    return options_.beat_since && options_.beat_since(run.run_id, options_.clock() - time);
   };
   if (facts.expires_in && facts.silence > *facts.expires_in && beaten_within(*facts.expires_in)) {
     facts.silence = *facts.expires_in;
@@ -92,7 +92,7 @@ void EvidenceGatherer::check_processes(const Run& run, RowFacts& facts) {
   }
   const bool may_tell = facts.sender == ProcessEvidence::kAlive || facts.connection_open;
   if (facts.worker == ProcessEvidence::kGone && may_tell && options_.gone) {
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = options_.clock();
     const auto since = options_.gone->note(run.worker_process, now);
     facts.worker_gone_for = std::chrono::duration_cast<std::chrono::milliseconds>(now - since);
   }
@@ -103,7 +103,7 @@ ProcessEvidence EvidenceGatherer::check(const std::string& identity) {
   const auto known = checked_.find(identity);
   if (known != checked_.end()) return known->second;
   if (checked_.size() >= kChecksKept) checked_.clear();
-  return checked_.emplace(identity, look_at(identity)).first->second;
+  return checked_.emplace(identity, check_process(identity)).first->second;
 }
 
 // Put together as text: a pass may make half a million of them.

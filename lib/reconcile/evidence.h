@@ -20,6 +20,7 @@
 namespace run_recorder {
 
 struct EvidenceOptions {
+  std::function<std::chrono::steady_clock::time_point()> clock = std::chrono::steady_clock::now;
   std::string recorder;     // this one
   std::string incarnation;  // its present one
   std::chrono::milliseconds grace = ReconcilePolicy{}.grace;

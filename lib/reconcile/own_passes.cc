@@ -39,7 +39,7 @@ void Reconciler::run() {
 std::optional<Schedule::Work> Reconciler::wait_for_work() {
   MutexLock lock(mutex_);
   const milliseconds interval = policy_.interval;
-  const Schedule::Due due = schedule_.next(Clock::now(), interval);
+  const Schedule::Due due = schedule_.next(options_.clock(), interval);
   const auto changed = [&] {
     mutex_.assert_held();
     const auto ended = schedule_.ended_due();
@@ -52,7 +52,7 @@ std::optional<Schedule::Work> Reconciler::wait_for_work() {
 
 bool Reconciler::wait_for_database() {
   while (recorder_.status().database != DatabaseState::kUp) {
-    if (!sleep_until(Clock::now() + milliseconds{100})) return false;
+    if (!sleep_until(options_.clock() + milliseconds{100})) return false;
   }
   return true;
 }
@@ -75,11 +75,11 @@ bool Reconciler::boot() {
       if (outcome->deferred > 0) {
         second = second_boot_plan(outcome->started_at, policy_.grace, pass.take_deferred());
       }
-      schedule_.boot_ended(Clock::now(), std::move(second), policy_.grace);
+      schedule_.boot_ended(options_.clock(), std::move(second), policy_.grace);
       status_.boot_done = true;
       return !stopping_;
     }
-    if (!sleep_until(Clock::now() + kRetryPause)) return false;
+    if (!sleep_until(options_.clock() + kRetryPause)) return false;
   }
 }
 
@@ -94,18 +94,18 @@ void Reconciler::second_boot() {
   const auto outcome = try_pass(pass, own_liveness_);
   note(outcome);
   const MutexLock lock(mutex_);
-  if (outcome && pass.unheard() == 0) {
+  if (outcome && pass.deferred_for_listening() == 0) {
     schedule_.second_boot_done();
   } else {
     // It failed, or events were not accepted for the grace once more: as after a suspension of the host.
-    schedule_.second_boot_again(Clock::now() + (outcome ? policy_.grace : kRetryPause));
+    schedule_.second_boot_again(options_.clock() + (outcome ? policy_.grace : kRetryPause));
   }
 }
 
 void Reconciler::interval_pass() {
   {
     const MutexLock lock(mutex_);
-    schedule_.interval_began(Clock::now());
+    schedule_.interval_began(options_.clock());
   }
   PassConnections connections;
   Pass pass = own_pass({.trigger = PassTrigger::kInterval}, connections);
@@ -118,13 +118,13 @@ void Reconciler::check_ended() {
   std::vector<ProcessEnd> ends;
   {
     const MutexLock lock(mutex_);
-    ends = schedule_.take_ended(Clock::now());
+    ends = schedule_.take_ended(options_.clock());
   }
   const Result<void> done = check_ended(ends);
   if (!done) {
     ended_connections_ = {};
     const bool conflict = done.error().kind == ErrorKind::kConflict;
-    const auto due = Clock::now() + (conflict ? kEndedRetryPause : kRetryPause);
+    const auto due = options_.clock() + (conflict ? kEndedRetryPause : kRetryPause);
     for (ProcessEnd& end : ends) end.due = due;
   }
   const MutexLock lock(mutex_);
@@ -162,9 +162,10 @@ bool Reconciler::sleep_until(Clock::time_point until) {
 bool Reconciler::wait_until(MutexLock& lock, Clock::time_point until, const std::function<bool()>& wake) {
   while (true) {
     own_liveness_.beat();
-    const auto turn_ends = Clock::now() + kIdleTurn;
-    if (stop_.wait_until(lock, std::min<Clock::time_point>(until, turn_ends), wake)) return true;
-    if (until <= turn_ends) return false;
+    if (wake()) return true;
+    const auto left = until - options_.clock();
+    if (left <= Clock::duration::zero()) return false;
+    stop_.wait_until(lock, std::chrono::steady_clock::now() + std::min<Clock::duration>(left, kIdleTurn));
   }
 }
 

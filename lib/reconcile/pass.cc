@@ -18,11 +18,11 @@ using std::chrono::steady_clock;
 constexpr milliseconds kLease{60'000};
 constexpr milliseconds kRequestPatience{10'000};
 constexpr milliseconds kLeaseRenewed{10'000};
-constexpr milliseconds kHearing{10'000};  // longer than a peer may stall the event socket
+constexpr milliseconds kBarrierTime{10'000};  // longer than a peer may stall the event socket
 constexpr milliseconds kTurn{100};
 
-milliseconds since(steady_clock::time_point then) {
-  return std::chrono::duration_cast<milliseconds>(steady_clock::now() - then);
+milliseconds between(steady_clock::time_point then, steady_clock::time_point now) {
+  return std::chrono::duration_cast<milliseconds>(now - then);
 }
 
 }  // namespace
@@ -33,6 +33,8 @@ Error stopping_error() {
 
 EvidenceOptions evidence_options(const PassHost& host, const ReconcilePolicy& policy, Store& store) {
   EvidenceOptions options;
+  options.clock = host.options.clock;
+  const auto now = options.clock();
   const RecorderSelf self = host.recorder.self();
   options.recorder = self.id;
   options.incarnation = self.incarnation;
@@ -45,13 +47,14 @@ EvidenceOptions evidence_options(const PassHost& host, const ReconcilePolicy& po
   };
   options.gone = &host.gone;
   // SQLite's clock is this host's: what this process saw of it tells whether events from its future are old.
-  if (host.options.hearing && database_kind(host.options.store.url) == DatabaseKind::kSqlite) {
-    options.future_is_old = since(host.options.hearing().clock_since) >= policy.grace;
+  if (host.options.listening && database_kind(host.options.store.url) == DatabaseKind::kSqlite) {
+    options.future_is_old = between(host.options.listening().clock_since, now) >= policy.grace;
   }
   // Others could not be seen while the server was down, or out of this daemon's reach.
   if (const auto age = store.server_age(); age && age.value()) options.could_be_seen_for = *age.value();
   if (const auto back = host.recorder.back_since()) {
-    options.could_be_seen_for = std::min(options.could_be_seen_for.value_or(since(*back)), since(*back));
+    options.could_be_seen_for =
+        std::min(options.could_be_seen_for.value_or(between(*back, now)), between(*back, now));
   }
   return options;
 }
@@ -62,42 +65,43 @@ Policy rules_now(const PassHost& host, const ReconcilePolicy& policy, const Plan
   rules.unvouched = plan.request.unvouched;
   rules.grace = policy.grace;
   rules.silent_after = policy.silent_after;
-  if (host.options.hearing) rules.hearing_for = since(host.options.hearing().since);
+  if (host.options.listening) rules.listening_for = between(host.options.listening().since, host.options.clock());
   return rules;
 }
 
 // ---- what it waits for
 
 Result<void> Pass::wait_until_applied() {
-  const auto give_up = steady_clock::now() + kRequestPatience;
+  const auto give_up = now() + kRequestPatience;
   const bool asked_for = plan_.trigger == PassTrigger::kRequest;
-  bool heard = !host_.options.hear_all;
+  bool barrier_passed = !host_.options.read_barrier;
   std::uint64_t received = host_.recorder.accepted_seq();
   while (true) {
-    if (!heard) {
-      const auto left = std::chrono::duration_cast<milliseconds>(give_up - steady_clock::now());
-      heard = host_.options.hear_all(asked_for ? std::clamp(left, kTurn, kHearing) : kHearing);
+    if (!barrier_passed) {
+      const auto left = between(now(), give_up);
+      barrier_passed = host_.options.read_barrier(asked_for ? std::clamp(left, kTurn, kBarrierTime) : kBarrierTime);
       received = host_.recorder.accepted_seq();
     }
-    if (heard && host_.recorder.wait_settled(kTurn) && host_.recorder.wait_applied(received, kTurn)) return {};
+    if (barrier_passed && host_.recorder.wait_settled(kTurn) && host_.recorder.wait_applied(received, kTurn))
+      return {};
     if (!asked_for) liveness_.beat();
     if (host_.stopping()) return stopping_error();
-    if (asked_for && steady_clock::now() >= give_up) {
+    if (asked_for && now() >= give_up) {
       return Error{ErrorKind::kUnavailable,
                    "events that were received before could not be applied within 10 s, so nothing can be judged"};
     }
-    if (!heard)
+    if (!barrier_passed)
       std::this_thread::sleep_for(kTurn);  // the event server cannot tell now, as when file descriptors are short
   }
 }
 
-Result<bool> Pass::wait_until_heard() {
-  if (host_.options.hear_all && !host_.options.hear_all(kHearing)) return false;
+Result<bool> Pass::pass_read_barrier() {
+  if (host_.options.read_barrier && !host_.options.read_barrier(kBarrierTime)) return false;
   const std::uint64_t accepted = host_.recorder.accepted_seq();
   while (!host_.recorder.wait_applied(accepted, kTurn)) {
     liveness_.beat();
     if (host_.stopping()) return stopping_error();
-    if (leased_ && since(lease_renewed_) > kLeaseRenewed) {
+    if (leased_ && between(lease_renewed_, now()) > kLeaseRenewed) {
       if (const auto renewed = renew_lease(); !renewed) return renewed.error();
     }
   }
@@ -155,7 +159,7 @@ Result<void> Pass::begin(std::string pass_id) {
   if (!lease) return lease.error();
   if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon is reconciling this database"};
   leased_ = true;
-  lease_renewed_ = steady_clock::now();
+  lease_renewed_ = now();
   const auto started = connections_.store->database_now();
   if (!started) return started.error();
   report_.started_at = started.value();
@@ -221,7 +225,7 @@ Result<void> Pass::renew_lease() {
   const auto lease = connections_.store->acquire_pass(host_.recorder.self().id, kLease);
   if (!lease) return lease.error();
   if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon took over the reconciliation"};
-  lease_renewed_ = steady_clock::now();
+  lease_renewed_ = now();
   return {};
 }
 

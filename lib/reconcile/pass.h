@@ -74,7 +74,7 @@ class Pass {
   // The rows it judged and deferred, by name; empty: they were too many.
   std::optional<std::vector<std::string>> take_deferred();
   // How many rows it left because this daemon accepts events for less than the grace.
-  std::uint64_t unheard() const { return unheard_; }
+  std::uint64_t deferred_for_listening() const { return deferred_for_listening_; }
 
   // Instead of run(), for what ended: which of its rows would be marked, and which ends have rows that have to wait.
   struct Ended {
@@ -94,6 +94,7 @@ class Pass {
   };
   using ReadRows = std::function<Result<std::vector<RunningRow>>(Store&, std::string_view after)>;
 
+  Steady now() const { return host_.options.clock(); }
   void prepare_evidence();
   Result<void> save();
   Result<void> begin(std::string pass_id);
@@ -107,8 +108,8 @@ class Pass {
   Page gather(std::vector<RunningRow> rows);
   std::vector<Verdict> judge_all(const Page& page) const;
   Result<void> judge_page(const Page& page, bool mark);
-  // Everything that could have been read or accepted by now is applied. False: that could not be told in time.
-  Result<bool> wait_until_heard();
+  // Everything that could have been read or accepted by now is applied. False: not everything was read in time.
+  Result<bool> pass_read_barrier();
   Result<std::set<std::string>> unmoved(const Page& page, std::span<const Verdict> verdicts);
   Result<void> mark_page(const Page& page, std::span<const Verdict> verdicts);
   Result<void> mark(std::span<const StuckMark> marks, std::set<std::string>& marked);
@@ -133,7 +134,7 @@ class Pass {
   std::optional<std::map<Status, std::uint64_t>> runs_by_status_;
   std::vector<std::string> deferred_;
   bool too_many_deferred_ = false;
-  std::uint64_t unheard_ = 0;
+  std::uint64_t deferred_for_listening_ = 0;
   std::uint64_t logged_ = 0;
   std::map<std::pair<std::string, std::string>, std::uint64_t> unlogged_;  // (council, reason) -> rows
 };

@@ -42,12 +42,12 @@ Result<void> Pass::judge_page(const Page& page, bool mark) {
   const auto is_stuck = [](const Verdict& verdict) { return verdict.kind == VerdictKind::kStuck; };
   std::vector<Verdict> verdicts = judge_all(page);
   if (std::any_of(verdicts.begin(), verdicts.end(), is_stuck)) {
-    const auto heard = wait_until_heard();
-    if (!heard) return heard.error();
-    // Meanwhile events may have been refused: then others may still have to be heard.
+    const auto all_read = pass_read_barrier();
+    if (!all_read) return all_read.error();
+    // Meanwhile events may have been refused: then they may have to come again first.
     verdicts = judge_all(page);
     for (Verdict& verdict : verdicts) {
-      if (heard.value() || !is_stuck(verdict)) continue;
+      if (all_read.value() || !is_stuck(verdict)) continue;
       verdict.kind = VerdictKind::kDeferred;
       verdict.reason = {};
       verdict.message += "; not everything that was sent could be read in time";
@@ -130,7 +130,7 @@ void Pass::count_page(const Page& page, std::span<const Verdict> verdicts, const
 }
 
 void Pass::defer(const RunningRow& row, const RowFacts& facts) {
-  if (!facts.too_young && rules_now(host_, policy_, plan_).hearing_for < policy_.grace) ++unheard_;
+  if (!facts.too_young && rules_now(host_, policy_, plan_).listening_for < policy_.grace) ++deferred_for_listening_;
   if (deferred_.size() < kDeferredKept) {
     deferred_.push_back(row.run.run_id);
   } else {

@@ -9,7 +9,6 @@ namespace run_recorder {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 constexpr std::size_t kPageRows = 4'000;
 constexpr std::size_t kEndedKept = 10'000;  // rows of one check; the next pass finds the others
@@ -23,7 +22,7 @@ bool is_judged(const Run& run) {
 Result<void> Pass::scan(bool mark) {
   deferred_.clear();
   too_many_deferred_ = false;
-  unheard_ = 0;
+  deferred_for_listening_ = 0;
   if (!plan_.only_named) {
     EventWindow window = plan_.within.value_or(EventWindow{});
     const Timestamp ripe = report_.started_at - policy_.grace;
@@ -93,7 +92,7 @@ Result<void> Pass::scan_named(bool mark) {
 
 Pass::Page Pass::gather(std::vector<RunningRow> rows) {
   Page page;
-  page.gathered_at = steady_clock::now();
+  page.gathered_at = now();
   page.rows = std::move(rows);
   page.facts = evidence_->gather(page.rows);
   return page;
@@ -124,7 +123,7 @@ Result<Pass::Ended> Pass::check_ended(std::span<const ProcessEnd> ends) {
     if (found == waits.end()) found = waits.find(end.connection);
     if (found == waits.end()) continue;
     ended.again.push_back(end);
-    ended.again.back().due = steady_clock::now() + found->second;
+    ended.again.back().due = now() + found->second;
   }
   return ended;
 }

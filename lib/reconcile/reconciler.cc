@@ -76,7 +76,7 @@ ReconcilerStatus Reconciler::status() const {
 }
 
 void Reconciler::process_ended(std::string process, std::string connection) {
-  const auto now = Clock::now();
+  const auto now = options_.clock();
   if (!process.empty() && connection.empty()) gone_.note(process, now);
   const MutexLock lock(mutex_);
   const auto due = now + policy_.grace + kAfterTheGrace;

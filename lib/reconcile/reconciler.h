@@ -62,7 +62,7 @@ class Reconciler {
 
   ReconcilerStatus status() const;
 
-  // For the watchdog: the reconciler's own thread, or a pass on request, does not get on.
+  // For the watchdog: the reconciler's own thread, or a pass on request, makes no progress.
   bool stuck() const { return own_liveness_.missed() || request_liveness_.missed(); }
 
  private:
@@ -77,7 +77,8 @@ class Reconciler {
   Result<void> check_ended(std::vector<ProcessEnd>& ends);
   bool wait_for_database();                   // false: stopping
   bool sleep_until(Clock::time_point until);  // false: stopping
-  // Whether `wake` holds before that time. Shows liveness meanwhile.
+  // Whether `wake` holds before that time, by the options' clock, which is asked again whenever stop_ is notified.
+  // Shows liveness meanwhile.
   bool wait_until(MutexLock& lock, Clock::time_point until, const std::function<bool()>& wake) REQUIRES(mutex_);
   Pass own_pass(Plan plan, PassConnections& connections);
 

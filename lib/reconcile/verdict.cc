@@ -30,12 +30,12 @@ bool may_still_tell(const RowFacts& facts) {
 
 // How long ago the last event could have come: what was said while the daemon could not hear does not count against
 // the run.
-std::chrono::milliseconds silence_heard(const RowFacts& facts, const Policy& policy) {
-  return std::min(facts.silence, policy.hearing_for);
+std::chrono::milliseconds silence_while_listening(const RowFacts& facts, const Policy& policy) {
+  return std::min(facts.silence, policy.listening_for);
 }
 
 bool has_expired(const RowFacts& facts, const Policy& policy) {
-  return facts.expires_in && silence_heard(facts, policy) > *facts.expires_in;
+  return facts.expires_in && silence_while_listening(facts, policy) > *facts.expires_in;
 }
 
 // The report of a job that finished well is lost once its worker is gone: the work is done.
@@ -161,7 +161,7 @@ RuleAnswer ask_sender(const RowFacts& facts, const Policy& policy) {
   // A sender that promised events vouches by these alone: it may live on without the work.
   if (has_expired(facts, policy)) {
     return says(4, kName, VerdictKind::kStuck, "heartbeat_expired",
-                fmt::format("no event for {}, expected within {}", seconds(silence_heard(facts, policy)),
+                fmt::format("no event for {}, expected within {}", seconds(silence_while_listening(facts, policy)),
                             seconds(*facts.expires_in)));
   }
   if (facts.expires_in)
@@ -189,8 +189,8 @@ RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
 
 // What would be stuck, but somebody may still have to say something.
 std::string why_deferred(const RowFacts& facts, const Policy& policy) {
-  if (policy.hearing_for < policy.grace && !nobody_can_report(facts)) {
-    return fmt::format("this daemon has accepted events for {}, less than the grace", seconds(policy.hearing_for));
+  if (policy.listening_for < policy.grace && !nobody_can_report(facts)) {
+    return fmt::format("this daemon has accepted events for {}, less than the grace", seconds(policy.listening_for));
   }
   return {};
 }

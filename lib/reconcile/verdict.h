@@ -47,7 +47,7 @@ struct Policy {
   std::chrono::milliseconds grace = ReconcilePolicy{}.grace;
   std::chrono::milliseconds silent_after = ReconcilePolicy{}.silent_after;
   // How long the daemon accepts events without a break.
-  std::chrono::milliseconds hearing_for = std::chrono::milliseconds::max();
+  std::chrono::milliseconds listening_for = std::chrono::milliseconds::max();
 };
 
 // One rule's answer, for explain.

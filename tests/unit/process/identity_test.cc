@@ -45,16 +45,16 @@ void wait_for_next_tick() {
 TEST(Identity, OwnProcessIsAlive) {
   const ProcessIdentity identity = identify(getpid());
   EXPECT_THAT(identity, MatchesRegex("([0-9a-f]{16}|unknown):[0-9a-f]{16}:[0-9]+:[0-9]+:[0-9]+"));
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kAlive);
   EXPECT_THAT(describe(identity, ProcessEvidence::kAlive), HasSubstr("lives"));
 }
 
 TEST(Identity, AProcessThatWasKilledIsGone) {
   Child child;
   const ProcessIdentity identity = identify(child.pid());
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kAlive);
   child.end();
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kGone);
   EXPECT_THAT(describe(identity, ProcessEvidence::kGone), HasSubstr("has ended"));
 }
 
@@ -62,7 +62,7 @@ TEST(Identity, AZombieIsGone) {
   Child child;
   const ProcessIdentity identity = identify(child.pid());
   child.kill_only();
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kGone);
   // Identified when it is a zombie already: it is still told from a later process with its pid.
   EXPECT_EQ(identify(child.pid()), identity);
 }
@@ -76,12 +76,12 @@ TEST(Identity, AProcessWhoseFirstThreadEndedIsAlive) {
   });
   const ProcessIdentity identity = identify(child.pid());
   while (process::read_stat(child.pid())->state != 'Z') sched_yield();
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kAlive);
 }
 
 TEST(Identity, AnotherStartTimeIsAnotherProcess) {
   const ProcessIdentity identity = identify(getpid());
-  EXPECT_EQ(look_at(with_field(identity, 4, "1")), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(with_field(identity, 4, "1")), ProcessEvidence::kGone);
 }
 
 TEST(Identity, AReusedPidIsRecognised) {
@@ -92,14 +92,14 @@ TEST(Identity, AReusedPidIsRecognised) {
   wait_for_next_tick();
   const Child second = Child::with_pid(pid);
   if (second.pid() != pid) GTEST_SKIP() << "a pid cannot be chosen here (it needs CAP_CHECKPOINT_RESTORE)";
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
-  EXPECT_EQ(look_at(identify(pid)), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(identify(pid)), ProcessEvidence::kAlive);
 }
 
 TEST(Identity, AnEarlierBootIsGone) {
   if (process::host().machine == process::kUnknown) GTEST_SKIP() << "this machine has no machine-id";
   const ProcessIdentity earlier = with_field(identify(getpid()), 1, "0123456789abcdef");
-  EXPECT_EQ(look_at(earlier), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(earlier), ProcessEvidence::kGone);
   EXPECT_THAT(describe(earlier, ProcessEvidence::kGone), HasSubstr("earlier boot"));
 }
 
@@ -107,19 +107,20 @@ TEST(Identity, AnotherMachineIsNoEvidence) {
   const ProcessIdentity identity = identify(getpid());
   const ProcessIdentity other = with_field(identity, 0, "0123456789abcdef");
   if (process::host().machine == process::kUnknown) {
-    EXPECT_EQ(look_at(other), ProcessEvidence::kAlive);  // the same boot is the same machine
+    EXPECT_EQ(check_process(other), ProcessEvidence::kAlive);  // the same boot is the same machine
   } else {
-    EXPECT_EQ(look_at(other), ProcessEvidence::kNone);
+    EXPECT_EQ(check_process(other), ProcessEvidence::kNone);
   }
-  EXPECT_EQ(look_at(with_field(other, 1, "0123456789abcdef")), ProcessEvidence::kNone);
-  EXPECT_EQ(look_at(with_field(with_field(identity, 0, "unknown"), 1, "0123456789abcdef")), ProcessEvidence::kNone);
+  EXPECT_EQ(check_process(with_field(other, 1, "0123456789abcdef")), ProcessEvidence::kNone);
+  EXPECT_EQ(check_process(with_field(with_field(identity, 0, "unknown"), 1, "0123456789abcdef")),
+            ProcessEvidence::kNone);
   // A machine without an id is recognised by its boot alone.
-  EXPECT_EQ(look_at(with_field(identity, 0, "unknown")), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(with_field(identity, 0, "unknown")), ProcessEvidence::kAlive);
 }
 
 TEST(Identity, AnotherNamespaceIsNoEvidence) {
   const ProcessIdentity other = with_field(identify(getpid()), 2, "1");
-  EXPECT_EQ(look_at(other), ProcessEvidence::kNone);
+  EXPECT_EQ(check_process(other), ProcessEvidence::kNone);
   EXPECT_THAT(describe(other, ProcessEvidence::kNone), HasSubstr("namespace"));
 }
 
@@ -129,7 +130,7 @@ TEST(Identity, APidThatDoesNotExistIsAbsentAndGone) {
   child.end();
   const ProcessIdentity identity = identify(pid);
   EXPECT_THAT(identity, EndsWith(":absent"));
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kGone);
   EXPECT_EQ(identify(INT32_MAX), with_field(identity, 3, std::to_string(INT32_MAX)));
 }
 
@@ -143,7 +144,7 @@ TEST(Identity, WhatNamesNoProcessIsNoEvidence) {
                                   identity.substr(0, identity.rfind(':')), with_field(identity, 3, "0"),
                                   with_field(identity, 3, "-1"), with_field(identity, 4, "x"),
                                   with_field(identity, 4, ""), with_field(identity, 4, "99999999999999999999999")}) {
-    EXPECT_EQ(look_at(text), ProcessEvidence::kNone) << text;
+    EXPECT_EQ(check_process(text), ProcessEvidence::kNone) << text;
     EXPECT_FALSE(describe(text, ProcessEvidence::kNone).empty());
   }
 }
@@ -171,8 +172,8 @@ TEST(Identity, AHiddenProcEntryIsNoEvidence) {
                         mount("proc", "/proc", "proc", 0, "hidepid=2") == 0 && setgroups(0, nullptr) == 0 &&
                         setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0;
     if (!hidden) _exit(77);
-    const bool silent = look_at(identity) == ProcessEvidence::kNone && identify(other.pid()).empty() &&
-                        look_at(identify(getpid())) == ProcessEvidence::kAlive;
+    const bool silent = check_process(identity) == ProcessEvidence::kNone && identify(other.pid()).empty() &&
+                        check_process(identify(getpid())) == ProcessEvidence::kAlive;
     _exit(silent ? 0 : 1);
   });
   siginfo_t info{};
@@ -204,7 +205,7 @@ TEST_P(NamespaceIdentity, AWorkerIsFoundByThePidItsSenderSees) {
     for (const int sender : {Namespace::kFirst, Namespace::kSecond, Namespace::kThird}) {
       const ProcessIdentity identity = identity_of(inside.outer(sender), inside.inner(worker));
       EXPECT_EQ(identity, identify(inside.outer(worker))) << worker << " as seen by " << sender;
-      EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
+      EXPECT_EQ(check_process(identity), ProcessEvidence::kAlive);
     }
   }
 }
@@ -240,7 +241,7 @@ TEST_P(NamespaceIdentity, SamePidInAnotherNamespaceIsNotTaken) {
   one.kill_and_wait(Namespace::kThird);
   const ProcessIdentity identity = identity_of(one.outer(Namespace::kSecond), pid);
   EXPECT_THAT(identity, EndsWith(":" + std::to_string(pid) + ":absent"));
-  EXPECT_EQ(look_at(identity), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(identity), ProcessEvidence::kGone);
 }
 
 TEST_P(NamespaceIdentity, AThreadThatLeadsNoProcessIsNoEvidence) {
@@ -343,7 +344,7 @@ TEST(IdentityCache, DoesNotRememberAProcessThatEnded) {
   Child worker;
   const pid_t pid = worker.pid();
   const ProcessIdentity first = cache.identify_in_namespace_of(sender_with(getpid()), pid);
-  EXPECT_EQ(look_at(first), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(first), ProcessEvidence::kAlive);
   worker.end();
   EXPECT_THAT(cache.identify_in_namespace_of(sender_with(getpid()), pid), EndsWith(":absent"));
   wait_for_next_tick();
@@ -351,7 +352,7 @@ TEST(IdentityCache, DoesNotRememberAProcessThatEnded) {
   if (second.pid() != pid) GTEST_SKIP() << "a pid cannot be chosen here (it needs CAP_CHECKPOINT_RESTORE)";
   const ProcessIdentity again = cache.identify_in_namespace_of(sender_with(getpid()), pid);
   EXPECT_NE(again, first);
-  EXPECT_EQ(look_at(again), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(again), ProcessEvidence::kAlive);
 }
 
 TEST(IdentityCache, WorksThroughNamespaces) {
@@ -390,12 +391,12 @@ TEST(IdentityCache, ALaterProcessWithTheSendersPidIsNotAsked) {
 TEST(TimeNamespace, AHealthyProcessIsRecognisedAndWrittenTheSame) {
   if (const char* const identity = std::getenv("RR_LOOK_AT")) {  // the daemon in another time namespace
     EXPECT_NE(process::host().boottime_offset.count(), 0);
-    EXPECT_EQ(look_at(identity), ProcessEvidence::kAlive);
-    EXPECT_EQ(look_at(identify(getpid())), ProcessEvidence::kAlive);
-    EXPECT_EQ(look_at(with_field(identity, 4, "1")), ProcessEvidence::kGone);
+    EXPECT_EQ(check_process(identity), ProcessEvidence::kAlive);
+    EXPECT_EQ(check_process(identify(getpid())), ProcessEvidence::kAlive);
+    EXPECT_EQ(check_process(with_field(identity, 4, "1")), ProcessEvidence::kGone);
     // As 0.1.0 wrote it there.
     const std::uint64_t shown = process::read_stat(getppid())->start_ticks;
-    EXPECT_EQ(look_at(with_field(identify(getppid()), 4, std::to_string(shown))), ProcessEvidence::kAlive);
+    EXPECT_EQ(check_process(with_field(identify(getppid()), 4, std::to_string(shown))), ProcessEvidence::kAlive);
     return;
   }
   const std::string identity = identify(getpid());

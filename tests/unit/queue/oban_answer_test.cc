@@ -119,18 +119,18 @@ TEST(ObanAnswer, WhatEndedIsToldFromWhatWaits) {
 
 // ---- what a reader cannot see
 
-Kind kind_in(const ObanLook& look, const JobAsked& asked = second_attempt()) {
-  return oban_answer(asked, 7, look, kSkew).kind;
+Kind kind_in(const ObanSnapshot& snapshot, const JobAsked& asked = second_attempt()) {
+  return oban_answer(asked, 7, snapshot, kSkew).kind;
 }
-ObanLook with(std::optional<ObanJob> row) {
-  ObanLook look;
-  if (row) look.jobs.emplace(7, *row);
-  return look;
+ObanSnapshot with(std::optional<ObanJob> row) {
+  ObanSnapshot snapshot;
+  if (row) snapshot.jobs.emplace(7, *row);
+  return snapshot;
 }
 
-TEST(ObanLook, AnAbsentJobIsAbsentOnlyWhereAllRowsAreShown) {
+TEST(ObanSnapshot, AnAbsentJobIsAbsentOnlyWhereAllRowsAreShown) {
   EXPECT_EQ(kind_in(with({})), Kind::kAbsent);
-  ObanLook guarded = with({});
+  ObanSnapshot guarded = with({});
   guarded.may_hide = "row level security may hide rows";
   EXPECT_EQ(kind_in(guarded), Kind::kCannotTell);
   EXPECT_THAT(oban_answer(second_attempt(), 7, guarded, kSkew).detail, HasSubstr("row level security may hide rows"));
@@ -139,13 +139,13 @@ TEST(ObanLook, AnAbsentJobIsAbsentOnlyWhereAllRowsAreShown) {
 }
 
 // As a standby an hour after the run's start.
-ObanLook replayed(std::optional<ObanJob> row, std::optional<Timestamp> until) {
-  ObanLook look = with(std::move(row));
-  look.replay = ObanReplay{until, kStarted + 1h};
-  return look;
+ObanSnapshot replayed(std::optional<ObanJob> row, std::optional<Timestamp> until) {
+  ObanSnapshot snapshot = with(std::move(row));
+  snapshot.replay = ObanReplay{until, kStarted + 1h};
+  return snapshot;
 }
 
-TEST(ObanLook, AStandbyThatHasNotReplayedTheStartKnowsNothingOfIt) {
+TEST(ObanSnapshot, AStandbyThatHasNotReplayedTheStartKnowsNothingOfIt) {
   for (const auto until :
        {std::optional<Timestamp>(), std::optional(kStarted - 1h), std::optional(kStarted + kSkew)}) {
     EXPECT_EQ(kind_in(replayed({}, until)), Kind::kCannotTell);
@@ -157,7 +157,7 @@ TEST(ObanLook, AStandbyThatHasNotReplayedTheStartKnowsNothingOfIt) {
   EXPECT_THAT(oban_answer(second_attempt(), 7, replayed({}, kStarted), kSkew).detail, HasSubstr("standby"));
 }
 
-TEST(ObanLook, AStandbyThatHasReplayedTheStartKnowsWhatEnded) {
+TEST(ObanSnapshot, AStandbyThatHasReplayedTheStartKnowsWhatEnded) {
   const Timestamp late = kStarted + kSkew + 1s;
   EXPECT_EQ(kind_in(replayed({}, late)), Kind::kAbsent);
   EXPECT_EQ(kind_in(replayed(job("available"), late)), Kind::kNotExecuting);
@@ -166,7 +166,7 @@ TEST(ObanLook, AStandbyThatHasReplayedTheStartKnowsWhatEnded) {
   EXPECT_EQ(kind_in(replayed(job("executing"), kStarted + 1h - 20s)), Kind::kWorking);
 }
 
-TEST(ObanLook, AStandbyIsAskedForJobsThatDidNotStartOnlyWhereItIsCurrent) {
+TEST(ObanSnapshot, AStandbyIsAskedForJobsThatDidNotStartOnlyWhereItIsCurrent) {
   JobAsked queued = second_attempt();
   queued.started_at.reset();
   EXPECT_EQ(kind_in(replayed({}, kStarted + 1h - 20s), queued), Kind::kCannotTell);

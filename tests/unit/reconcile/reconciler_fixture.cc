@@ -9,6 +9,7 @@ void ReconcilerFixture::SetUp() {
   if (IsSkipped() || HasFatalFailure()) return;
   start();
   settle();
+  options_.clock = [this] { return std::chrono::steady_clock::now() + skipped_.load(); };
   options_.store = store_options();
   options_.policy.interval = std::chrono::milliseconds{0};
   options_.connection_open = [this](std::string_view connection) { return open_connections_.contains(connection); };
@@ -41,6 +42,11 @@ void ReconcilerFixture::give_to_other(const std::string& run_id, std::chrono::mi
   execute(fmt::format("UPDATE council_ex_recorders SET last_seen = '{}' WHERE id = 'recorder-x'",
                       format_rfc3339(store->database_now().value() - seen_ago)));
   set_column(run_id, "recorder", "'recorder-x'");
+}
+
+void ReconcilerFixture::skip(std::chrono::milliseconds time) {
+  skipped_ = skipped_.load() + time;
+  reconciler().reconfigure(options_.policy);  // it asks the clock again
 }
 
 Reconciler& ReconcilerFixture::reconciler() {

@@ -1,6 +1,7 @@
-// Rows that a Reconciler looks through: made by real events, aged by writing older times into them.
+// Rows that a Reconciler judges: made by real events, aged by writing older times into them.
 #pragma once
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -21,6 +22,9 @@ class ReconcilerFixture : public RecorderFixture {
   // Another recorder that was seen that long ago, and wrote the run last.
   void give_to_other(const std::string& run_id, std::chrono::milliseconds seen_ago) const;
 
+  // The reconciler's clock goes on by so much, at once; not the database's.
+  void skip(std::chrono::milliseconds time);
+
   Reconciler& reconciler();
   PassReport pass(const PassRequest& request = {});
   PassReport boot_like() { return pass({.unvouched = true}); }
@@ -33,6 +37,7 @@ class ReconcilerFixture : public RecorderFixture {
 
   static constexpr std::chrono::seconds kOld{3'600};
   ReconcilerOptions options_;
+  std::atomic<std::chrono::milliseconds> skipped_{};
   std::set<std::string, std::less<>> open_connections_;
   std::unique_ptr<Reconciler> reconciler_;
 };

@@ -11,8 +11,8 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-const Policy kJustHearing{.boot = true, .hearing_for = 29'999ms};
-const Policy kHearing{.boot = true, .hearing_for = 30s};
+const Policy kJustListening{.boot = true, .listening_for = 29'999ms};
+const Policy kListening{.boot = true, .listening_for = 30s};
 
 RowFacts silent_run() {
   RowFacts facts;
@@ -86,17 +86,17 @@ TEST(WorkerThatHasGone, LeavesFinishedWorkWhoseReportIsLost) {
   expect(facts, VerdictKind::kStuck, "process_gone");
 }
 
-// ---- what was said while nobody heard it
+// ---- what was sent while nobody listened
 
-TEST(Hearing, JudgesAtOnceOnlyWhomNobodyCanSpeakFor) {
+TEST(Listening, JudgesAtOnceOnlyWhomNobodyCanSpeakFor) {
   expect(with_worker(ProcessEvidence::kGone, ProcessEvidence::kGone), VerdictKind::kStuck, "process_gone",
-         kJustHearing);
+         kJustListening);
   RowFacts sender_only = silent_run();
   sender_only.sender = ProcessEvidence::kGone;
-  expect(sender_only, VerdictKind::kStuck, "no_live_worker", kJustHearing);
+  expect(sender_only, VerdictKind::kStuck, "no_live_worker", kJustListening);
 }
 
-TEST(Hearing, DefersEveryOtherFinding) {
+TEST(Listening, DefersEveryOtherFinding) {
   using enum ProcessEvidence;
   RowFacts open = with_worker(kGone, kGone);
   open.connection_open = true;
@@ -113,19 +113,19 @@ TEST(Hearing, DefersEveryOtherFinding) {
         gone_recorder, long_silent, living_worker, with_job(JobAnswer::Kind::kFinished, "completed"),
         with_job(JobAnswer::Kind::kAbsent, ""), with_job(JobAnswer::Kind::kOtherExecution, "executing"),
         queued(ended(with_job(JobAnswer::Kind::kNotExecuting, "cancelled")))}) {
-    const Verdict now = judge(facts, kJustHearing);
+    const Verdict now = judge(facts, kJustListening);
     EXPECT_EQ(to_string(now.kind), "deferred") << now.message;
     EXPECT_EQ(now.reason, "");
     EXPECT_THAT(now.message, HasSubstr("has accepted events for 29 s"));
-    EXPECT_EQ(to_string(judge(facts, kHearing).kind), "stuck") << judge(facts, kHearing).message;
+    EXPECT_EQ(to_string(judge(facts, kListening).kind), "stuck") << judge(facts, kListening).message;
   }
 }
 
-TEST(Hearing, ChangesNoOtherVerdict) {
+TEST(Listening, ChangesNoOtherVerdict) {
   RowFacts alive = silent_run();
   alive.sender = ProcessEvidence::kAlive;
-  expect(alive, VerdictKind::kAlive, "", kJustHearing);
-  expect(with_job(JobAnswer::Kind::kCannotTell, ""), VerdictKind::kUnknown, "queue_unavailable", kJustHearing);
+  expect(alive, VerdictKind::kAlive, "", kJustListening);
+  expect(with_job(JobAnswer::Kind::kCannotTell, ""), VerdictKind::kUnknown, "queue_unavailable", kJustListening);
 }
 
 // ---- the boot pass
@@ -202,8 +202,8 @@ TEST(Heartbeat, CountsFromWhenItCouldBeHeard) {
   RowFacts facts = silent_run();
   facts.sender = ProcessEvidence::kNone;
   facts.expires_in = 60s;
-  expect(facts, VerdictKind::kAlive, "", Policy{.boot = true, .hearing_for = 60s});
-  expect(facts, VerdictKind::kStuck, "heartbeat_expired", Policy{.boot = true, .hearing_for = 60'001ms});
+  expect(facts, VerdictKind::kAlive, "", Policy{.boot = true, .listening_for = 60s});
+  expect(facts, VerdictKind::kStuck, "heartbeat_expired", Policy{.boot = true, .listening_for = 60'001ms});
 }
 
 // ---- queued rows that name a job

@@ -12,7 +12,7 @@
 
 namespace run_recorder {
 
-class Hearing {
+class Listening {
  public:
   using Steady = std::chrono::steady_clock::time_point;
 
@@ -33,7 +33,7 @@ class Hearing {
     Steady clock_since{};  // the wall clock was not set back, as far as this process knows
   };
 
-  explicit Hearing(const Moment& start);
+  explicit Listening(const Moment& start);
 
   // Called once a second, and before anything is judged: more than kLate between two calls was a suspension.
   State observe(const Moment& now, const Refusals& refusals);

@@ -1,19 +1,19 @@
-#include "reconcile/hearing.h"
+#include "reconcile/listening.h"
 
 #include <ctime>
 
 namespace run_recorder {
 
-Hearing::Moment Hearing::Moment::now() {
+Listening::Moment Listening::Moment::now() {
   timespec boot{};
   ::clock_gettime(CLOCK_BOOTTIME, &boot);
   return {std::chrono::steady_clock::now(),
           std::chrono::seconds{boot.tv_sec} + std::chrono::nanoseconds{boot.tv_nsec}, now_utc()};
 }
 
-Hearing::Hearing(const Moment& start) : state_{start.steady, start.steady}, last_(start) {}
+Listening::Listening(const Moment& start) : state_{start.steady, start.steady}, last_(start) {}
 
-Hearing::State Hearing::observe(const Moment& now, const Refusals& refusals) {
+Listening::State Listening::observe(const Moment& now, const Refusals& refusals) {
   const MutexLock lock(mutex_);
   const bool suspended = now.since_boot - last_.since_boot > kLate;
   const bool refuses = refusals.spool_failed || refusals.refused != refused_;
