@@ -1,5 +1,5 @@
 // Removes finished runs whose time is over (config [retention]), with their history: chain by chain, in small
-// transactions with pauses between, so that the recorder's own go on. One thread of its own for the regular looks;
+// transactions with pauses between, so that the recorder's own go on. One thread of its own for the regular passes;
 // prune() runs on its caller's thread. All public functions are safe together, and across daemons.
 #pragma once
 
@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "config/policies.h"
 #include "recorder/recorder.h"
+#include "retention/prune_plan.h"
 
 namespace run_recorder {
 
@@ -26,31 +27,10 @@ struct PrunerOptions {
   std::chrono::milliseconds remember{std::chrono::hours{24 * 30}};
 };
 
-struct PruneRequest {
-  bool dry_run = false;
-  // Which runs; a chain goes only where all of its runs are such.
-  std::vector<Status> statuses;
-  std::optional<std::string> council;
-  std::optional<std::chrono::milliseconds> older_than;  // instead of the policy's times
-  std::size_t limit = 0;                                // look at so many rows; 0: at all
-  std::string cursor;                                   // where an earlier request ended
-};
-
-struct PruneReport {
-  bool dry_run = false;
-  std::uint64_t examined = 0;
-  std::uint64_t runs = 0;    // removed, or that would be
-  std::uint64_t events = 0;  // of their history
-  std::uint64_t kept = 0;    // their time is over, but a run of their chain stays, or a dead letter of theirs
-  bool nothing_due = false;  // no run's time is ever over
-  std::string next;          // a cursor; empty: at the end
-  JsonText to_json() const;
-};
-
 struct PrunerStatus {
   std::uint64_t runs = 0;  // removed by this process
   std::uint64_t events = 0;
-  std::optional<Timestamp> last_at;  // when the last regular look ended
+  std::optional<Timestamp> last_at;  // when the last regular pass ended
 };
 
 class Pruner {
@@ -64,21 +44,18 @@ class Pruner {
   void stop();
   void reconfigure(const RetentionPolicy& policy);
 
-  // kInvalid: a cursor that is none; else what the store says.
+  // Does what it is asked and returns when it is done, as far as limit allows. kInvalid: a cursor that is none;
+  // kUnavailable: the daemon is stopping; else what the store says.
   Result<PruneReport> prune(Store& store, const PruneRequest& request);
   PrunerStatus status() const;
-  // For the watchdog: a regular look has made no progress for too long.
+  // For the watchdog: a regular pass has made no progress for too long.
   bool stuck() const { return liveness_.missed(); }
 
  private:
-  struct Look;  // one under way
-
   void run();
-  Result<PruneReport> look_through();
-  Result<void> judge_page(Look& look, const std::vector<AgedRow>& rows);
-  static Result<std::vector<AgedRow>> judge_chain(Look& look, const AgedRow& row);
-  Result<void> add(Look& look, std::vector<AgedRow> chain);
-  Result<void> remove(Look& look);
+  Result<PruneReport> regular_pass();
+  Result<void> prune_page(Store& store, PrunePlan& plan, const std::vector<AgedRow>& rows);
+  Result<void> remove(Store& store, PrunePlan& plan, const PrunePlan::Group& group);
   bool pause(std::chrono::milliseconds time);  // false: stopping
   void wait_until(MutexLock& lock, std::chrono::steady_clock::time_point until, const std::function<bool()>& wake)
       REQUIRES(mutex_);
@@ -87,7 +64,7 @@ class Pruner {
   const PrunerOptions options_;
   Recorder& recorder_;
   std::thread thread_;
-  Liveness liveness_;  // of the regular looks
+  Liveness liveness_;  // of the regular passes
   RepeatGuard failing_;
 
   mutable Mutex mutex_;
