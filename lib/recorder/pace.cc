@@ -44,7 +44,7 @@ void Pacer::committed(std::size_t events, Clock::time_point now, Clock::duration
   last_commit_took_ = took;
 }
 
-Pacer::Clock::time_point Pacer::rest_until(std::uint64_t waiting) const {
+Pacer::Clock::time_point Pacer::throttled_until(std::uint64_t waiting) const {
   if (waiting == 0) return {};
   const auto behind_commit = [this](int times) {
     return last_commit_ + std::min<Clock::duration>(times * last_commit_took_, kLongestRest);

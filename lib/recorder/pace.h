@@ -41,7 +41,7 @@ class Pacer {
   // A commit of so many events ended now. took: 0 where the next batch was decided meanwhile.
   void committed(std::size_t events, Clock::time_point now, Clock::duration took);
   // Until when nothing is committed although so many events wait.
-  Clock::time_point rest_until(std::uint64_t waiting) const;
+  Clock::time_point throttled_until(std::uint64_t waiting) const;
   Pace pace() const { return pace_; }
 
  private:

@@ -27,7 +27,7 @@ int spread_percent() {
   return std::uniform_int_distribution<int>(80, 120)(random);
 }
 
-// Longer than one that is alive stays silent: it looks whether its heartbeat is due at each idle turn.
+// Longer than one that is alive stays silent: each idle turn checks whether its heartbeat is due.
 milliseconds silence_of_the_ended(milliseconds heartbeat) {
   return heartbeat + heartbeat / 3 + kIdleTurn + milliseconds{1'000};
 }
@@ -89,7 +89,7 @@ void Recorder::accept(std::vector<SpooledEvent>&& events) {
   {
     const MutexLock lock(mutex_);
     signalled_ = true;
-    if (resting_ && steady_clock::now() < rest_until()) return;
+    if (throttled_ && steady_clock::now() < throttled_until()) return;
   }
   work_.notify_one();
 }
@@ -221,7 +221,7 @@ bool Recorder::turn() {
   for (const CallQueue::Call& call : calls) call();
   if (store_) housekeep();
   if (!store_) return may_go_on();
-  if (rests()) return false;
+  if (is_throttled()) return false;
   const bool was_committing = committing_.has_value();
   Batch batch = next_batch();
   if (batch.empty()) {
@@ -248,27 +248,26 @@ bool Recorder::may_go_on() const {
   return store_ || health_.backoff().over();
 }
 
-// Until when nothing is committed although something waits; not while somebody waits for it.
-steady_clock::time_point Recorder::rest_until() const {
+steady_clock::time_point Recorder::throttled_until() const {
   if (readers_ > 0 || stopping_ || !calls_.empty()) return {};
-  return pacer_.rest_until(progress_.waiting());
+  return pacer_.throttled_until(progress_.waiting());
 }
 
-bool Recorder::rests() {
+bool Recorder::is_throttled() {
   const MutexLock lock(mutex_);
-  resting_ = !committing_ && steady_clock::now() < rest_until();
-  return resting_;
+  throttled_ = !committing_ && steady_clock::now() < throttled_until();
+  return throttled_;
 }
 
 void Recorder::wait_for_work() {
   MutexLock lock(mutex_);
   const bool was_stopping = stopping_;
-  if (resting_) {
-    work_.wait_until(lock, rest_until(), [&] {
+  if (throttled_) {
+    work_.wait_until(lock, throttled_until(), [&] {
       mutex_.assert_held();
-      return steady_clock::now() >= rest_until();
+      return steady_clock::now() >= throttled_until();
     });
-    resting_ = false;
+    throttled_ = false;
     return;
   }
   if (store_) {
@@ -293,7 +292,7 @@ void Recorder::housekeep() {
   letters_logged_.tick();
   const auto now = steady_clock::now();
   // A host's clock that is set forward ends no event's time in the spool.
-  spool_.forget(born_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - born_));
+  spool_.forget(started_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - started_));
   if (index_watch_.due(now) && (!finish_commit() || !check_indexes())) return;
   const bool asked = [this] {
     const MutexLock lock(mutex_);
@@ -302,7 +301,7 @@ void Recorder::housekeep() {
   if (committing_ || (!asked && now - last_heartbeat_ < options_.heartbeat)) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
   // The database may have been exchanged for one that forgot commits without a connection of ours that broke, as
-  // behind a pooler. Whoever commits notices; who is idle has to look, before the spool forgets too.
+  // behind a pooler. Whoever commits notices; who is idle has to ask, before the spool forgets too.
   const auto checkpoint = store_->check_in(registration_.own());
   if (!checkpoint) return lose_connection(checkpoint.error());
   if (checkpoint.value().holder) {

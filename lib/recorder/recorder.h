@@ -55,7 +55,7 @@ struct RecorderOptions {
   std::chrono::milliseconds heartbeat_every =
       Heartbeats::kWriteEvery;                  // a row is renewed by a bare heartbeat once in so long
   SuspectPolicy suspect;                        // when an event that only ever fails by time becomes a dead letter
-  std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and looks whether the database forgot
+  std::chrono::milliseconds heartbeat{15'000};  // an idle daemon shows itself, and checks whether the database forgot
 };
 
 struct RecorderStatus {
@@ -84,6 +84,7 @@ class Recorder {
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;
 
+  // Once.
   void start();
   // Applies what can be applied within timeout, then ends. False: something is left, in the spool.
   bool stop(std::chrono::milliseconds timeout);
@@ -93,7 +94,7 @@ class Recorder {
 
   // Waits until everything up to seq is applied. False: not within timeout.
   bool wait_applied(std::uint64_t seq, std::chrono::milliseconds timeout);
-  // The newest durable record: what a reader waits for.
+  // The sequence number of the newest durable record: what a reader waits for.
   std::uint64_t accepted_seq() const;
   // How many records up to seq are not applied yet.
   std::uint64_t pending_until(std::uint64_t seq) const;
@@ -142,56 +143,59 @@ class Recorder {
     std::future<Result<Committed>> outcome;
   };
 
+  // ---- the loop; all below is the recorder's thread's, but for wake() and on_thread()
   void wake();
   void run();
   bool turn();  // false: nothing to do now
   bool ends_early() const;
-  bool may_go_on() const;
-  std::chrono::steady_clock::time_point rest_until() const REQUIRES(mutex_);
-  bool rests();
+  bool may_go_on() const;  // without waiting for the backoff
+  // Until when nothing is committed although something waits; not while somebody waits for it.
+  std::chrono::steady_clock::time_point throttled_until() const REQUIRES(mutex_);
+  bool is_throttled();
   void wait_for_work();
-  void housekeep();
+  void housekeep();  // hint, retention of the spool, indexes, heartbeat; may lose the connection
+  void save_hint(bool now);
+  template <class T>
+  Result<T> on_thread(std::function<Result<T>()> work);  // kUnavailable: not connected, or not within 10 s
 
+  // ---- the connection; false: it is given up
   bool connect();
   bool check_indexes();
-  void log_sequences(const Checkpoint& checkpoint);
+  bool read_checkpoint();
   bool matches_checkpoint(const Checkpoint& checkpoint) const;
   void adopt(const Checkpoint& checkpoint);
   void count_forgotten();
   std::optional<BatchWrite> next_forgotten();
   void lose_connection(const Error& error);
   void lose_batch(const Error& error, std::size_t events);
-  void save_hint(bool now);
+  void log_sequences(const Checkpoint& checkpoint);
 
-  std::size_t batch_limit();
+  // ---- batches
+  std::size_t batch_limit();  // in events
   Batch next_batch();
   bool leave_to_original(const Batch& batch);
-
+  void overlap(Batch batch);
+  bool finish_commit();
   // Both return false when the connection is lost or the position has to be read again.
   bool apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to);
+  bool set_aside(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);
+  Result<Committed> try_until_settled(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
+                                      bool& inserts);
   // One try. inserts: whether it makes a row.
   Result<Committed> try_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
                                Lookup lookup, bool& inserts);
-  Result<Committed> try_until_settled(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to,
-                                      bool& inserts);
+  Result<PlannedWrite> plan_write(std::vector<SpooledEvent> events, std::size_t range, std::uint64_t to,
+                                  Lookup lookup);
+  Result<Committed> commit(const BatchWrite& write, std::size_t events);
+  void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
+  void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
   // Whether the database takes other events than this one, which it refused. Where it does not, it is the database
   // that refuses, and the connection is lost.
   bool takes_others_than(const Refused& refused, const SpooledEvent& event);
   BatchWrite place() const;  // see SpoolProgress
   BatchWrite next_write(std::size_t range) const;
-  bool set_aside(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);
-  void overlap(Batch batch);
-  bool finish_commit();
-  Result<PlannedWrite> plan_write(std::vector<SpooledEvent> events, std::size_t range, std::uint64_t to,
-                                  Lookup lookup);
-  Result<Committed> commit(const BatchWrite& write, std::size_t events);
-  void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
-  void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
-  void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
-  bool read_checkpoint();
   DeadLetterDesk::Recording desk_access();
-  template <class T>
-  Result<T> on_thread(std::function<Result<T>()> work);
+  void log_conflicts(const std::vector<Decision::Conflict>& conflicts);
 
   const RecorderOptions options_;
   Spool& spool_;
@@ -199,8 +203,8 @@ class Recorder {
   std::thread thread_;
   Liveness liveness_;
   mutable EventDecider decider_;
-  const Timestamp born_utc_ = now_utc();
-  const std::chrono::steady_clock::time_point born_ = std::chrono::steady_clock::now();
+  const Timestamp started_utc_ = now_utc();
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 
   // The recorder's thread only.
   std::unique_ptr<Store> store_;  // the commit's while committing_
@@ -231,7 +235,7 @@ class Recorder {
   bool tables_ GUARDED_BY(mutex_) = false;         // they were brought up to date since the start
   bool check_in_soon_ GUARDED_BY(mutex_) = false;  // not only when the next heartbeat is due
   // The thread waits although there are events, and more of them need not wake it.
-  bool resting_ GUARDED_BY(mutex_) = false;
+  bool throttled_ GUARDED_BY(mutex_) = false;
   Pacer pacer_ GUARDED_BY(mutex_);
   int readers_ GUARDED_BY(mutex_) = 0;  // who waits for what is applied
   std::chrono::steady_clock::time_point stop_by_ GUARDED_BY(mutex_){};

@@ -70,18 +70,18 @@ TEST(Pacer, KeepsItsPaceUntilTheWindowHasPassed) {
 TEST(Pacer, RestsBehindACommitAsLongAsThePaceSays) {
   Pacer pacer = slow_pacer();
   pacer.committed(kSmall, kStart, milliseconds{10});
-  EXPECT_EQ(pacer.rest_until(1'000), kStart + milliseconds{20});
+  EXPECT_EQ(pacer.throttled_until(1'000), kStart + milliseconds{20});
   pacer.committed(kSmall, kStart, milliseconds{400});
-  EXPECT_EQ(pacer.rest_until(1'000), kStart + Pacer::kLongestRest);
+  EXPECT_EQ(pacer.throttled_until(1'000), kStart + Pacer::kLongestRest);
 }
 
 TEST(Pacer, LetsATrickleGatherBehindACommit) {
   Pacer pacer(kSmall, kTrickle, 0);
-  EXPECT_LT(pacer.rest_until(1), kStart) << "an event after a pause does not wait";
+  EXPECT_LT(pacer.throttled_until(1), kStart) << "an event after a pause does not wait";
   pacer.committed(1, kStart, milliseconds{10});
-  EXPECT_EQ(pacer.rest_until(kTrickle - 1), kStart + Pacer::kGather);
-  EXPECT_EQ(pacer.rest_until(kTrickle), Time{});
-  EXPECT_EQ(pacer.rest_until(0), Time{});
+  EXPECT_EQ(pacer.throttled_until(kTrickle - 1), kStart + Pacer::kGather);
+  EXPECT_EQ(pacer.throttled_until(kTrickle), Time{});
+  EXPECT_EQ(pacer.throttled_until(0), Time{});
 }
 
 }  // namespace
