@@ -18,11 +18,11 @@ namespace run_recorder {
 struct PruneRequest {
   bool dry_run = false;
   // Which runs; a chain goes only where all of its runs are such.
-  std::vector<Status> statuses;
-  std::optional<std::string> council;
-  std::optional<std::chrono::milliseconds> older_than;  // instead of the policy's times
-  std::size_t limit = 0;                                // examine so many rows; 0: all
-  std::string cursor;                                   // where an earlier request ended
+  std::vector<Status> statuses = {};
+  std::optional<std::string> council = {};
+  std::optional<std::chrono::milliseconds> older_than = {};  // instead of the policy's times
+  std::size_t limit = 0;                                     // examine so many rows; 0: all
+  std::string cursor = {};                                   // where an earlier request ended
 };
 
 struct PruneReport {

@@ -76,7 +76,7 @@ TEST_P(DeadLetterDeskTest, AppliesALetterThatIsTakenNow) {
   const std::int64_t id = set_aside();
   EXPECT_EQ(desk().retry(id).value(), Retried::kApplied);
   EXPECT_EQ(ledger_, (Ledger{.applied = 1}));
-  EXPECT_THAT(history("r"), ElementsAre("1 step recorded"));
+  EXPECT_THAT(history("r"), ElementsAre("1 step applied"));
   EXPECT_EQ(count("dead_letters"), 0U);
   EXPECT_EQ(desk().retry(id).error().kind, ErrorKind::kNotFound);
 }

@@ -105,11 +105,11 @@ TEST_P(EventDeciderTest, LeavesRemovedRunsAlone) {
 
 TEST_P(EventDeciderTest, RenewsARowByABareHeartbeatOnceInAWhile) {
   apply({line_of("run_started", "r")});
-  const Decision kept = decide({line_of("heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery - 1s);
+  const Decision kept = decide({line_of("run_heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery - 1s);
   EXPECT_EQ(kept.applied, 1U);
   EXPECT_THAT(kept.runs, IsEmpty());
   EXPECT_THAT(kept.beats, IsEmpty());
-  const Decision due = decide({line_of("heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery);
+  const Decision due = decide({line_of("run_heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery);
   EXPECT_EQ(due.applied, 1U);
   ASSERT_THAT(due.beats, SizeIs(1));
   EXPECT_EQ(due.beats[0].run_id, "r");
@@ -119,7 +119,7 @@ TEST_P(EventDeciderTest, RenewsARowByABareHeartbeatOnceInAWhile) {
 TEST_P(EventDeciderTest, DecidesAHeartbeatInDoubtByItself) {
   apply({line_of("run_started", "r")});
   decider_.doubt_heartbeats();
-  const Decision decision = decide({line_of("heartbeat", "r")}, Lookup::kCached, kNow + 1s);
+  const Decision decision = decide({line_of("run_heartbeat", "r")}, Lookup::kCached, kNow + 1s);
   EXPECT_THAT(decision.beats, IsEmpty());
   EXPECT_THAT(decision.beating, ElementsAre("r"));
 }
