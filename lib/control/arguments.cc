@@ -144,7 +144,7 @@ Result<const Parameter*> Arguments::known(std::string_view name) const {
   std::vector<std::string_view> names;
   for (const Parameter& one : parameters_) names.push_back(one.name);
   return invalid(fmt::format("unknown parameter \"{}\": {}", name.substr(0, kShownBytes),
-                             names.empty() ? "none is allowed here" : "must be " + listed(names, "or")));
+                             names.empty() ? "this route takes none" : "must be " + listed(names, "or")));
 }
 
 Result<void> Arguments::take(const Parameter& parameter, std::string_view text) {

@@ -56,8 +56,7 @@ ApiAnswer Backend::lost_connection(const Error& error) {
 }
 
 ApiAnswer Backend::being_set_up() {
-  return error_answer(503, "unavailable",
-                      "the database is being set up: its tables are made or brought up to date, try again soon");
+  return error_answer(503, "unavailable", "the database is being migrated, try again soon");
 }
 
 Result<std::unique_ptr<Store>> Backend::take_store(bool& reused) {

@@ -113,7 +113,7 @@ class Gate {
     }
     ++refused_;
     last_refused_ = now;
-    crowded_.report(fmt::format("{} are open, the most that are allowed", limit_));
+    crowded_.report(fmt::format("{} are open, the limit", limit_));
     return false;
   }
   void leave() { --open_; }
@@ -151,9 +151,9 @@ struct HttpServer::Impl {
   const Traits traits;
   ReadsUnderWay reads;
   Gate control_gate{kControlConnections, "too many connections to the control socket, new ones are answered with 503",
-                    "there is room at the control socket again"};
+                    "the control socket accepts connections again"};
   Gate metrics_gate{kMetricsConnections, "too many connections to [metrics] listen, new ones are answered with 503",
-                    "there is room at [metrics] listen again"};
+                    "[metrics] listen accepts connections again"};
   asio::io_context io{1};
   asio::thread_pool handlers{kHandlerThreads};
   std::optional<Listener> listener;
@@ -190,9 +190,8 @@ asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<P
 template <class Protocol>
 asio::awaitable<void> HttpServer::Impl::turn_away(asio::basic_stream_socket<Protocol> socket, Gate& gate) {
   const std::size_t limit = gate.counters().limit;
-  ApiAnswer answer =
-      error_answer(503, "unavailable",
-                   fmt::format("{} connections are open here, the most that are allowed; try again later", limit));
+  ApiAnswer answer = error_answer(503, "unavailable",
+                                  fmt::format("{} connections are open here, the limit; try again later", limit));
   answer.headers["Retry-After"] = "1";
   const bool waits = gate.linger();
   const auto gone =
@@ -239,8 +238,7 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
       const unsigned status = problem == http::error::body_limit     ? 413U
                               : problem == http::error::header_limit ? 431U
                                                                      : 400U;
-      response = to_response(error_answer(status, "invalid", "not a request this server reads: " + problem.message()),
-                             11, false);
+      response = to_response(error_answer(status, "invalid", "malformed request: " + problem.message()), 11, false);
     } else {
       stream.expires_never();
       auto& request = parser.get();

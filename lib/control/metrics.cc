@@ -133,24 +133,24 @@ constexpr Metric kMetrics[] = {
     {"connections", "gauge", "Open connections of workers.",
      [](Out& out, const Now& now) { out.add(now.server.connections_open); }},
     {"connections_limit", "gauge",
-     "How many connections of workers are allowed, whoever has how many; an eighth more is for those with few.",
+     "Limit of worker connections; an eighth more is reserved for users and processes with few.",
      [](Out& out, const Now& now) { out.add(now.server.connections_limit); }},
     {"connections_opened_total", "counter", "Connections of workers that were opened.",
      [](Out& out, const Now& now) { out.add(now.server.connections_total); }},
     {"connections_refused_total", "counter", "Connections of workers that were turned away or cut, by reason.",
      write_refused_connections},
-    {"watched_processes", "gauge", "Worker processes whose end would be seen at once.",
+    {"watched_processes", "gauge", "Worker processes being watched.",
      [](Out& out, const Now& now) { out.add(now.processes.watched); }},
-    {"watched_processes_limit", "gauge", "How many processes may be watched.",
+    {"watched_processes_limit", "gauge", "Limit of watched processes.",
      [](Out& out, const Now& now) { out.add(now.processes.max); }},
-    {"unwatched_processes_total", "counter", "How often a process could not be watched; the next pass sees its end.",
+    {"unwatched_processes_total", "counter", "Processes that could not be watched; the next pass finds their end.",
      [](Out& out, const Now& now) { out.add(now.processes.unwatched); }},
     {"http_connections", "gauge", "Open connections of the HTTP listeners.",
      [](Out& out, const Now& now) {
        out.add(now.http.control.open, label("listener", "control"));
        out.add(now.http.metrics.open, label("listener", "metrics"));
      }},
-    {"http_connections_refused_total", "counter", "Connections that an HTTP listener had no room for.",
+    {"http_connections_refused_total", "counter", "Connections that an HTTP listener answered with 503.",
      [](Out& out, const Now& now) {
        out.add(now.http.control.refused, label("listener", "control"));
        out.add(now.http.metrics.refused, label("listener", "metrics"));
@@ -191,7 +191,7 @@ constexpr Metric kMetrics[] = {
        for (const auto& [kind, count] : now.recorder.errors) out.add(count, label("kind", kind));
      }},
     {"batch_events", "histogram", "Events per transaction.", write_batches},
-    {"pruned_runs_total", "counter", "Finished runs removed because their time was over.",
+    {"pruned_runs_total", "counter", "Finished runs removed past their retention.",
      [](Out& out, const Now& now) { out.add(now.pruner.runs); }},
     {"pruned_events_total", "counter", "Entries of the history removed with their runs.",
      [](Out& out, const Now& now) { out.add(now.pruner.events); }},

@@ -167,7 +167,7 @@ std::string not_ready(const Snapshot& snapshot) {
   if (snapshot.spool.failed) return "the spool failed: " + snapshot.spool.failure;
   if (!snapshot.server.spool_failure.empty()) return snapshot.server.spool_failure;
   if (snapshot.spool.pending_bytes >= snapshot.spool_max_bytes) return "the spool is full";
-  if (snapshot.disk_full) return "the spool's file system is full: [spool] min_free is to be left free";
+  if (snapshot.disk_full) return "the spool's file system is full: less than [spool] min_free is free";
   return {};
 }
 

@@ -16,13 +16,13 @@ Json text_or_null(std::string_view text) {
 // Why no pass judges the row; empty: it does.
 std::string why_left(const Run& run, const RowFacts& facts) {
   if (run.status == Status::kQueued && !facts.job_id) {
-    return "the run is queued and names no job: reconciliation has nobody to ask";
+    return "the run is queued and names no job that a queue could be asked about";
   }
   if (run.status == Status::kQueued && !facts.queue_configured) {
-    return "the run is queued and no queue is configured: reconciliation has nobody to ask";
+    return "the run is queued and no queue is configured";
   }
   if (run.status != Status::kQueued && run.status != Status::kRunning) {
-    return fmt::format("the run is {}: reconciliation looks at running and queued rows only", to_string(run.status));
+    return fmt::format("the run is {}: reconciliation examines running and queued rows only", to_string(run.status));
   }
   return {};
 }

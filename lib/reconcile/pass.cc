@@ -87,8 +87,7 @@ Result<void> Pass::wait_until_applied() {
     if (!asked_for) liveness_.beat();
     if (host_.stopping()) return stopping_error();
     if (asked_for && now() >= give_up) {
-      return Error{ErrorKind::kUnavailable,
-                   "events that were received before could not be applied within 10 s, so nothing can be judged"};
+      return Error{ErrorKind::kUnavailable, "events received before the pass were not applied within 10 s"};
     }
     if (!barrier_passed)
       std::this_thread::sleep_for(kTurn);  // the event server cannot tell now, as when file descriptors are short
@@ -173,8 +172,8 @@ Result<void> Pass::check_breaker() {
   report_.stopped = report_.stuck > policy_.max_stuck;
   if (report_.stopped) {
     report_.stopped_because = fmt::format(
-        "{} rows would be marked stuck, more than max_stuck allows ({}): nothing was marked; look at the runs, then "
-        "confirm with run-recorder reconcile --force{}",
+        "would mark {} rows stuck, more than max_stuck ({}): nothing was marked; check the runs, then confirm "
+        "with run-recorder reconcile --force{}",
         report_.stuck, policy_.max_stuck,
         plan_.trigger == PassTrigger::kBoot || plan_.request.unvouched ? " --unvouched" : "");
     return {};

@@ -50,7 +50,7 @@ Result<void> Pass::judge_page(const Page& page, bool mark) {
       if (all_read.value() || !is_stuck(verdict)) continue;
       verdict.kind = VerdictKind::kDeferred;
       verdict.reason = {};
-      verdict.message += "; not everything that was sent could be read in time";
+      verdict.message += "; not all sent events could be read in time";
     }
   }
   if (mark) return mark_page(page, verdicts);
@@ -149,7 +149,7 @@ Result<void> Pass::mark(std::span<const StuckMark> marks, std::set<std::string>&
   assert(leased_ && !plan_.request.dry_run);
   // What was judged as this recorder's own may be another's by now.
   if (host_.recorder.self().id != recorder_) {
-    return Error{ErrorKind::kConflict, "this daemon has taken a new recorder id, the pass ends"};
+    return Error{ErrorKind::kConflict, "this daemon took a new recorder id, the pass is stopped"};
   }
   const auto mark_on = [&](Store& store, std::span<const StuckMark> some) {
     return store.mark_stuck(host_.recorder.self(), report_.pass_id, some);

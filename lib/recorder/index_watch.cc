@@ -16,8 +16,7 @@ IndexWatch::IndexWatch(const StoreOptions& options, bool builds, UtcClock utc)
     : builds_(builds),
       utc_(std::move(utc)),
       building_(options),
-      missing_(LogLevel::kWarning, "indexes are missing", "all indexes exist") {
-}
+      missing_(LogLevel::kWarning, "indexes are missing", "all indexes exist") {}
 
 bool IndexWatch::due(Clock::time_point now) const {
   return now - checked_ >= (waiting_for() ? kCheckMissingEvery : kCheckEvery);

@@ -77,7 +77,7 @@ void Registration::wait_for(const Holder& holder) {
 // whichever comes first, and what only this one has by this one.
 void Registration::take_new_id(const Holder& holder) {
   const std::string id = spool_.renew();
-  log_warning("another process records under this spool's id: one of the two is a copy; this one takes a new id",
+  log_warning("another process uses this recorder id: one of the two spools is a copy; taking a new id",
               {{"OLD", self_.id}, {"NEW", id}, {"OTHER_HOST", holder.host}});
   claimant_.forget();
   const MutexLock lock(mutex_);
