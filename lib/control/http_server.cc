@@ -4,7 +4,6 @@
 
 #include <array>
 #include <atomic>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -13,7 +12,6 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <future>
@@ -26,7 +24,9 @@
 #include "base/liveness.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "net/coroutine.h"
 #include "net/listener.h"
+#include "net/refusal_guard.h"
 
 namespace run_recorder {
 namespace {
@@ -41,13 +41,11 @@ constexpr std::size_t kMetricsConnections = 32;
 constexpr std::size_t kLingering = 8;          // of those refused, at each listener, that are given time to read why
 constexpr std::chrono::seconds kLinger{1};     // so long
 constexpr std::size_t kThrownAway = 16 << 10;  // of what they send
-constexpr std::chrono::seconds kCalm{5};       // without a refusal, before there counts as being room again
 constexpr std::uint32_t kHeaderBytes = 16 << 10;
 constexpr std::uint64_t kBodyBytes = 64 << 10;
 constexpr std::chrono::seconds kReadTimeout{30};
 constexpr std::chrono::seconds kAcceptPause{1};
 constexpr std::chrono::minutes kReadTime{3};  // several calls to the database, each to its deadline
-constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
 using Response = http::response<http::string_body>;
 
@@ -105,15 +103,14 @@ class Gate {
 
   // Whether one more comes in; it is counted either way.
   bool enter() {
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = RefusalGuard::Clock::now();
     if (open_ < limit_) {
       ++open_;
-      if (crowded_.active() && now - last_refused_ > kCalm) crowded_.clear();
+      crowded_.clear_when_over(now);
       return true;
     }
     ++refused_;
-    last_refused_ = now;
-    crowded_.report(fmt::format("{} are open, the limit", limit_));
+    crowded_.report(fmt::format("{} are open, the limit", limit_), now);
     return false;
   }
   void leave() { --open_; }
@@ -125,8 +122,7 @@ class Gate {
 
  private:
   const std::size_t limit_;
-  RepeatGuard crowded_;
-  std::chrono::steady_clock::time_point last_refused_{};
+  RefusalGuard crowded_;
   std::size_t lingering_ = 0;
   std::atomic<std::size_t> open_ = 0;
   std::atomic<std::uint64_t> refused_ = 0;
@@ -167,13 +163,13 @@ asio::awaitable<void> HttpServer::Impl::accept_all(asio::basic_socket_acceptor<P
   RepeatGuard exhausted(LogLevel::kError, "HTTP connections cannot be accepted",
                         "HTTP connections are accepted again");
   while (acceptor.is_open()) {
-    auto [problem, socket] = co_await acceptor.async_accept(kTuple);
+    auto [problem, socket] = co_await acceptor.async_accept(kAwait);
     if (problem == asio::error::operation_aborted) co_return;
     if (problem) {
       // No descriptor left, as a rule: others give theirs back in time.
       exhausted.report(problem.message());
       asio::steady_timer pause(io, kAcceptPause);
-      co_await pause.async_wait(kTuple);
+      co_await pause.async_wait(kAwait);
       continue;
     }
     exhausted.clear();
@@ -199,12 +195,12 @@ asio::awaitable<void> HttpServer::Impl::turn_away(asio::basic_stream_socket<Prot
   beast::basic_stream<Protocol> stream(std::move(socket));
   stream.expires_after(kLinger);
   const Response response = to_response(std::move(answer), 11, false);
-  const auto [failed, written] = co_await http::async_write(stream, response, kTuple);
+  const auto [failed, written] = co_await http::async_write(stream, response, kAwait);
   boost::system::error_code ignored;
   stream.socket().shutdown(asio::socket_base::shutdown_send, ignored);
   std::array<char, 1024> bytes;
   for (std::size_t thrown_away = 0; waits && !failed && thrown_away < kThrownAway;) {
-    const auto [ended, count] = co_await stream.async_read_some(asio::buffer(bytes), kTuple);
+    const auto [ended, count] = co_await stream.async_read_some(asio::buffer(bytes), kAwait);
     if (ended) break;
     thrown_away += count;
   }
@@ -221,14 +217,14 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
     parser.header_limit(kHeaderBytes);
     parser.body_limit(options.import_bytes);  // until the header says what it is for
     stream.expires_after(kReadTimeout);
-    auto [problem, bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
+    auto [problem, bytes] = co_await http::async_read_header(stream, buffer, parser, kAwait);
     const bool large = !problem && !metrics_only && traits(parser.get().target()).large_body;
     if (!problem && !large) {
       parser.body_limit(kBodyBytes);
       if (parser.content_length().value_or(0) > kBodyBytes) problem = http::error::body_limit;
     }
     if (!problem) {
-      std::tie(problem, bytes) = co_await http::async_read(stream, buffer, parser, kTuple);
+      std::tie(problem, bytes) = co_await http::async_read(stream, buffer, parser, kAwait);
     }
     if (problem == http::error::end_of_stream) break;
     std::optional<Response> response;
@@ -248,7 +244,7 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
     }
     const bool keep = response->keep_alive();
     stream.expires_after(kReadTimeout);
-    const auto [failed, written] = co_await http::async_write(stream, *response, kTuple);
+    const auto [failed, written] = co_await http::async_write(stream, *response, kAwait);
     if (failed || !keep) break;
   }
   boost::system::error_code ignored;

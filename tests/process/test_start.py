@@ -367,7 +367,7 @@ class FirstStart:
         self.assertEqual((listed.returncode, listed.stdout), (69, ""), listed.stderr)
         if server.status()["database"]["state"] == "connecting":  # so it was before; else it has given up for this time
             for text in (answer.text, listed.stderr):
-                self.assertIn("the database is being set up", text)
+                self.assertIn("the database is being migrated", text)
         release()
         asked.join(DEADLINE_S)
         self.assertEqual(len(passes), 1)

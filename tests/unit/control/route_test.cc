@@ -130,7 +130,7 @@ TEST(Arguments, NameWhatIsWrongAndWhatIsAllowed) {
   EXPECT_EQ(problem_of({}, "[]"), "malformed body: must be a JSON object, or nothing");
   EXPECT_EQ(problem_of({}, R"({"force":"true"})"), "force: must be true or false");
   EXPECT_EQ(problem_of({}, R"({"name":{}})"), "name: must be any text");
-  EXPECT_EQ(Arguments::parse({}, {{"x", ""}}).error().message, R"(unknown parameter "x": none is allowed here)");
+  EXPECT_EQ(Arguments::parse({}, {{"x", ""}}).error().message, R"(unknown parameter "x": this route takes none)");
 }
 
 }  // namespace
