@@ -1,7 +1,6 @@
 #include "cli/control_client.h"
 
 #include <fmt/format.h>
-#include <grp.h>
 #include <sys/stat.h>
 
 #include <boost/asio/io_context.hpp>
@@ -10,7 +9,9 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 
+#include "base/account.h"
 #include "base/file.h"
+#include "base/socket_path.h"
 #include "cli/json_object.h"
 #include "cli/text.h"
 
@@ -28,13 +29,11 @@ constexpr std::size_t kMaxDepth = 1'000;
 constexpr std::uint64_t kPageItems = 200;
 // The daemon itself gives up on its database much sooner.
 constexpr std::chrono::seconds kPatience{60};
-constexpr std::size_t kMaxPathBytes = 107;  // sockaddr_un
 
 std::string group_of(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return "run-recorder-admin";
-  const group* found = ::getgrgid(status.st_gid);
-  return found != nullptr ? found->gr_name : std::to_string(status.st_gid);
+  return group_name(status.st_gid);
 }
 
 Error connect_error(const std::string& path, const ErrorCode& code) {
@@ -113,9 +112,9 @@ Result<ControlAnswer> read_answer(const http::response<http::string_body>& respo
 
 Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::string_view target, JsonText body,
                                std::optional<std::chrono::seconds> patience) {
-  if (path.size() > kMaxPathBytes) {
+  if (path.size() > kMaxSocketPathBytes) {
     return Error{ErrorKind::kInvalid,
-                 fmt::format("the path of the socket is longer than {} bytes: {}", kMaxPathBytes, path)};
+                 fmt::format("the path of the socket is longer than {} bytes: {}", kMaxSocketPathBytes, path)};
   }
   asio::io_context io;
   Stream stream(io);

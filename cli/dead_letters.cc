@@ -42,25 +42,17 @@ int list_dead_letters(const Context& context, std::uint64_t limit) {
                {.title = "REASON", .shrinks_to = 24}},
               terminal_of(1));
   const Timestamp now = now_utc();
-  const auto add = [&](const JsonObject& letter) {
+  const auto cells = [&](const JsonObject& letter) -> std::vector<Cell> {
     const auto received = letter.time("received_at");
-    table.add({{letter.text("id")},
-               {letter.text("run_id")},
-               {letter.text("type")},
-               {received ? age_in_words(*received, now) : ""},
-               {letter.text("sqlstate")},
-               {letter.text("tries")},
-               {letter.text("reason"), Colour::kRed}});
+    return {{letter.text("id")},
+            {letter.text("run_id")},
+            {letter.text("type")},
+            {received ? age_in_words(*received, now) : ""},
+            {letter.text("sqlstate")},
+            {letter.text("tries")},
+            {letter.text("reason"), Colour::kRed}};
   };
-  const Result<Listed> listed =
-      list_pages(context.client, Target("/v1/dead-letters"), "dead_letters", limit, [&](const auto& items) {
-        if (context.json) {
-          print_json_lines(items);
-          return;
-        }
-        for (const std::string_view item : items) add(JsonObject(item));
-        if (!table.empty()) print(table.render());
-      });
+  const Result<Listed> listed = print_pages(context, Target("/v1/dead-letters"), "dead_letters", limit, table, cells);
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
   if (!context.json && listed->items == 0) complain("no dead letters");

@@ -1,18 +1,15 @@
 #include "cli/doctor_daemon.h"
 
 #include <fmt/format.h>
-#include <grp.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "base/account.h"
 #include "base/file.h"
+#include "base/socket_path.h"
 #include "cli/json_object.h"
 #include "cli/text.h"
 
@@ -32,11 +29,6 @@ bool in_group(gid_t group) {
   return ::getegid() == group || std::ranges::count(groups, group) > 0;
 }
 
-std::string group_name(gid_t group) {
-  const struct group* found = ::getgrgid(group);
-  return found != nullptr ? found->gr_name : std::to_string(group);
-}
-
 // What keeps this user from a socket that is there.
 std::string advice_for_denied(const struct stat& status) {
   const std::string group = group_name(status.st_gid);
@@ -51,18 +43,14 @@ std::string advice_for_denied(const struct stat& status) {
                      status.st_mode & 0777U, user_name(status.st_uid));
 }
 
-std::uint64_t number_of(const JsonObject& object, const char* key) {
-  return static_cast<std::uint64_t>(object.integer(key).value_or(0));
-}
-
 void check_ledger(DoctorReport& report, const JsonObject& status) {
-  if (const std::uint64_t letters = number_of(status, "dead_letters"); letters > 0) {
+  if (const std::uint64_t letters = status.count("dead_letters"); letters > 0) {
     report.wrong("dead letters", count_of(letters, "event") + " the database refuses",
                  "run-recorder dead-letters list says why; retry them when that is repaired, or delete them");
   } else {
     report.fine("dead letters", "none");
   }
-  if (const std::uint64_t forgotten = number_of(status, "forgotten"); forgotten > 0) {
+  if (const std::uint64_t forgotten = status.count("forgotten"); forgotten > 0) {
     report.wrong("history", count_of(forgotten, "event") + " forgotten by the database and no longer in the spool",
                  "rows of that time are incomplete; raise [spool] keep above what a failover or a restore goes back");
   }
@@ -83,7 +71,7 @@ void check_indexes(DoctorReport& report, const JsonObject& database) {
 
 // Nobody is told of such a run for as long as silent_after.
 void check_last_pass(DoctorReport& report, const JsonObject& last) {
-  const std::uint64_t gone = number_of(last.object("reasons"), "sender_gone");
+  const std::uint64_t gone = last.object("reasons").count("sender_gone");
   if (gone == 0) return;
   report.warning("senders gone",
                  fmt::format("{} of the last pass live by the queue's word alone: who sent their events is gone",
@@ -109,15 +97,14 @@ bool check_socket(DoctorReport& report, const std::string& check, const std::str
     report.wrong(check, path + " is no socket", "something else lies there: move it away, then restart the daemon");
     return false;
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    report.wrong(check, path + " is longer than 107 bytes", "configure a shorter path");
+  const auto address = socket_address(path);
+  if (!address) {
+    report.wrong(check, fmt::format("{} is longer than {} bytes", path, kMaxSocketPathBytes),
+                 "configure a shorter path");
     return false;
   }
-  std::memcpy(address.sun_path, path.c_str(), path.size());
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
     const int problem = errno;
     report.wrong(check, fmt::format("connect to {}: {}", path, errno_words(problem)),
                  problem == EACCES || problem == EPERM ? advice_for_denied(status)

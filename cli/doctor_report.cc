@@ -15,7 +15,7 @@ std::string DoctorReport::json() const {
   std::string lines;
   for (const Finding& finding : all_) {
     EventLine line;
-    line.text("check", finding.check).json("ok", finding.fine ? "true" : "false").text("found", finding.found);
+    line.text("check", finding.check).flag("ok", finding.fine).text("found", finding.found);
     if (finding.advice.empty()) {
       line.json("advice", "null");
     } else {

@@ -2,13 +2,11 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
+#include "base/socket_path.h"
 #include "cli/json_object.h"
 
 namespace run_recorder {
@@ -91,17 +89,14 @@ void EventClient::pause(Clock::time_point now) {
 }
 
 void EventClient::connect(Clock::time_point now) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (options_.path.size() >= sizeof(address.sun_path)) {
-    problem_ = fmt::format("the path of the socket is longer than {} bytes: {}", sizeof(address.sun_path) - 1,
-                           options_.path);
+  const auto address = socket_address(options_.path);
+  if (!address) {
+    problem_ = fmt::format("the path of the socket is longer than {} bytes: {}", kMaxSocketPathBytes, options_.path);
     pause(now);
     return;
   }
-  std::memcpy(address.sun_path, options_.path.data(), options_.path.size());
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
     const int error = errno;
     problem_ = words_for_connect(options_.path, error);
     forbidden_ = error == EACCES || error == EPERM;

@@ -36,8 +36,8 @@ EventLine& EventLine::text(std::string_view key, std::string_view value) {
   return *this;
 }
 
-EventLine& EventLine::number(std::string_view key, std::int64_t value) {
-  members_.number(key, value);
+EventLine& EventLine::flag(std::string_view key, bool value) {
+  members_.flag(key, value);
   return *this;
 }
 

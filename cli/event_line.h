@@ -2,6 +2,7 @@
 // worker's pid. What a sender wrote is never respelled. Pure but for the ids' randomness; one thread.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,7 +16,11 @@ namespace run_recorder {
 class EventLine {
  public:
   EventLine& text(std::string_view key, std::string_view value);
-  EventLine& number(std::string_view key, std::int64_t value);
+  EventLine& number(std::string_view key, std::integral auto value) {
+    members_.number(key, value);
+    return *this;
+  }
+  EventLine& flag(std::string_view key, bool value);
   // Precondition: valid JSON; newlines in it become spaces.
   EventLine& json(std::string_view key, std::string_view value);
   std::string str() const { return members_.object(); }

@@ -11,12 +11,11 @@
 #include "cli/command.h"
 #include "cli/execution.h"
 #include "cli/text.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxNameBytes = 255;
-constexpr std::size_t kMaxQueueBytes = 64;
 constexpr std::size_t kMaxDepth = 60;
 
 void require_name(const char* flag, const std::optional<std::string>& value, std::size_t max_bytes = kMaxNameBytes) {
@@ -31,7 +30,7 @@ void check(const ExecOptions& options) {
   require_name("--council", options.council);
   require_name("--run-id", options.run_id);
   require_name("--parent", options.parent_attempt_run_id);
-  require_name("--queue", options.queue, kMaxQueueBytes);
+  require_name("--queue", options.queue, kMaxShortNameBytes);
   require_name("--job-id", options.job_id);
   if (options.job_id && options.oban_job_id && *options.job_id != std::to_string(*options.oban_job_id)) {
     throw StartError(kExitUsage, "--job-id and --oban-job-id name different jobs: give one of them");

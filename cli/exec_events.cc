@@ -6,11 +6,10 @@
 #include "base/utf8.h"
 #include "cli/event_line.h"
 #include "cli/text.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
-
-constexpr std::size_t kMaxNameBytes = 255;
 
 std::string error_of(const AttemptEnd& end) {
   EventLine error;
@@ -55,7 +54,7 @@ std::string ended_line(const AttemptEnd& end) {
   line.text("type", succeeded ? "run_completed" : "run_failed").text("run_id", end.run_id).text("id", end.event_id);
   line.text("at", format_rfc3339(end.at));
   if (succeeded) {
-    line.json("result", fmt::format(R"({{"exit_status":0,"duration_ms":{}}})", end.duration.count()));
+    line.json("result", EventLine().number("exit_status", 0).number("duration_ms", end.duration.count()).str());
   } else {
     line.json("errors", "[" + error_of(end) + "]");
   }

@@ -242,7 +242,7 @@ class Importer {
   void tell(std::uint64_t line, const Outcome& outcome) const {
     if (!context_.json) return;
     EventLine told;
-    told.number("line", static_cast<std::int64_t>(line)).text("outcome", outcome.word);
+    told.number("line", line).text("outcome", outcome.word);
     if (!outcome.run_id.empty()) told.text("run_id", outcome.run_id);
     if (!outcome.reason.empty()) told.text("reason", outcome.reason);
     print_json(told.str() + "\n");
@@ -275,10 +275,9 @@ int import_from_input(const Context& context) {
   const Sum& sum = importer.sum();
   if (context.json) {
     EventLine line;
-    line.number("imported", static_cast<std::int64_t>(sum.imported));
-    line.number("present", static_cast<std::int64_t>(sum.present));
-    line.number("others", static_cast<std::int64_t>(sum.others));
-    print_json(line.number("refused", static_cast<std::int64_t>(sum.refused)).str() + "\n");
+    line.number("imported", sum.imported).number("present", sum.present);
+    line.number("others", sum.others).number("refused", sum.refused);
+    print_json(line.str() + "\n");
   } else {
     const std::string others = sum.others > 0 ? fmt::format("; {} of passes, dead letters, removed ids and recorders",
                                                             count_of(sum.others, "line"))

@@ -1,5 +1,7 @@
 #include "cli/json_object.h"
 
+#include <algorithm>
+
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -23,6 +25,10 @@ std::optional<std::int64_t> JsonObject::integer(std::string_view key) const {
   const std::string_view value = raw(key);
   if (value.empty() || json_type(value) != JsonType::kNumber) return std::nullopt;
   return json_integer(value);
+}
+
+std::uint64_t JsonObject::count(std::string_view key) const {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(integer(key).value_or(0), 0));
 }
 
 std::optional<Timestamp> JsonObject::time(std::string_view key) const {

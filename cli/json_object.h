@@ -26,6 +26,7 @@ class JsonObject {
   // A string's characters, else the value's text; empty where it is absent or null.
   std::string text(std::string_view key) const;
   std::optional<std::int64_t> integer(std::string_view key) const;
+  std::uint64_t count(std::string_view key) const;  // 0 where it is no such number
   std::optional<Timestamp> time(std::string_view key) const;
   bool is_true(std::string_view key) const { return raw(key) == "true"; }
   JsonObject object(std::string_view key) const { return JsonObject(raw(key)); }

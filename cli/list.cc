@@ -18,15 +18,8 @@ int list_runs(const Context& context, const RunQuery& query, RunWidth width) {
   const Terminal terminal = terminal_of(1);
   Table table(run_columns(width), terminal);
   const Timestamp now = now_utc();
-  const Result<Listed> listed =
-      list_pages(context.client, query.target(), "runs", query.limit, [&](const auto& items) {
-        if (context.json) {
-          print_json_lines(items);
-          return;
-        }
-        for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now, width));
-        if (!table.empty()) print(table.render());
-      });
+  const Result<Listed> listed = print_pages(context, query.target(), "runs", query.limit, table,
+                                            [&](const JsonObject& run) { return run_cells(run, now, width); });
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
   if (!context.json) {

@@ -34,7 +34,7 @@ struct Sum {
 
 std::string request_body(const PruneOptions& options, const std::string& cursor) {
   EventLine body;
-  body.json("dry_run", options.dry_run ? "true" : "false").number("limit", kRowsAtOnce);
+  body.flag("dry_run", options.dry_run).number("limit", kRowsAtOnce);
   if (!options.statuses.empty()) body.json("status", json_list(options.statuses));
   if (options.council) body.text("council", *options.council);
   if (options.older_than) body.text("older_than", *options.older_than);
@@ -74,13 +74,10 @@ int prune(const Context& context, const PruneOptions& options) {
         return fail(answer.error());
       }
       const JsonObject report(answer->body);
-      const auto number = [&](const char* key) {
-        return static_cast<std::uint64_t>(report.integer(key).value_or(0));
-      };
-      sum.examined += number("examined");
-      sum.runs += number("runs");
-      sum.events += number("events");
-      sum.kept += number("kept");
+      sum.examined += report.count("examined");
+      sum.runs += report.count("runs");
+      sum.events += report.count("events");
+      sum.kept += report.count("kept");
       sum.nothing_due = report.is_true("nothing_due");
       cursor = report.text("next");
       progress.show(fmt::format("{} examined, {} {}", with_separators(sum.examined), count_of(sum.runs, "run"),
@@ -92,11 +89,8 @@ int prune(const Context& context, const PruneOptions& options) {
     return kExitDone;
   }
   EventLine line;
-  line.json("dry_run", options.dry_run ? "true" : "false");
-  line.number("examined", static_cast<std::int64_t>(sum.examined))
-      .number("runs", static_cast<std::int64_t>(sum.runs));
-  line.number("events", static_cast<std::int64_t>(sum.events)).number("kept", static_cast<std::int64_t>(sum.kept));
-  line.json("nothing_due", sum.nothing_due ? "true" : "false");
+  line.flag("dry_run", options.dry_run).number("examined", sum.examined).number("runs", sum.runs);
+  line.number("events", sum.events).number("kept", sum.kept).flag("nothing_due", sum.nothing_due);
   print_json(line.str() + "\n");
   return kExitDone;
 }

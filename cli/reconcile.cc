@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "base/json_writer.h"
 #include "cli/command.h"
 #include "cli/context.h"
 #include "cli/progress.h"
@@ -34,9 +35,7 @@ std::string reasons_in_words(const JsonObject& report) {
 }
 
 std::string counts_in_words(const JsonObject& report) {
-  const auto count = [&](const char* key) {
-    return with_separators(static_cast<std::uint64_t>(report.integer(key).value_or(0)));
-  };
+  const auto count = [&](const char* key) { return with_separators(report.count(key)); };
   return fmt::format("{} examined: {} alive, {} stuck, {} unknown, {} raced, {} foreign; {} deferred",
                      count("examined"), count("alive"), count("stuck"), count("unknown"), count("raced"),
                      count("foreign"), count("deferred"));
@@ -87,21 +86,22 @@ Result<ControlAnswer> make_pass(const Context& context, JsonText request) {
     const Result<ControlAnswer> status = context.client.get("/v1/status");
     if (!status) continue;
     const JsonObject pass = JsonObject(status->body).object("reconciliation").object("under_way");
-    const auto count = [&](const char* key) { return static_cast<std::uint64_t>(pass.integer(key).value_or(0)); };
     if (pass.members().empty()) {
       progress.show("waiting until what was received is applied");
     } else {
-      progress.show(fmt::format("{} examined, {} marked", count_of(count("examined"), "run"),
-                                with_separators(count("marked"))));
+      progress.show(fmt::format("{} examined, {} marked", count_of(pass.count("examined"), "run"),
+                                with_separators(pass.count("marked"))));
     }
   }
   return outcome.get();
 }
 
 int reconcile(const Context& context, const ReconcileOptions& options) {
-  const Result<ControlAnswer> answer =
-      make_pass(context, fmt::format(R"({{"dry_run":{},"unvouched":{},"force":{}}})", options.dry_run,
-                                     options.unvouched, options.force));
+  JsonWriter request;
+  request.flag("dry_run", options.dry_run);
+  request.flag("unvouched", options.unvouched);
+  request.flag("force", options.force);
+  const Result<ControlAnswer> answer = make_pass(context, std::move(request).object());
   if (!answer) return fail(answer.error());
   const JsonObject report(answer->body);
   if (context.json) {
@@ -129,9 +129,8 @@ int undo_reconciliation(const Context& context, const std::string& pass_id) {
     return kExitDone;
   }
   const JsonObject object(answer->body);
-  const auto count = [&](const char* key) { return static_cast<std::uint64_t>(object.integer(key).value_or(0)); };
-  print(fmt::format("{} running again; {} had moved since and stayed\n", count_of(count("undone"), "run"),
-                    with_separators(count("moved"))));
+  print(fmt::format("{} running again; {} had moved since and stayed\n", count_of(object.count("undone"), "run"),
+                    with_separators(object.count("moved"))));
   return kExitDone;
 }
 
@@ -144,29 +143,22 @@ int list_reconciliations(const Context& context, std::uint64_t limit) {
                {.title = "FOUND", .shrinks_to = 20, .optional = 1}},
               terminal_of(1));
   const Timestamp now = now_utc();
-  const auto add = [&](const JsonObject& pass) {
+  const auto cells = [&](const JsonObject& pass) -> std::vector<Cell> {
     const JsonObject report = pass.object("report");
     const auto started = pass.time("started_at");
     const auto finished = pass.time("finished_at");
     const std::string marked = report.text("marked");
-    table.add({{pass.text("pass_id")},
-               {started ? age_in_words(*started, now) : ""},
-               {pass.text("trigger") + (report.is_true("dry_run") ? " (dry run)" : "")},
-               {started && finished
-                    ? duration_in_words(std::chrono::duration_cast<std::chrono::milliseconds>(*finished - *started))
-                    : ""},
-               {marked, marked == "0" ? Colour::kDim : Colour::kMagenta},
-               {counts_in_words(report), Colour::kDim}});
+    return {{pass.text("pass_id")},
+            {started ? age_in_words(*started, now) : ""},
+            {pass.text("trigger") + (report.is_true("dry_run") ? " (dry run)" : "")},
+            {started && finished
+                 ? duration_in_words(std::chrono::duration_cast<std::chrono::milliseconds>(*finished - *started))
+                 : ""},
+            {marked, marked == "0" ? Colour::kDim : Colour::kMagenta},
+            {counts_in_words(report), Colour::kDim}};
   };
   const Result<Listed> listed =
-      list_pages(context.client, Target("/v1/reconciliations"), "reconciliations", limit, [&](const auto& items) {
-        if (context.json) {
-          print_json_lines(items);
-          return;
-        }
-        for (const std::string_view item : items) add(JsonObject(item));
-        if (!table.empty()) print(table.render());
-      });
+      print_pages(context, Target("/v1/reconciliations"), "reconciliations", limit, table, cells);
   if (!listed) return fail(listed.error());
   if (!context.json && listed->items == 0) complain("no pass has been made yet");
   return kExitDone;

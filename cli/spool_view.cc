@@ -23,17 +23,13 @@ namespace {
 
 constexpr std::size_t kPageRows = 500;
 
-EventLine& add_count(EventLine& line, std::string_view key, std::uint64_t value) {
-  return line.json(key, std::to_string(value));
-}
-
 std::string segment_json(const SegmentReport& segment) {
   EventLine line;
   line.text("name", segment.name).text("incarnation", segment.incarnation);
-  add_count(line, "first_seq", segment.first_seq);
-  add_count(line, "last_seq", segment.last_seq);
-  add_count(line, "records", segment.records);
-  add_count(line, "file_bytes", segment.file_bytes);
+  line.number("first_seq", segment.first_seq);
+  line.number("last_seq", segment.last_seq);
+  line.number("records", segment.records);
+  line.number("file_bytes", segment.file_bytes);
   return line.json("problems", json_list(segment.problems)).str();
 }
 
@@ -47,33 +43,31 @@ std::uint64_t waiting_in(const SpoolReport& report) {
     const bool newest = i + 1 == report.incarnations.size();
     const std::uint64_t first = std::max(one.first_seq, report.first_seq);
     const std::uint64_t last = newest ? report.last_seq : report.incarnations[i + 1].first_seq - 1;
-    const auto applied = static_cast<std::uint64_t>(std::max<std::int64_t>(positions.integer(one.id).value_or(0), 0));
+    const auto applied = positions.count(one.id);
     const std::uint64_t next = std::max(first, applied + 1);
     if (last >= next) waiting += last - next + 1;
   }
   return waiting;
 }
 
+std::string incarnation_json(const Incarnation& one) {
+  return EventLine().text("id", one.id).number("first_seq", one.first_seq).str();
+}
+
 std::string report_json(const SpoolReport& report) {
   EventLine line;
   line.text("id", report.id).json("holder_pid", report.holder ? std::to_string(*report.holder) : "null");
   line.json("acknowledged", report.acknowledged ? std::to_string(*report.acknowledged) : "null");
-  add_count(line, "first_seq", report.first_seq);
-  add_count(line, "last_seq", report.last_seq);
-  add_count(line, "records", report.records);
-  add_count(line, "waiting", waiting_in(report));
-  add_count(line, "file_bytes", report.file_bytes);
-  add_count(line, "lost_records", report.lost_records);
-  std::string incarnations, segments;
-  for (const Incarnation& one : report.incarnations) {
-    incarnations += fmt::format(R"({}{{"id":{},"first_seq":{}}})", incarnations.empty() ? "" : ",",
-                                json_string(one.id), one.first_seq);
-  }
-  for (const SegmentReport& segment : report.segments)
-    segments += (segments.empty() ? "" : ",") + segment_json(segment);
-  line.json("incarnations", "[" + incarnations + "]").json("segments", "[" + segments + "]");
+  line.number("first_seq", report.first_seq);
+  line.number("last_seq", report.last_seq);
+  line.number("records", report.records);
+  line.number("waiting", waiting_in(report));
+  line.number("file_bytes", report.file_bytes);
+  line.number("lost_records", report.lost_records);
+  line.json("incarnations", json_array(report.incarnations, incarnation_json));
+  line.json("segments", json_array(report.segments, segment_json));
   line.json("set_aside", json_list(report.set_aside)).json("problems", json_list(report.problems));
-  return line.json("sound", report.is_sound() ? "true" : "false").str();
+  return line.flag("sound", report.is_sound()).str();
 }
 
 int fail_to_inspect(const Error& error) {
@@ -126,7 +120,7 @@ RecordView view_record(std::string_view body) {
 
 std::string record_json(std::uint64_t seq, const RecordView& view) {
   EventLine line;
-  add_count(line, "seq", seq);
+  line.number("seq", seq);
   if (view.received_at) line.text("received_at", format_rfc3339(*view.received_at));
   if (!view.peer.empty()) line.json("peer_pid", view.peer);
   if (view.problem.empty()) {

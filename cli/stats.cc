@@ -67,10 +67,10 @@ std::string sparkline(const CouncilStats& stats) {
 
 std::string stats_json(const std::string& council, const CouncilStats& stats) {
   EventLine line;
-  line.text("council", council).number("runs", static_cast<std::int64_t>(stats.runs));
+  line.text("council", council).number("runs", stats.runs);
   for (const std::string_view status : kStatuses) {
     const auto at = stats.by_status.find(status);
-    line.number(status, at == stats.by_status.end() ? 0 : static_cast<std::int64_t>(at->second));
+    line.number(status, at == stats.by_status.end() ? 0 : at->second);
   }
   const auto add = [&](const char* name, std::size_t percent) {
     if (const auto value = quantile(stats.durations_ms, percent)) {
@@ -84,8 +84,10 @@ std::string stats_json(const std::string& council, const CouncilStats& stats) {
   add("max_ms", 100);
   std::string columns;
   for (std::size_t i = 0; i < stats.histogram.size(); ++i) {
-    columns += fmt::format(R"({}{{"up_to_ms":{},"runs":{}}})", columns.empty() ? "" : ",",
-                           i < kBoundsMs.size() ? std::to_string(kBoundsMs[i]) : "null", stats.histogram[i]);
+    EventLine column;
+    column.json("up_to_ms", i < kBoundsMs.size() ? std::to_string(kBoundsMs[i]) : "null");
+    column.number("runs", stats.histogram[i]);
+    columns += (columns.empty() ? "" : ",") + column.str();
   }
   line.json("usage", stats.usage.value_or("null"));
   return line.json("durations", "[" + columns + "]").str() + "\n";

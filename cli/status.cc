@@ -10,13 +10,8 @@
 namespace run_recorder {
 namespace {
 
-std::uint64_t number_of(const JsonObject& object, std::string_view key) {
-  const std::int64_t value = object.integer(key).value_or(0);
-  return value < 0 ? 0 : static_cast<std::uint64_t>(value);
-}
-
 std::string count(const JsonObject& object, std::string_view key) {
-  return with_separators(number_of(object, key));
+  return with_separators(object.count(key));
 }
 
 std::string ledger_in_words(const JsonObject& status) {
@@ -39,17 +34,17 @@ std::string connections_in_words(const JsonObject& connections) {
   std::string words = fmt::format("{} of {} open, {} in all", count(connections, "open"), count(connections, "limit"),
                                   count(connections, "total"));
   for (const std::string_view key : {"forbidden", "over_limit", "closed_unread"}) {
-    if (number_of(connections, key) > 0) words += fmt::format(", {} {}", count(connections, key), key);
+    if (connections.count(key) > 0) words += fmt::format(", {} {}", count(connections, key), key);
   }
   return words;
 }
 
 std::string spool_in_words(const JsonObject& spool, Timestamp now) {
   const auto oldest = spool.time("oldest_at");
-  return fmt::format(
-      "{} waiting of {}{}, {} kept, {}", size_in_words(number_of(spool, "pending_bytes")),
-      size_in_words(number_of(spool, "max_bytes")), oldest ? ", the oldest from " + age_in_words(*oldest, now) : "",
-      size_in_words(number_of(spool, "kept_bytes")), count_of(number_of(spool, "segments"), "segment"));
+  return fmt::format("{} waiting of {}{}, {} kept, {}", size_in_words(spool.count("pending_bytes")),
+                     size_in_words(spool.count("max_bytes")),
+                     oldest ? ", the oldest from " + age_in_words(*oldest, now) : "",
+                     size_in_words(spool.count("kept_bytes")), count_of(spool.count("segments"), "segment"));
 }
 
 void add_database(Facts& facts, const JsonObject& database, Timestamp now) {
@@ -72,7 +67,7 @@ void add_database(Facts& facts, const JsonObject& database, Timestamp now) {
 
 void add_reconciliation(Facts& facts, const JsonObject& reconciliation, Timestamp now) {
   std::string words = count(reconciliation, "passes") + " pass";
-  if (number_of(reconciliation, "passes") != 1) words += "es";
+  if (reconciliation.count("passes") != 1) words += "es";
   facts.add("reconciliation", words);
   const JsonObject last = reconciliation.object("last");
   if (last.members().empty()) return;
@@ -91,13 +86,13 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
   const Timestamp now = now_utc();
   Facts facts(terminal);
   const auto add_unless_zero = [&](const char* name, const char* key, Colour colour) {
-    if (number_of(status, key) > 0) facts.add(name, count(status, key), colour);
+    if (status.count(key) > 0) facts.add(name, count(status, key), colour);
   };
   facts.add("status", status.text("status"), Colour::kBold);
   facts.add("daemon", fmt::format("{}, pid {} on {}, since {}", status.text("version"), status.text("pid"),
                                   status.text("host"), time_and_age(status.time("started_at"), now)));
   facts.add("recorder", status.text("recorder"));
-  facts.add("events", ledger_in_words(status), number_of(status, "dead_letters") > 0 ? Colour::kRed : Colour::kNone);
+  facts.add("events", ledger_in_words(status), status.count("dead_letters") > 0 ? Colour::kRed : Colour::kNone);
   add_unless_zero("conflicts", "conflicts", Colour::kYellow);
   add_unless_zero("excluded", "excluded", Colour::kNone);
   add_unless_zero("forgotten by the database", "forgotten", Colour::kRed);
@@ -133,7 +128,7 @@ std::string status_line(const JsonObject& status, const Terminal& terminal) {
                                   {"duplicate", "duplicate"},
                                   {"waiting", "waiting"},
                                   {"dead_letters", "dead"}}) {
-    if (number_of(status, key) > 0) line += fmt::format(", {} {}", count(status, key), word);
+    if (status.count(key) > 0) line += fmt::format(", {} {}", count(status, key), word);
   }
   return coloured(fit(line, terminal.columns), Colour::kBold, terminal);
 }

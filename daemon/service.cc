@@ -22,14 +22,8 @@ constexpr milliseconds kTick{1'000};
 constexpr std::chrono::minutes kOpeningTime{5};
 
 ServerLimits limits_of(const Config& config) {
-  ServerLimits limits;
-  limits.line_bytes = config.limits.line_bytes;
-  limits.depth = config.limits.depth;
-  limits.connections = config.limits.connections;
-  limits.filter = TypeFilter(config.events.exclude, config.events.include);
-  limits.allow_users = config.socket.allow_users;
-  limits.allow_groups = config.socket.allow_groups;
-  return limits;
+  return {config.limits, TypeFilter(config.events.exclude, config.events.include), config.socket.allow_users,
+          config.socket.allow_groups};
 }
 
 std::string joined(const std::vector<std::string>& words) {

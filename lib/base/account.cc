@@ -88,6 +88,11 @@ std::string user_name(uid_t uid) {
   return look_up(entry, buffer, by_id) ? std::string(entry.pw_name) : std::to_string(uid);
 }
 
+std::string group_name(gid_t gid) {
+  const auto group = group_with(gid);
+  return group ? group->name : std::to_string(gid);
+}
+
 std::vector<gid_t> groups_of(uid_t uid) {
   passwd entry{};
   std::vector<char> buffer;

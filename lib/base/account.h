@@ -21,6 +21,7 @@ std::optional<Group> group_with(gid_t gid);
 std::optional<gid_t> first_group_of(const std::string& user);
 // "alice", or the number where it has no name.
 std::string user_name(uid_t uid);
+std::string group_name(gid_t gid);
 // All groups of a user, by the host's database; empty where it has no such user.
 std::vector<gid_t> groups_of(uid_t uid);
 

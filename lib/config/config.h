@@ -62,11 +62,7 @@ struct Config {
     std::chrono::milliseconds keep{3'600'000};
   } spool;
 
-  struct Limits {
-    std::uint64_t line_bytes = 1ULL << 20;
-    std::uint64_t depth = 64;
-    std::uint64_t connections = 1'024;
-  } limits;
+  SocketLimits limits;
 
   // At most one of them is not empty.
   struct Events {

@@ -1,5 +1,5 @@
 // What the configuration decides for the rooms above it: plain values with their defaults, which a reload may change.
-// Config holds them as its sections; reconciliation and retention work by them.
+// Config holds them as its sections; the event socket, reconciliation and retention work by them.
 #pragma once
 
 #include <chrono>
@@ -10,6 +10,13 @@
 #include <string>
 
 namespace run_recorder {
+
+// [limits], of the event socket
+struct SocketLimits {
+  std::uint64_t line_bytes = 1ULL << 20;
+  std::uint64_t depth = 64;
+  std::uint64_t connections = 1'024;  // for whoever comes first; those who have few get more
+};
 
 // [reconcile]
 struct ReconcilePolicy {

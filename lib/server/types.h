@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/policies.h"
 #include "protocol/protocol.h"
 #include "run/event.h"
 
@@ -23,10 +24,7 @@ namespace run_recorder {
 
 // What a reload may change; it holds for lines that begin and peers that connect afterwards. Peers that are connected
 // and may not send any more are told so and closed, once what was read of them is settled.
-struct ServerLimits {
-  std::size_t line_bytes = 1 << 20;
-  std::size_t depth = 64;
-  std::size_t connections = 1024;  // for whoever comes first; more for those who have few: server/shares.h
+struct ServerLimits : SocketLimits {
   TypeFilter filter;
   // Names or numbers. Both empty: every peer that the socket's mode lets in may send. Else the peer's user must be
   // one of the users, or one of its groups (the supplementary ones too) one of the groups; there is no exemption for
