@@ -56,15 +56,21 @@ class JsonWriter {
   std::string text_;
 };
 
+// An array of what element gives, as JSON, for each.
+template <class Range, class Element>
+JsonText json_array(const Range& range, Element element) {
+  JsonText array = "[";
+  for (const auto& each : range) {
+    if (array.size() > 1) array += ',';
+    array += element(each);
+  }
+  return array += ']';
+}
+
 // An array of strings.
 template <class Texts>
 JsonText json_list(const Texts& texts) {
-  JsonText list = "[";
-  for (const std::string_view text : texts) {
-    if (list.size() > 1) list += ',';
-    append_json_string(list, text);
-  }
-  return list += ']';
+  return json_array(texts, json_string);
 }
 
 }  // namespace run_recorder

@@ -1,6 +1,6 @@
 #include "control/answer.h"
 
-#include <fmt/format.h>
+#include "base/json_writer.h"
 
 namespace run_recorder {
 
@@ -12,10 +12,12 @@ ApiAnswer json_answer(JsonText object) {
 }
 
 ApiAnswer error_answer(unsigned status, std::string_view code, std::string_view message) {
-  ApiAnswer answer;
+  JsonWriter error, out;
+  error.text("code", code);
+  error.text("message", message);
+  out.raw("error", std::move(error).object());
+  ApiAnswer answer = json_answer(std::move(out).object());
   answer.status = status;
-  answer.body =
-      fmt::format("{{\"error\":{{\"code\":{},\"message\":{}}}}}\n", json_string(code), json_string(message));
   return answer;
 }
 

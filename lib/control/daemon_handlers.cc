@@ -1,8 +1,7 @@
 // How the daemon is: see handlers.h.
-#include <fmt/format.h>
-
 #include <chrono>
 
+#include "base/json_writer.h"
 #include "base/time.h"
 #include "control/handlers.h"
 
@@ -16,8 +15,11 @@ Result<JsonText> compare_clocks(Store& store) {
   if (!database) return database.error();
   const Timestamp host = before + (now_utc() - before) / 2;
   const auto difference = std::chrono::duration_cast<std::chrono::milliseconds>(host - database.value());
-  return fmt::format("{{\"host\":{},\"database\":{},\"difference_ms\":{}}}", json_string(format_rfc3339(host)),
-                     json_string(format_rfc3339(database.value())), difference.count());
+  JsonWriter out;
+  out.time("host", host);
+  out.time("database", *database);
+  out.number("difference_ms", difference.count());
+  return std::move(out).object();
 }
 
 }  // namespace

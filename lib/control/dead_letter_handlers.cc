@@ -1,6 +1,7 @@
 // Dead letters: see handlers.h.
 #include <fmt/format.h>
 
+#include "base/json_writer.h"
 #include "control/handlers.h"
 #include "control/row_json.h"
 
@@ -54,7 +55,10 @@ ApiAnswer delete_dead_letter(Backend& backend, const Call& call) {
   if (!id) return error_answer(no_dead_letter(call.ids[0]));
   const auto removed = backend.recorder().remove_dead_letter(*id);
   if (!removed) return error_answer(removed.error());
-  return json_answer(fmt::format("{{\"id\":{},\"removed\":true}}", *id));
+  JsonWriter out;
+  out.number("id", *id);
+  out.flag("removed", true);
+  return json_answer(std::move(out).object());
 }
 
 ApiAnswer post_retry(Backend& backend, const Call& call) {
@@ -62,7 +66,10 @@ ApiAnswer post_retry(Backend& backend, const Call& call) {
   if (!id) return error_answer(no_dead_letter(call.ids[0]));
   const auto retried = backend.recorder().retry_dead_letter(*id);
   if (!retried) return error_answer(retried.error());
-  return json_answer(fmt::format("{{\"id\":{},\"outcome\":\"{}\"}}", *id, to_string(*retried)));
+  JsonWriter out;
+  out.number("id", *id);
+  out.text("outcome", to_string(*retried));
+  return json_answer(std::move(out).object());
 }
 
 }  // namespace run_recorder

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "base/time.h"
+#include "base/json_writer.h"
 #include "control/move.h"
 #include "control/request.h"
 #include "control/row_json.h"
@@ -57,25 +57,6 @@ std::optional<HistoryPlace> parse_history(std::string_view text) {
   auto run_id = decode_id_cursor(parts[2]);
   if (!seq || !last_seq || !run_id) return std::nullopt;
   return HistoryPlace{*seq, *last_seq, std::move(*run_id), std::string(parts[3])};
-}
-
-std::string times_of(const RecorderRow& row) {
-  const auto time = [](const std::optional<Timestamp>& at) { return at ? json_string(format_rfc3339(*at)) : "null"; };
-  return fmt::format("\"first_seen\":{},\"last_seen\":{}", time(row.first_seen), time(row.last_seen));
-}
-
-JsonText recorder_line(const RecorderRow& row) {
-  const Ledger& ledger = row.checkpoint.ledger;
-  std::string positions;
-  for (const auto& [incarnation, applied] : row.checkpoint.applied) {
-    positions += fmt::format("{}{}:{}", positions.empty() ? "" : ",", json_string(incarnation), applied);
-  }
-  return fmt::format(
-      "{{\"recorder\":{{\"id\":{},\"host\":{},\"version\":{},\"incarnation\":{},{},\"applied\":{},\"duplicate\":{},"
-      "\"dead_letters\":{},\"dead_letters_removed\":{},\"conflicts\":{},\"positions\":{{{}}}}}}}",
-      json_string(row.self.id), json_string(row.self.host), json_string(row.self.version),
-      json_string(row.self.incarnation), times_of(row), ledger.applied, ledger.duplicate, ledger.dead_letters,
-      ledger.dead_letters_removed, ledger.conflicts, positions);
 }
 
 class Exporter {
@@ -133,7 +114,7 @@ class Exporter {
     const std::size_t wanted = rows();
     const auto some = store_.list_recorders(place_.rest, wanted);
     if (!some) return some.error();
-    for (const RecorderRow& row : *some) add(recorder_line(row));
+    for (const RecorderRow& row : *some) add("{\"recorder\":" + recorder_json(row) + "}");
     go_on(Section::kPruned, some->size() < wanted ? "" : some->back().self.id);
     return {};
   }
@@ -141,12 +122,7 @@ class Exporter {
   Result<void> pruned() {
     const auto page = store_.list_pruned(kPrunedAtOnce, place_.rest);
     if (!page) return page.error();
-    std::string list;
-    for (const PrunedRun& run : page->runs) {
-      list += fmt::format("{}{{\"run_id\":{},\"pruned_at\":{}}}", list.empty() ? "" : ",", json_string(run.run_id),
-                          json_string(format_rfc3339(run.pruned_at)));
-    }
-    if (!list.empty()) add("{\"pruned\":[" + list + "]}");
+    if (!page->runs.empty()) add("{\"pruned\":" + json_array(page->runs, pruned_json) + "}");
     go_on(Section::kPasses, page->next);
     return {};
   }

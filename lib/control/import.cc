@@ -2,209 +2,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <map>
-#include <type_traits>
 
-#include "base/hex.h"
-#include "base/time.h"
+#include "base/json_writer.h"
 #include "control/move.h"
+#include "control/row_from_json.h"
 #include "control/row_json.h"
-#include "run/names.h"
-#include "store/columns.h"
 
 namespace run_recorder {
 namespace {
 
 using LineOutcome = ImportReport::Outcome;
 
-constexpr std::size_t kMaxDepth = 600;        // what an event may nest, and its envelopes
-constexpr std::size_t kOwnTextBytes = 1'024;  // of the recorder's own columns
-constexpr std::size_t kAnyBytes = std::numeric_limits<std::int64_t>::max();
-constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-
-// An object's members as values of the columns' types; the first that does not fit is remembered, with what is
-// allowed.
-class Members {
- public:
-  explicit Members(std::string_view object, std::string_view what) {
-    if (json_type(object) != JsonType::kObject) {
-      wrong(what, "an object");
-      return;
-    }
-    for (const JsonMember& member : json_members(object)) {
-      if (member.type != JsonType::kNull) members_.emplace(member.key, member);
-    }
-  }
-  const std::string& problem() const { return problem_; }
-
-  std::optional<std::string> text(std::string_view name, std::size_t most, std::size_t least = 0) {
-    const JsonMember* member = find(name, JsonType::kString, "a string");
-    if (member == nullptr) return std::nullopt;
-    std::string value = json_string_value(member->value);
-    if (value.size() < least || value.size() > most) wrong(name, bytes_allowed(least, most));
-    return value;
-  }
-  std::string needed(std::string_view name, std::size_t most, std::size_t least = 1) {
-    const auto value = text(name, most, least);
-    if (!value) wrong(name, bytes_allowed(least, most));
-    return value.value_or("");
-  }
-  std::optional<std::int64_t> number(std::string_view name, std::int64_t lowest, std::int64_t highest) {
-    const std::string allowed = fmt::format("a whole number from {} to {}", lowest, highest);
-    const JsonMember* member = find(name, JsonType::kNumber, allowed);
-    if (member == nullptr) return std::nullopt;
-    const auto value = json_integer(member->value);
-    if (!value || *value < lowest || *value > highest) wrong(name, allowed);
-    return value;
-  }
-  std::uint64_t count(std::string_view name) {
-    return static_cast<std::uint64_t>(number(name, 0, kMost).value_or(0));
-  }
-  std::optional<Timestamp> time(std::string_view name) {
-    constexpr std::string_view kAllowed = "an RFC 3339 time with offset";
-    const JsonMember* member = find(name, JsonType::kString, kAllowed);
-    if (member == nullptr) return std::nullopt;
-    const auto time = parse_rfc3339(json_string_value(member->value));
-    if (!time) wrong(name, kAllowed);
-    return time;
-  }
-  std::optional<Timestamp> needed_time(std::string_view name) {
-    const auto value = time(name);
-    if (!value) wrong(name, "an RFC 3339 time with offset");
-    return value;
-  }
-  bool flag(std::string_view name) {
-    const auto found = members_.find(name);
-    if (found == members_.end()) return false;
-    const JsonType type = found->second.type;
-    if (type != JsonType::kTrue && type != JsonType::kFalse) wrong(name, "true or false");
-    return type == JsonType::kTrue;
-  }
-  std::optional<JsonText> object(std::string_view name) {
-    const JsonMember* member = find(name, JsonType::kObject, "an object or null");
-    return member ? std::optional(JsonText(member->value)) : std::nullopt;
-  }
-  // One that every decision about its row loads.
-  std::optional<JsonText> small_object(std::string_view name, std::size_t most) {
-    auto value = object(name);
-    if (value && value->size() > most) wrong(name, fmt::format("an object of at most {} bytes", most));
-    return value;
-  }
-  // The first one stays.
-  void wrong(std::string_view name, std::string_view allowed) {
-    if (problem_.empty()) problem_ = fmt::format("{}: must be {}", name, allowed);
-  }
-
- private:
-  static std::string bytes_allowed(std::size_t least, std::size_t most) {
-    return most == kAnyBytes ? "a string" : fmt::format("a string of {} to {} bytes", least, most);
-  }
-  const JsonMember* find(std::string_view name, JsonType type, std::string_view allowed) {
-    const auto found = members_.find(name);
-    if (found == members_.end()) return nullptr;
-    if (found->second.type == type) return &found->second;
-    wrong(name, allowed);
-    return nullptr;
-  }
-
-  std::map<std::string, JsonMember, std::less<>> members_;
-  std::string problem_;
-};
-
-bool is_final(Status status) {
-  return std::ranges::count(terminal_statuses(), status) > 0;
-}
-
-// A member into the column's value, within what the column allows.
-struct TakeValue {
-  Members& members;
-  std::string_view name;
-  bool json;
-  bool needed;
-  Allowed allowed;
-
-  void operator()(std::string& value) const {
-    if (json) {
-      value = members.object(name).value_or("{}");
-    } else if (needed && least() > 0) {
-      value = members.needed(name, most(), least());
-    } else {
-      value = members.text(name, most(), least()).value_or("");
-    }
-  }
-  void operator()(std::optional<std::string>& value) const {
-    value = json ? members.small_object(name, most()) : members.text(name, most(), least());
-  }
-  void operator()(JsonColumn& value) const { value = members.object(name); }
-  void operator()(bool& value) const { value = members.flag(name); }
-  void operator()(std::optional<Timestamp>& value) const {
-    value = needed ? members.needed_time(name) : members.time(name);
-  }
-  void operator()(Timestamp& value) const { value = members.time(name).value_or(Timestamp{}); }
-  void operator()(Status& value) const {
-    const auto status = parse_status(members.text(name, kAnyBytes).value_or(""));
-    if (!status) members.wrong(name, "queued, running, completed, failed, cancelled or stuck");
-    value = status.value_or(Status::kQueued);
-  }
-  void operator()(Effect& value) const {
-    const auto effect = parse_effect(members.text(name, kAnyBytes).value_or(""));
-    if (!effect) members.wrong(name, "applied, recorded, conflict or revived");
-    value = effect.value_or(Effect::kRecorded);
-  }
-  template <class Number>
-  requires std::is_integral_v<Number>
-  void operator()(Number& value) const {
-    const auto number = members.number(name, allowed.least, allowed.most);
-    if (number) value = static_cast<Number>(*number);
-  }
-  template <class Number>
-  requires std::is_integral_v<Number>
-  void operator()(std::optional<Number>& value) const {
-    const auto number = members.number(name, allowed.least, allowed.most);
-    if (number) value = static_cast<Number>(*number);
-  }
-
- private:
-  std::size_t least() const { return static_cast<std::size_t>(allowed.least); }
-  std::size_t most() const { return static_cast<std::size_t>(allowed.most); }
-};
-
-template <class Column, class Row>
-void take(Members& members, const Column& column, Row& row) {
-  const bool needed = column.owner == ColumnOwner::kContract && !column.nullable;
-  visit_value(column, row, TakeValue{members, column.name, column.kind == ColumnKind::kJson, needed, column.allowed});
-}
-
-Run read_run(Members& members) {
-  Run run;
-  for (const RunColumn& column : run_columns()) take(members, column, run);
-  if (is_final(run.status) != run.finalized_at.has_value()) {
-    members.wrong("finalized_at", is_final(run.status)
-                                      ? fmt::format("a time, where status is {}", to_string(run.status))
-                                      : fmt::format("null, where status is {}", to_string(run.status)));
-  }
-  return run;
-}
-
-StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t expected_seq) {
-  StoredEvent event;
-  for (const HistoryColumn& column : history_columns()) {
-    if (column.group != ColumnGroup::kDatabase) take(members, column, event);
-  }
-  HistoryEntry& entry = event.entry;
-  if (entry.run_id != run_id) members.wrong("run_id of an event", "its run's");
-  if (entry.seq == 0 || (expected_seq > 0 && entry.seq != expected_seq)) {
-    members.wrong(fmt::format("seq ({})", entry.seq),
-                  fmt::format("{}, each one more than the last", std::max<std::int64_t>(expected_seq, 1)));
-  }
-  if (!is_event_type(entry.type)) members.wrong("type of an event", "[a-z][a-z0-9_.]* of at most 64 bytes");
-  if (entry.received_at == Timestamp{}) entry.received_at = event.inserted_at.value_or(Timestamp{});
-  return event;
-}
+constexpr std::size_t kMaxDepth = 600;  // what an event may nest, and its envelopes
 
 std::string_view member_of(std::string_view object, std::string_view name) {
-  if (json_type(object) != JsonType::kObject) return "null";
   for (const JsonMember& member : json_members(object)) {
     if (member.key == name) return member.value;
   }
@@ -217,18 +29,6 @@ Error refused(std::string message) {
 
 Error differs() {
   return Error{ErrorKind::kConflict, "exists already and differs"};
-}
-
-// The entries of a run's history in their order, without a gap between them.
-Result<std::vector<StoredEvent>> read_events(std::string_view list, std::string_view run_id) {
-  if (json_type(list) != JsonType::kArray) return refused("events: must be a list");
-  std::vector<StoredEvent> events;
-  for (const std::string_view element : json_elements(list)) {
-    Members members(element, "an event");
-    events.push_back(read_event(members, run_id, events.empty() ? 0 : events.back().entry.seq + 1));
-    if (!members.problem().empty()) return refused(members.problem());
-  }
-  return events;
 }
 
 // As JSON without the entries' ids, which each database gives by itself.
@@ -285,10 +85,10 @@ Result<LineOutcome> import_run(Store& store, const Run& run, std::span<const Sto
 }
 
 Result<LineOutcome> take_run(Store& store, std::string_view line, std::string& run_id) {
-  Members members(member_of(line, "run"), "run");
-  const Run run = read_run(members);
+  Run run;
+  const auto read = read_row(member_of(line, "run"), run);
   run_id = run.run_id;
-  if (!members.problem().empty()) return refused(members.problem());
+  if (!read) return read.error();
   if (member_of(line, "more") == "true") {
     return refused("more: only run-recorder import assembles a run in parts");
   }
@@ -302,10 +102,11 @@ Result<LineOutcome> take_run(Store& store, std::string_view line, std::string& r
 }
 
 Result<LineOutcome> take_part(Store& store, std::string_view line, std::string& run_id) {
-  Members members(line, "the line");
-  run_id = members.needed("run_id", kMaxNameBytes);
-  if (!members.problem().empty()) return refused(members.problem());
-  if (members.flag("withdrawn")) {
+  HistoryPart part;
+  const auto read = read_row(line, part);
+  run_id = part.run_id;
+  if (!read) return read.error();
+  if (part.withdrawn) {
     if (const auto removed = store.remove_history(run_id); !removed) return removed.error();
     return LineOutcome::kKept;
   }
@@ -314,56 +115,31 @@ Result<LineOutcome> take_part(Store& store, std::string_view line, std::string& 
   return keep_part(store, run_id, *events);
 }
 
-Result<LineOutcome> take_pruned(Store& store, std::string_view list) {
-  if (json_type(list) != JsonType::kArray) return refused("pruned: must be a list");
-  std::vector<PrunedRun> runs;
-  for (const std::string_view element : json_elements(list)) {
-    Members members(element, "an element of pruned");
-    PrunedRun& run = runs.emplace_back();
-    run.run_id = members.needed("run_id", kMaxNameBytes);
-    run.pruned_at = members.needed_time("pruned_at").value_or(Timestamp{});
-    if (!members.problem().empty()) return refused(members.problem());
-  }
-  const auto added = store.insert_pruned(runs);
+// added: whether it was new, or how many of it were.
+template <class Added>
+Result<LineOutcome> outcome_of(const Result<Added>& added) {
   if (!added) return added.error();
   return *added > 0 ? LineOutcome::kImported : LineOutcome::kPresent;
 }
 
+Result<LineOutcome> take_pruned(Store& store, std::string_view list) {
+  const auto runs = read_pruned(list);
+  if (!runs) return runs.error();
+  return outcome_of(store.insert_pruned(*runs));
+}
+
 Result<LineOutcome> take_reconciliation(Store& store, std::string_view object) {
-  Members members(object, "reconciliation");
   ReconciliationRow row;
-  row.pass_id = members.needed("pass_id", kMaxNameBytes);
-  row.recorder = members.text("recorder", kOwnTextBytes).value_or("");
-  row.trigger = members.text("trigger", kMaxNameBytes).value_or("");
-  row.started_at = members.needed_time("started_at").value_or(Timestamp{});
-  row.finished_at = members.time("finished_at");
-  row.report = members.object("report").value_or("{}");
-  if (!members.problem().empty()) return refused(members.problem());
-  const auto added = store.insert_reconciliation(row);
-  if (!added) return added.error();
-  return *added ? LineOutcome::kImported : LineOutcome::kPresent;
+  if (const auto read = read_row(object, row); !read) return read.error();
+  return outcome_of(store.insert_reconciliation(row));
 }
 
 Result<LineOutcome> take_dead_letter(Store& store, std::string_view object, std::string& run_id) {
-  Members members(object, "dead_letter");
   DeadLetter letter;
-  letter.recorder = members.needed("recorder", kOwnTextBytes);
-  letter.run_id = run_id = members.text("run_id", kMaxNameBytes).value_or("");
-  letter.type = members.text("type", kMaxShortNameBytes).value_or("");
-  letter.event_id = members.text("event_id", kMaxShortNameBytes);
-  auto record = from_hex(members.text("record", kAnyBytes).value_or("x"));
-  if (!record) members.wrong("record", "an even number of hexadecimal digits");
-  letter.record = std::move(record).value_or("");
-  letter.line = members.text("line", kAnyBytes).value_or("");
-  letter.sqlstate = members.text("sqlstate", kMaxNameBytes).value_or("");
-  letter.reason = members.text("reason", kAnyBytes).value_or("");
-  letter.tries = members.number("tries", 1, kMost).value_or(1);
-  letter.received_at = members.time("received_at");
-  letter.inserted_at = members.needed_time("inserted_at");
-  if (!members.problem().empty()) return refused(members.problem());
-  const auto added = store.insert_dead_letter(letter);
-  if (!added) return added.error();
-  return *added ? LineOutcome::kImported : LineOutcome::kPresent;
+  const auto read = read_row(object, letter);
+  run_id = letter.run_id;
+  if (!read) return read.error();
+  return outcome_of(store.insert_dead_letter(letter));
 }
 
 Result<bool> is_known_as_it_is(Store& store, const RecorderRow& row) {
@@ -377,34 +153,13 @@ Result<bool> is_known_as_it_is(Store& store, const RecorderRow& row) {
 }
 
 Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
-  Members members(object, "recorder");
   RecorderRow row;
-  row.self.id = members.needed("id", kMaxNameBytes);
-  row.self.host = members.text("host", kOwnTextBytes).value_or("");
-  row.self.version = members.text("version", kOwnTextBytes).value_or("");
-  row.self.incarnation = members.text("incarnation", kOwnTextBytes).value_or("");
-  row.first_seen = members.time("first_seen");
-  row.last_seen = members.time("last_seen");
-  row.checkpoint.ledger = {.applied = members.count("applied"),
-                           .duplicate = members.count("duplicate"),
-                           .dead_letters = members.count("dead_letters"),
-                           .dead_letters_removed = members.count("dead_letters_removed"),
-                           .conflicts = members.count("conflicts")};
-  const std::string positions = members.object("positions").value_or("{}");
-  for (const JsonMember& member : json_members(positions)) {
-    const auto applied = member.type == JsonType::kNumber ? json_integer(member.value) : std::nullopt;
-    if (!applied || *applied < 0) members.wrong("positions", "an object of whole numbers");
-    row.checkpoint.applied.emplace(member.key, static_cast<std::uint64_t>(applied.value_or(0)));
-  }
-  const auto printable = [](char c) { return c > ' ' && c <= '~'; };
-  if (!std::ranges::all_of(row.self.id, printable)) members.wrong("id", "printable ASCII");
-  if (!members.problem().empty()) return refused(members.problem());
-  const auto added = store.insert_recorder(row);
-  if (!added) return added.error();
-  if (*added) return LineOutcome::kImported;
+  if (const auto read = read_row(object, row); !read) return read.error();
+  const auto outcome = outcome_of(store.insert_recorder(row));
+  if (!outcome || *outcome == LineOutcome::kImported) return outcome;
   const auto same = is_known_as_it_is(store, row);
   if (!same) return same.error();
-  return *same ? Result<LineOutcome>(LineOutcome::kPresent) : differs();
+  return *same ? outcome : differs();
 }
 
 // Whether the next line may fare better: it was this one that was refused.
@@ -467,18 +222,22 @@ std::string_view to_string(LineOutcome outcome) {
 
 JsonText ImportReport::to_json() const {
   std::map<LineOutcome, std::uint64_t> counts;
-  std::string list;
-  for (const Line& line : lines) {
+  const JsonText list = json_array(lines, [&](const Line& line) {
     ++counts[line.outcome];
-    list += fmt::format("{}{{\"line\":{},\"kind\":{},\"run_id\":{},\"outcome\":\"{}\"", list.empty() ? "" : ",",
-                        line.number, line.kind.empty() ? "null" : json_string(line.kind),
-                        line.run_id.empty() ? "null" : json_string(line.run_id), to_string(line.outcome));
-    if (line.outcome == LineOutcome::kRefused) list += ",\"reason\":" + json_string(line.reason);
-    list += '}';
+    JsonWriter out;
+    out.number("line", line.number);
+    out.text_or_null("kind", line.kind);
+    out.text_or_null("run_id", line.run_id);
+    out.text("outcome", to_string(line.outcome));
+    if (line.outcome == LineOutcome::kRefused) out.text("reason", line.reason);
+    return std::move(out).object();
+  });
+  JsonWriter report;
+  for (const auto outcome : {LineOutcome::kImported, LineOutcome::kPresent, LineOutcome::kRefused}) {
+    report.number(to_string(outcome), counts[outcome]);
   }
-  return fmt::format("{{\"imported\":{},\"present\":{},\"refused\":{},\"lines\":[{}]}}",
-                     counts[LineOutcome::kImported], counts[LineOutcome::kPresent], counts[LineOutcome::kRefused],
-                     list);
+  report.raw("lines", list);
+  return std::move(report).object();
 }
 
 ImportReport import_lines(Store& store, std::string_view body) {

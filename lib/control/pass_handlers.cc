@@ -1,6 +1,5 @@
 // Passes of reconciliation: see handlers.h.
-#include <fmt/format.h>
-
+#include "base/json_writer.h"
 #include "control/handlers.h"
 #include "control/row_json.h"
 
@@ -40,8 +39,11 @@ ApiAnswer post_undo(Backend& backend, const Call& call) {
   return backend.read([&](Store& store) -> Result<JsonText> {
     const auto undone = store.undo_pass(backend.recorder().self(), pass_id);
     if (!undone) return undone.error();
-    return fmt::format("{{\"pass_id\":{},\"undone\":{},\"moved\":{}}}", json_string(pass_id), undone->undone,
-                       undone->moved);
+    JsonWriter out;
+    out.text("pass_id", pass_id);
+    out.number("undone", undone->undone);
+    out.number("moved", undone->moved);
+    return std::move(out).object();
   });
 }
 

@@ -100,6 +100,33 @@ JsonText reconciliation_json(const ReconciliationRow& row) {
   return std::move(out).object();
 }
 
+JsonText recorder_json(const RecorderRow& row) {
+  const Ledger& ledger = row.checkpoint.ledger;
+  JsonWriter positions;
+  for (const auto& [incarnation, applied] : row.checkpoint.applied) positions.number(incarnation, applied);
+  JsonWriter out;
+  out.text("id", row.self.id);
+  out.text("host", row.self.host);
+  out.text("version", row.self.version);
+  out.text("incarnation", row.self.incarnation);
+  out.time("first_seen", row.first_seen);
+  out.time("last_seen", row.last_seen);
+  out.number("applied", ledger.applied);
+  out.number("duplicate", ledger.duplicate);
+  out.number("dead_letters", ledger.dead_letters);
+  out.number("dead_letters_removed", ledger.dead_letters_removed);
+  out.number("conflicts", ledger.conflicts);
+  out.raw("positions", std::move(positions).object());
+  return std::move(out).object();
+}
+
+JsonText pruned_json(const PrunedRun& run) {
+  JsonWriter out;
+  out.text("run_id", run.run_id);
+  out.time("pruned_at", run.pruned_at);
+  return std::move(out).object();
+}
+
 JsonList::JsonList(std::string_view name) : text_("{") {
   append_json_string(text_, name);
   text_ += ":[";

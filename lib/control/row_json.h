@@ -13,8 +13,9 @@ namespace run_recorder {
 JsonText run_json(const Run& run, bool with_payloads);
 JsonText event_json(const StoredEvent& event);
 JsonText dead_letter_json(const DeadLetter& letter);
-
 JsonText reconciliation_json(const ReconciliationRow& row);
+JsonText recorder_json(const RecorderRow& row);
+JsonText pruned_json(const PrunedRun& run);
 // With all that another database needs of it: also the record, its bytes as hexadecimal digits.
 JsonText moved_letter_json(const DeadLetter& letter);
 
