@@ -184,7 +184,7 @@ StoredEvent read_event(Members& members, std::string_view run_id, std::int64_t e
 template <class Row, class Read>
 Result<std::vector<Row>> read_list(std::string_view list, std::string_view name, std::string_view each, Read read) {
   if (json_type(list) != JsonType::kArray) {
-    return Error{ErrorKind::kInvalid, fmt::format("{}: a list is allowed", name)};
+    return Error{ErrorKind::kInvalid, fmt::format("{}: must be a list", name)};
   }
   std::vector<Row> rows;
   for (const std::string_view element : json_elements(list)) {

@@ -59,12 +59,11 @@ EvidenceOptions evidence_options(const PassHost& host, const ReconcilePolicy& po
   return options;
 }
 
-Policy rules_now(const PassHost& host, const ReconcilePolicy& policy, const Plan& plan) {
-  Policy rules;
+Rules rules_now(const PassHost& host, const ReconcilePolicy& policy, const Plan& plan) {
+  Rules rules;
   rules.boot = plan.trigger == PassTrigger::kBoot;
   rules.unvouched = plan.request.unvouched;
-  rules.grace = policy.grace;
-  rules.silent_after = policy.silent_after;
+  rules.policy = policy;
   if (host.options.listening) rules.listening_for = between(host.options.listening().since, host.options.clock());
   return rules;
 }

@@ -47,7 +47,7 @@ struct PassHost {
 // Options for the evidence by now, from a database that is connected. Also for explain.
 EvidenceOptions evidence_options(const PassHost& host, const ReconcilePolicy& policy, Store& store);
 // The rules by now.
-Policy rules_now(const PassHost& host, const ReconcilePolicy& policy, const Plan& plan);
+Rules rules_now(const PassHost& host, const ReconcilePolicy& policy, const Plan& plan);
 
 // What everything answers that the daemon's stop interrupts.
 Error stopping_error();

@@ -31,7 +31,7 @@ StuckMark mark_of(const RunningRow& row, const RowFacts& facts, const Verdict& v
 }  // namespace
 
 std::vector<Verdict> Pass::judge_all(const Page& page) const {
-  const Policy rules = rules_now(host_, policy_, plan_);
+  const Rules rules = rules_now(host_, policy_, plan_);
   std::vector<Verdict> verdicts;
   verdicts.reserve(page.facts.size());
   for (const RowFacts& facts : page.facts) verdicts.push_back(judge(facts, rules));

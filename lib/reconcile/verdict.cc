@@ -30,12 +30,12 @@ bool may_still_tell(const RowFacts& facts) {
 
 // How long ago the last event could have come: what was said while the daemon could not hear does not count against
 // the run.
-std::chrono::milliseconds silence_while_listening(const RowFacts& facts, const Policy& policy) {
-  return std::min(facts.silence, policy.listening_for);
+std::chrono::milliseconds silence_while_listening(const RowFacts& facts, const Rules& rules) {
+  return std::min(facts.silence, rules.listening_for);
 }
 
-bool has_expired(const RowFacts& facts, const Policy& policy) {
-  return facts.expires_in && silence_while_listening(facts, policy) > *facts.expires_in;
+bool has_expired(const RowFacts& facts, const Rules& rules) {
+  return facts.expires_in && silence_while_listening(facts, rules) > *facts.expires_in;
 }
 
 // The report of a job that finished well is lost once its worker is gone: the work is done.
@@ -45,14 +45,14 @@ bool is_done_and_gone(const RowFacts& facts) {
 }
 
 // Rule 3 where this execution is being worked on, by the queue's word.
-RuleAnswer ask_working(const RowFacts& facts, const Policy& policy) {
-  const bool unexpired = facts.expires_in && !has_expired(facts, policy);
+RuleAnswer ask_working(const RowFacts& facts, const Rules& rules) {
+  const bool unexpired = facts.expires_in && !has_expired(facts, rules);
   const bool alone = !facts.worker_named && facts.sender == ProcessEvidence::kGone && !facts.connection_open &&
                      !facts.other_recorder && !unexpired;
   if (!alone) return says(3, "queue", VerdictKind::kAlive, {}, facts.job->detail);
   const std::string detail = fmt::format("{} according to the queue only: {}", facts.job->detail,
                                          or_else(facts.sender_text, "its latest sender is gone"));
-  if (facts.silence > policy.silent_after) {
+  if (facts.silence > rules.policy.silent_after) {
     return says(
         3, "queue", VerdictKind::kStuck, "silent",
         fmt::format("{}, and no event came for {}, longer than silent_after", detail, seconds(facts.silence)));
@@ -61,7 +61,7 @@ RuleAnswer ask_working(const RowFacts& facts, const Policy& policy) {
 }
 
 // Rule 3: what the job's row says of this execution.
-RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
+RuleAnswer ask_queue(const RowFacts& facts, const Rules& rules) {
   constexpr int kRule = 3;
   constexpr std::string_view kName = "queue";
   if (!facts.job_id) return silent(kRule, kName, "the run names no job");
@@ -72,7 +72,7 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
   };
   const auto alive = [&] { return says(kRule, kName, VerdictKind::kAlive, {}, job.detail); };
   // The order is the contract's: only a living execution and a superseded one outweigh a change just made.
-  const bool just_changed = job.changed_ago && *job.changed_ago < policy.grace;
+  const bool just_changed = job.changed_ago && *job.changed_ago < rules.policy.grace;
   const auto unless_changed = [&](RuleAnswer answer) {
     if (!just_changed) return answer;
     return says(kRule, kName, VerdictKind::kDeferred, {},
@@ -87,7 +87,7 @@ RuleAnswer ask_queue(const RowFacts& facts, const Policy& policy) {
     case JobAnswer::Kind::kAbsent:
       return stuck("queue_row_absent", or_else(job.detail, fmt::format("job {} is not in the queue", *facts.job_id)));
     case JobAnswer::Kind::kWorking:
-      return queued ? alive() : ask_working(facts, policy);
+      return queued ? alive() : ask_working(facts, rules);
     case JobAnswer::Kind::kOtherExecution:
       return queued ? alive() : stuck("attempt_superseded", job.detail);
     case JobAnswer::Kind::kFinished: {
@@ -128,14 +128,14 @@ RuleAnswer ask_dead_letters(const RowFacts& facts) {
               "an event of this run is a dead letter: retry or remove it first");
 }
 
-RuleAnswer ask_worker(const RowFacts& facts, const Policy& policy) {
+RuleAnswer ask_worker(const RowFacts& facts, const Rules& rules) {
   constexpr std::string_view kName = "worker_process";
   if (facts.other_recorder) return silent(2, kName, "another recorder's: not asked");
   if (facts.status == Status::kQueued) return silent(2, kName, "a queued run: not asked");
   switch (facts.worker) {
     case ProcessEvidence::kGone: {
       std::string gone = or_else(facts.worker_text, "the worker process is gone");
-      if (facts.worker_gone_for && *facts.worker_gone_for < policy.grace && may_still_tell(facts)) {
+      if (facts.worker_gone_for && *facts.worker_gone_for < rules.policy.grace && may_still_tell(facts)) {
         return says(2, kName, VerdictKind::kDeferred, {},
                     fmt::format("{}, first seen {} ago, less than the grace, and its sender may still report", gone,
                                 seconds(*facts.worker_gone_for)));
@@ -151,7 +151,7 @@ RuleAnswer ask_worker(const RowFacts& facts, const Policy& policy) {
   return silent(2, kName, or_else(facts.worker_text, "no worker process is known"));
 }
 
-RuleAnswer ask_sender(const RowFacts& facts, const Policy& policy) {
+RuleAnswer ask_sender(const RowFacts& facts, const Rules& rules) {
   constexpr std::string_view kName = "sender";
   const auto alive = [](std::string detail) { return says(4, kName, VerdictKind::kAlive, {}, std::move(detail)); };
   if (facts.other_recorder) return silent(4, kName, "another recorder's: not asked");
@@ -159,9 +159,9 @@ RuleAnswer ask_sender(const RowFacts& facts, const Policy& policy) {
   if (facts.worker == ProcessEvidence::kAlive)
     return alive(or_else(facts.worker_text, "its worker process is alive"));
   // A sender that promised events vouches by these alone: it may live on without the work.
-  if (has_expired(facts, policy)) {
+  if (has_expired(facts, rules)) {
     return says(4, kName, VerdictKind::kStuck, "heartbeat_expired",
-                fmt::format("no event for {}, expected within {}", seconds(silence_while_listening(facts, policy)),
+                fmt::format("no event for {}, expected within {}", seconds(silence_while_listening(facts, rules)),
                             seconds(*facts.expires_in)));
   }
   if (facts.expires_in)
@@ -171,15 +171,15 @@ RuleAnswer ask_sender(const RowFacts& facts, const Policy& policy) {
   return silent(4, kName, or_else(facts.sender_text, "no live worker, sender or connection is known"));
 }
 
-RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
+RuleAnswer ask_nobody(const RowFacts& facts, const Rules& rules) {
   constexpr std::string_view kName = "nobody";
   if (facts.other_recorder) return silent(5, kName, "another recorder's: not asked");
   // Its job waits, and nobody is expected to vouch for it meanwhile.
   if (facts.status == Status::kQueued) return says(5, kName, VerdictKind::kAlive, {}, "waiting to be started");
-  if (policy.unvouched || (policy.boot && !facts.received_here)) {
+  if (rules.unvouched || (rules.boot && !facts.received_here)) {
     return says(5, kName, VerdictKind::kStuck, "no_live_worker", "no live worker, sender or job");
   }
-  if (facts.silence > policy.silent_after) {
+  if (facts.silence > rules.policy.silent_after) {
     return says(5, kName, VerdictKind::kStuck, "silent",
                 fmt::format("no event for {}, longer than silent_after", seconds(facts.silence)));
   }
@@ -188,9 +188,9 @@ RuleAnswer ask_nobody(const RowFacts& facts, const Policy& policy) {
 }
 
 // What would be stuck, but somebody may still have to say something.
-std::string why_deferred(const RowFacts& facts, const Policy& policy) {
-  if (policy.listening_for < policy.grace && !nobody_can_report(facts)) {
-    return fmt::format("this daemon has accepted events for {}, less than the grace", seconds(policy.listening_for));
+std::string why_deferred(const RowFacts& facts, const Rules& rules) {
+  if (rules.listening_for < rules.policy.grace && !nobody_can_report(facts)) {
+    return fmt::format("this daemon has accepted events for {}, less than the grace", seconds(rules.listening_for));
   }
   return {};
 }
@@ -220,10 +220,10 @@ bool nobody_can_report(const RowFacts& facts) {
   return worker_gone && facts.sender == ProcessEvidence::kGone && !facts.connection_open;
 }
 
-Verdict judge(const RowFacts& facts, const Policy& policy) {
+Verdict judge(const RowFacts& facts, const Rules& rules) {
   Verdict verdict;
-  verdict.rules = {ask_recorder(facts),      ask_dead_letters(facts),   ask_worker(facts, policy),
-                   ask_queue(facts, policy), ask_sender(facts, policy), ask_nobody(facts, policy)};
+  verdict.rules = {ask_recorder(facts),     ask_dead_letters(facts),  ask_worker(facts, rules),
+                   ask_queue(facts, rules), ask_sender(facts, rules), ask_nobody(facts, rules)};
   if (facts.too_young) {
     verdict.kind = VerdictKind::kDeferred;
     verdict.message = fmt::format("its last event was applied {} ago, less than the grace", seconds(facts.silence));
@@ -245,7 +245,7 @@ Verdict judge(const RowFacts& facts, const Policy& policy) {
   verdict.reason = decisive->reason;
   verdict.message = decisive->detail;
   if (verdict.kind != VerdictKind::kStuck) return verdict;
-  if (const std::string why = why_deferred(facts, policy); !why.empty()) {
+  if (const std::string why = why_deferred(facts, rules); !why.empty()) {
     verdict.kind = VerdictKind::kDeferred;
     verdict.reason = {};
     verdict.message += "; " + why;

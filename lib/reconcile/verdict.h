@@ -41,11 +41,11 @@ struct RowFacts {
   std::chrono::milliseconds silence{};  // since its last event was applied
 };
 
-struct Policy {
+// What a pass judges by.
+struct Rules {
   bool boot = false;       // the boot pass: rule 5 is final for what this incarnation did not receive
   bool unvouched = false;  // as asked for: rule 5 is final
-  std::chrono::milliseconds grace = ReconcilePolicy{}.grace;
-  std::chrono::milliseconds silent_after = ReconcilePolicy{}.silent_after;
+  ReconcilePolicy policy{};
   // How long the daemon accepts events without a break.
   std::chrono::milliseconds listening_for = std::chrono::milliseconds::max();
 };
@@ -67,7 +67,7 @@ struct Verdict {
 };
 
 // Of a running row, or a queued one that names a job.
-Verdict judge(const RowFacts& facts, const Policy& policy);
+Verdict judge(const RowFacts& facts, const Rules& rules);
 // Nobody is left who could speak for the run: its worker, where one was named, and its latest sender are known to be
 // gone, and that connection is closed.
 bool nobody_can_report(const RowFacts& facts);

@@ -9,10 +9,10 @@
 
 namespace run_recorder::testing {
 
-inline const Policy kLater;
-inline const Policy kBoot{.boot = true};
+inline const Rules kLater;
+inline const Rules kBoot{.boot = true};
 
-inline void expect(const RowFacts& facts, VerdictKind kind, std::string_view reason, const Policy& policy = kLater) {
+inline void expect(const RowFacts& facts, VerdictKind kind, std::string_view reason, const Rules& policy = kLater) {
   const Verdict verdict = judge(facts, policy);
   EXPECT_EQ(to_string(verdict.kind), to_string(kind)) << verdict.message;
   EXPECT_EQ(verdict.reason, reason) << verdict.message;

@@ -11,8 +11,8 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-const Policy kJustListening{.boot = true, .listening_for = 29'999ms};
-const Policy kListening{.boot = true, .listening_for = 30s};
+const Rules kJustListening{.boot = true, .listening_for = 29'999ms};
+const Rules kListening{.boot = true, .listening_for = 30s};
 
 RowFacts silent_run() {
   RowFacts facts;
@@ -135,7 +135,7 @@ TEST(BootPass, JudgesByTheRuleOfTheBootOnlyWhatCameBeforeIt) {
   expect(facts, VerdictKind::kStuck, "no_live_worker", kBoot);
   facts.received_here = true;
   expect(facts, VerdictKind::kUnknown, "no_evidence", kBoot);
-  expect(facts, VerdictKind::kStuck, "no_live_worker", Policy{.unvouched = true});
+  expect(facts, VerdictKind::kStuck, "no_live_worker", Rules{.unvouched = true});
 }
 
 TEST(YoungRow, IsDeferredWhateverIsKnown) {
@@ -202,8 +202,8 @@ TEST(Heartbeat, CountsFromWhenItCouldBeHeard) {
   RowFacts facts = silent_run();
   facts.sender = ProcessEvidence::kNone;
   facts.expires_in = 60s;
-  expect(facts, VerdictKind::kAlive, "", Policy{.boot = true, .listening_for = 60s});
-  expect(facts, VerdictKind::kStuck, "heartbeat_expired", Policy{.boot = true, .listening_for = 60'001ms});
+  expect(facts, VerdictKind::kAlive, "", Rules{.boot = true, .listening_for = 60s});
+  expect(facts, VerdictKind::kStuck, "heartbeat_expired", Rules{.boot = true, .listening_for = 60'001ms});
 }
 
 // ---- queued rows that name a job

@@ -160,10 +160,10 @@ TEST(Queue, DefersAJobThatJustChanged) {
 }
 
 TEST(Queue, DefersByTheGraceThatIsSet) {
-  Policy policy;
-  policy.grace = 2s;
-  EXPECT_EQ(judge(with_job(job("available", 1'999ms)), policy).kind, VerdictKind::kDeferred);
-  EXPECT_EQ(judge(with_job(job("available", 2s)), policy).kind, VerdictKind::kStuck);
+  Rules rules;
+  rules.policy.grace = 2s;
+  EXPECT_EQ(judge(with_job(job("available", 1'999ms)), rules).kind, VerdictKind::kDeferred);
+  EXPECT_EQ(judge(with_job(job("available", 2s)), rules).kind, VerdictKind::kStuck);
 }
 
 TEST(Queue, SaysStuckOfAJobThatIsNotThere) {
