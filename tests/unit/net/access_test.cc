@@ -88,7 +88,7 @@ class WaitingPeer : public testing::Test {
 TEST_F(WaitingPeer, ThatHasEndedButIsNotReapedIsItself) {
   const Sender sender = accepted();
   EXPECT_EQ(sender.identity, identify(peer_));
-  EXPECT_EQ(look_at(sender.identity), ProcessEvidence::kGone);
+  EXPECT_EQ(check_process(sender.identity), ProcessEvidence::kGone);
   EXPECT_EQ(sender.own_pid, peer_);
   ::waitpid(peer_, nullptr, 0);
 }
@@ -119,7 +119,7 @@ TEST_F(WaitingPeer, ThatHasEndedIsNotALaterProcessWithItsPid) {
   }
   if (later < 0 || has_pidfds) {
     EXPECT_TRUE(sender.identity.ends_with(":absent")) << sender.identity;
-    EXPECT_EQ(look_at(sender.identity), ProcessEvidence::kGone);
+    EXPECT_EQ(check_process(sender.identity), ProcessEvidence::kGone);
   } else {
     GTEST_SKIP() << "this kernel has no SO_PEERPIDFD: the later process is taken for the peer";
   }

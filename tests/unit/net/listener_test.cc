@@ -126,7 +126,7 @@ TEST_F(ListenerTest, RegularFileIsLeftAlone) {
   std::ofstream(path) << "precious";
   const auto [exit_status, sentence] = refusal_at(path);
   EXPECT_EQ(exit_status, kExitNotThere);
-  EXPECT_NE(sentence.find("no socket"), std::string::npos) << sentence;
+  EXPECT_NE(sentence.find("not a socket"), std::string::npos) << sentence;
   EXPECT_EQ(fs::file_size(path), 8U);
 }
 

@@ -46,7 +46,7 @@ TEST(Identity, OwnProcessIsAlive) {
   const ProcessIdentity identity = identify(getpid());
   EXPECT_THAT(identity, MatchesRegex("([0-9a-f]{16}|unknown):[0-9a-f]{16}:[0-9]+:[0-9]+:[0-9]+"));
   EXPECT_EQ(check_process(identity), ProcessEvidence::kAlive);
-  EXPECT_THAT(describe(identity, ProcessEvidence::kAlive), HasSubstr("lives"));
+  EXPECT_THAT(describe(identity, ProcessEvidence::kAlive), HasSubstr("is alive"));
 }
 
 TEST(Identity, AProcessThatWasKilledIsGone) {

@@ -103,19 +103,6 @@ TEST_P(EventDeciderTest, LeavesRemovedRunsAlone) {
   EXPECT_EQ(resent.duplicate, 1U);
 }
 
-TEST_P(EventDeciderTest, RenewsARowByABareHeartbeatOnceInAWhile) {
-  apply({line_of("run_started", "r")});
-  const Decision kept = decide({line_of("run_heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery - 1s);
-  EXPECT_EQ(kept.applied, 1U);
-  EXPECT_THAT(kept.runs, IsEmpty());
-  EXPECT_THAT(kept.beats, IsEmpty());
-  const Decision due = decide({line_of("run_heartbeat", "r")}, Lookup::kCached, kNow + kWriteEvery);
-  EXPECT_EQ(due.applied, 1U);
-  ASSERT_THAT(due.beats, SizeIs(1));
-  EXPECT_EQ(due.beats[0].run_id, "r");
-  EXPECT_EQ(decider_.heartbeats().last("r"), kNow + kWriteEvery);
-}
-
 TEST_P(EventDeciderTest, DecidesAHeartbeatInDoubtByItself) {
   apply({line_of("run_started", "r")});
   decider_.doubt_heartbeats();

@@ -56,7 +56,7 @@ TEST_F(ServerTest, WorkerProcessIsIdentifiedWhenItsEventIsReceived) {
   client.send(fmt::format("{{\"type\":\"note\",\"run_id\":\"r\",\"worker_pid\":{}}}\n", ::getpid()));
   EXPECT_EQ(client.answer(), "{\"acked\":1}");
   EXPECT_EQ(accepted()[0].event.worker_process, identify(::getpid()));
-  EXPECT_EQ(look_at(accepted()[0].event.worker_process), ProcessEvidence::kAlive);
+  EXPECT_EQ(check_process(accepted()[0].event.worker_process), ProcessEvidence::kAlive);
 }
 
 TEST_F(ServerTest, BytesMayBeSplitAnywhere) {

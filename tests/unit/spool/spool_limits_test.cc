@@ -295,7 +295,7 @@ TEST(SpoolDisk, AfterAFailedSyncNothingIsAcceptedUntilTheNextOpening) {
     ASSERT_FALSE(failed);
     EXPECT_EQ(failed.error().kind, ErrorKind::kIo);
     EXPECT_TRUE(opened.spool->usage().failed);
-    EXPECT_THAT(opened.spool->usage().failure, HasSubstr("until it is reopened"));
+    EXPECT_THAT(opened.spool->usage().failure, HasSubstr("until it is opened again"));
     failures_after = -1;
     const auto after = opened.spool->append({&entry, 1});
     ASSERT_FALSE(after);
