@@ -339,19 +339,21 @@ class Reconcile:
         events = [started(f"r{number}", worker_pid=process.pid) for number in range(3)]
         send_and_exit(server, *events)
         server.wait_applied()
-        process.end()
+        server.stop()
+        process.end()  # unseen: no pass over an ended worker comes later and finds the rows again
+        server.start().wait_boot_pass()
         pass_id = self.found(server)["pass_id"]
         server.send({"type": "run_completed", "run_id": "r2"})
         server.wait_applied()
         answer = server.control.post(f"/v1/reconciliations/{pass_id}/undo")
         self.assertEqual(answer.status, 200, answer)
-        self.assertEqual(server.database.runs()["r2"]["status"], "completed")
-        for run_id in ("r0", "r1"):
-            history = server.database.events()[run_id]
-            self.assertEqual([entry["type"] for entry in history][:3], ["run_started", "run_stuck", "run_revived"])
-            self.assertIn(pass_id, json.dumps(history[2], default=str))
-            # The pass over the ended worker may come only now, and finds them again.
-            self.assertIn([entry["type"] for entry in history][3:], ([], ["run_stuck"]))
+        rows = server.database.runs()
+        self.assertEqual([rows[run_id]["status"] for run_id in ("r0", "r1", "r2")], ["running", "running", "completed"])
+        for name in ("error", "finalized_at", "oban_job_state_at_finalize"):
+            self.assertIsNone(rows["r0"][name])
+        history = server.database.events()["r0"]
+        self.assertEqual([entry["type"] for entry in history], ["run_started", "run_stuck", "run_revived"])
+        self.assertIn(pass_id, json.dumps(history[-1], default=str))
         self.assertEqual(server.control.post("/v1/reconciliations/00000000-0000-0000-0000-000000000000/undo").status, 404)
 
     def test_explain_answers_rule_by_rule(self):
