@@ -7,6 +7,7 @@ Every test may run beside any other: it makes what it needs in folders of its ow
 import os
 import re
 import signal
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -107,33 +108,40 @@ def cluster():
 
 
 @pytest.fixture
-def make_database(kind, request):
+def at_end():
+    """at_end(function, ...) has it called when the ledgers have been looked at, the last one first."""
+    with ExitStack() as ends:
+        yield ends.callback
+
+
+@pytest.fixture
+def make_database(kind, at_end):
     """make_database(folder) is an empty database of the kind, in that folder or in the cluster."""
     def make(folder):
         if kind == "sqlite":
             return harness.SqliteDatabase(folder / "run-recorder.db")
         database = harness.shared_cluster().create_fresh_database()
-        request.addfinalizer(database.drop)
+        at_end(database.drop)
         return database
     return make
 
 
 @pytest.fixture
-def daemons(request, make_database):
+def daemons(request, make_database, at_end):
     """daemons(...) is a Daemon that the test starts; at the end the ledger of each that runs adds up, and all are ended, before
     their databases go."""
     made = request.node.daemons = []
-    with ExitStack() as ends:
-        def make(*args, **options):
-            daemon = harness.Daemon(*args, **options)
-            made.append(daemon)
-            ends.callback(daemon.close)
-            return daemon
 
-        yield make
-        for daemon in made:
-            if daemon.accepts_requests():
-                daemon.check_ledger()
+    def make(*args, **options):
+        daemon = harness.Daemon(*args, **options)
+        made.append(daemon)
+        at_end(daemon.close)
+        return daemon
+
+    yield make
+    for daemon in made:
+        if daemon.accepts_requests():
+            daemon.check_ledger()
 
 
 @pytest.fixture
@@ -145,4 +153,19 @@ def servers(daemons, make_database):
         daemon = daemons(database.url, config=config, folder=folder, **options)
         daemon.database = database
         return daemon
+    return make
+
+
+@pytest.fixture
+def worker(at_end):
+    """worker() is a process that lives until its end(), or that of the test."""
+    def make():
+        process = subprocess.Popen(["sleep", "1000"])
+
+        def end():
+            process.kill()
+            process.wait()
+        at_end(end)
+        process.end = end
+        return process
     return make

@@ -504,10 +504,10 @@ class Daemon:
         """accepted = applied + duplicate + waiting + dead letters + dead letters removed, in the status and in the metrics."""
         status = self.status()
         total = sum(status[part] for part in LEDGER_PARTS)
-        assert status["accepted"] == total, f"the ledger does not add up: {status}"
+        assert status["accepted"] == total, f"the ledger does not add up: {status}\n{self.log()[-6000:]}"
         text = self.control.get("/metrics").text
         shown = {account: int(value) for account, value in re.findall(r'^\w+\{account="(\w+)"\} (\d+)$', text, re.M)}
-        assert shown["accepted"] == sum(shown[part] for part in LEDGER_PARTS), f"the metrics do not add up: {shown}"
+        assert shown["accepted"] == sum(shown[part] for part in LEDGER_PARTS), f"the metrics do not add up: {shown}\n{self.log()[-6000:]}"
         return status
 
     def rss_kib(self, field="VmRSS"):

@@ -99,20 +99,20 @@ class Load:
             sender.limit = len(sender.events)
         pump_until(self.senders, all_done(self.senders))
 
-    def finish(self, test, what, database=None, ledger=True):
+    def finish(self, what, database=None, ledger=True):
         """Sends the rest, waits until it is applied, compares everything and prints the figures."""
         self.pump_all()
-        return check_all(test, self.server, [sender.events for sender in self.senders], what, database, ledger)
+        return check_all(self.server, [sender.events for sender in self.senders], what, database, ledger)
 
 
-def check_all(test, server, streams, what, database=None, ledger=True):
+def check_all(server, streams, what, database=None, ledger=True):
     """All events of these streams were accepted: they are there exactly once, each stream's in its order."""
     status = server.wait_applied()
     database = database or server.database
     oracle = Oracle()
     for events in streams:
         oracle.apply_all(events)
-    oracle.check(test, database)
+    oracle.check(database)
     totals = oracle.totals()
     sent = sum(len(events) for events in streams)
     rows = database.rows("SELECT run_id, event_id FROM council_ex_run_events WHERE event_id IS NOT NULL")
@@ -122,11 +122,11 @@ def check_all(test, server, streams, what, database=None, ledger=True):
     print(f"{what}: {sent} events sent, {sent} acknowledged, {len(rows)} found (and {totals['duplicate']} resends and"
           f" {totals['excluded']} excluded ones that leave no entry), {len(rows) - len(distinct)} twice,"
           f" {len(expected - distinct)} lost", flush=True)
-    test.assertEqual(distinct, expected)
-    test.assertEqual(len(rows), len(distinct))
+    assert distinct == expected
+    assert len(rows) == len(distinct)
     if ledger:
         status = server.check_ledger()
-        test.assertEqual(status["applied"], totals["applied"])
-        test.assertEqual(status["duplicate"], totals["duplicate"])
-        test.assertEqual((status["dead_letters"], status["dead_letters_removed"]), (0, 0))
+        assert status["applied"] == totals["applied"]
+        assert status["duplicate"] == totals["duplicate"]
+        assert (status["dead_letters"], status["dead_letters_removed"]) == (0, 0)
     return status

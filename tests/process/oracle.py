@@ -206,55 +206,57 @@ class Oracle:
 
     # ---- comparing with a database
 
-    def check(self, test, database, prefix="council_ex_", subset=False):
+    def check(self, database, prefix="council_ex_", subset=False):
         """Every row, every seq, every payload. With subset, rows of other runs may be there too."""
         rows, histories = database.runs(prefix), database.events(prefix)
         if not subset:
-            test.assertEqual(sorted(rows), sorted(self.runs), "the runs that have a row")
-            test.assertEqual(sorted(histories), sorted(self.runs), "the runs that have a history")
+            for what, found in (("row", rows), ("history", histories)):
+                assert set(found) == set(self.runs), f"with a {what} or without, unexpectedly: {set(found) ^ set(self.runs)}"
         for run_id, run in self.runs.items():
-            self._check_row(test, run, rows[run_id])
-            self._check_history(test, run, histories.get(run_id, []))
+            self._check_row(run, rows[run_id])
+            self._check_history(run, histories.get(run_id, []))
 
-    def _check_row(self, test, run, row):
+    def _check_row(self, run, row):
         def differs(name, expected):
             return f"{run.run_id}: {name} is {row[name]!r}, must be {expected!r}"
         for name in ("status", "council", "attempt", "parent_attempt_run_id", "oban_job_id", "queue", "job_id", "expires_in"):
             if name not in row:
                 continue  # a table that an older daemon made
-            test.assertTrue(same_json(row[name], getattr(run, name)), differs(name, getattr(run, name)))
+            assert same_json(row[name], getattr(run, name)), differs(name, getattr(run, name))
         for name in ("usage", "progress"):
             if name in row:
                 found = json.loads(row[name], parse_float=Decimal) if isinstance(row[name], str) else row[name]
-                test.assertTrue(same_json(found, exact(getattr(run, name))), differs(name, getattr(run, name)))
+                assert same_json(found, exact(getattr(run, name))), differs(name, getattr(run, name))
         if run.job_state is not None:
-            test.assertEqual(row["oban_job_state_at_finalize"], run.job_state)
+            name = "oban_job_state_at_finalize"
+            assert row[name] == run.job_state, differs(name, run.job_state)
         for name in ("input", "result") + (() if run.status == "stuck" else ("error",)):
-            test.assertTrue(same_json(row[name], exact(getattr(run, name))), differs(name, getattr(run, name)))
+            assert same_json(row[name], exact(getattr(run, name))), differs(name, getattr(run, name))
         for name in ("started_at", "finalized_at"):
             expected = getattr(run, name)
             if expected is RECEIVED:
-                test.assertIsNotNone(row[name], differs(name, "set"))
+                assert row[name] is not None, differs(name, "set")
             else:
-                test.assertEqual(parse_time(row[name]), parse_time(expected), differs(name, expected))
-        test.assertIsNotNone(row["inserted_at"])
-        test.assertIsNotNone(row["updated_at"])
+                assert parse_time(row[name]) == parse_time(expected), differs(name, expected)
+        for name in ("inserted_at", "updated_at"):
+            assert row[name] is not None, differs(name, "set")
 
     @staticmethod
-    def _check_history(test, run, entries):
+    def _check_history(run, entries):
         where = f"history of {run.run_id}"
-        test.assertEqual([entry["type"] for entry in entries], [entry.type for entry in run.history], where)
-        test.assertEqual([int(entry["seq"]) for entry in entries], list(range(1, len(run.history) + 1)), where)
+        found = [(int(entry["seq"]), entry["type"]) for entry in entries]
+        expected = [(seq, entry.type) for seq, entry in enumerate(run.history, 1)]
+        assert found == expected, f"{where} is {found}, must be {expected}"
         for found, expected in zip(entries, run.history):
             at = f"{where}, seq {found['seq']}, {expected.type}"
             if expected.payload is not None:
-                test.assertTrue(same_json(found["payload"], exact(expected.payload)),
-                                f"{at}: payload is {found['payload']!r}, must be {expected.payload!r}")
+                assert same_json(found["payload"], exact(expected.payload)), \
+                    f"{at}: payload is {found['payload']!r}, must be {expected.payload!r}"
             if expected.effect is not None:
-                test.assertEqual(found["effect"], expected.effect, at)
-                test.assertEqual(found["event_id"], expected.event_id, at)
+                for name in ("effect", "event_id"):
+                    assert found[name] == getattr(expected, name), f"{at}: {name} is {found[name]!r}, must be {getattr(expected, name)!r}"
                 if expected.at is not None:
-                    test.assertEqual(parse_time(found["at"]), parse_time(expected.at), at)
+                    assert parse_time(found["at"]) == parse_time(expected.at), f"{at}: at is {found['at']!r}, must be {expected.at!r}"
 
     def totals(self):
         """applied and duplicate, as the ledger of one recorder that started with an empty database must show them."""

@@ -29,7 +29,7 @@ class Durability:
         for sender in senders:
             self.assertTrue(sender.done)
             oracle.apply_all(sender.events)
-        oracle.check(self, server.database)
+        oracle.check(server.database)
         status = server.check_ledger()
         self.assertEqual(status["applied"], oracle.totals()["applied"])
         self.assertGreaterEqual(status["duplicate"], oracle.totals()["duplicate"])
@@ -83,7 +83,7 @@ class Durability:
             found += count
         # A run of which only excluded or no events came has no row.
         oracle.runs = {run_id: run for run_id, run in oracle.runs.items() if run.history}
-        oracle.check(self, server.database)
+        oracle.check(server.database)
         status = server.check_ledger()
         self.assertEqual(status["applied"], oracle.totals()["applied"])
         self.assertGreaterEqual(acknowledged, 0.85 * total)
@@ -213,7 +213,7 @@ class DurabilityOnPostgres(OnPostgres, Durability, ProcessTest):
         finally:
             self.cluster.start()
         server.wait_applied()
-        Oracle().apply_all(events).check(self, server.database)
+        Oracle().apply_all(events).check(server.database)
 
     def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(self):
         server = self.daemon_with_database({"log": {"format": "json"}}).start()
@@ -296,7 +296,7 @@ class DurabilityOnPostgres(OnPostgres, Durability, ProcessTest):
         server.send(*mixed)
         status = server.wait_applied()
         self.assertEqual(status["dead_letters"], 3)
-        Oracle().apply_all(events).check(self, server.database)
+        Oracle().apply_all(events).check(server.database)
         server.check_ledger()
         letters = server.control.ok("GET", "/v1/dead-letters")["dead_letters"]
         self.assertEqual(len(letters), 3)

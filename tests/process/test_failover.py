@@ -48,7 +48,7 @@ class Failover(ProcessTest):
         load.pump_to(0.6)
         standby.settings["synchronous_standby_names"] = ""
         standby.promote()
-        load.finish(self, "synchronous standby promoted")
+        load.finish("synchronous standby promoted")
         self.assertNotIn("forgot commits", server.log())
 
     def test_a_standby_that_lags_is_promoted(self):
@@ -64,7 +64,7 @@ class Failover(ProcessTest):
         standby.start()
         standby.promote()
         server.wait_for_log("the database forgot commits")
-        load.finish(self, "standby that lagged promoted")
+        load.finish("standby that lagged promoted")
 
     def restored_behind_a_pooler(self, seed, idle):
         """All that the daemon has is applied when the copy is restored; its connections to the pooler stay up."""
@@ -93,7 +93,7 @@ class Failover(ProcessTest):
         if not idle:
             load.pump_all()
         server.wait_for_log("the database forgot commits")
-        load.finish(self, f"restored from an older copy, behind a PgBouncer, {'idle' if idle else 'under load'}")
+        load.finish(f"restored from an older copy, behind a PgBouncer, {'idle' if idle else 'under load'}")
 
     def test_a_database_is_restored_from_an_older_copy_behind_a_pooler(self):
         self.restored_behind_a_pooler(3, idle=False)

@@ -41,7 +41,7 @@ class Poison:
         """Everything of `good` is applied, in order and once, and nothing else; `dead` events are dead letters."""
         status = server.wait_applied()
         oracle = Oracle().apply_all(good)
-        oracle.check(self, server.database)
+        oracle.check(server.database)
         server.check_ledger()
         self.assertEqual((status["applied"], status["dead_letters"]), (oracle.totals()["applied"], dead))
         self.assertEqual(len(server.database.rows("SELECT id FROM council_ex_dead_letters")), dead)

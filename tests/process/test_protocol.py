@@ -104,7 +104,7 @@ class Protocol(OnSqlite, ProcessTest):
                   {"type": "run_failed", "run_id": "p", "errors": []}, {"type": "run_failed", "run_id": "q"}]
         self.server.send(*events)
         self.server.wait_applied()
-        Oracle().apply_all(events).check(self, self.server.database)
+        Oracle().apply_all(events).check(self.server.database)
 
     def test_numbers_keep_their_exact_value(self):
         line = b'{"type":"note","run_id":"n","payload":{"a":0.10000000000000000001,"b":123456789012345678901234567890,"c":1e300}}'
@@ -195,7 +195,7 @@ class Protocol(OnSqlite, ProcessTest):
         self.server.send(*events)
         self.server.wait_applied()
         oracle = Oracle().apply_all(events)
-        oracle.check(self, self.server.database)
+        oracle.check(self.server.database)
         status = self.server.check_ledger()
         self.assertEqual({name: status[name] for name in oracle.totals()}, oracle.totals())
 
@@ -218,7 +218,7 @@ class Protocol(OnSqlite, ProcessTest):
         self.server.send(*events)
         self.server.wait_applied()
         oracle = Oracle().apply_all(events)
-        oracle.check(self, self.server.database)
+        oracle.check(self.server.database)
         status = self.server.check_ledger()
         self.assertEqual({name: status[name] for name in oracle.totals()}, oracle.totals())
         error = self.server.control.run("d").get("run", self.server.control.run("d"))["error"]

@@ -131,7 +131,7 @@ class Reconcile:
         self.assertIn("message", row["error"])
         oracle = Oracle().apply_all(events)
         oracle.stuck("dead")
-        oracle.check(self, server.database)
+        oracle.check(server.database)
         self.assertEqual(server.database.events()["dead"][-1]["payload"]["reason"], "process_gone")
         server.wait_for_log(r"dead.*process_gone|process_gone.*dead")
         server.wait_for_log(report["pass_id"])
@@ -221,7 +221,7 @@ class Reconcile:
         server.send(late)
         oracle.apply(late)
         server.wait_applied()
-        oracle.check(self, server.database)
+        oracle.check(server.database)
         row = server.database.runs()["back"]
         self.assertEqual((row["status"], row["error"]), ("completed", None))
 
@@ -397,7 +397,7 @@ class Reconcile:
             self.assertGreaterEqual(server.check_ledger()["waiting"], 1)
         server.wait_applied()
         self.boot_report(server)
-        Oracle().apply_all(events).check(self, server.database)
+        Oracle().apply_all(events).check(server.database)
         self.assertEqual(self.reconcile(server)["examined"], 0)
 
     def test_a_requested_pass_gives_up_while_the_database_is_away(self):

@@ -1,7 +1,5 @@
 """Holds what was answered against what is stored: every row, every seq, every payload, and the ledger."""
 
-import unittest
-
 from harness import LEDGER_PARTS
 from oracle import DEFAULT_EXCLUDED, Oracle
 from torture_books import found_order
@@ -47,7 +45,7 @@ def compare_rows(senders, database, figures=None, destroyed_at_most=0):
                 model.stuck(run_id)  # when a pass marks a run is the daemon's affair; what follows from it is not
             elif entry["type"] != "run_revived":
                 model.apply(events[entry["event_id"]])
-    model.check(unittest.TestCase(), database)
+    model.check(database)
     return model
 
 
