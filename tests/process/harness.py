@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -507,7 +508,8 @@ class Daemon:
         assert status["accepted"] == total, f"the ledger does not add up: {status}\n{self.log()[-6000:]}"
         text = self.control.get("/metrics").text
         shown = {account: int(value) for account, value in re.findall(r'^\w+\{account="(\w+)"\} (\d+)$', text, re.M)}
-        assert shown["accepted"] == sum(shown[part] for part in LEDGER_PARTS), f"the metrics do not add up: {shown}\n{self.log()[-6000:]}"
+        assert shown["accepted"] == sum(shown[part] for part in LEDGER_PARTS), \
+            f"the metrics do not add up: {shown}\n{self.log()[-6000:]}"
         return status
 
     def rss_kib(self, field="VmRSS"):
@@ -811,6 +813,15 @@ class PostgresDatabase:
         if self.cluster.running():
             self.cluster.sql("postgres", f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
 
+    @contextmanager
+    def away(self):
+        """Its whole cluster is stopped meanwhile."""
+        self.cluster.stop()
+        try:
+            yield
+        finally:
+            self.cluster.start()
+
     def execute(self, text, user="postgres"):
         return self.cluster.sql(self.name, text, user)
 
@@ -843,6 +854,16 @@ class SqliteDatabase:
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         connection.row_factory = sqlite3.Row
         return connection
+
+    @contextmanager
+    def away(self):
+        """Somebody else holds the file's write lock meanwhile."""
+        blocker = self._connect()
+        try:
+            blocker.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            blocker.close()
 
     def execute(self, text):
         connection = self._connect()

@@ -3,7 +3,6 @@ defaults, configuration keys with what is allowed of them, exit statuses, fields
 
 import re
 import subprocess
-import unittest
 from pathlib import Path
 
 from harness import DAEMON, TOOL
@@ -50,122 +49,136 @@ def all_commands():
 COMMON = {"--socket", "--control", "--json", "--config", "--section-key", "--help", "--version", "--spool-path"}
 
 
-class Tool(unittest.TestCase):
-    def sections(self):
-        """{command: the text of the section that its heading names it in}."""
-        found = {}
-        for heading, body in re.findall(r"^\.Ss (.+)\n((?:(?!\.S[sh] ).*\n)*)", page("run-recorder.1"), re.MULTILINE):
-            for command in heading.split(", "):
-                found[command] = body
-        return found
-
-    def test_each_command_has_a_section_and_each_section_a_command(self):
-        commands = {command for command, _ in all_commands()}
-        self.assertGreater(len(commands), 15)
-        self.assertEqual(set(self.sections()) - {"Options of every command"}, commands)
-
-    def test_each_flag_is_in_its_commands_section(self):
-        sections = self.sections()
-        for command, words in all_commands():
-            for flag in flags_of_help(help_of(TOOL, *words)):
-                self.assertIn(flag, flags_of_page(sections[command]), " ".join(words))
-
-    def test_a_section_names_no_flag_that_its_commands_do_not_take(self):
-        taken = {}
-        for command, words in all_commands():
-            taken.setdefault(command, set()).update(flags_of_help(help_of(TOOL, *words)))
-        by_section = {}
-        for command, body in self.sections().items():
-            by_section.setdefault(body, set()).update(taken.get(command, ()))
-        for body, flags in by_section.items():
-            self.assertEqual(flags_of_page(body) - flags - COMMON, set(), body[:60])
-
-    def test_the_common_flags_are_those_of_the_program(self):
-        flags = set(flags_of_help(help_of(TOOL)))
-        common = self.sections()["Options of every command"]
-        self.assertEqual(flags_of_page(common), flags | {"--config", "--section-key"})
-        self.assertIn(".It Fl h , -help\n", common)
-
-    def test_defaults_that_help_shows_are_those_of_the_page(self):
-        sections = self.sections()
-        for command, words in all_commands():
-            for flag, default in flags_of_help(help_of(TOOL, *words)).items():
-                if default:
-                    self.assertRegex(sections[command], rf"(?i)default\s+{re.escape(default)}\b", f"{' '.join(words)} {flag}")
+# ---- the tool
 
 
-class Configuration(unittest.TestCase):
-    def keys_of_help(self):
-        """{(section, name): default}, as the daemon's --help and the sections of the configuration file have them."""
-        text, section, keys = help_of(DAEMON), None, {}
-        for line in (ROOT / "config" / "run-recorder.toml").read_text().splitlines():
-            if match := re.fullmatch(r"\[(.+)\]", line):
-                section = match[1]
-            elif match := re.match(r"#([a-z_]+) = ", line):
-                flag = "--" + f"{section}-{match[1]}".replace(".", "-").replace("_", "-")
-                keys[section, match[1]] = re.search(rf"^  {flag} VALUE\n.*\n.*Default: (.*)$", text, re.MULTILINE)[1]
-        return keys
-
-    def entries_of_page(self):
-        """{(section, name): the entry's text}."""
-        entries = {}
-        for heading, body in re.findall(r"^\.Ss \[([a-z.]+)\].*\n((?:(?!\.S[sh] ).*\n)*)", page("run-recorder.toml.5"), re.MULTILINE):
-            for names, text in re.findall(r"^\.It (Sy .+)\n((?:(?!\.It |\.El).*\n)*)", body, re.MULTILINE):
-                for name in re.findall(r"[a-z_]+", names.replace("Sy", "")):
-                    entries[heading, name] = text
-        return entries
-
-    def test_the_page_has_the_keys_of_the_program(self):
-        self.assertGreater(len(self.keys_of_help()), 30)
-        self.assertEqual(set(self.entries_of_page()), set(self.keys_of_help()))
-        flags = re.findall(r"^  (--[a-z-]+) VALUE$", help_of(DAEMON), re.MULTILINE)
-        own = ["--" + "-".join(key).replace(".", "-").replace("_", "-") for key in self.keys_of_help()]
-        self.assertEqual(sorted(flag for flag in flags if "-NAME-" not in flag), sorted(own))
-
-    def test_each_default_is_that_of_the_program(self):
-        entries = self.entries_of_page()
-        for key, default in self.keys_of_help().items():
-            text = re.sub(r"\n\.(Qq|Li|Pa) ?", " ", entries[key])
-            word = default.strip('"') or "none"
-            if default in ('""', "[]", "{}"):
-                self.assertRegex(text, r"Default\s+(empty|\\&\s+\(none\))", key)
-            else:
-                self.assertRegex(text.replace('"', ""), rf"(?i)Default\s+{re.escape(word.replace(chr(34), ''))}", key)
+def sections_of_page():
+    """{command: the text of the section that its heading names it in}."""
+    found = {}
+    for heading, body in re.findall(r"^\.Ss (.+)\n((?:(?!\.S[sh] ).*\n)*)", page("run-recorder.1"), re.MULTILINE):
+        for command in heading.split(", "):
+            found[command] = body
+    return found
 
 
-class ExitStatuses(unittest.TestCase):
-    def names(self):
-        """{name: number}, from the one place that has them."""
-        header = (ROOT / "lib" / "base" / "result.h").read_text()
-        return {name: int(number) for name, number in re.findall(r"\bkExit(\w+) = (\d+);", header)}
-
-    def test_pages_and_help_list_the_statuses_of_the_programs(self):
-        numbers = set(self.names().values())
-        self.assertEqual(len(numbers), 5)
-        for name in ("run-recorder.1", "run-recorderd.8"):
-            listed = page(name).partition(".Sh EXIT STATUS")[2].partition(".El")[0]
-            self.assertEqual({int(number) for number in re.findall(r"^\.It (\d+)$", listed, re.MULTILINE)}, numbers, name)
-        for program in (TOOL, DAEMON):
-            said = re.search(r"Exit status: ([^.]+)\.", help_of(program))[1]
-            # 1 is "anything else".
-            self.assertEqual({int(number) for number in re.findall(r"\b(\d+)\b", said)}, numbers, program)
-        contract = re.search(r"Exit codes: ((?:.*\n)*?)\S*.*SIGINT", (ROOT / "docs" / "contract.md").read_text())[1]
-        self.assertEqual({int(number) for number in re.findall(r"\b(\d+)\b", contract)} & {0, 1, 2, 69, 78}, numbers)
+def test_each_command_has_a_section_and_each_section_a_command():
+    commands = {command for command, _ in all_commands()}
+    assert len(commands) > 15
+    assert set(sections_of_page()) - {"Options of every command"} == commands
 
 
-class Protocol(unittest.TestCase):
-    def fields(self):
-        source = (ROOT / "lib" / "protocol" / "decode_event.cc").read_text()
-        return set(re.findall(r'"([a-z_]+)"', re.search(r"kFieldNames = \{(.*?)\}", source, re.DOTALL)[1]))
-
-    def test_page_and_document_have_the_fields_that_the_decoder_knows(self):
-        text = page("run-recorder-protocol.7").partition(".Ss Events")[2].partition(".Ss ")[0]
-        of_page = set(re.findall(r"^\.It Sy ([a-z_]+)$", text, re.MULTILINE))
-        table = (ROOT / "docs" / "protocol.md").read_text().partition("| field | for |")[2].partition("\n\n")[0]
-        of_document = set(re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE))
-        self.assertEqual(of_page, of_document)
-        self.assertEqual(of_page, self.fields())
+def test_each_flag_is_in_its_commands_section():
+    sections = sections_of_page()
+    for command, words in all_commands():
+        for flag in flags_of_help(help_of(TOOL, *words)):
+            assert flag in flags_of_page(sections[command]), " ".join(words)
 
 
-if __name__ == "__main__":
-    unittest.main(verbosity=2)
+def test_a_section_names_no_flag_that_its_commands_do_not_take():
+    taken = {}
+    for command, words in all_commands():
+        taken.setdefault(command, set()).update(flags_of_help(help_of(TOOL, *words)))
+    by_section = {}
+    for command, body in sections_of_page().items():
+        by_section.setdefault(body, set()).update(taken.get(command, ()))
+    for body, flags in by_section.items():
+        assert flags_of_page(body) - flags - COMMON == set(), body[:60]
+
+
+def test_the_common_flags_are_those_of_the_program():
+    flags = set(flags_of_help(help_of(TOOL)))
+    common = sections_of_page()["Options of every command"]
+    assert flags_of_page(common) == flags | {"--config", "--section-key"}
+    assert ".It Fl h , -help\n" in common
+
+
+def test_defaults_that_help_shows_are_those_of_the_page():
+    sections = sections_of_page()
+    for command, words in all_commands():
+        for flag, default in flags_of_help(help_of(TOOL, *words)).items():
+            if default:
+                assert re.search(rf"(?i)default\s+{re.escape(default)}\b", sections[command]), f"{' '.join(words)} {flag}"
+
+
+# ---- the configuration
+
+
+def keys_of_help():
+    """{(section, name): default}, as the daemon's --help and the sections of the configuration file have them."""
+    text, section, keys = help_of(DAEMON), None, {}
+    for line in (ROOT / "config" / "run-recorder.toml").read_text().splitlines():
+        if match := re.fullmatch(r"\[(.+)\]", line):
+            section = match[1]
+        elif match := re.match(r"#([a-z_]+) = ", line):
+            flag = "--" + f"{section}-{match[1]}".replace(".", "-").replace("_", "-")
+            keys[section, match[1]] = re.search(rf"^  {flag} VALUE\n.*\n.*Default: (.*)$", text, re.MULTILINE)[1]
+    return keys
+
+
+def entries_of_page():
+    """{(section, name): the entry's text}."""
+    entries = {}
+    for heading, body in re.findall(r"^\.Ss \[([a-z.]+)\].*\n((?:(?!\.S[sh] ).*\n)*)", page("run-recorder.toml.5"), re.MULTILINE):
+        for names, text in re.findall(r"^\.It (Sy .+)\n((?:(?!\.It |\.El).*\n)*)", body, re.MULTILINE):
+            for name in re.findall(r"[a-z_]+", names.replace("Sy", "")):
+                entries[heading, name] = text
+    return entries
+
+
+def test_the_page_has_the_keys_of_the_program():
+    assert len(keys_of_help()) > 30
+    assert set(entries_of_page()) == set(keys_of_help())
+    flags = re.findall(r"^  (--[a-z-]+) VALUE$", help_of(DAEMON), re.MULTILINE)
+    own = ["--" + "-".join(key).replace(".", "-").replace("_", "-") for key in keys_of_help()]
+    assert sorted(flag for flag in flags if "-NAME-" not in flag) == sorted(own)
+
+
+def test_each_default_is_that_of_the_program():
+    entries = entries_of_page()
+    for key, default in keys_of_help().items():
+        text = re.sub(r"\n\.(Qq|Li|Pa) ?", " ", entries[key])
+        word = default.strip('"') or "none"
+        if default in ('""', "[]", "{}"):
+            assert re.search(r"Default\s+(empty|\\&\s+\(none\))", text), key
+        else:
+            assert re.search(rf"(?i)Default\s+{re.escape(word.replace(chr(34), ''))}", text.replace('"', "")), key
+
+
+# ---- the exit statuses
+
+
+def exit_statuses():
+    """{name: number}, from the one place that has them."""
+    header = (ROOT / "lib" / "base" / "result.h").read_text()
+    return {name: int(number) for name, number in re.findall(r"\bkExit(\w+) = (\d+);", header)}
+
+
+def test_pages_and_help_list_the_statuses_of_the_programs():
+    numbers = set(exit_statuses().values())
+    assert len(numbers) == 5
+    for name in ("run-recorder.1", "run-recorderd.8"):
+        listed = page(name).partition(".Sh EXIT STATUS")[2].partition(".El")[0]
+        assert {int(number) for number in re.findall(r"^\.It (\d+)$", listed, re.MULTILINE)} == numbers, name
+    for program in (TOOL, DAEMON):
+        said = re.search(r"Exit status: ([^.]+)\.", help_of(program))[1]
+        # 1 is "anything else".
+        assert {int(number) for number in re.findall(r"\b(\d+)\b", said)} == numbers, program
+    contract = re.search(r"Exit codes: ((?:.*\n)*?)\S*.*SIGINT", (ROOT / "docs" / "contract.md").read_text())[1]
+    assert {int(number) for number in re.findall(r"\b(\d+)\b", contract)} & {0, 1, 2, 69, 78} == numbers
+
+
+# ---- the protocol
+
+
+def event_fields():
+    source = (ROOT / "lib" / "protocol" / "decode_event.cc").read_text()
+    return set(re.findall(r'"([a-z_]+)"', re.search(r"kFieldNames = \{(.*?)\}", source, re.DOTALL)[1]))
+
+
+def test_page_and_document_have_the_fields_that_the_decoder_knows():
+    text = page("run-recorder-protocol.7").partition(".Ss Events")[2].partition(".Ss ")[0]
+    of_page = set(re.findall(r"^\.It Sy ([a-z_]+)$", text, re.MULTILINE))
+    table = (ROOT / "docs" / "protocol.md").read_text().partition("| field | for |")[2].partition("\n\n")[0]
+    of_document = set(re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE))
+    assert of_page == of_document
+    assert of_page == event_fields()
