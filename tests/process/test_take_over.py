@@ -6,11 +6,13 @@ The DDL below is what these adapters make of `create table(:council_ex_runs, pri
 """
 
 import re
-import unittest
 import uuid
 from datetime import datetime
+from decimal import Decimal
 
-from harness import OnPostgres, OnSqlite, ProcessTest
+import pytest
+
+from databases import on_both
 
 KEYS_IN_SQLITE = {"text": '"id" TEXT PRIMARY KEY', "bytes": '"id" BLOB PRIMARY KEY',
                   "text not null": '"id" TEXT NOT NULL PRIMARY KEY', "number": '"id" INTEGER PRIMARY KEY AUTOINCREMENT'}
@@ -45,6 +47,9 @@ def postgres_tables(key, history_key):
         CREATE UNIQUE INDEX "council_ex_run_events_run_id_seq_index" ON "council_ex_run_events" ("run_id", "seq");"""
 
 
+TABLES = {"sqlite": sqlite_tables, "postgresql": postgres_tables}
+
+
 def naive_time(text):
     """As NaiveDateTime.from_iso8601 reads it: a T or a space, a fraction or none, an offset that is ignored."""
     form = re.fullmatch(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d{1,6})?Z?", text)
@@ -52,110 +57,9 @@ def naive_time(text):
     return datetime.fromisoformat(f"{form[1]}T{form[2]}{(form[3] or '.0').ljust(7, '0')}")
 
 
-class TakeOver:
-    def check_keys(self, table, kind):
-        raise NotImplementedError
-
-    def start(self, ddl):
-        """A daemon on a database where the application's migration came first, with a row that the application wrote."""
-        server = self.daemon_with_database({"reconcile": {"interval": "0s", "grace": "1h"}})
-        server.database.execute(ddl)
-        self.write_old_row(server)
-        return server.start().wait_boot_pass()
-
-    def record(self, server):
-        """Every way in which the daemon writes a row or an entry of the history."""
-        server.send({"type": "run_started", "run_id": "done", "council": "Elixir.Demo", "input": [1],
-                     "at": "2026-01-02T03:04:05.678901Z", "oban_job_id": 7},
-                    {"type": "run_completed", "run_id": "done", "result": "yes"},
-                    {"type": "run_failed", "run_id": "failed", "errors": ["x"]},
-                    {"type": "run_started", "run_id": "marked", "worker_pid": 4194303},
-                    {"type": "run_completed", "run_id": "old"})
-        server.wait_applied()
-        # Old enough for a pass, and its sender as gone as its worker: so soon after a boot nothing else is judged.
-        server.database.execute("UPDATE council_ex_runs SET last_event_at = '2026-01-02T03:04:05.000000Z', connection = '', "
-                                "sender_process = worker_process WHERE run_id = 'marked';")
-        report = server.control.reconcile(unvouched=True)
-        self.assertEqual(report["marked"], 1, report)
-        undone = server.control.ok("POST", f"/v1/reconciliations/{report['pass_id']}/undo")
-        self.assertEqual(undone["undone"], 1)
-
-    def loaded(self, server):
-        """The rows as the Ecto schemas load them."""
-        runs = {row["run_id"]: row for row in server.database.rows("SELECT * FROM council_ex_runs")}
-        entries = server.database.rows("SELECT * FROM council_ex_run_events ORDER BY run_id, seq")
-        for row in [*runs.values(), *entries]:
-            for name in ("inserted_at", "updated_at", *(("started_at", "finalized_at") if "status" in row else ())):
-                if row[name] is not None or name.endswith("ed_at") and name[0] in "iu":
-                    row[name] = naive_time(row[name])
-            for name in ("input", "result", "error", "payload"):
-                self.assertIsInstance(row.get(name) or {}, dict)
-        return runs, entries
-
-    def check(self, key, history_key):
-        with self.subTest(runs=key, history=history_key):
-            server = self.start(self.tables(key, history_key))
-            self.record(server)
-            runs, entries = self.loaded(server)
-            self.assertEqual({run_id: row["status"] for run_id, row in runs.items()},
-                             {"done": "completed", "failed": "failed", "marked": "running", "old": "completed"})
-            self.assertEqual([(row["run_id"], int(row["seq"]), row["type"]) for row in entries],
-                             [("done", 1, "run_started"), ("done", 2, "run_completed"), ("failed", 1, "run_failed"),
-                              ("marked", 1, "run_started"), ("marked", 2, "run_stuck"), ("marked", 3, "run_revived"),
-                              ("old", 1, "run_started"), ("old", 2, "run_completed")])
-            for table, kind in (("runs", key), ("run_events", history_key)):
-                self.check_keys(server, table, kind)
-            for row in entries:
-                self.assertGreaterEqual(row["updated_at"], row["inserted_at"])
-            self.assertEqual(runs["done"]["started_at"], datetime(2026, 1, 2, 3, 4, 5, 678901))
-            self.assertEqual(runs["done"]["result"], {"value": "yes"})
-            self.check_move(server, self.tables(key, history_key))
-            server.stop()
-
-    def check_move(self, server, ddl):
-        """Rows of another database, into tables that Ecto made."""
-        exported = server.tool("export")
-        self.assertEqual(exported.returncode, 0, exported.stderr)
-        other = self.daemon_with_database({"reconcile": {"interval": "0s", "grace": "1h"}})
-        other.database.execute(ddl)
-        other.start().wait_boot_pass()
-        imported = other.tool("import", input=exported.stdout)
-        self.assertEqual(imported.returncode, 0, imported.stderr)
-        runs, entries = self.loaded(other)
-        before_runs, before = self.loaded(server)
-        self.assertEqual(set(runs), set(before_runs))
-        self.assertEqual([(row["run_id"], row["seq"], row["inserted_at"]) for row in entries],
-                         [(row["run_id"], row["seq"], row["inserted_at"]) for row in before])
-        for row in entries:
-            self.assertEqual(row["updated_at"], row["inserted_at"])
-        other.stop()
-
-    def test_the_daemons_migration_first_is_in_the_way_of_the_applications_and_what_helps(self):
-        server = self.daemon_with_database({"reconcile": {"interval": "0s"}}).start()
-        server.send({"type": "run_completed", "run_id": "early", "result": {"n": 1}})
-        server.wait_applied()
-        with self.assertRaisesRegex(Exception, "already exists"):
-            server.database.execute(self.tables(*self.plain))
-        # As docs/oban-and-councilex.md says: out with the rows, away with the tables, the migration, in with the rows.
-        exported = server.tool("export")
-        server.stop()
-        for name in ("runs", "run_events", "recorder_schema"):
-            server.database.execute(f"DROP TABLE council_ex_{name};")
-        server.database.execute(self.tables(*self.plain))
-        server.start().wait_tables()
-        imported = server.tool("import", input=exported.stdout)
-        self.assertEqual(imported.returncode, 0, imported.stderr)
-        runs, entries = self.loaded(server)
-        self.assertEqual(list(runs), ["early"])
-        self.assertEqual(len(entries), 1)
-        self.check_keys(server, "run_events", self.plain[1])
-
-
-class TakeOverOnSqlite(TakeOver, OnSqlite, ProcessTest):
-    plain = ("text", "text")
-    tables = staticmethod(sqlite_tables)
-
-    def write_old_row(self, server):
+def write_old_row(server):
+    """As the application wrote it."""
+    if server.database.kind == "sqlite":
         ids = {table: server.database.rows(f"SELECT type FROM pragma_table_info('council_ex_{table}') WHERE name = 'id'")[0]["type"]
                for table in ("runs", "run_events")}
         value = {"TEXT": f"'{OLD_ID}'", "BLOB": f"x'{OLD_ID.replace('-', '')}'", "INTEGER": "1"}
@@ -165,31 +69,7 @@ class TakeOverOnSqlite(TakeOver, OnSqlite, ProcessTest):
             "strftime('%Y-%m-%dT%H:%M:%S', 'now')); "
             "INSERT INTO council_ex_run_events (id, run_id, seq, type, payload, inserted_at, updated_at) "
             f"VALUES ({value[ids['run_events']]}, 'old', 1, 'run_started', '{{}}', '2026-01-02T03:04:05', '2026-01-02T03:04:05');")
-
-    def check_keys(self, server, table, kind):
-        ids = [row["id"] for row in server.database.rows(f"SELECT id FROM council_ex_{table}")]
-        self.assertEqual(len(set(ids)), len(ids))
-        for value in ids:
-            if kind == "number":
-                self.assertIsInstance(value, int)
-            elif kind == "bytes":
-                self.assertIsInstance(value, bytes)
-                self.assertEqual(uuid.UUID(bytes=value).version, 4)
-            else:
-                self.assertEqual(str(uuid.UUID(value)), value)
-                self.assertEqual(uuid.UUID(value).version, 4)
-
-    def test_every_form_of_key(self):
-        for key, history_key in (("text", "text"), ("bytes", "bytes"), ("text not null", "number"), ("number", "text not null"),
-                                 ("number", "number")):
-            self.check(key, history_key)
-
-
-class TakeOverOnPostgres(TakeOver, OnPostgres, ProcessTest):
-    plain = ("uuid", "uuid")
-    tables = staticmethod(postgres_tables)
-
-    def write_old_row(self, server):
+    else:
         kind = {table: server.database.rows("SELECT data_type FROM information_schema.columns WHERE table_name = "
                                             f"'council_ex_{table}' AND column_name = 'id'")[0]["data_type"]
                 for table in ("runs", "run_events")}
@@ -201,19 +81,122 @@ class TakeOverOnPostgres(TakeOver, OnPostgres, ProcessTest):
             "now() AT TIME ZONE 'UTC'); INSERT INTO council_ex_run_events (id, run_id, seq, type, inserted_at, updated_at) "
             f"VALUES ({value['run_events']}, 'old', 1, 'run_started', '2026-01-02 03:04:05', '2026-01-02 03:04:05');")
 
-    def check_keys(self, server, table, kind):
-        ids = [row["id"] for row in server.database.rows(f"SELECT id FROM council_ex_{table}")]
-        self.assertEqual(len(set(ids)), len(ids))
-        for value in ids:
-            if kind == "uuid":
-                self.assertEqual(uuid.UUID(value).version, 4)
-            else:
-                self.assertEqual(int(value), value)
 
-    def test_every_form_of_key(self):
-        for key, history_key in (("uuid", "uuid"), ("uuid", "number"), ("number", "uuid"), ("number", "number")):
-            self.check(key, history_key)
+def check_keys(server, table, key):
+    ids = [row["id"] for row in server.database.rows(f"SELECT id FROM council_ex_{table}")]
+    assert len(set(ids)) == len(ids)
+    for value in ids:
+        if key == "number":
+            assert isinstance(value, (int, Decimal)) and int(value) == value
+        elif key == "bytes":
+            assert isinstance(value, bytes)
+            assert uuid.UUID(bytes=value).version == 4
+        else:
+            assert str(uuid.UUID(value)) == value
+            assert uuid.UUID(value).version == 4
 
 
-if __name__ == "__main__":
-    unittest.main()
+def start(servers, ddl):
+    """A daemon on a database where the application's migration came first, with a row that the application wrote."""
+    server = servers({"reconcile": {"interval": "0s", "grace": "1h"}})
+    server.database.execute(ddl)
+    write_old_row(server)
+    return server.start().wait_boot_pass()
+
+
+def record(server):
+    """Every way in which the daemon writes a row or an entry of the history."""
+    server.send({"type": "run_started", "run_id": "done", "council": "Elixir.Demo", "input": [1],
+                 "at": "2026-01-02T03:04:05.678901Z", "oban_job_id": 7},
+                {"type": "run_completed", "run_id": "done", "result": "yes"},
+                {"type": "run_failed", "run_id": "failed", "errors": ["x"]},
+                {"type": "run_started", "run_id": "marked", "worker_pid": 4194303},
+                {"type": "run_completed", "run_id": "old"})
+    server.wait_applied()
+    # Old enough for a pass, and its sender as gone as its worker: so soon after a boot nothing else is judged.
+    server.database.execute("UPDATE council_ex_runs SET last_event_at = '2026-01-02T03:04:05.000000Z', connection = '', "
+                            "sender_process = worker_process WHERE run_id = 'marked';")
+    report = server.control.reconcile(unvouched=True)
+    assert report["marked"] == 1, report
+    undone = server.control.ok("POST", f"/v1/reconciliations/{report['pass_id']}/undo")
+    assert undone["undone"] == 1
+
+
+def loaded(server):
+    """The rows as the Ecto schemas load them."""
+    runs = {row["run_id"]: row for row in server.database.rows("SELECT * FROM council_ex_runs")}
+    entries = server.database.rows("SELECT * FROM council_ex_run_events ORDER BY run_id, seq")
+    for row in [*runs.values(), *entries]:
+        for name in ("inserted_at", "updated_at", *(("started_at", "finalized_at") if "status" in row else ())):
+            if row[name] is not None or name.endswith("ed_at") and name[0] in "iu":
+                row[name] = naive_time(row[name])
+        for name in ("input", "result", "error", "payload"):
+            assert isinstance(row.get(name) or {}, dict)
+    return runs, entries
+
+
+def check_move(servers, server, ddl):
+    """Rows of another database, into tables that Ecto made."""
+    exported = server.tool("export")
+    assert exported.returncode == 0, exported.stderr
+    other = servers({"reconcile": {"interval": "0s", "grace": "1h"}})
+    other.database.execute(ddl)
+    other.start().wait_boot_pass()
+    imported = other.tool("import", input=exported.stdout)
+    assert imported.returncode == 0, imported.stderr
+    runs, entries = loaded(other)
+    before_runs, before = loaded(server)
+    assert set(runs) == set(before_runs)
+    assert ([(row["run_id"], row["seq"], row["inserted_at"]) for row in entries]
+            == [(row["run_id"], row["seq"], row["inserted_at"]) for row in before])
+    for row in entries:
+        assert row["updated_at"] == row["inserted_at"]
+    other.stop()
+
+
+@pytest.mark.parametrize("kind, key, history_key", (
+    ("sqlite", "text", "text"), ("sqlite", "bytes", "bytes"), ("sqlite", "text not null", "number"),
+    ("sqlite", "number", "text not null"), ("sqlite", "number", "number"), ("postgresql", "uuid", "uuid"),
+    ("postgresql", "uuid", "number"), ("postgresql", "number", "uuid"), ("postgresql", "number", "number")))
+def test_every_form_of_key(servers, kind, key, history_key):
+    ddl = TABLES[kind](key, history_key)
+    server = start(servers, ddl)
+    record(server)
+    runs, entries = loaded(server)
+    assert ({run_id: row["status"] for run_id, row in runs.items()}
+            == {"done": "completed", "failed": "failed", "marked": "running", "old": "completed"})
+    history = [(row["run_id"], int(row["seq"]), row["type"]) for row in entries]
+    assert history == [("done", 1, "run_started"), ("done", 2, "run_completed"), ("failed", 1, "run_failed"),
+                       ("marked", 1, "run_started"), ("marked", 2, "run_stuck"), ("marked", 3, "run_revived"),
+                       ("old", 1, "run_started"), ("old", 2, "run_completed")]
+    check_keys(server, "runs", key)
+    check_keys(server, "run_events", history_key)
+    for row in entries:
+        assert row["updated_at"] >= row["inserted_at"]
+    assert runs["done"]["started_at"] == datetime(2026, 1, 2, 3, 4, 5, 678901)
+    assert runs["done"]["result"] == {"value": "yes"}
+    check_move(servers, server, ddl)
+
+
+@on_both
+def test_the_daemons_migration_first_is_in_the_way_of_the_applications_and_what_helps(servers, kind):
+    key = {"sqlite": "text", "postgresql": "uuid"}[kind]
+    ddl = TABLES[kind](key, key)
+    server = servers({"reconcile": {"interval": "0s"}}).start()
+    server.send({"type": "run_completed", "run_id": "early", "result": {"n": 1}})
+    server.wait_applied()
+    with pytest.raises(Exception, match="already exists"):
+        server.database.execute(ddl)
+    # As docs/oban-and-councilex.md says: out with the rows, away with the tables, the migration, in with the rows.
+    exported = server.tool("export")
+    server.stop()
+    for name in ("runs", "run_events", "recorder_schema"):
+        server.database.execute(f"DROP TABLE council_ex_{name};")
+    server.database.execute(ddl)
+    server.start().wait_tables()
+    imported = server.tool("import", input=exported.stdout)
+    assert imported.returncode == 0, imported.stderr
+    runs, entries = loaded(server)
+    assert list(runs) == ["early"]
+    assert len(entries) == 1
+    check_keys(server, "run_events", key)
