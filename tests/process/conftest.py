@@ -115,15 +115,19 @@ def at_end():
 
 
 @pytest.fixture
-def make_database(kind, at_end):
-    """make_database(folder) is an empty database of the kind, in that folder or in the cluster."""
-    def make(folder):
-        if kind == "sqlite":
-            return harness.SqliteDatabase(folder / "run-recorder.db")
+def postgres_database(at_end):
+    """postgres_database() is an empty database in the cluster."""
+    def make():
         database = harness.shared_cluster().create_fresh_database()
         at_end(database.drop)
         return database
     return make
+
+
+@pytest.fixture
+def make_database(kind, postgres_database):
+    """make_database(folder) is an empty database of the kind, in that folder or in the cluster."""
+    return lambda folder: harness.SqliteDatabase(folder / "run-recorder.db") if kind == "sqlite" else postgres_database()
 
 
 @pytest.fixture

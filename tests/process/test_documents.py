@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-import unittest
 from pathlib import Path
 
-from harness import DAEMON, DEADLINE_S, OnPostgres, OnSqlite, ProcessTest, SqliteDatabase, TOOL, wait_until
+import pytest
+
+from harness import DAEMON, DEADLINE_S, TOOL, SqliteDatabase
+from test_manual import help_of, subcommands
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -17,6 +19,8 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted(DOCS.rglob("*.md")),
 ]
+NEEDS_SOCAT = pytest.mark.skipif(not shutil.which("socat"), reason="socat is not installed")
+NEEDS_ELIXIR = pytest.mark.skipif(not shutil.which("elixir"), reason="elixir is not installed")
 
 
 def anchors(page):
@@ -37,282 +41,271 @@ def keys():
     return found
 
 
-def help_of(program):
-    return subprocess.run([str(program), "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+def test_every_link_leads_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            if target.startswith("http"):
+                continue
+            path, _, anchor = target.partition("#")
+            linked = page.parent / path if path else page
+            assert linked.exists(), f"{page.name}: {target}"
+            if anchor:
+                assert anchor in anchors(linked), f"{page.name}: {target}"
 
 
-class Documents(unittest.TestCase):
-    def test_every_link_leads_somewhere(self):
-        for page in PAGES:
-            for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-                if target.startswith("http"):
-                    continue
-                path, _, anchor = target.partition("#")
-                linked = page.parent / path if path else page
-                self.assertTrue(linked.exists(), f"{page.name}: {target}")
-                if anchor:
-                    self.assertIn(anchor, anchors(linked), f"{page.name}: {target}")
-
-    def test_the_version_is_the_same_everywhere(self):
-        version = re.search(r"project\(run-recorder VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
-        image = re.search(r'image\.version="([^"]+)"', (ROOT / "Dockerfile").read_text())[1]
-        package = re.match(r"run-recorder \(([^)]+)\)", (ROOT / "config/debian/changelog").read_text())[1]
-        self.assertEqual((image, package), (version, version))
-
-    def test_sections_of_the_contract_that_the_source_cites_exist(self):
-        sections = set(re.findall(r"^## (\d+)\.", (DOCS / "contract.md").read_text(), re.MULTILINE))
-        for path in sorted(p for folder in ("lib", "cli", "daemon") for p in (ROOT / folder).rglob("*.[hc]*")):
-            for cited in re.findall(r"contract section (\d+)", path.read_text()):
-                self.assertIn(cited, sections, path.relative_to(ROOT))
-
-    def test_every_key_is_in_help_and_manual(self):
-        self.assertGreater(len(keys()), 30)
-        help_text = help_of(DAEMON)
-        manual = (DOCS / "man" / "run-recorder.toml.5").read_text()
-        for section, name, flag in keys():
-            self.assertIn(f"{flag} VALUE", help_text)
-            part = manual.partition(f".Ss [{section}]")[2].partition(".Ss ")[0]
-            self.assertRegex(part, rf"\.It Sy .*\b{name}\b", f"{section}.{name}")
-
-    def test_every_command_is_in_the_manual(self):
-        help_text = help_of(TOOL)
-        commands = re.findall(r"^  ([a-z-]+) {2,}", help_text.partition("Subcommands:")[2], re.MULTILINE)
-        self.assertIn("emit", commands)
-        manual = (DOCS / "man" / "run-recorder.1").read_text()
-        for command in commands:
-            self.assertRegex(manual, rf"\.Cm ([a-z|, -]* )?{command}\b", command)
-
-    def test_the_completion_knows_commands_flags_and_values(self):
-        settings = {"--config", *(flag for _, _, flag in keys())}
-        for line, expected in {
-            "run-recorder ex": {"exec", "export", "explain"},
-            "run-recorder dead-letters r": {"retry"},
-            "run-recorder --socket s li": {"list"},
-            "run-recorder exec -- ": set(),
-            "run-recorder exec --re": {"--record-args", "--retries", "--retry-delay", *(s for s in settings if s.startswith("--re"))},
-            "run-recorder spool records --fro": {"--from"},
-            "run-recorder list --all --st": {"--status"},
-            "run-recorder list --status q": {"queued"},
-            "run-recorder list --limit ": set(),
-            "run-recorder list --spool-keep ": set(),
-            "run-recorder list --log-level d": {"debug"},
-            "run-recorder status --": {"--help", "--version", "--socket", "--control", "--json", *settings},
-            "run-recorderd --": {"--check", "--migrate", "--print", "--drain", "--adopt-spool", "--version", "--help", *settings},
-            "run-recorderd --log-format ": {"text", "json"},
-        }.items():
-            with self.subTest(line):
-                self.assertEqual(self.completed(line.split(" ")), expected)
-
-    @staticmethod
-    def completed(words):
-        """What bash offers for the last of the words."""
-        script = (f"source {ROOT}/config/bash-completion/run-recorder; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); "
-                  '_${1//-/_}; printf "%s\\n" "${COMPREPLY[@]}"')
-        environment = {**os.environ, "PATH": f"{TOOL.parent}:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, env=environment,
-                              timeout=60, check=True)
-        return set(done.stdout.split())
-
-    def test_every_log_line_explained_is_one_that_is_logged(self):
-        sources = "".join(path.read_text() for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc"))
-        sources = re.sub(r'"\s*\n\s*"', "", sources)
-        table = (DOCS / "operations.md").read_text().partition("| line | what it means")[2].partition("\n\n")[0]
-        lines = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-        self.assertGreater(len(lines), 20)
-        for cell in lines:
-            for line in re.findall(r"`([^`]+)`", cell):
-                words = re.sub(r"(finished|stopped): …$|…$", "", line).strip()
-                self.assertTrue(words in sources, f"no line of the log says {words!r}")
-
-    def test_every_log_line_from_info_on_is_explained(self):
-        table = (DOCS / "operations.md").read_text().partition("\n## The log\n")[2].partition("\n## ")[0]
-        explained = [words.removesuffix("…").strip() for words in re.findall(r"`([^`]+)`", table)]
-        logged = set()
-        for path in sorted(path for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc")):
-            source = re.sub(r'"\s*\n\s*"', "", path.read_text())
-            logged |= set(re.findall(r'\blog_(?:info|warning|error)\(\s*(?:fmt::format\(\s*)?"([^"{]+)', source))
-        self.assertGreater(len(logged), 20)
-        for line in sorted(logged):
-            words = line.strip().rstrip(":")
-            self.assertTrue(any(words.startswith(known) or known.startswith(words) for known in explained if known), line)
-
-    def test_the_manual_pages_are_well_formed(self):
-        if not shutil.which("mandoc"):
-            self.skipTest("mandoc is not installed")
-        for page in sorted((DOCS / "man").iterdir()):
-            done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True,
-                                  text=True, timeout=60, check=False)
-            self.assertEqual(done.stdout + done.stderr, "", page.name)
+def test_the_version_is_the_same_everywhere():
+    version = re.search(r"project\(run-recorder VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
+    image = re.search(r'image\.version="([^"]+)"', (ROOT / "Dockerfile").read_text())[1]
+    package = re.match(r"run-recorder \(([^)]+)\)", (ROOT / "config/debian/changelog").read_text())[1]
+    assert (image, package) == (version, version)
 
 
-class Reasons(unittest.TestCase):
-    def test_each_reason_of_the_rules_is_explained_and_only_those_that_mark_a_run_ring(self):
-        verdicts = (ROOT / "lib" / "reconcile" / "verdict.cc").read_text()
-        stuck = set(re.findall(r'(?:VerdictKind::kStuck,\s*|\bstuck\()"([a-z_]+)"', verdicts))
-        unknown = set(re.findall(r'VerdictKind::kUnknown,\s*"([a-z_]+)"', verdicts))
-        self.assertTrue(stuck and unknown)
-        contract = (DOCS / "contract.md").read_text()
-        tables = re.split(r"^(Stuck|Unknown), and .*:$", (DOCS / "oban-and-councilex.md").read_text(), flags=re.MULTILINE)
-        documented = {tables[i]: tables[i + 1] for i in range(1, len(tables), 2)}
-        for kind, reasons in (("Stuck", stuck), ("Unknown", unknown)):
-            for reason in reasons:
-                self.assertIn(f"`{reason}`", contract)
-                self.assertIn(f"\n| `{reason}` |", documented[kind])
-        silent = re.findall(r'reason!~"([a-z_|]+)"', (ROOT / "config" / "prometheus-alerts.yml").read_text())
-        self.assertTrue(silent)
-        for reasons in silent:
-            self.assertEqual(set(reasons.split("|")), unknown | {"foreign", "raced"})
+def test_sections_of_the_contract_that_the_source_cites_exist():
+    sections = set(re.findall(r"^## (\d+)\.", (DOCS / "contract.md").read_text(), re.MULTILINE))
+    for path in sorted(p for folder in ("lib", "cli", "daemon") for p in (ROOT / folder).rglob("*.[hc]*")):
+        for cited in re.findall(r"contract section (\d+)", path.read_text()):
+            assert cited in sections, path.relative_to(ROOT)
 
 
-class Metrics(OnSqlite, ProcessTest):
-    def test_alerts_dashboard_and_documents_name_metrics_that_are_served(self):
-        server = self.daemon_with_database()
+def test_every_key_is_in_help_and_manual():
+    assert len(keys()) > 30
+    help_text = help_of(DAEMON)
+    manual = (DOCS / "man" / "run-recorder.toml.5").read_text()
+    for section, name, flag in keys():
+        assert f"{flag} VALUE" in help_text
+        part = manual.partition(f".Ss [{section}]")[2].partition(".Ss ")[0]
+        assert re.search(rf"\.It Sy .*\b{name}\b", part), f"{section}.{name}"
+
+
+def test_every_command_is_in_the_manual():
+    commands = subcommands(help_of(TOOL))
+    assert "emit" in commands
+    manual = (DOCS / "man" / "run-recorder.1").read_text()
+    for command in commands:
+        assert re.search(rf"\.Cm ([a-z|, -]* )?{command}\b", manual), command
+
+
+def test_the_completion_knows_commands_flags_and_values():
+    settings = {"--config", *(flag for _, _, flag in keys())}
+    for line, expected in {
+        "run-recorder ex": {"exec", "export", "explain"},
+        "run-recorder dead-letters r": {"retry"},
+        "run-recorder --socket s li": {"list"},
+        "run-recorder exec -- ": set(),
+        "run-recorder exec --re": {"--record-args", "--retries", "--retry-delay", *(s for s in settings if s.startswith("--re"))},
+        "run-recorder spool records --fro": {"--from"},
+        "run-recorder list --all --st": {"--status"},
+        "run-recorder list --status q": {"queued"},
+        "run-recorder list --limit ": set(),
+        "run-recorder list --spool-keep ": set(),
+        "run-recorder list --log-level d": {"debug"},
+        "run-recorder status --": {"--help", "--version", "--socket", "--control", "--json", *settings},
+        "run-recorderd --": {"--check", "--migrate", "--print", "--drain", "--adopt-spool", "--version", "--help", *settings},
+        "run-recorderd --log-format ": {"text", "json"},
+    }.items():
+        assert completed(line.split(" ")) == expected, line
+
+
+def completed(words):
+    """What bash offers for the last of the words."""
+    script = (f"source {ROOT}/config/bash-completion/run-recorder; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); "
+              '_${1//-/_}; printf "%s\\n" "${COMPREPLY[@]}"')
+    environment = {**os.environ, "PATH": f"{TOOL.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, env=environment,
+                          timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def test_every_log_line_explained_is_one_that_is_logged():
+    sources = "".join(path.read_text() for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc"))
+    sources = re.sub(r'"\s*\n\s*"', "", sources)
+    table = (DOCS / "operations.md").read_text().partition("| line | what it means")[2].partition("\n\n")[0]
+    lines = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert len(lines) > 20
+    for cell in lines:
+        for line in re.findall(r"`([^`]+)`", cell):
+            words = re.sub(r"(finished|stopped): …$|…$", "", line).strip()
+            assert words in sources, f"no line of the log says {words!r}"
+
+
+def test_every_log_line_from_info_on_is_explained():
+    table = (DOCS / "operations.md").read_text().partition("\n## The log\n")[2].partition("\n## ")[0]
+    explained = [words.removesuffix("…").strip() for words in re.findall(r"`([^`]+)`", table)]
+    logged = set()
+    for path in sorted(path for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc")):
+        source = re.sub(r'"\s*\n\s*"', "", path.read_text())
+        logged |= set(re.findall(r'\blog_(?:info|warning|error)\(\s*(?:fmt::format\(\s*)?"([^"{]+)', source))
+    assert len(logged) > 20
+    for line in sorted(logged):
+        words = line.strip().rstrip(":")
+        assert any(words.startswith(known) or known.startswith(words) for known in explained if known), line
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
+def test_the_manual_pages_are_well_formed():
+    for page in sorted((DOCS / "man").iterdir()):
+        done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True,
+                              text=True, timeout=60, check=False)
+        assert done.stdout + done.stderr == "", page.name
+
+
+def test_each_reason_of_the_rules_is_explained_and_only_those_that_mark_a_run_ring():
+    verdicts = (ROOT / "lib" / "reconcile" / "verdict.cc").read_text()
+    stuck = set(re.findall(r'(?:VerdictKind::kStuck,\s*|\bstuck\()"([a-z_]+)"', verdicts))
+    unknown = set(re.findall(r'VerdictKind::kUnknown,\s*"([a-z_]+)"', verdicts))
+    assert stuck and unknown
+    contract = (DOCS / "contract.md").read_text()
+    tables = re.split(r"^(Stuck|Unknown), and .*:$", (DOCS / "oban-and-councilex.md").read_text(), flags=re.MULTILINE)
+    documented = {tables[i]: tables[i + 1] for i in range(1, len(tables), 2)}
+    for kind, reasons in (("Stuck", stuck), ("Unknown", unknown)):
+        for reason in reasons:
+            assert f"`{reason}`" in contract
+            assert f"\n| `{reason}` |" in documented[kind]
+    silent = re.findall(r'reason!~"([a-z_|]+)"', (ROOT / "config" / "prometheus-alerts.yml").read_text())
+    assert silent
+    for reasons in silent:
+        assert set(reasons.split("|")) == unknown | {"foreign", "raced"}
+
+
+def test_alerts_dashboard_and_documents_name_metrics_that_are_served(servers):
+    server = servers()
+    server.start()
+    server.send({"type": "run_started", "run_id": "r1"})
+    server.wait_boot_pass()  # some are served after a pass
+    served = server.control.get("/metrics").text
+    names = set(re.findall(r"^# TYPE (\S+)", served, re.MULTILINE))
+    alerts = (ROOT / "config" / "prometheus-alerts.yml").read_text()
+    dashboard = json.loads((ROOT / "config" / "grafana-dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    for name in set(re.findall(r"run_recorder_[a-z_]+", "\n".join([alerts, *queries]))):
+        assert {name, re.sub(r"_(bucket|sum|count)$", "", name)} & names, name
+    documented = (DOCS / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    for name in names:
+        assert name.removeprefix("run_recorder_") in documented
+    if shutil.which("promtool"):
+        rules = str(ROOT / "config" / "prometheus-alerts.yml")
+        for arguments in (["metrics"], ["rules", rules]):
+            done = subprocess.run(["promtool", "check", *arguments], input=served, capture_output=True, text=True,
+                                  timeout=60, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- the example workers
+
+
+@pytest.mark.parametrize("program, example", (
+    pytest.param("sh", "worker.sh", marks=NEEDS_SOCAT), (sys.executable, "worker.py"),
+    pytest.param("elixir", "worker.exs", marks=NEEDS_ELIXIR)), ids=("shell", "python", "elixir"))
+def test_an_example_that_is_started_before_the_daemon_tries_again(servers, at_end, program, example):
+    command = [program, str(DOCS / "examples" / example)]
+    server = servers()
+    environment = {**os.environ, "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)}
+    with subprocess.Popen([*command, "the-run"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as worker:
+        at_end(worker.kill)
         server.start()
-        server.send({"type": "run_started", "run_id": "r1"})
-        wait_until(lambda: server.status()["reconciliation"]["boot_done"], "the boot pass")  # some are served after a pass
-        served = server.control.get("/metrics").text
-        names = set(re.findall(r"^# TYPE (\S+)", served, re.MULTILINE))
-        alerts = (ROOT / "config" / "prometheus-alerts.yml").read_text()
-        dashboard = json.loads((ROOT / "config" / "grafana-dashboard.json").read_text())
-        queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-        for name in set(re.findall(r"run_recorder_[a-z_]+", "\n".join([alerts, *queries]))):
-            self.assertTrue({name, re.sub(r"_(bucket|sum|count)$", "", name)} & names, name)
-        documented = (DOCS / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
-        for name in names:
-            self.assertIn(name.removeprefix("run_recorder_"), documented)
-        if shutil.which("promtool"):
-            rules = str(ROOT / "config" / "prometheus-alerts.yml")
-            for arguments in (["metrics"], ["rules", rules]):
-                done = subprocess.run(["promtool", "check", *arguments], input=served, capture_output=True, text=True,
-                                      timeout=60, check=False)
-                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        out, err = worker.communicate(timeout=3 * DEADLINE_S)
+        assert (worker.returncode, out) == (0, "the-run\n"), err
+    server.wait_applied()
+    run = server.control.run("the-run")
+    assert run["status"] == "completed"
+    assert run["result"] == {"rows": 3}
+    events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
+    assert [event["type"] for event in events] == ["run_started", "row_done", "row_done", "row_done", "run_completed"]
+    started = events[0]["payload"]
+    assert started["expires_in"] > 0
+    assert events[-2]["payload"]["progress"] == {"done": 3, "total": 3, "unit": "rows"}
+    # What the daemon refuses for good is not sent again.
+    refused = subprocess.run([*command, "r" * 300], env=environment, capture_output=True, text=True,
+                             timeout=DEADLINE_S, check=False)
+    assert refused.returncode == 1, refused.stderr
+    assert "run_id" in refused.stderr
 
 
-class Workers(OnSqlite, ProcessTest):
-    """Each example is started before the daemon, so that it has to try again."""
-
-    def run_worker(self, command):
-        server = self.daemon_with_database()
-        environment = {**os.environ, "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)}
-        with subprocess.Popen([*command, "the-run"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True) as worker:
-            self.addCleanup(worker.kill)
-            server.start()
-            out, err = worker.communicate(timeout=3 * DEADLINE_S)
-            self.assertEqual((worker.returncode, out), (0, "the-run\n"), err)
-        server.wait_applied()
-        run = server.control.run("the-run")
-        self.assertEqual(run["status"], "completed")
-        self.assertEqual(run["result"], {"rows": 3})
-        events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
-        self.assertEqual([event["type"] for event in events],
-                         ["run_started", "row_done", "row_done", "row_done", "run_completed"])
-        started = events[0]["payload"]
-        self.assertGreater(started["expires_in"], 0)
-        self.assertEqual(events[-2]["payload"]["progress"], {"done": 3, "total": 3, "unit": "rows"})
-        # What the daemon refuses for good is not sent again.
-        refused = subprocess.run([*command, "r" * 300], env=environment, capture_output=True, text=True,
-                                 timeout=DEADLINE_S, check=False)
-        self.assertEqual(refused.returncode, 1, refused.stderr)
-        self.assertIn("run_id", refused.stderr)
-
-    def end_of(self, command, example, *changes):
-        """The last event of an example with another piece of work in it."""
-        server = self.daemon_with_database().start()
-        text = (DOCS / "examples" / example).read_text()
-        for old, new in changes:
-            self.assertEqual(text.count(old), 1, old)
-            text = text.replace(old, new)
-        changed = server.folder / example
-        changed.write_text(text)
-        subprocess.run([command, str(changed), "the-run"], env={**os.environ, "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)},
-                       capture_output=True, timeout=DEADLINE_S, check=False)
-        server.wait_applied()
-        events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
-        self.assertEqual(events[0]["type"], "run_started")
-        return events[-1]["type"], events[-1]["payload"]
-
-    def test_a_shell_worker_reports_an_end_without_an_outcome(self):
-        if not shutil.which("socat"):
-            self.skipTest("socat is not installed")
-        kind, payload = self.end_of("sh", "worker.sh", ("for row in 1 2 3; do\n", "false\nfor row in 1 2 3; do\n"))
-        self.assertEqual((kind, payload["message"]), ("run_lost", "worker.sh ended without an outcome"))
-
-    def test_a_python_worker_reports_failures_and_snoozes(self):
-        kind, payload = self.end_of(sys.executable, "worker.py", ("        events.beat()\n", "        raise KeyError(row)\n"))
-        self.assertEqual((kind, payload["errors"]), ("run_failed", [{"kind": "KeyError", "message": "1"}]))
-        kind, payload = self.end_of(sys.executable, "worker.py", ("        events.beat()\n", "        raise Snoozed(60)\n"))
-        self.assertEqual((kind, payload["result"]), ("run_completed", {"snoozed": 60}))
-
-    def test_a_python_worker_sends_heartbeats(self):
-        kind, payload = self.end_of(sys.executable, "worker.py", ("HEARTBEAT_S = 30\n", "HEARTBEAT_S = 0\n"),
-                                    ("EXPIRES_S = 3 * HEARTBEAT_S\n", "EXPIRES_S = 90\n"))
-        self.assertEqual((kind, payload["result"]), ("run_completed", {"rows": 3}))
-
-    def test_an_elixir_worker_reports_the_end_of_the_jobs_process(self):
-        if not shutil.which("elixir"):
-            self.skipTest("elixir is not installed")
-        outcome = "    send(recorder, {:outcome, {:ok, %{rows: 3}}})\n"
-        kind, payload = self.end_of("elixir", "worker.exs", (outcome, "    Process.exit(self(), :kill)\n"))
-        self.assertEqual((kind, payload["message"]), ("run_lost", "the process of the job ended: :killed"))
-        kind, payload = self.end_of("elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:snooze, 60}")))
-        self.assertEqual((kind, payload["result"]), ("run_completed", {"snoozed": 60}))
-        kind, payload = self.end_of("elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:cancel, :late}")))
-        self.assertEqual((kind, payload["errors"]), ("run_failed", [{"kind": "cancelled", "message": ":late"}]))
-
-    def test_shell(self):
-        if not shutil.which("socat"):
-            self.skipTest("socat is not installed")
-        self.run_worker(["sh", str(DOCS / "examples" / "worker.sh")])
-
-    def test_python(self):
-        self.run_worker([sys.executable, str(DOCS / "examples" / "worker.py")])
-
-    def test_elixir(self):
-        if not shutil.which("elixir"):
-            self.skipTest("elixir is not installed")
-        self.run_worker(["elixir", str(DOCS / "examples" / "worker.exs")])
+def end_of(servers, command, example, *changes):
+    """The last event of an example with another piece of work in it."""
+    server = servers().start()
+    text = (DOCS / "examples" / example).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    changed = server.folder / example
+    changed.write_text(text)
+    subprocess.run([command, str(changed), "the-run"], env={**os.environ, "RUN_RECORDER_SOCKET_PATH": str(server.socket_path)},
+                   capture_output=True, timeout=DEADLINE_S, check=False)
+    server.wait_applied()
+    events = server.control.ok("GET", "/v1/runs/the-run/events")["events"]
+    assert events[0]["type"] == "run_started"
+    return events[-1]["type"], events[-1]["payload"]
 
 
-class Move(OnPostgres, ProcessTest):
-    def test_the_way_from_sqlite_to_postgresql(self):
-        server = self.daemon()
-        sqlite = SqliteDatabase(server.sqlite_path)
-        server.start()
-        server.send({"type": "run_started", "run_id": "r1", "id": "a", "council": 'quote " comma , line\nend'},
-                    {"type": "run_started", "run_id": "r1", "id": "a"},
-                    {"type": "run_completed", "run_id": "r1", "result": {"exact": 1, "text": "é\n\\."}},
-                    {"type": "run_started", "run_id": "r2", "input": None})
-        server.wait_applied()
-        before = server.status()
-        server.stop()
-        url = self.make_database().url
-        self.assertEqual(server.run("--drain").returncode, 0)
-        apart = ("--reconcile-interval", "0s", "--reconcile-grace", "24h")
-        server.start(*apart)
-        other = self.daemon(url)
-        other.start(*apart)
-        exported = server.tool("export")
-        done = other.tool("import", input=exported.stdout)
-        self.assertEqual((exported.returncode, done.returncode), (0, 0), exported.stderr + done.stderr)
-        self.assertIn("2 runs imported; 0 there already, 0 refused", done.stdout)
-        other.stop()
-        server.stop()
-
-        server.config["database"]["url"] = url
-        server.start()
-        server.send({"type": "run_completed", "run_id": "r2", "result": 2})
-        server.wait_applied()
-        after = server.status()
-        self.assertEqual((after["accepted"], after["duplicate"], after["forgotten"]), (before["accepted"] + 1, 1, 0))
-        self.assertEqual(after["recorder"], before["recorder"])
-        run = server.control.run("r1")
-        self.assertEqual(run["council"], 'quote " comma , line\nend')
-        self.assertEqual(run["result"], {"exact": 1, "text": "é\n\\."})
-        self.assertEqual(run["started_at"], sqlite.runs()["r1"]["started_at"])
-        events = server.control.ok("GET", "/v1/runs/r2/events")["events"]
-        self.assertEqual([event["seq"] for event in events], [1, 2])
+@NEEDS_SOCAT
+def test_a_shell_worker_reports_an_end_without_an_outcome(servers):
+    kind, payload = end_of(servers, "sh", "worker.sh", ("for row in 1 2 3; do\n", "false\nfor row in 1 2 3; do\n"))
+    assert (kind, payload["message"]) == ("run_lost", "worker.sh ended without an outcome")
 
 
-if __name__ == "__main__":
-    unittest.main(verbosity=2)
+def test_a_python_worker_reports_failures_and_snoozes(servers):
+    kind, payload = end_of(servers, sys.executable, "worker.py", ("        events.beat()\n", "        raise KeyError(row)\n"))
+    assert (kind, payload["errors"]) == ("run_failed", [{"kind": "KeyError", "message": "1"}])
+    kind, payload = end_of(servers, sys.executable, "worker.py", ("        events.beat()\n", "        raise Snoozed(60)\n"))
+    assert (kind, payload["result"]) == ("run_completed", {"snoozed": 60})
+
+
+def test_a_python_worker_sends_heartbeats(servers):
+    kind, payload = end_of(servers, sys.executable, "worker.py", ("HEARTBEAT_S = 30\n", "HEARTBEAT_S = 0\n"),
+                           ("EXPIRES_S = 3 * HEARTBEAT_S\n", "EXPIRES_S = 90\n"))
+    assert (kind, payload["result"]) == ("run_completed", {"rows": 3})
+
+
+@NEEDS_ELIXIR
+def test_an_elixir_worker_reports_the_end_of_the_jobs_process(servers):
+    outcome = "    send(recorder, {:outcome, {:ok, %{rows: 3}}})\n"
+    kind, payload = end_of(servers, "elixir", "worker.exs", (outcome, "    Process.exit(self(), :kill)\n"))
+    assert (kind, payload["message"]) == ("run_lost", "the process of the job ended: :killed")
+    kind, payload = end_of(servers, "elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:snooze, 60}")))
+    assert (kind, payload["result"]) == ("run_completed", {"snoozed": 60})
+    kind, payload = end_of(servers, "elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:cancel, :late}")))
+    assert (kind, payload["errors"]) == ("run_failed", [{"kind": "cancelled", "message": ":late"}])
+
+
+# ---- the way to PostgreSQL
+
+
+def test_the_way_from_sqlite_to_postgresql(daemons, postgres_database):
+    server = daemons()
+    sqlite = SqliteDatabase(server.sqlite_path)
+    server.start()
+    server.send({"type": "run_started", "run_id": "r1", "id": "a", "council": 'quote " comma , line\nend'},
+                {"type": "run_started", "run_id": "r1", "id": "a"},
+                {"type": "run_completed", "run_id": "r1", "result": {"exact": 1, "text": "é\n\\."}},
+                {"type": "run_started", "run_id": "r2", "input": None})
+    server.wait_applied()
+    before = server.status()
+    server.stop()
+    url = postgres_database().url
+    assert server.run("--drain").returncode == 0
+    apart = ("--reconcile-interval", "0s", "--reconcile-grace", "24h")
+    server.start(*apart)
+    other = daemons(url)
+    other.start(*apart)
+    exported = server.tool("export")
+    done = other.tool("import", input=exported.stdout)
+    assert (exported.returncode, done.returncode) == (0, 0), exported.stderr + done.stderr
+    assert "2 runs imported; 0 there already, 0 refused" in done.stdout
+    other.stop()
+    server.stop()
+
+    server.config["database"]["url"] = url
+    server.start()
+    server.send({"type": "run_completed", "run_id": "r2", "result": 2})
+    server.wait_applied()
+    after = server.status()
+    assert (after["accepted"], after["duplicate"], after["forgotten"]) == (before["accepted"] + 1, 1, 0)
+    assert after["recorder"] == before["recorder"]
+    run = server.control.run("r1")
+    assert run["council"] == 'quote " comma , line\nend'
+    assert run["result"] == {"exact": 1, "text": "é\n\\."}
+    assert run["started_at"] == sqlite.runs()["r1"]["started_at"]
+    events = server.control.ok("GET", "/v1/runs/r2/events")["events"]
+    assert [event["seq"] for event in events] == [1, 2]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from databases import on_postgres
-from harness import Postgres, SqliteDatabase, merged, shared_cluster, wait_until
+from harness import Postgres, SqliteDatabase, merged, wait_until
 from queues import PostgresQueue, SqliteQueue
 from test_reconcile import NOW, reconcile, send_and_exit, started, verdicts
 
@@ -15,21 +15,21 @@ STATES_NOT_EXECUTING = ("available", "scheduled", "retryable", "discarded", "can
 # ---- where rows and queue live: the daemon, not started, and its queue
 
 
-def public_schema(servers, at_end, config):
+def public_schema(servers, postgres_database, config):
     """Rows and queue in one database, an enum with `suspended`."""
     server = servers(merged({"reconcile.queue": {"kind": "oban"}}, config))
     return server, PostgresQueue(server.database)
 
 
-def own_schema(servers, at_end, config):
+def own_schema(servers, postgres_database, config):
     """A schema of its own, an enum without `suspended`, in another database than the rows."""
-    jobs = jobs_database(at_end)
+    jobs = postgres_database()
     queue = PostgresQueue(jobs, schema="private_jobs", suspended=False)
     queue_config = {"kind": "oban", "url": jobs.url, "table": "private_jobs.oban_jobs"}
     return servers(merged({"reconcile.queue": queue_config}, config)), queue
 
 
-def lite_engine(servers, at_end, config):
+def lite_engine(servers, postgres_database, config):
     """Rows in one SQLite file, Oban's Lite table in another."""
     server = servers(config)
     queue = SqliteQueue(SqliteDatabase(server.folder / "jobs.db"))
@@ -37,16 +37,10 @@ def lite_engine(servers, at_end, config):
     return server, queue
 
 
-def sqlite_beside_postgres(servers, at_end, config):
+def sqlite_beside_postgres(servers, postgres_database, config):
     """Rows in SQLite, the jobs in Oban's PostgreSQL."""
-    jobs = jobs_database(at_end)
+    jobs = postgres_database()
     return servers(merged({"reconcile.queue": {"kind": "oban", "url": jobs.url}}, config)), PostgresQueue(jobs)
-
-
-def jobs_database(at_end):
-    database = shared_cluster().create_fresh_database()
-    at_end(database.drop)
-    return database
 
 
 everywhere = pytest.mark.parametrize("kind, place", (("postgresql", public_schema), ("postgresql", own_schema),
@@ -59,10 +53,10 @@ def place():
 
 
 @pytest.fixture
-def start(servers, at_end, place):
+def start(servers, postgres_database, place):
     """start(config) is a running daemon that has seen its boot pass, and its queue."""
     def make(config=None):
-        server, queue = place(servers, at_end, merged(NOW, config))
+        server, queue = place(servers, postgres_database, merged(NOW, config))
         server.start().wait_boot_pass()
         return server, queue
     return make
@@ -299,8 +293,8 @@ def test_explain_names_the_job(start, hold):
 
 
 @on_postgres
-def test_a_table_that_may_not_be_read_is_unknown(servers, hold, cluster, at_end):
-    server, _queue = public_schema(servers, at_end, NOW)
+def test_a_table_that_may_not_be_read_is_unknown(servers, postgres_database, hold, cluster):
+    server, _queue = public_schema(servers, postgres_database, NOW)
     cluster.sql(server.database.name, "DROP ROLE IF EXISTS recorder; CREATE ROLE recorder LOGIN;"
                 "GRANT CREATE, USAGE ON SCHEMA public TO recorder")
     server.config["database"]["url"] = cluster.url(server.database.name, "recorder")
