@@ -40,7 +40,7 @@ def pytest_xdist_auto_num_workers():
 
 
 def full_name(item):
-    """As process.prune.PruneOnSqlite.test_..., the name in the reports of the test."""
+    """As process.prune.test_mistakes_are_named[sqlite], the name in the reports of the test."""
     file = re.sub(r"^test_", "", item.path.stem)
     return ".".join(["process", file, *item.nodeid.split("::")[1:]])
 
@@ -109,7 +109,7 @@ def cluster():
 
 @pytest.fixture
 def at_end():
-    """at_end(function, ...) has it called when the ledgers have been looked at, the last one first."""
+    """at_end(function, ...) has it called at the end, after a look at the ledgers, the last one first."""
     with ExitStack() as ends:
         yield ends.callback
 

@@ -21,7 +21,6 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-import unittest
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -887,64 +886,6 @@ class SqliteDatabase:
     runs = PostgresDatabase.runs
     events = PostgresDatabase.events
     reports = PostgresDatabase.reports
-
-
-class ProcessTest(unittest.TestCase):
-    """What the tests share: daemons that are gone at the end, and the log in every failure."""
-    longMessage = True
-
-    def setUp(self):
-        self.daemons = []
-
-    def daemon(self, *args, **options):
-        daemon = Daemon(*args, **options)
-        self.daemons.append(daemon)
-        self.addCleanup(daemon.close)
-        return daemon
-
-    def _callTestMethod(self, method):
-        """At the end of every test the ledger of every daemon that runs adds up."""
-        try:
-            super()._callTestMethod(method)
-            for daemon in self.daemons:
-                if daemon.accepts_requests():
-                    daemon.check_ledger()
-        except unittest.SkipTest:
-            raise
-        except BaseException:
-            for daemon in getattr(self, "daemons", []):
-                print(f"--- log of the daemon in {daemon.folder}\n{daemon.log()[-6000:]}\n---", flush=True)
-            raise
-
-
-class OnSqlite:
-    """Mixin: the daemon's rows are in SQLite."""
-
-    def make_database(self, daemon_folder):
-        return SqliteDatabase(daemon_folder / "run-recorder.db")
-
-    def daemon_with_database(self, config=None, **options):
-        folder = temporary_folder()
-        database = self.make_database(folder)
-        daemon = self.daemon(database.url, config=config, folder=folder, **options)
-        daemon.database = database
-        return daemon
-
-
-class OnPostgres:
-    """Mixin: the rows are in a fresh database of the cluster that all tests of a process share."""
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.cluster = shared_cluster()
-
-    def make_database(self, _daemon_folder=None):
-        database = shared_cluster().create_fresh_database()
-        self.addCleanup(database.drop)
-        return database
-
-    daemon_with_database = OnSqlite.daemon_with_database
 
 
 def as_root():

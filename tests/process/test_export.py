@@ -1,7 +1,6 @@
 """export and import: all runs with their history from one database to the other and back, every column as it was."""
 
 import json
-import re
 import subprocess
 
 import pytest
