@@ -65,13 +65,13 @@ def test_they_are_set_under_a_connection_that_stays(filled):
     assert status["database"]["reconnects"] == 0
 
 
-def test_a_role_that_may_not_set_them_is_reported_and_nothing_becomes_a_dead_letter(filled, cluster, request):
+def test_a_role_that_may_not_set_them_is_reported_and_nothing_becomes_a_dead_letter(filled, cluster, at_end):
     server = filled
     server.stop()
     cluster.sql("postgres", "DROP ROLE IF EXISTS recorder_alone; CREATE ROLE recorder_alone LOGIN")
     server.database.execute("GRANT USAGE ON SCHEMA public TO recorder_alone; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL "
                             "TABLES IN SCHEMA public TO recorder_alone")
-    request.addfinalizer(lambda: server.database.execute("DROP OWNED BY recorder_alone"))
+    at_end(server.database.execute, "DROP OWNED BY recorder_alone")
     turn_back(server, "run_events")
     server.config["database"].update(url=cluster.url(server.database.name, "recorder_alone"), migrate=False)
     server.write_config()

@@ -28,14 +28,14 @@ for pid in pids:
 
 
 @pytest.fixture
-def children(request):
+def children(at_end):
     """children(count) gives their parent and their pids."""
     def make(count):
         maker = subprocess.Popen([sys.executable, "-c", CHILDREN, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  text=True)
-        request.addfinalizer(maker.wait)
-        request.addfinalizer(maker.stdout.close)
-        request.addfinalizer(maker.stdin.close)
+        at_end(maker.wait)
+        at_end(maker.stdout.close)
+        at_end(maker.stdin.close)
         pids = [int(pid) for pid in maker.stdout.readline().split()]
         assert len(pids) == count
         return maker, pids
