@@ -10,7 +10,7 @@
 namespace run_recorder {
 namespace {
 
-// Opened for the opposite of what a stream is for, so that using it fails; standard error takes and forgets.
+// Opened for the opposite of what a stream is for, so that using it fails; what standard error gets is discarded.
 int access_of(int stream) {
   return stream == STDOUT_FILENO ? O_RDONLY : O_WRONLY;
 }

@@ -25,7 +25,7 @@ class Claimant {
 
   // own: the holder is an earlier incarnation of this very folder, which has not moved since.
   Claim judge(const Holder& holder, bool own, std::chrono::steady_clock::time_point now);
-  void forget() { first_.reset(); }
+  void reset() { first_.reset(); }
 
  private:
   struct Sighting {

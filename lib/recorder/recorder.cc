@@ -292,7 +292,7 @@ void Recorder::housekeep() {
   letters_logged_.tick();
   const auto now = steady_clock::now();
   // A host's clock that is set forward ends no event's time in the spool.
-  spool_.forget(started_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - started_));
+  spool_.delete_expired(started_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - started_));
   if (index_watch_.due(now) && (!finish_commit() || !check_indexes())) return;
   const bool asked = [this] {
     const MutexLock lock(mutex_);
@@ -301,7 +301,7 @@ void Recorder::housekeep() {
   if (committing_ || (!asked && now - last_heartbeat_ < options_.heartbeat)) return;  // a commit is a heartbeat too
   last_heartbeat_ = now;
   // The database may have been exchanged for one that forgot commits without a connection of ours that broke, as
-  // behind a pooler. Whoever commits notices; who is idle has to ask, before the spool forgets too.
+  // behind a pooler. Whoever commits notices; who is idle has to ask, before the spool deletes its records too.
   const auto checkpoint = store_->check_in(registration_.own());
   if (!checkpoint) return lose_connection(checkpoint.error());
   if (checkpoint.value().holder) {

@@ -79,14 +79,14 @@ void Registration::take_new_id(const Holder& holder) {
   const std::string id = spool_.renew();
   log_warning("another process uses this recorder id: one of the two spools is a copy; taking a new id",
               {{"OLD", self_.id}, {"NEW", id}, {"OTHER_HOST", holder.host}});
-  claimant_.forget();
+  claimant_.reset();
   const MutexLock lock(mutex_);
   self_.id = id;
 }
 
 void Registration::settle() {
   spool_.settle();
-  claimant_.forget();
+  claimant_.reset();
   health_.no_longer_in_doubt();
   {
     const MutexLock lock(mutex_);

@@ -296,12 +296,12 @@ void DiskSpool::release(std::uint64_t seq) {
   table_.release(seq);
 }
 
-void DiskSpool::forget(Timestamp now) {
+void DiskSpool::delete_expired(Timestamp now) {
   while (true) {
     std::optional<Segment> segment;
     {
       const MutexLock state_lock(state_mutex_);
-      segment = table_.take_forgettable(now, limits_.keep, limits_.max_bytes);
+      segment = table_.take_expired(now, limits_.keep, limits_.max_bytes);
     }
     if (!segment) break;
     delete_segment(*segment);
@@ -311,7 +311,7 @@ void DiskSpool::forget(Timestamp now) {
   const MutexLock append_lock(append_mutex_, std::adopt_lock);
   {
     const MutexLock state_lock(state_mutex_);
-    if (failed_ || !table_.last_is_forgettable(now, limits_.keep)) return;
+    if (failed_ || !table_.last_is_expired(now, limits_.keep)) return;
   }
   if (!begin_segment()) return;
   std::optional<Segment> segment;

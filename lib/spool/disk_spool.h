@@ -41,7 +41,7 @@ class DiskSpool final : public Spool {
   Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                         std::vector<std::string>& damage) override;
   void release(std::uint64_t seq) override;
-  void forget(Timestamp now) override;
+  void delete_expired(Timestamp now) override;
   std::string hint() const override;
   void set_hint(std::string_view text) override;
   FilesCheck check_files() override;
@@ -50,7 +50,7 @@ class DiskSpool final : public Spool {
   void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) override;
 
  private:
-  struct Limits {
+  struct SpoolLimits {
     std::uint64_t max_bytes;
     std::uint64_t min_free;
     std::chrono::milliseconds keep;
@@ -62,7 +62,7 @@ class DiskSpool final : public Spool {
     std::unique_ptr<SegmentReader> reader;
     bool held = false;
   };
-  struct Batch;
+  struct RecordBatch;  // what one read() has collected
 
   // Appending.
   void admit(std::span<const Entry> entries, Appended& appended, std::vector<std::string_view>& bodies,
@@ -81,10 +81,10 @@ class DiskSpool final : public Spool {
   std::optional<Segment> segment_for(std::uint64_t seq) const;
   Result<UniqueFd> open_segment(const std::string& name);
   Result<void> move_cursor(const Segment& segment, std::uint64_t seq) REQUIRES(read_mutex_);
-  Result<bool> read_segment(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
-  void report_damage(const DamagedRange& range, Batch& batch) REQUIRES(read_mutex_);
-  void report_missing(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
-  void report_surplus(const Segment& segment, Batch& batch) REQUIRES(read_mutex_);
+  Result<bool> read_segment(const Segment& segment, RecordBatch& batch) REQUIRES(read_mutex_);
+  void report_damage(const DamagedRange& range, RecordBatch& batch) REQUIRES(read_mutex_);
+  void report_missing(const Segment& segment, RecordBatch& batch) REQUIRES(read_mutex_);
+  void report_surplus(const Segment& segment, RecordBatch& batch) REQUIRES(read_mutex_);
 
   const SpoolOptions options_;
   const spool_folder::Place place_;  // where the folder lies now
@@ -109,7 +109,7 @@ class DiskSpool final : public Spool {
   mutable Mutex state_mutex_;
   SegmentTable table_ GUARDED_BY(state_mutex_);
   std::uint64_t next_seq_ GUARDED_BY(state_mutex_);
-  Limits limits_ GUARDED_BY(state_mutex_);
+  SpoolLimits limits_ GUARDED_BY(state_mutex_);
   bool failed_ GUARDED_BY(state_mutex_) = false;
   std::string failure_ GUARDED_BY(state_mutex_);
 

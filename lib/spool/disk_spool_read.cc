@@ -10,7 +10,7 @@
 
 namespace run_recorder {
 
-struct DiskSpool::Batch {
+struct DiskSpool::RecordBatch {
   std::uint64_t seq;  // the next one wanted
   const std::size_t max_records;
   const std::size_t max_bytes;
@@ -30,7 +30,7 @@ constexpr std::uint64_t kEndOfSegment = UINT64_MAX;  // in ReportedDamage: what 
 Result<std::vector<SpoolRecord>> DiskSpool::read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                                  std::vector<std::string>& damage) {
   const MutexLock read_lock(read_mutex_);
-  Batch batch{seq, max_records, max_bytes, damage};
+  RecordBatch batch{seq, max_records, max_bytes, damage};
   while (batch.records.size() < max_records) {
     const std::optional<Segment> segment = segment_for(batch.seq);
     if (!segment) break;
@@ -78,7 +78,7 @@ Result<void> DiskSpool::move_cursor(const Segment& segment, std::uint64_t seq) {
 }
 
 // True when the segment has nothing more, false when the batch is full.
-Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
+Result<bool> DiskSpool::read_segment(const Segment& segment, RecordBatch& batch) {
   const Result<void> moved = move_cursor(segment, batch.seq);
   if (!moved && moved.error().kind == ErrorKind::kNotFound) {
     const std::optional<Segment> now = segment_for(batch.seq);
@@ -112,14 +112,14 @@ Result<bool> DiskSpool::read_segment(const Segment& segment, Batch& batch) {
   return true;
 }
 
-void DiskSpool::report_damage(const DamagedRange& range, Batch& batch) {
+void DiskSpool::report_damage(const DamagedRange& range, RecordBatch& batch) {
   if (range.to_end) return;  // report_missing() reports it: how many are lost follows from the next segment
   if (range.first_lost + std::max<std::uint64_t>(range.lost, 1) <= batch.seq) return;  // before what was asked for
   if (!reported_.insert({cursor_.first_seq, range.from}).second) return;
   batch.damage.push_back(set_aside_range(options_.path, cursor_.first_seq, cursor_.reader->fd(), range));
 }
 
-void DiskSpool::report_missing(const Segment& segment, Batch& batch) {
+void DiskSpool::report_missing(const Segment& segment, RecordBatch& batch) {
   const bool opened = cursor_.reader && cursor_.first_seq == segment.first_seq;
   const std::uint64_t first = std::max(batch.seq, opened ? cursor_.reader->expected() : segment.first_seq);
   if (first > segment.last_seq || !reported_.insert({segment.first_seq, kEndOfSegment}).second) return;
@@ -138,7 +138,7 @@ void DiskSpool::report_missing(const Segment& segment, Batch& batch) {
 }
 
 // Bytes after the last record that the segment may have, since the next one begins with the number after it.
-void DiskSpool::report_surplus(const Segment& segment, Batch& batch) {
+void DiskSpool::report_surplus(const Segment& segment, RecordBatch& batch) {
   assert(cursor_.reader && cursor_.first_seq == segment.first_seq);
   const std::uint64_t from = cursor_.reader->offset();
   const Result<std::uint64_t> end = end_of_data(cursor_.reader->fd(), from, segment.end);

@@ -88,8 +88,8 @@ Segment SegmentTable::take_front() {
   return front;
 }
 
-std::optional<Segment> SegmentTable::take_forgettable(Timestamp now, std::chrono::milliseconds keep,
-                                                      std::uint64_t wanted_total) {
+std::optional<Segment> SegmentTable::take_expired(Timestamp now, std::chrono::milliseconds keep,
+                                                  std::uint64_t wanted_total) {
   // The last one may be written to at any moment; all others are judged, so that each one's time begins to count.
   for (std::size_t i = 0; i < released_count_ && i + 1 < segments_.size(); ++i) {
     if (!segments_[i].released_since) since(segments_[i].released_since, now, keep);
@@ -108,7 +108,7 @@ bool SegmentTable::front_is_released() const {
   return released_count_ > 0 && segments_.size() >= 2;
 }
 
-bool SegmentTable::last_is_forgettable(Timestamp now, std::chrono::milliseconds keep) {
+bool SegmentTable::last_is_expired(Timestamp now, std::chrono::milliseconds keep) {
   if (segments_.empty() || segments_.back().bytes() == 0 || released_count_ < segments_.size()) return false;
   return since(segments_.back().released_since, now, keep);
 }

@@ -19,7 +19,7 @@ struct Segment {
   std::uint64_t last_seq = 0;  // first_seq - 1 while it holds none
   spool_format::Id incarnation{};
   std::uint64_t end = spool_format::kSegmentHeaderBytes;  // of what is durable in the file
-  std::optional<Timestamp> released_since = {};           // since when all of it is released, as forget() saw it
+  std::optional<Timestamp> released_since = {};  // since when all of it is released, as delete_expired() saw it
 
   std::uint64_t bytes() const { return end - spool_format::kSegmentHeaderBytes; }
 };
@@ -47,13 +47,13 @@ class SegmentTable {
 
   // Removes and returns the oldest segment where it may go: all released, not the last, and either since `keep` or
   // because `total` is to get below wanted_total.
-  std::optional<Segment> take_forgettable(Timestamp now, std::chrono::milliseconds keep, std::uint64_t wanted_total);
+  std::optional<Segment> take_expired(Timestamp now, std::chrono::milliseconds keep, std::uint64_t wanted_total);
   // Removes and returns the oldest segment if all of it is released and it is not the last.
   std::optional<Segment> take_released();
   // Whether take_released() would find one.
   bool front_is_released() const;
   // The last segment holds records, and all are released since `keep`.
-  bool last_is_forgettable(Timestamp now, std::chrono::milliseconds keep);
+  bool last_is_expired(Timestamp now, std::chrono::milliseconds keep);
 
   std::vector<Incarnation> incarnations() const;
 

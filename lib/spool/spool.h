@@ -125,7 +125,7 @@ class Spool {
   virtual void release(std::uint64_t seq) = 0;
   // Deletes segments whose records were all released more than `keep` ago, or where room is needed. Cheap; call
   // often.
-  virtual void forget(Timestamp now) = 0;
+  virtual void delete_expired(Timestamp now) = 0;
 
   // A small text (64 KiB less 16 bytes; a longer one is not written) beside the segments, replaced as a whole, not
   // synced: the last known ledger and position.

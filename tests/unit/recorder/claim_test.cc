@@ -46,10 +46,10 @@ TEST(Claim, AClockThatWasSetBackDoesNotMakeItWaitForEver) {
   EXPECT_EQ(claimant.judge(holder("i", "13:00:00", 0s), false, kNow + 20s), Claim::kTakeOver);
 }
 
-TEST(Claim, WhatWasSeenOfAnEarlierHolderIsForgotten) {
+TEST(Claim, ResetDropsWhatWasSeenOfAnEarlierHolder) {
   Claimant claimant(20s);
   EXPECT_EQ(claimant.judge(holder("i", "12:00:00", 10s), false, kNow), Claim::kWait);
-  claimant.forget();
+  claimant.reset();
   EXPECT_EQ(claimant.judge(holder("j", "12:00:01", 10s), false, kNow), Claim::kWait);
 }
 

@@ -817,10 +817,10 @@ TEST_P(SqliteOnly, SaysWhatTheDatabaseForgotAndTheSpoolNoLongerKeeps) {
   append(load(5));
   settle();
   stop();
-  // Everything applied is forgotten by the spool now.
+  // The spool has deleted everything applied by now.
   open_spool();
   spool_->release(16);
-  spool_->forget(now_utc());
+  spool_->delete_expired(now_utc());
   ASSERT_EQ(spool_->usage().first_seq, 17U);
   restore_database("backup.db");
   make_recorder();

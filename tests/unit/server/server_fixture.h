@@ -87,7 +87,7 @@ class GatedSpool : public Spool {
     return spool_->read(seq, max_records, max_bytes, damage);
   }
   void release(std::uint64_t seq) override { spool_->release(seq); }
-  void forget(Timestamp now) override { spool_->forget(now); }
+  void delete_expired(Timestamp now) override { spool_->delete_expired(now); }
   std::string hint() const override { return spool_->hint(); }
   void set_hint(std::string_view text) override { spool_->set_hint(text); }
   SpoolUsage usage() const override { return spool_->usage(); }

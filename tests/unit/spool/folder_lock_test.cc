@@ -116,7 +116,7 @@ TEST(Spool, NeverTouchesTheFolderThatTookItsPlace) {
   fs::rename(options.path, folder.path() / "old");
   fs::copy(folder.path() / "old", options.path, fs::copy_options::recursive);
   opened.spool->release(5);
-  opened.spool->forget(now_utc());
+  opened.spool->delete_expired(now_utc());
   EXPECT_TRUE(fs::exists(options.path / "00000000000000000001.seg"));
 }
 

@@ -48,7 +48,7 @@ TEST_F(ThreeSegments, TakeBackWhatWasReleased) {
   table_.release(12);
   EXPECT_EQ(table_.released(), 12U);
   EXPECT_EQ(table_.pending_bytes(), kBytes + kBytes * 8 / 10);
-  EXPECT_FALSE(table_.last_is_forgettable(kNow, 0ms));
+  EXPECT_FALSE(table_.last_is_expired(kNow, 0ms));
 }
 
 TEST_F(ThreeSegments, ReleaseNothingThatTheyDoNotHold) {
@@ -88,31 +88,30 @@ TEST_F(ThreeSegments, ReplaceALastOneThatHeldNoRecord) {
   EXPECT_EQ(table_.pending_bytes(), kBytes);
 }
 
-TEST_F(ThreeSegments, AreForgottenFromTheOldestOnceReleasedForLongEnough) {
-  EXPECT_FALSE(table_.take_forgettable(kNow, 0ms, kNoLimit)) << "nothing is released";
+TEST_F(ThreeSegments, AreDeletedFromTheOldestOnceReleasedForLongEnough) {
+  EXPECT_FALSE(table_.take_expired(kNow, 0ms, kNoLimit)) << "nothing is released";
   table_.release(25);
-  EXPECT_FALSE(table_.take_forgettable(kNow, 1min, kNoLimit)) << "the time begins here";
-  EXPECT_FALSE(table_.take_forgettable(kNow + 59s, 1min, kNoLimit));
-  EXPECT_EQ(first_of(table_.take_forgettable(kNow + 1min, 1min, kNoLimit)), 1U);
-  EXPECT_EQ(first_of(table_.take_forgettable(kNow + 1min, 1min, kNoLimit)), 11U)
-      << "its time began with the first one's";
-  EXPECT_FALSE(table_.take_forgettable(kNow + 1h, 1min, kNoLimit)) << "the last one is not all released";
+  EXPECT_FALSE(table_.take_expired(kNow, 1min, kNoLimit)) << "the time begins here";
+  EXPECT_FALSE(table_.take_expired(kNow + 59s, 1min, kNoLimit));
+  EXPECT_EQ(first_of(table_.take_expired(kNow + 1min, 1min, kNoLimit)), 1U);
+  EXPECT_EQ(first_of(table_.take_expired(kNow + 1min, 1min, kNoLimit)), 11U) << "its time began with the first one's";
+  EXPECT_FALSE(table_.take_expired(kNow + 1h, 1min, kNoLimit)) << "the last one is not all released";
 }
 
-TEST_F(ThreeSegments, AreForgottenEarlierForTheSakeOfSpace) {
+TEST_F(ThreeSegments, AreDeletedEarlierForTheSakeOfSpace) {
   table_.release(30);
-  EXPECT_EQ(first_of(table_.take_forgettable(kNow, 1h, 2 * kBytes)), 1U);
-  EXPECT_FALSE(table_.take_forgettable(kNow, 1h, 2 * kBytes));
-  EXPECT_EQ(first_of(table_.take_forgettable(kNow, 1h, 0)), 11U);
-  EXPECT_FALSE(table_.take_forgettable(kNow, 1h, 0)) << "the last one stays: it may be written to";
+  EXPECT_EQ(first_of(table_.take_expired(kNow, 1h, 2 * kBytes)), 1U);
+  EXPECT_FALSE(table_.take_expired(kNow, 1h, 2 * kBytes));
+  EXPECT_EQ(first_of(table_.take_expired(kNow, 1h, 0)), 11U);
+  EXPECT_FALSE(table_.take_expired(kNow, 1h, 0)) << "the last one stays: it may be written to";
 }
 
 TEST_F(ThreeSegments, CountTheTimeAnewWhenTheClockIsSetBack) {
   table_.release(30);
-  EXPECT_FALSE(table_.take_forgettable(kNow, 1min, kNoLimit));
-  EXPECT_FALSE(table_.take_forgettable(kNow - 1h, 1min, kNoLimit));
-  EXPECT_FALSE(table_.take_forgettable(kNow - 1h + 59s, 1min, kNoLimit));
-  EXPECT_EQ(first_of(table_.take_forgettable(kNow - 1h + 1min, 1min, kNoLimit)), 1U);
+  EXPECT_FALSE(table_.take_expired(kNow, 1min, kNoLimit));
+  EXPECT_FALSE(table_.take_expired(kNow - 1h, 1min, kNoLimit));
+  EXPECT_FALSE(table_.take_expired(kNow - 1h + 59s, 1min, kNoLimit));
+  EXPECT_EQ(first_of(table_.take_expired(kNow - 1h + 1min, 1min, kNoLimit)), 1U);
 }
 
 TEST_F(ThreeSegments, KeepTheLastOneWhateverIsReleased) {
@@ -121,8 +120,8 @@ TEST_F(ThreeSegments, KeepTheLastOneWhateverIsReleased) {
   EXPECT_EQ(first_of(table_.take_released()), 1U);
   EXPECT_EQ(first_of(table_.take_released()), 11U);
   EXPECT_FALSE(table_.take_released());
-  EXPECT_FALSE(table_.last_is_forgettable(kNow, 1min));
-  EXPECT_TRUE(table_.last_is_forgettable(kNow + 1min, 1min)) << "a new one may be begun, so that it can go";
+  EXPECT_FALSE(table_.last_is_expired(kNow, 1min));
+  EXPECT_TRUE(table_.last_is_expired(kNow + 1min, 1min)) << "a new one may be begun, so that it can go";
 }
 
 TEST(SegmentTable, NamesTheFirstRecordOfEachIncarnation) {
@@ -145,8 +144,8 @@ TEST(SegmentTable, EmptyHoldsNothing) {
   EXPECT_EQ(table.pending_bytes(), 0U);
   EXPECT_FALSE(table.find(1));
   EXPECT_FALSE(table.take_released());
-  EXPECT_FALSE(table.take_forgettable(kNow, 0ms, 0));
-  EXPECT_FALSE(table.last_is_forgettable(kNow, 0ms));
+  EXPECT_FALSE(table.take_expired(kNow, 0ms, 0));
+  EXPECT_FALSE(table.last_is_expired(kNow, 0ms));
 }
 
 }  // namespace

@@ -17,7 +17,7 @@
 namespace run_recorder {
 namespace {
 
-// Appends groups for ever and tells each acknowledged number through the pipe; releases and forgets a part on the
+// Appends groups for ever and tells each acknowledged number through the pipe; releases and deletes a part on the
 // way.
 [[noreturn]] void append_until_killed(const SpoolOptions& options, int acknowledged_fd, std::uint64_t seed) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -38,7 +38,7 @@ namespace {
     if (write(acknowledged_fd, &last, sizeof last) != sizeof last) _exit(3);
     if (random() % 8 == 0) {
       (*spool)->release(last > 3000 ? last - 3000 : 0);
-      (*spool)->forget(now_utc());
+      (*spool)->delete_expired(now_utc());
     }
   }
 }
@@ -122,7 +122,7 @@ TEST(SpoolThreads, AppendReadReleaseAndLookAtTheSameTime) {
       ++next;
     }
     spool.release(next - 1);
-    spool.forget(now_utc());
+    spool.delete_expired(now_utc());
   }
   done = true;
   appender.join();

@@ -86,13 +86,13 @@ TEST(SpoolRoom, GoesOnWhenRecordsAreReleasedAndKeptOnesGiveWay) {
   EXPECT_EQ(opened.spool->usage().last_seq, in_all);
 }
 
-TEST(SpoolRoom, ForgetBringsKeptBytesBelowANewLimit) {
+TEST(SpoolRoom, DeletingBringsKeptBytesBelowANewLimit) {
   const QuickFolder folder;
   const Opened opened = open_spool(small_options(folder.path()));
   fill(*opened.spool, 1000, false);
   opened.spool->release(opened.spool->usage().last_seq);
   opened.spool->set_limits(200'000, 0, hours(1));
-  opened.spool->forget(kNoon);
+  opened.spool->delete_expired(kNoon);
   EXPECT_LE(opened.spool->usage().kept_bytes, 200'000U);
   EXPECT_GT(opened.spool->usage().kept_bytes, 0U);
 }
@@ -176,7 +176,7 @@ TEST(SpoolDisk, AFullFileSystemIsFullAndGoesOnByItself) {
   EXPECT_EQ(opened.opening.torn_bytes, 0U);
   EXPECT_EQ(seqs_of(*opened.spool), range(1, accepted));
   opened.spool->release(accepted);
-  opened.spool->forget(kNoon);
+  opened.spool->delete_expired(kNoon);
   ASSERT_TRUE(mount("none", disk.path().c_str(), "tmpfs", MS_REMOUNT, "size=4m") == 0);
   EXPECT_EQ(append_sized(*opened.spool, 3000, false), Admission::kAccepted);
   EXPECT_EQ(opened.spool->usage().last_seq, accepted + 1);
@@ -302,7 +302,7 @@ TEST(SpoolDisk, AfterAFailedSyncNothingIsAcceptedUntilTheNextOpening) {
     EXPECT_EQ(after.error().kind, ErrorKind::kIo);
     EXPECT_EQ(read_from(*opened.spool, 1).seqs, range(1, 5));
     opened.spool->release(5);
-    opened.spool->forget(kNoon);
+    opened.spool->delete_expired(kNoon);
   }
   const Opened opened = open_spool(options);
   EXPECT_EQ(opened.opening.damaged_records, 0U);

@@ -243,7 +243,7 @@ TEST(Spool, AHintThatStaysTheSameIsNotWrittenAgain) {
   EXPECT_NE(bytes_of(folder.path() / "hint"), bytes);
 }
 
-TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
+TEST(Spool, ReleasedRecordsAreKeptAndThenDeleted) {
   const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.max_bytes = 4 << 20;
@@ -257,10 +257,10 @@ TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
   opened.spool->release(last);
   EXPECT_EQ(opened.spool->usage().pending_bytes, 0U);
   EXPECT_EQ(opened.spool->usage().kept_bytes, all);
-  opened.spool->forget(kNoon);
-  opened.spool->forget(kNoon + minutes(59));
+  opened.spool->delete_expired(kNoon);
+  opened.spool->delete_expired(kNoon + minutes(59));
   EXPECT_EQ(read_from(*opened.spool, 1).seqs, range(1, last));
-  opened.spool->forget(kNoon + minutes(60));
+  opened.spool->delete_expired(kNoon + minutes(60));
   EXPECT_EQ(opened.spool->usage().first_seq, last + 1);
   EXPECT_EQ(opened.spool->usage().last_seq, last);
   EXPECT_EQ(opened.spool->usage().kept_bytes, 0U);
@@ -269,7 +269,7 @@ TEST(Spool, ReleasedRecordsAreKeptAndThenForgotten) {
   EXPECT_EQ(read_from(*opened.spool, 1).seqs, range(last + 1, last + 1));
 }
 
-TEST(Spool, ForgettingAllKeepsTheNumberAcrossReopening) {
+TEST(Spool, DeletingAllKeepsTheNumberAcrossReopening) {
   const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.keep = milliseconds(0);
@@ -277,7 +277,7 @@ TEST(Spool, ForgettingAllKeepsTheNumberAcrossReopening) {
     const Opened opened = open_spool(options);
     append_group(*opened.spool, 10);
     opened.spool->release(10);
-    opened.spool->forget(kNoon);
+    opened.spool->delete_expired(kNoon);
     EXPECT_EQ(opened.spool->usage().first_seq, 11U);
   }
   std::filesystem::remove(folder.path() / "synced");  // the segment's name alone must tell
@@ -286,7 +286,7 @@ TEST(Spool, ForgettingAllKeepsTheNumberAcrossReopening) {
   EXPECT_EQ(append_group(*opened.spool, 1), 11U);
 }
 
-TEST(Spool, UnreleasedRecordsAreNeverForgotten) {
+TEST(Spool, UnreleasedRecordsAreNeverDeleted) {
   const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.max_bytes = 4 << 20;
@@ -296,7 +296,7 @@ TEST(Spool, UnreleasedRecordsAreNeverForgotten) {
   while (opened.spool->usage().segments < 4) append_group(*opened.spool, 50);
   const std::uint64_t last = opened.spool->usage().last_seq;
   opened.spool->release(last - 1);
-  opened.spool->forget(kNoon);
+  opened.spool->delete_expired(kNoon);
   const Reading reading = read_from(*opened.spool, 1);
   EXPECT_EQ(reading.seqs.back(), last);
   EXPECT_TRUE(reading.damage.empty());
@@ -309,19 +309,19 @@ TEST(Spool, ReleaseGoesBackAndStartsTheTimeAnew) {
   const Opened opened = open_spool(options);
   append_group(*opened.spool, 100);
   opened.spool->release(100);
-  opened.spool->forget(kNoon);
+  opened.spool->delete_expired(kNoon);
   const std::uint64_t all = opened.spool->usage().kept_bytes;
   opened.spool->release(40);
   EXPECT_GT(opened.spool->usage().pending_bytes, all / 3);
-  opened.spool->forget(kNoon + hours(2));
+  opened.spool->delete_expired(kNoon + hours(2));
   EXPECT_EQ(read_from(*opened.spool, 41).seqs, range(41, 100));
   opened.spool->release(100);
-  opened.spool->forget(kNoon + hours(2));
-  opened.spool->forget(kNoon + hours(2) + minutes(59));
+  opened.spool->delete_expired(kNoon + hours(2));
+  opened.spool->delete_expired(kNoon + hours(2) + minutes(59));
   EXPECT_EQ(opened.spool->usage().first_seq, 1U);
-  opened.spool->forget(kNoon + hours(3));
+  opened.spool->delete_expired(kNoon + hours(3));
   EXPECT_EQ(opened.spool->usage().first_seq, 101U);
-  opened.spool->release(3);  // what is forgotten cannot come back
+  opened.spool->release(3);  // what is deleted cannot come back
   EXPECT_EQ(opened.spool->usage().pending_bytes, 0U);
 }
 
@@ -332,11 +332,11 @@ TEST(Spool, AClockThatIsSetBackOnlyKeepsLonger) {
   const Opened opened = open_spool(options);
   append_group(*opened.spool, 1);
   opened.spool->release(1);
-  opened.spool->forget(kNoon);
-  opened.spool->forget(kNoon - hours(5));
-  opened.spool->forget(kNoon - hours(5) + minutes(59));
+  opened.spool->delete_expired(kNoon);
+  opened.spool->delete_expired(kNoon - hours(5));
+  opened.spool->delete_expired(kNoon - hours(5) + minutes(59));
   EXPECT_EQ(opened.spool->usage().first_seq, 1U);
-  opened.spool->forget(kNoon - hours(4));
+  opened.spool->delete_expired(kNoon - hours(4));
   EXPECT_EQ(opened.spool->usage().first_seq, 2U);
 }
 
