@@ -1,5 +1,5 @@
-// Writes JSON as text: for what is too hot for a library's tree, and for JSON columns, which come out digit by digit
-// as they are stored. One thread at a time.
+// Writes JSON as text: for hot paths, where a library's tree costs too much, and for JSON columns, which come out
+// digit by digit as they are stored. One thread at a time.
 #pragma once
 
 #include <concepts>

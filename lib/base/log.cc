@@ -40,7 +40,7 @@ class StderrSink final : public spdlog::sinks::base_sink<spdlog::details::null_m
       const ssize_t count = ::write(STDERR_FILENO, rest.data(), rest.size());
       if (count >= 0) {
         rest.remove_prefix(static_cast<std::size_t>(count));
-      } else if (errno == EAGAIN) {  // somebody who shares it does not want to wait
+      } else if (errno == EAGAIN) {  // whoever shares it made it non-blocking
         pollfd room{STDERR_FILENO, POLLOUT, 0};
         ::poll(&room, 1, -1);
       } else if (errno != EINTR) {

@@ -17,7 +17,7 @@ using namespace spool_format;
 
 constexpr std::uint64_t kMinSegmentBytes = 64 * 1024;
 constexpr std::uint64_t kSegmentsAtLeast = 16;  // within max_bytes, so that little is kept longer than it must
-// The more, the rarer a group has to wait for new blocks, and the longer.
+// The more, the fewer groups wait for the allocation of blocks, and the longer each.
 constexpr std::uint64_t kZerosAheadBytes = 2 * 1024 * 1024;
 
 std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
@@ -109,8 +109,8 @@ std::uint64_t DiskSpool::shared_before() const {
   return identity_.shared_before;
 }
 
-// Before the database hears of the incarnation, so that the next opening knows it for one of its own. An opening that
-// wrote nothing makes room for the next.
+// Before the database has the incarnation, so that the next opening recognises it as its own. Openings that wrote
+// nothing are dropped first.
 void DiskSpool::remember_opening(std::uint64_t first_seq) {
   const MutexLock identity_lock(identity_mutex_);
   std::vector<Incarnation>& openings = identity_.openings;
@@ -191,11 +191,11 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
   for (const Segment& segment : evicted) delete_segment(segment);
 }
 
-// Bytes the file system may still give. Kept segments give way where that is less than wanted.
+// Bytes the file system has left above min_free. Deletes kept segments where that is less than wanted.
 std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
   while (true) {
     struct statvfs status {};
-    if (fstatvfs(folder_, &status) != 0) return UINT64_MAX;  // writing will tell
+    if (fstatvfs(folder_, &status) != 0) return UINT64_MAX;  // not known: writing fails where it is full
     const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
     std::optional<Segment> segment;
     {
@@ -352,7 +352,7 @@ SpoolUsage DiskSpool::usage() const {
 
 bool DiskSpool::disk_is_full() const {
   struct statvfs status {};
-  if (fstatvfs(folder_, &status) != 0) return false;  // writing will tell
+  if (fstatvfs(folder_, &status) != 0) return false;  // not known: writing fails where it is
   const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
   const MutexLock state_lock(state_mutex_);
   return free_bytes <= limits_.min_free && !table_.front_is_released();

@@ -48,7 +48,7 @@ void set_aside(const fs::path& folder, const std::string& name, std::string_view
              : fmt::format("{} {}; it could not be set aside: {}", name, words, target.error().message));
 }
 
-// The recorder's id from a segment, where the folder's own file does not tell it any more.
+// The recorder's id from a segment, where the identity file does not have it.
 std::optional<Id> recorder_from_segments(const fs::path& folder, const std::vector<std::uint64_t>& segments) {
   for (auto seq = segments.rbegin(); seq != segments.rend(); ++seq) {
     const Result<OpenSegment> segment = open_segment(folder, *seq, O_RDONLY);

@@ -31,7 +31,7 @@ class SegmentTable {
   // The last segment got records.
   void grow(std::uint64_t end, std::uint64_t last_seq);
 
-  // Any number; what lies before the first segment or behind the last record is moved to there.
+  // Any number: clamped between the one before the first segment and the last record.
   void release(std::uint64_t seq);
   std::uint64_t released() const { return released_; }
 

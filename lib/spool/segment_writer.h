@@ -20,13 +20,13 @@ class SegmentWriter {
   using Sync = int (*)(int fd);  // fdatasync(2), or a test's
 
   // A new segment with nothing in it, durable under its name in the folder before this returns; no file of that name
-  // where it fails.
+  // where it fails. Errors: system_error_of()'s.
   static Result<std::unique_ptr<SegmentWriter>> create(const std::filesystem::path& folder,
                                                        const spool_format::SegmentHeader& header, Sync sync);
 
   // Appends the bodies as one group, numbered from first_seq, and syncs. With zeros_ahead > 0 that many zero bytes
-  // are written behind a small group when it reaches new ground: the next ones then overwrite and need no change of
-  // the file's size or blocks, which halves the time of a sync. Errors: kFull (no room: rolled back), kIo.
+  // are written behind a small group that extends the file: the next ones overwrite them and change neither its
+  // size nor its blocks, which halves the time of a sync. Errors: kFull (no room: rolled back), kIo.
   Result<void> append(std::uint64_t first_seq, std::span<const std::string_view> bodies, std::uint64_t zeros_ahead);
   // Removes the group that was appended last; end: where it began. Best effort.
   void retract(std::uint64_t end);

@@ -29,7 +29,7 @@ struct SpoolOptions {
   std::filesystem::path path;
   std::uint64_t max_bytes = 1ULL << 30;   // of records not yet applied; the last tenth only for privileged records
   std::uint64_t min_free = 256ULL << 20;  // of the file system
-  std::chrono::milliseconds keep{3'600'000};  // applied records are kept this long; they give way first
+  std::chrono::milliseconds keep{3'600'000};  // applied records are kept this long, or until room is needed
   std::uint64_t segment_bytes = 16ULL << 20;  // at most; 64 KiB or a sixteenth of max_bytes where that is less
   std::string machine;                        // instead of this machine's id: a test's way to be another one
   int (*sync)(int fd) = nullptr;              // instead of fdatasync(2): a test's way to make it fail
@@ -64,7 +64,7 @@ struct FilesCheck {
 struct SpoolUsage {
   std::uint64_t first_seq = 0;      // the oldest record still on disk; last_seq + 1 where there is none
   std::uint64_t last_seq = 0;       // the newest durable record; 0: none yet
-  std::uint64_t released_seq = 0;   // everything up to here is applied, as release() was told last
+  std::uint64_t released_seq = 0;   // everything up to here is applied, as of the last release()
   std::uint64_t pending_bytes = 0;  // not yet released
   std::uint64_t kept_bytes = 0;     // released, still kept
   std::uint64_t segments = 0;
@@ -87,15 +87,16 @@ class Spool {
   virtual const std::string& origin() const = 0;
   // All incarnations that still have records on disk, oldest first; the last is the current one.
   virtual std::vector<Incarnation> incarnations() const = 0;
-  // Those that this folder had before, as far as it remembers (some dozens), oldest first, with the numbers they
-  // began with; with the current one, also where they still have records.
+  // The last ones of this folder (some dozens), with records on disk or not, oldest first, the current one included;
+  // each with the number it began with.
   virtual std::vector<Incarnation> remembered() const = 0;
 
   // It lies elsewhere than when it was settled last (another boot, device or inode): it may be a copy, and the other
   // one alive. Whoever records under id() asks the database first, then settles or renews.
   virtual bool may_be_copy() const = 0;
   virtual void settle() = 0;
-  // Another process records under id(): takes a new one, which is returned, and settles. What waits stays.
+  // Another process records under id(): takes a new one, which is returned, and settles. Records not applied yet
+  // stay.
   virtual std::string renew() = 0;
   // Records of incarnations that began below this number are the other process's too; 0: there is none.
   virtual std::uint64_t shared_before() const = 0;
@@ -116,7 +117,7 @@ class Spool {
 
   // Records from seq on, at most max_records and (beyond the first) max_bytes; empty at the end. Damage met on the
   // way is set aside and reported through `damage` as a sentence each; reading goes on behind it (sequence numbers
-  // then jump).
+  // then jump). An error of the system comes only where no record lies before it; the next call tries again.
   virtual Result<std::vector<SpoolRecord>> read(std::uint64_t seq, std::size_t max_records, std::size_t max_bytes,
                                                 std::vector<std::string>& damage) = 0;
 
@@ -138,7 +139,7 @@ class Spool {
   virtual FilesCheck check_files() = 0;
 
   virtual SpoolUsage usage() const = 0;
-  // The file system has nothing left above min_free, and nothing kept could give way. Asks the file system.
+  // The file system has nothing left above min_free, and no kept segment could be deleted. One system call.
   virtual bool disk_is_full() const = 0;
   virtual void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) = 0;
 };
