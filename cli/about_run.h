@@ -1,4 +1,4 @@
-// What the commands about one run share.
+// What the commands about one run share. One thread.
 #pragma once
 
 #include <memory>

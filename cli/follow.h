@@ -1,5 +1,5 @@
 // `run-recorder list --follow` and `watch`: runs as they change, asked for again and again. They end when they are
-// stopped, or when standard output is closed.
+// stopped, or when standard output is closed. One thread.
 #pragma once
 
 #include <chrono>
@@ -13,7 +13,8 @@ namespace run_recorder {
 // So many runs at most, the newest.
 constexpr std::uint64_t kFollowedRuns = 200;
 
-// The runs there are, oldest first, then one line for each that is new or whose status changed.
+// The runs there are, oldest first, then one line for each that is new or whose status changed. Returns the exit
+// status where it fails; else it goes on.
 int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval,
                 RunWidth width = RunWidth::kUsual);
 

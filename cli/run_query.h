@@ -1,4 +1,4 @@
-// Which runs a command asks for: the filters of `list`, `watch` and `stats`.
+// Which runs a command asks for: the filters of `list`, `watch` and `stats`. One thread.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// `run-recorder status`.
+// `run-recorder status`. One thread.
 #pragma once
 
 #include <string>
@@ -9,6 +9,7 @@
 
 namespace run_recorder {
 
+// Returns the exit status.
 int show_status(const Context& context);
 // The daemon's state on one line, for `watch`.
 std::string status_line(const JsonObject& status, const Terminal& terminal);

@@ -1,5 +1,5 @@
 // What the daemon does instead of serving: --check, --migrate, --print, --drain, --adopt-spool. Each returns the exit
-// status and says on stdout what it found; StartError is main's.
+// status and says on stdout what it found; StartError is main's. For the main thread.
 #pragma once
 
 #include "config/config.h"

@@ -1,4 +1,4 @@
-// What the daemon was asked to do: its arguments, without the configuration's.
+// What the daemon was asked to do: its arguments, without the configuration's. Pure.
 #pragma once
 
 #include <string>

@@ -32,7 +32,7 @@ class Service {
   Service(Config config, ConfigSources sources);
   ~Service();
 
-  // Returns the exit status when it was told to stop.
+  // Returns the exit status when it was told to stop. Throws StartError where it cannot start.
   int run(Signals& signals);
 
  private:

@@ -1,5 +1,6 @@
 // The daemon's signals, taken by a thread of their own: SIGTERM and SIGINT stop (a second one ends the process at
-// once, for everything acknowledged is on disk), SIGHUP reloads. SIGPIPE is ignored.
+// once, for everything acknowledged is on disk), SIGHUP reloads. SIGPIPE is ignored. Safe from any thread; wait() is
+// for one.
 #pragma once
 
 #include <chrono>

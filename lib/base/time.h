@@ -1,4 +1,5 @@
-// Points in time as the project uses them: UTC, microseconds, years 0001 to 9999. Pure, thread-safe.
+// Points in time as the project uses them: UTC, microseconds, years 0001 to 9999. Pure but for now_utc(),
+// thread-safe.
 #pragma once
 
 #include <chrono>

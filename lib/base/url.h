@@ -39,7 +39,8 @@ std::string argument_for_message(std::string_view argument);
 std::string without_arguments_passwords(std::string message, std::span<const std::string> arguments);
 
 // Overwrites passwords in the program's arguments in place, so that process lists do not show them: the passwords of
-// URLs, and in what follows a flag that ends in -url whatever may be one, up to "--". Copy the arguments before.
+// URLs, and in what follows a flag that ends in -url whatever may be one, up to "--". Copy the arguments before. For
+// the beginning of main(): it writes what other threads might read.
 void hide_passwords_in_arguments(int argc, char** argv);
 
 }  // namespace run_recorder

@@ -1,4 +1,4 @@
-// A configuration while it is put together from its sources; only for lib/config.
+// A configuration while it is put together from its sources; only for lib/config. For one thread.
 #pragma once
 
 #include <map>

@@ -8,7 +8,7 @@
 //   {"run_id":…,"events":[…],"more":true}            ("more" is missing in the last part)
 //   {"run_id":…,"withdrawn":true}                    it was removed meanwhile
 //   {"end":true}                                     the last line
-// Calls block on the store.
+// Calls block on the store and are for its thread.
 #pragma once
 
 #include <cstdint>

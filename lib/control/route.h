@@ -1,7 +1,7 @@
 // The control API's table of routes (contract section 8). What is not found, which methods are allowed, which
 // parameters are known, how large a body may be, where a route is served and the list in docs/control-api.md all
 // follow from it. A new route is a line in routes.cc, its handler in the file of its subject, and a line of that
-// document.
+// document. Safe from several threads.
 #pragma once
 
 #include <optional>

@@ -1,6 +1,6 @@
 // A listening UNIX socket at a path, taken safely: what somebody else uses is never removed, a symbolic link is never
 // followed, and owner and mode are right (or stricter) from the first moment, whatever the umask is. For start-up
-// code.
+// code, one thread at a time.
 #pragma once
 
 #include <sys/types.h>
@@ -12,8 +12,8 @@ namespace run_recorder {
 
 class Listener {
  public:
-  // group: a name or number, or empty. Throws StartError: 69 when the path is in use or cannot be used, 78 when the
-  // group is unknown or the path too long.
+  // group: a name or number, or empty. Waits up to 2 s for another process that listens in the same folder. Throws
+  // StartError: 69 when the path is in use or cannot be used or the group is unknown, 78 when the path is too long.
   static Listener at(const std::filesystem::path& path, mode_t mode, const std::string& group);
   // A socket that the service manager listens on already. Throws StartError (69) when it is no such socket.
   static Listener inherited(int fd);

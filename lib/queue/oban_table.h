@@ -1,5 +1,6 @@
 // Oban's table of jobs in one database, over one connection (contract section 9). For the adapter's own files:
-// oban_queue.cc opens one, asks it, and throws it away after any error. It only reads.
+// oban_queue.cc opens one, asks it, and throws it away after any error. It only reads. Blocking; for one thread at a
+// time.
 #pragma once
 
 #include <chrono>

@@ -60,9 +60,11 @@ class Pass {
 
   // Waits until everything that was received by now is applied: a request at most 10 s. kUnavailable.
   Result<void> wait_until_applied();
+  // kUnavailable.
   Result<void> connect();
 
-  // From the lease to the report. released: the lease has been given back, the report is about to be saved.
+  // From the lease to the report. released: the lease has been given back, the report is about to be saved. Errors:
+  // the store's, kConflict (another daemon has the lease), kUnavailable (the daemon is stopping).
   Result<PassReport> run(std::string pass_id, const std::function<void()>& released);
   // Gives the lease back where run() failed.
   void give_up();
@@ -77,6 +79,7 @@ class Pass {
   std::uint64_t deferred_for_listening() const { return deferred_for_listening_; }
 
   // Instead of run(), for what ended: which of its rows would be marked, and which ends have rows that have to wait.
+  // Errors as those of run().
   struct Ended {
     std::vector<std::string> stuck;
     std::vector<ProcessEnd> again;

@@ -57,7 +57,7 @@ class Reconciler {
   // A pass on request, done when it returns. kConflict: another runs, but for a short one over a process that ended;
   // kUnavailable: the database is away, or what was received could not be applied within 10 s.
   Result<PassReport> reconcile(const PassRequest& request);
-  // Each rule's answer for one row now, as JSON. kNotFound.
+  // Each rule's answer for one row now, as JSON. kNotFound; else the store's errors.
   Result<JsonText> explain(Store& store, std::string_view run_id);
 
   ReconcilerStatus status() const;

@@ -1,4 +1,5 @@
-// How many connections the limit of open files allows. For start and reload: it may raise the process's limit.
+// How many connections the limit of open files allows. For start and reload, one call at a time: it may raise the
+// process's limit.
 #pragma once
 
 #include <cstddef>

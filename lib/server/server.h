@@ -30,8 +30,8 @@ class EventServer {
   EventServer& operator=(const EventServer&) = delete;
 
   // Binds, listens, starts the threads. StartError: 69 when the path is taken (by a live listener, a file that is no
-  // socket, a symbolic link) or cannot be used, 78 when a user or group is unknown or the path too long for a socket.
-  // A socket nobody listens on is replaced. A missing folder is made, 0755.
+  // socket, a symbolic link) or cannot be used or a user or group is unknown, 78 when the path is too long for a
+  // socket. A socket nobody listens on is replaced. A missing folder is made, 0755.
   void start();
 
   // Accepts and reads nothing more, waits until everything that was read as complete lines is durable and answered,

@@ -1,5 +1,6 @@
 // The spool's folder: which files are in it, whose it is, who holds it, and where damaged bytes are put (FORMAT.md).
 // Blocking system calls; no state, safe from any thread as far as the callers do not work on the same file.
+// Errors: system_error_of()'s (base/file.h), and those named here.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +39,7 @@ Result<void> refuse_foreign(const std::filesystem::path& folder);
 // no lock.
 std::optional<int> holder(const std::filesystem::path& folder);
 
-// Where a spool lies; "-" for what cannot be told.
+// Where a spool is; "-" for what is not known.
 struct Place {
   std::string machine;  // the first half of its machine id
   std::string boot;

@@ -1,5 +1,5 @@
 // The bytes of a segment: its header, a group's header, a record's header (FORMAT.md). Encoding and checking only, no
-// I/O. Pure, thread-safe. All numbers are little-endian.
+// I/O. Pure but for random_id(), thread-safe. All numbers are little-endian.
 #pragma once
 
 #include <array>

@@ -52,6 +52,7 @@ Result<SpoolReport> inspect_spool(const std::filesystem::path& folder, Inspectio
 
 // Calls visit with each whole record from a number on, in order, until it returns false. What is damaged is left out:
 // inspect_spool() names it. Records that the daemon is writing at this moment are left out too.
+// Errors as those of inspect_spool().
 using RecordVisitor = std::function<bool(std::uint64_t seq, std::string_view body)>;
 Result<void> visit_spool(const std::filesystem::path& folder, std::uint64_t from_seq, const RecordVisitor& visit);
 

@@ -1,5 +1,6 @@
 // What open() does before the first record is written: finds the recorder's id and the last durable record, cuts what
 // was never acknowledged, and sets aside what is not what was written. Once per open(), with the folder locked.
+// Blocking system calls; for one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,7 @@ struct Recovered {
   ReportedDamage reported;
 };
 
+// Errors: kInvalid (of a newer format version, or nothing there has the recorder's id), and those of folder.h.
 Result<Recovered> recover_spool(const std::filesystem::path& folder, SpoolOpening& opening);
 
 // Copies the range into set-aside/; the sentence that reports it.

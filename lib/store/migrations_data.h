@@ -1,5 +1,5 @@
 // What CMake makes of the files under migrations/ (lib/store/CMakeLists.txt writes the definitions). Read through
-// migrations.h.
+// migrations.h. Pure, thread-safe.
 #pragma once
 
 #include <span>

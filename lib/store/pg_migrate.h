@@ -1,4 +1,5 @@
-// The schema of the PostgreSQL adapter: brought up to date under a lock, or only looked at.
+// The schema of the PostgreSQL adapter: brought up to date under a lock, or only looked at. Blocking; safe from any
+// thread.
 #pragma once
 
 #include "store/store.h"

@@ -1,5 +1,6 @@
 // Rows as PostgreSQL brings them and takes them: fields of results to values, and values to the JSON that one
-// parameter carries for a whole batch. For the PostgreSQL adapter's files. Never throws on what a database holds.
+// parameter carries for a whole batch. For the PostgreSQL adapter's files; for one thread. Never throws on what a
+// database holds.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // What the tables of one PostgreSQL database look like: whether this daemon can work with them, and the types that
 // SQL has to be written for, because a runs table that CouncilEx made keeps its own. For the PostgreSQL adapter's
-// files.
+// files; read_pg_schema() blocks and is for the connection's thread, all else is pure.
 #pragma once
 
 #include <map>
@@ -59,7 +59,7 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
 // What keeps this daemon from taking over tables that are there already, in words: views, lacking columns, wrong
 // types. What migrations can add does not count. Empty: nothing.
 std::vector<std::string> obstacles(const PgSchema& schema);
-// kRefused where this daemon cannot work with the tables as they are.
+// kRefused where this daemon cannot work with the tables as they are, kNotFound where migrations are missing.
 Result<void> verify(const PgSchema& schema);
 
 // An error at opening or migrating: permission denied, a missing schema and the like are the database refusing this

@@ -1,5 +1,6 @@
 // The sequences that give ids to the history and to dead letters. After a logical switch-over or a copy of the tables
-// they stand where they began, and give out ids that are taken. For the PostgreSQL adapter's files.
+// they stand where they began, and give out ids that are taken. For the PostgreSQL adapter's files; blocking, on the
+// connection's thread.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // Rows of a result to values, the same for every database: a template over PgFields and SqliteFields, which give the
-// fields of a row one after the other. For the adapters' files. Never throws on what a database holds.
+// fields of a row one after the other. For the adapters' files. Pure; never throws on what a database holds.
 #pragma once
 
 #include <algorithm>

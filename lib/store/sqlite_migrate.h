@@ -1,4 +1,5 @@
-// The schema of the SQLite adapter: brought up to date, or only looked at. For the adapter and open_store.
+// The schema of the SQLite adapter: brought up to date, or only looked at. For the adapter and open_store. Blocking;
+// safe from any thread, a connection on one at a time.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // Rows as the SQLite adapter's statements bring and write them: the lists of columns, and for runs and their history
-// the statements, made from the tables of columns.h. For the adapter's own files.
+// the statements, made from the tables of columns.h. For the adapter's own files; for one thread.
 #pragma once
 
 #include <optional>

@@ -88,7 +88,7 @@ struct BeatWrite {
   std::optional<std::string> worker_process;  // empty members leave the row's
   std::string sender_process;
   std::string connection;
-  std::optional<std::int32_t> expires_in;
+  std::optional<std::int32_t> expires_in;  // seconds
 };
 
 struct DeadLetter {
