@@ -3,7 +3,7 @@
 // commit survives loss of power.
 //
 // Every call ends at the connection's deadline (begin_call), whether it waits for another's lock or works: what takes
-// longer fails with kUnavailable.
+// longer fails with kUnavailable. Other errors are kind_of_sqlite_code()'s, where no others are named.
 #pragma once
 
 #include <sqlite3.h>

@@ -60,6 +60,7 @@ class ObanTable {
   virtual Result<ObanSnapshot> read(std::span<const std::int64_t> job_ids) = 0;
 };
 
+// Errors: quoted_table()'s, and the connection's.
 Result<std::unique_ptr<ObanTable>> open_oban_in_postgres(const QueueOptions& options);
 Result<std::unique_ptr<ObanTable>> open_oban_in_sqlite(const QueueOptions& options);
 

@@ -4,8 +4,9 @@
 // against a frozen server. A connection that the server closed while nobody called is made again without a word.
 //
 // Errors of every call: kUnavailable (away, slow, refusing; reconnect and try later), kRefused (this database refuses
-// this daemon), and where named kData, kInDoubt, kNotFound. After kUnavailable or kInDoubt the Store must be thrown
-// away, but for a kUnavailable with a SQLSTATE that only names what was refused (recorder/failure.h).
+// this daemon), of lists kInvalid (a cursor that is none), and where named kData, kInDoubt, kNotFound. After
+// kUnavailable or kInDoubt the Store must be thrown away, but for a kUnavailable with a SQLSTATE that only names what
+// was refused (recorder/failure.h).
 #pragma once
 
 #include <chrono>
@@ -284,7 +285,6 @@ class Store {
   // ---- reading
   virtual Result<RunPage> list_runs(const RunFilter& filter) = 0;
   virtual Result<std::optional<Run>> find_run(std::string_view run_id) = 0;
-  // kInvalid for a cursor that is none. after_seq: only later entries.
   virtual Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) = 0;
   // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at): the 1,000
   // nearest to it, page by page; loops in the data end. No rows without a cursor: no such run.
