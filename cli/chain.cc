@@ -75,7 +75,6 @@ int show_chain(const Context& context, const std::string& run_id) {
 
 }  // namespace
 
-extern const Command kChainCommand = {"chain", "All attempts of what this run is an attempt of",
-                                      declare_about_run<show_chain>};
+extern const Command kChainCommand = {"chain", "Show all attempts of a run's chain", declare_about_run<show_chain>};
 
 }  // namespace run_recorder

@@ -14,6 +14,8 @@
 namespace run_recorder {
 namespace {
 
+constexpr const char* kHint = "\nRun with --help for what is allowed.";
+
 bool wraps_command(std::string_view name) {
   return std::ranges::any_of(commands(),
                              [&](const Command* command) { return command->wraps_command && command->name == name; });
@@ -53,7 +55,7 @@ std::vector<std::string> take_command(std::vector<std::string>& arguments) {
 // Why no command was found among the arguments: what follows a flag that is not known may be its value.
 std::string missing_command(const CLI::App& app, const std::vector<std::string>& given) {
   for (const std::string& one : given) {
-    if (!one.starts_with('-')) return "there is no command " + argument_for_message(one);
+    if (!one.starts_with('-')) return "unknown command " + argument_for_message(one);
     if (app.get_option_no_throw(one.substr(0, one.find('='))) == nullptr) {
       return "unknown argument " + argument_for_message(one);
     }
@@ -74,15 +76,14 @@ bool parse(CLI::App& app, std::vector<std::string> arguments, int& status) {
     return false;
   } catch (const CLI::RequiredError& error) {
     const bool no_command = app.get_subcommands().empty();
-    complain((no_command ? missing_command(app, given) : error.what()) + "\nRun with --help for what there is.");
+    complain((no_command ? missing_command(app, given) : error.what()) + kHint);
     return false;
   } catch (const CLI::ExtrasError&) {
     const std::vector<std::string> unknown = app.remaining(true);
-    complain("unknown argument " + (unknown.empty() ? "" : argument_for_message(unknown.front())) +
-             "\nRun with --help for what is allowed.");
+    complain("unknown argument " + (unknown.empty() ? "" : argument_for_message(unknown.front())) + kHint);
     return false;
   } catch (const CLI::ParseError& error) {
-    complain(without_arguments_passwords(error.what(), given) + "\nRun with --help for what is allowed.");
+    complain(without_arguments_passwords(error.what(), given) + kHint);
     return false;
   }
   return true;
@@ -100,15 +101,14 @@ int run_command_line(std::vector<std::string> arguments) {
   if (!flags) throw StartError(kExitUsage, flags.error().message);
   invocation.config_flags = std::move(*flags);
 
-  CLI::App app("Send events to run-recorderd, wrap commands, look at runs, ask for a reconciliation.",
-               "run-recorder");
+  CLI::App app("Send events to run-recorderd, wrap commands, query runs, start a reconciliation.", "run-recorder");
   app.set_version_flag("--version", "run-recorder " RR_VERSION);
   app.formatter(std::make_shared<Formatter>());
   app.require_subcommand(1);
   app.fallthrough();
   app.add_option("--socket", invocation.socket, "The daemon's event socket")->type_name("PATH");
   app.add_option("--control", invocation.control, "The daemon's control socket")->type_name("PATH");
-  app.add_flag("--json", invocation.json, "The daemon's own objects, one a line, instead of tables");
+  app.add_flag("--json", invocation.json, "Print the daemon's JSON objects, one a line, instead of tables");
   app.footer(
       "--config FILE and --section-key VALUE work as with run-recorderd. Exit status: 0 done, 2 usage, 78 "
       "configuration, 69 the daemon (or its database) is away, 1 anything else.");

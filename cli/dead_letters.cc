@@ -113,26 +113,26 @@ Handler declare_list(Flags flags) {
 
 Handler declare_show(Flags flags) {
   const auto id = std::make_shared<std::vector<std::string>>();
-  flags.operands("ID", *id, "As in the list", 1);
+  flags.operands("ID", *id, "The dead letter's id", 1);
   return [id](const Invocation& invocation) { return show_dead_letter(invocation.context(), id->front()); };
 }
 
 template <int (*change)(const Context&, const std::vector<std::string>&)>
 Handler declare_change(Flags flags) {
   const auto ids = std::make_shared<std::vector<std::string>>();
-  flags.operands("ID", *ids, "As in the list");
+  flags.operands("ID", *ids, "The dead letters' ids");
   return [ids](const Invocation& invocation) { return change(invocation.context(), *ids); };
 }
 
 constexpr Command kCommands[] = {
-    {"list", "All of them, the oldest first", declare_list},
-    {"show", "One of them, with the event as it was sent", declare_show},
-    {"retry", "Apply them once more", declare_change<retry_dead_letters>},
-    {"delete", "Give them up; they stay counted as removed", declare_change<delete_dead_letters>}};
+    {"list", "List dead letters, the oldest first", declare_list},
+    {"show", "Show a dead letter, with the event as it was sent", declare_show},
+    {"retry", "Apply dead letters again", declare_change<retry_dead_letters>},
+    {"delete", "Delete dead letters; the ledger counts them as removed", declare_change<delete_dead_letters>}};
 
 }  // namespace
 
-extern const Command kDeadLettersCommand = {"dead-letters", "Events that the database refuses for what they hold",
+extern const Command kDeadLettersCommand = {"dead-letters", "List, retry and delete events that the database refuses",
                                             nullptr, "", kCommands};
 
 }  // namespace run_recorder

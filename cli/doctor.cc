@@ -78,9 +78,9 @@ int examine_installation(const Invocation& invocation) {
 }  // namespace
 
 extern const Command kDoctorCommand = {
-    "doctor", "Check this installation, and say what to do about each finding",
+    "doctor", "Check this installation, with advice for each finding",
     [](Flags) { return Handler(examine_installation); },
-    "Looks at configuration, sockets, permissions, daemon, database, queue, spool, disk and clock; also without a "
-    "running daemon. Best as root or as the daemon's user. Ends with 0 when all is fine, 1 when something is not."};
+    "Checks configuration, sockets, permissions, daemon, database, queue, spool, disk and clock; also without a "
+    "running daemon. Best run as root or as the daemon's user. Exits 0 when all is fine, 1 when something is not."};
 
 }  // namespace run_recorder

@@ -34,7 +34,7 @@ class EventSource {
 
 struct EmissionOptions {
   std::string socket_path;
-  std::chrono::milliseconds wait{0};  // how long to go on without getting on
+  std::chrono::milliseconds wait{0};  // how long to retry without progress
   Completion completion;
   std::vector<std::string> warnings;     // said while the events are under way
   bool names_lines = false;              // where it is not one event, refusals name their lines

@@ -38,7 +38,7 @@ struct EmitOptions {
   bool no_worker_pid = false;
   std::string vouched_run_id;              // the run of the `exec` around this command; empty: there is none
   std::vector<std::string> warnings;       // said while the events are under way
-  std::chrono::milliseconds wait{10'000};  // how long to go on without getting on
+  std::chrono::milliseconds wait{10'000};  // how long to retry without progress
 
   // Any field of one event was given: it is not about standard input then.
   bool one_event() const {
@@ -54,11 +54,12 @@ struct EmitOptions {
 void require_json(const char* flag, const std::optional<std::string>& value) {
   if (!value) return;
   const JsonScan scan = scan_json(*value, kMaxDepth);
-  if (scan.problem == JsonProblem::kMalformed) usage(fmt::format("{} is not JSON: {}", flag, scan.message));
+  if (scan.problem == JsonProblem::kMalformed)
+    usage(fmt::format("{}: invalid value: {}; must be JSON", flag, scan.message));
 }
 
 void require_utf8(const char* flag, const std::optional<std::string>& value) {
-  if (value && !valid_utf8(*value)) usage(fmt::format("{} is not valid UTF-8", flag));
+  if (value && !valid_utf8(*value)) usage(fmt::format("{}: invalid value: must be UTF-8", flag));
 }
 
 // "3/10" as the object that it stands for; else as it is.
@@ -79,7 +80,7 @@ std::int64_t seconds_of(const std::string& text) {
   if (error == std::errc() && end == text.data() + text.size()) return seconds;
   const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
   if (!duration || duration->count() % 1'000 != 0) {
-    usage(fmt::format("--expires-in takes seconds, or a duration of whole seconds such as 90s or 5m, not {}", text));
+    usage("--expires-in: " + invalid_value(text, "seconds, or a duration of whole seconds such as 90s or 5m"));
   }
   return duration->count() / 1'000;
 }
@@ -219,40 +220,40 @@ int run_emit(const EmitOptions& options, const std::string& socket_path) {
 
 void declare_fields(Flags& flags, EmitOptions& options) {
   flags.text("--type", options.type,
-             "run_queued, run_started, run_heartbeat, run_completed, run_failed, run_lost, or a type of one's own",
+             "run_queued, run_started, run_heartbeat, run_completed, run_failed, run_lost, or a type of your own",
              "TYPE");
-  flags.text("--run-id", options.run_id, "The run (attempt) it is about; inside of exec: the run of exec", "ID");
-  flags.text("--id", options.id, "The event's own id; a second one with it changes nothing (default: a new one)",
-             "ID");
-  flags.text("--at", options.at, "When it happened, RFC 3339 with offset (default: when it arrives)", "TIME");
+  flags.text("--run-id", options.run_id, "The run's id, one for each attempt (default inside exec: its run)", "ID");
+  flags.text("--id", options.id, "The event's id; a second event with it changes nothing (default: a new one)", "ID");
+  flags.text("--at", options.at, "When it happened, RFC 3339 with offset (default: when it is received)", "TIME");
   flags.text("--council", options.council, "What is being run (queued, started)", "NAME");
-  flags.text("--input", options.input, "What it was given (queued, started)", "JSON");
-  flags.integer("--attempt", options.attempt, "Number of the attempt (queued, started)", "N");
+  flags.text("--input", options.input, "The run's input (queued, started)", "JSON");
+  flags.integer("--attempt", options.attempt, "The attempt's number (queued, started)", "N");
   flags.text("--parent-attempt-run-id", options.parent_attempt_run_id,
-             "The attempt before, or the first one (queued, started)", "ID");
-  flags.text("--queue", options.queue, "The configured queue that has the job (queued, started)", "NAME");
-  flags.text("--job-id", options.job_id, "The queue's job (queued, started)", "ID");
-  flags.integer("--oban-job-id", options.oban_job_id, "The same, for a queue whose ids are integers", "N");
+             "The run id of the previous or the first attempt (queued, started)", "ID");
+  flags.text("--queue", options.queue, "The configured queue of the job (queued, started)", "NAME");
+  flags.text("--job-id", options.job_id, "The job's id in its queue (queued, started)", "ID");
+  flags.integer("--oban-job-id", options.oban_job_id, "The same as --job-id, for an integer", "N");
   flags.text("--expires-in", options.expires_in,
-             "Without another event for so long nobody vouches for the run any more (started, heartbeat)", "SECONDS");
-  flags.text("--result", options.result, "What came out (completed, failed)", "JSON");
-  flags.text("--errors", options.errors, "A list of strings or objects with kind and message (failed)", "JSON");
+             "How long the run counts as alive without another event: seconds, or 5m (started, heartbeat)",
+             "SECONDS");
+  flags.text("--result", options.result, "The run's result (completed, failed)", "JSON");
+  flags.text("--errors", options.errors, "A list of strings, or of objects with kind and message (failed)", "JSON");
   flags.text("--job-state", options.job_state, "The job's state as the sender knows it (completed, failed)", "STATE");
-  flags.text("--message", options.message, "What was seen of a run that ended without an outcome (lost)", "TEXT");
-  flags.text("--usage", options.usage, "Numbers to be added up in the run: {\"input_tokens\":1200}", "JSON");
-  flags.text("--progress", options.progress, "How far it is: 3/10, or {\"done\":3,\"total\":10,\"unit\":\"files\"}",
-             "JSON");
-  flags.text("--payload", options.payload, "An object (types of one's own)", "JSON");
-  flags.integer("--worker-pid", options.worker_pid,
-                "The process without which the run cannot go on (default: see below)", "PID");
+  flags.text("--message", options.message, "What is known of a run that ended without an outcome (lost)", "TEXT");
+  flags.text("--usage", options.usage, "Numbers to add to the run's usage: {\"input_tokens\":1200}", "JSON");
+  flags.text("--progress", options.progress,
+             "How far the run is: 3/10, or {\"done\":3,\"total\":10,\"unit\":\"files\"}", "JSON");
+  flags.text("--payload", options.payload, "A JSON object (types of your own)", "JSON");
+  flags.integer("--worker-pid", options.worker_pid, "The process that the run depends on (default: see below)",
+                "PID");
 }
 
 Handler declare_emit(Flags flags) {
   const auto options = std::make_shared<EmitOptions>();
   declare_fields(flags, *options);
-  flags.on_without("--no-worker-pid", options->no_worker_pid, "Name no process", "--worker-pid");
+  flags.on_without("--no-worker-pid", options->no_worker_pid, "Send no worker_pid", "--worker-pid");
   flags.duration("--wait", options->wait,
-                 "How long to go on trying without getting on: the spool is full, the daemon restarts");
+                 "How long to retry without progress: the spool is full, the daemon restarts");
   return [options](const Invocation& invocation) {
     // Inside of exec an event is about its run, unless it names another.
     const auto run = invocation.environment.find("RUN_RECORDER_RUN_ID");
@@ -269,12 +270,12 @@ Handler declare_emit(Flags flags) {
 }  // namespace
 
 extern const Command kEmitCommand = {
-    "emit", "Send events: one from flags, or one JSON object a line on standard input", declare_emit,
+    "emit", "Send events: one from flags, or one JSON object a line from standard input", declare_emit,
 
-    "Ends with 0 when all events are acknowledged and so durable, 1 naming the lines refused, 69 when the daemon "
+    "Exits 0 when all events are acknowledged and so durable, 1 naming the lines refused, 69 when the daemon "
     "is away.\n"
     "\n"
-    "The default of --worker-pid is the nearest caller that is there for longer than this command: a script, an "
+    "The default of --worker-pid is the nearest caller that outlives this command: a script, an "
     "interactive shell, a program; not sh -c, a subshell, or timeout, sudo, xargs and the like. There is none for "
     "run_queued, run_heartbeat and run_lost, for the run of exec (its process is known), over ssh, and where the "
     "caller is process 1. A script that only sends should give --worker-pid or --no-worker-pid.\n"

@@ -60,7 +60,7 @@ class EventClient {
   // When work() is due although nothing happened on fd(); empty: only when something does.
   std::optional<Clock::time_point> wake_at() const;
 
-  // Why there is no connection, or why it does not get on; empty while all is well.
+  // Why there is no connection, or why it makes no progress; empty while all is well.
   const std::string& problem() const { return problem_; }
   // The peer said that this user may not send, or the socket's mode did: trying again is of no use.
   bool forbidden() const { return forbidden_; }

@@ -86,6 +86,6 @@ Handler declare_events(Flags flags) {
 
 }  // namespace
 
-extern const Command kEventsCommand = {"events", "A run's history, in the order it was applied", declare_events};
+extern const Command kEventsCommand = {"events", "Show a run's history, in the order it was applied", declare_events};
 
 }  // namespace run_recorder

@@ -21,7 +21,7 @@ constexpr std::size_t kMaxDepth = 60;
 void require_name(const char* flag, const std::optional<std::string>& value, std::size_t max_bytes = kMaxNameBytes) {
   if (!value) return;
   if (value->empty() || value->size() > max_bytes || !valid_utf8(*value) || value->find('\0') != std::string::npos) {
-    throw StartError(kExitUsage, fmt::format("{} takes 1 to {} bytes of UTF-8", flag, max_bytes));
+    throw StartError(kExitUsage, fmt::format("{}: invalid value: must be 1 to {} bytes of UTF-8", flag, max_bytes));
   }
 }
 
@@ -40,7 +40,9 @@ void check(const ExecOptions& options) {
   }
   if (!options.input) return;
   const JsonScan scan = scan_json(*options.input, kMaxDepth);
-  if (scan.problem != JsonProblem::kNone) throw StartError(kExitUsage, "--input: " + scan.message);
+  if (scan.problem != JsonProblem::kNone) {
+    throw StartError(kExitUsage, fmt::format("--input: invalid value: {}; must be JSON", scan.message));
+  }
 }
 
 constexpr Flags::Bounds kRetries{0, 1'000};
@@ -63,27 +65,26 @@ Handler declare_exec(Flags flags) {
   const auto options = std::make_shared<ExecOptions>();
   flags.text("--council", options->council, "What is being run (default: the command's name)", "NAME");
   flags.text("--run-id", options->run_id, "The run's id (default: a new one)", "ID");
-  flags.integer("--attempt", options->attempt, "Number of the (first) attempt", "N", 1, kHighestAttempt);
-  flags.text("--parent,--parent-attempt-run-id", options->parent_attempt_run_id, "The attempt before", "ID");
-  flags.text("--queue", options->queue, "The configured queue that has the job", "NAME");
-  flags.text("--job-id", options->job_id, "The queue's job", "ID");
-  flags.integer("--oban-job-id", options->oban_job_id, "The same, for a queue whose ids are integers", "N", 1,
-                INT64_MAX);
-  flags.text("--input", options->input, "What it is given (default: the command's name)", "JSON");
+  flags.integer("--attempt", options->attempt, "The first attempt's number", "N", 1, kHighestAttempt);
+  flags.text("--parent,--parent-attempt-run-id", options->parent_attempt_run_id, "The previous attempt's run id",
+             "ID");
+  flags.text("--queue", options->queue, "The configured queue of the job", "NAME");
+  flags.text("--job-id", options->job_id, "The job's id in its queue", "ID");
+  flags.integer("--oban-job-id", options->oban_job_id, "The same as --job-id, for an integer", "N", 1, INT64_MAX);
+  flags.text("--input", options->input, "The command's input (default: its name)", "JSON");
   flags.on("--record-args", options->record_args, "Store the command's arguments too; they may hold passwords");
-  flags.number("--retries", options->retries,
-               "After a failure run it again, at most that often, as a chain of attempts", kRetries,
-               Flags::Default::kHidden);
-  flags.duration("--retry-delay", options->retry_delay, "The pause before each of these");
+  flags.number("--retries", options->retries, "Retry a failed command up to N times, as a chain of attempts",
+               kRetries, Flags::Default::kHidden);
+  flags.duration("--retry-delay", options->retry_delay, "The pause before each retry");
   flags.number("--tail", options->tail,
-               "Last lines of standard error to keep in the error; 0 leaves standard error alone, as for a command "
-               "that wants a terminal there",
+               "Keep the last N lines of standard error in the error; 0 leaves standard error alone, for a command "
+               "that needs a terminal there",
                kTailLines);
   return [options](const Invocation& invocation) {
     options->command = invocation.command;
     if (options->command.empty()) {
       throw StartError(kExitUsage,
-                       "exec needs a command behind --: run-recorder exec [flags] -- COMMAND [ARGUMENT...]");
+                       "exec needs a command after --: run-recorder exec [OPTIONS] -- COMMAND [ARGUMENT...]");
     }
     const std::string path = find_socket(invocation, options->warnings);
     check(*options);
@@ -100,7 +101,7 @@ extern const Command kExecCommand = {
 
     "Standard input and output, signals and the exit status pass through. The command finds RUN_RECORDER_RUN_ID and "
     "RUN_RECORDER_SOCKET_PATH in its environment. It runs also when the daemon is away; events that could not be "
-    "sent by its end are then printed to standard error, for emit.\n"
+    "sent by its end are printed to standard error, as lines that emit takes.\n"
     "\n  run-recorder exec --council nightly-backup -- ./backup.sh"
     "\n  run-recorder exec --retries 3 --retry-delay 30s -- rsync -a /srv/ backup:/srv/",
     {},

@@ -54,7 +54,7 @@ int explain_run(const Context& context, const std::string& run_id) {
 
 }  // namespace
 
-extern const Command kExplainCommand = {"explain", "What each rule of reconciliation says of a run now",
+extern const Command kExplainCommand = {"explain", "Show what each rule of reconciliation says of a run now",
                                         declare_about_run<explain_run>};
 
 }  // namespace run_recorder

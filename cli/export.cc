@@ -55,14 +55,13 @@ int export_all(const Context& context, const std::string& from) {
 
 Handler declare_export(Flags flags) {
   const auto cursor = std::make_shared<std::string>();
-  flags.text("--cursor", *cursor, "Go on where an export stopped, as its error says", "CURSOR");
+  flags.text("--cursor", *cursor, "Continue an export at the cursor that its error names", "CURSOR");
   return [cursor](const Invocation& invocation) { return export_all(invocation.context(), *cursor); };
 }
 
 }  // namespace
 
 extern const Command kExportCommand = {
-    "export", "All runs with their history, and what else moves with them, to standard output as lines of JSON",
-    declare_export};
+    "export", "Write all runs with their history to standard output, one JSON object a line", declare_export};
 
 }  // namespace run_recorder

@@ -1,5 +1,7 @@
 #include "cli/flags.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <utility>
@@ -10,52 +12,60 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::chrono::milliseconds kShortestAge{1};
 constexpr std::uint64_t kHighestLimit = 1'000'000'000;
 
-CLI::Validator duration_value() {
+template <class Accepts>
+CLI::Validator value_that(Accepts accepts, std::string allowed) {
   return CLI::Validator(
-      [](std::string& text) {
-        return parse_duration(text) ? std::string() : text + " is no duration such as 500ms, 30s or 5m";
+      [accepts, allowed = std::move(allowed)](std::string& text) {
+        return accepts(text) ? std::string() : invalid_value(text, allowed);
       },
       "");
+}
+
+CLI::Validator duration_value() {
+  return value_that([](const std::string& text) { return parse_duration(text).has_value(); },
+                    "a duration such as 500ms, 30s or 5m");
 }
 
 CLI::Validator age_value() {
-  return CLI::Validator(
-      [](std::string& text) {
-        return parse_duration(text).value_or(kShortestAge) >= kShortestAge ? std::string()
-                                                                           : "an age above 0s is needed";
-      },
-      "");
+  return value_that([](const std::string& text) { return parse_duration(text) > std::chrono::milliseconds(0); },
+                    "a duration above 0s such as 12h or 90d");
 }
 
 CLI::Validator since_value() {
-  return CLI::Validator(
-      [](std::string& text) {
-        if (parse_since(text, now_utc())) return std::string();
-        return text + " is neither a time such as 2026-01-02T03:04:05Z nor a duration such as 1h";
-      },
-      "");
+  return value_that([](const std::string& text) { return parse_since(text, now_utc()).has_value(); },
+                    "a time such as 2026-01-02T03:04:05Z, or a duration before now such as 1h");
 }
 
 CLI::Validator status_value(Flags::Statuses allowed) {
-  return CLI::Validator(
-      [finished_only = allowed == Flags::Statuses::kFinished](std::string& text) {
+  const bool finished_only = allowed == Flags::Statuses::kFinished;
+  return value_that(
+      [finished_only](const std::string& text) {
         const std::optional<Status> status = parse_status(text);
-        const auto finished = terminal_statuses();
-        if (status && (!finished_only || std::ranges::count(finished, *status) > 0)) return std::string();
-        return text + " is none of " + (finished_only ? "" : "queued, running, ") +
-               "completed, failed, cancelled and stuck";
+        return status && (!finished_only || std::ranges::count(terminal_statuses(), *status) > 0);
       },
-      "");
+      std::string(finished_only ? "" : "queued, running, ") + "completed, failed, cancelled or stuck");
+}
+
+template <class T>
+CLI::Validator whole_number() {
+  return value_that(
+      [](const std::string& text) {
+        T number = 0;
+        return CLI::detail::lexical_cast(text, number);
+      },
+      "a whole number");
 }
 
 template <class T>
 CLI::Validator between(T lowest, T highest) {
-  CLI::Range range(lowest, highest);
-  range.description("");
-  return range;
+  return value_that(
+      [=](const std::string& text) {
+        T number = 0;
+        return CLI::detail::lexical_cast(text, number) && number >= lowest && number <= highest;
+      },
+      fmt::format("between {} and {}", lowest, highest));
 }
 
 template <class T>
@@ -69,6 +79,10 @@ CLI::Option* add_optional(CLI::App& app, const char* flag, std::optional<T>& val
 
 }  // namespace
 
+std::string invalid_value(std::string_view value, std::string_view allowed) {
+  return fmt::format("invalid value \"{}\": must be {}", value, allowed);
+}
+
 void Flags::text(const char* flag, std::string& value, const char* help, const char* type) {
   app_->add_option(flag, value, help)->type_name(type);
 }
@@ -78,7 +92,7 @@ void Flags::text(const char* flag, std::optional<std::string>& value, const char
 }
 
 void Flags::integer(const char* flag, std::optional<std::int64_t>& value, const char* help, const char* type) {
-  add_optional(*app_, flag, value, help, type);
+  add_optional(*app_, flag, value, help, type)->check(whole_number<std::int64_t>());
 }
 
 void Flags::integer(const char* flag, std::optional<std::int64_t>& value, const char* help, const char* type,
@@ -87,7 +101,7 @@ void Flags::integer(const char* flag, std::optional<std::int64_t>& value, const 
 }
 
 void Flags::number(const char* flag, std::uint64_t& value, const char* help) {
-  app_->add_option(flag, value, help)->type_name("N");
+  app_->add_option(flag, value, help)->check(whole_number<std::uint64_t>())->type_name("N");
 }
 
 void Flags::number(const char* flag, std::uint64_t& value, const char* help, Bounds bounds, Default shown) {
@@ -113,7 +127,7 @@ void Flags::duration(const char* flag, std::chrono::milliseconds& value, const c
 }
 
 void Flags::age(const char* flag, std::optional<std::string>& value, const char* help) {
-  add_optional(*app_, flag, value, help, "DURATION")->check(duration_value())->check(age_value());
+  add_optional(*app_, flag, value, help, "DURATION")->check(age_value());
 }
 
 void Flags::time(const char* flag, std::optional<Timestamp>& value, const char* help) {
@@ -128,7 +142,7 @@ void Flags::statuses(const char* flag, std::vector<std::string>& value, Statuses
 }
 
 void Flags::limit(std::uint64_t& limit, const std::string& what) {
-  CLI::Option* option = app_->add_option("--limit", limit, "At most so many " + what)
+  CLI::Option* option = app_->add_option("--limit", limit, "At most N " + what)
                             ->check(between(std::uint64_t{1}, kHighestLimit))
                             ->capture_default_str()
                             ->type_name("N");

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/time.h"
@@ -19,6 +20,9 @@ namespace run_recorder {
 
 // As --limit of what is listed; all of it.
 constexpr std::uint64_t kNoLimit = UINT64_MAX;
+
+// `invalid value "3x": must be …`, as mistakes in the configuration read.
+std::string invalid_value(std::string_view value, std::string_view allowed);
 
 class Flags {
  public:

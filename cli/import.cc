@@ -302,9 +302,9 @@ Handler declare_import(Flags) {
 }  // namespace
 
 extern const Command kImportCommand = {
-    "import", "Take in what export wrote, from standard input", declare_import,
-    "What is there already is never changed, so that it is safe to repeat, also after it was interrupted; a line "
-    "that is refused is named, and the exit status is 1. With --json each line's outcome.\n"
+    "import", "Import what export wrote, from standard input", declare_import,
+    "Existing rows never change: an import may be repeated, also after an interruption. A line that is refused is "
+    "named, all others are imported, and the exit status is 1. --json prints each line's outcome.\n"
     "\n  run-recorder --control /run/old/control.sock export | run-recorder import"};
 
 }  // namespace run_recorder

@@ -39,9 +39,9 @@ Handler declare_list(Flags flags) {
   const auto options = std::make_shared<ListOptions>();
   options->query.declare(flags);
   flags.limit(options->query.limit, "runs");
-  flags.on("--wide", options->wide, "With queue, parent, ages, progress and usage too");
-  flags.on("--follow,-f", options->follow, "Go on with each run that is new or changes its status");
-  flags.duration("--interval", options->interval, "How often --follow looks");
+  flags.on("--wide", options->wide, "Show queue, parent, ages, progress and usage too");
+  flags.on("--follow,-f", options->follow, "Keep printing runs that are new or change their status");
+  flags.duration("--interval", options->interval, "The time between refreshes of --follow");
   return [options, flags](const Invocation& invocation) {
     RunQuery& query = options->query;
     const RunWidth width = options->wide ? RunWidth::kWide : RunWidth::kUsual;
@@ -58,7 +58,7 @@ Handler declare_list(Flags flags) {
 }  // namespace
 
 extern const Command kListCommand = {
-    "list", "Runs, the newest first", declare_list,
+    "list", "List runs, the newest first", declare_list,
     "  run-recorder list --status stuck,failed --since 24h\n  run-recorder list --json --all | jq .council"};
 
 }  // namespace run_recorder

@@ -99,10 +99,10 @@ Handler declare_prune(Flags flags) {
   const auto options = std::make_shared<PruneOptions>();
   flags.on("--dry-run", options->dry_run, "Count only, change nothing");
   flags.statuses("--status", options->statuses, Flags::Statuses::kFinished,
-                 "Only completed, failed, cancelled, stuck; several by comma");
-  flags.text("--council", options->council, "Only runs of this", "NAME");
+                 "Only these: completed, failed, cancelled, stuck; several by comma");
+  flags.text("--council", options->council, "Only runs of this council", "NAME");
   flags.age("--older-than", options->older_than,
-            "Whose last event was applied, or which were found stuck, longer ago than this, instead of what "
+            "Runs whose last event was applied, or which were found stuck, longer ago than this, instead of what "
             "[retention] says");
   return [options](const Invocation& invocation) { return prune(invocation.context(), *options); };
 }
@@ -110,8 +110,8 @@ Handler declare_prune(Flags flags) {
 }  // namespace
 
 extern const Command kPruneCommand = {
-    "prune", "Remove finished runs whose time, as [retention] says, is over", declare_prune,
-    "The attempts of a chain go together: none of them where one is still active, too young or not asked for.\n"
+    "prune", "Remove finished runs that [retention] no longer keeps", declare_prune,
+    "The attempts of a chain are removed together, once all of them may be removed.\n"
     "\n  run-recorder prune --dry-run\n  run-recorder prune --older-than 90d --status completed"};
 
 }  // namespace run_recorder

@@ -173,10 +173,10 @@ Handler declare_reconcile(Flags flags) {
   };
   const auto values = std::make_shared<Values>();
   ReconcileOptions& options = values->options;
-  flags.text("--undo", values->undo, "Return that pass's runs, unless they moved since, to running", "PASS");
-  flags.on_without("--dry-run", options.dry_run, "Report only, change nothing", "--undo");
-  flags.on_without("--unvouched", options.unvouched, "Runs that nobody vouches for are stuck, as after a boot",
-                   "--undo");
+  flags.text("--undo", values->undo, "Return the runs of this pass to running, unless they changed since", "PASS");
+  flags.on_without("--dry-run", options.dry_run, "Report only, change no run", "--undo");
+  flags.on_without("--unvouched", options.unvouched,
+                   "Mark runs without a live worker, sender or job, as after a boot", "--undo");
   flags.on_without("--force", options.force, "Mark also more than [reconcile] max_stuck allows", "--undo");
   return [values](const Invocation& invocation) {
     return values->undo.empty() ? reconcile(invocation.context(), values->options)
@@ -186,16 +186,16 @@ Handler declare_reconcile(Flags flags) {
 
 Handler declare_reconciliations(Flags flags) {
   const auto limit = std::make_shared<std::uint64_t>(20);
-  flags.number("--limit", *limit, "At most so many", kPasses);
+  flags.number("--limit", *limit, "At most N passes", kPasses);
   return [limit](const Invocation& invocation) { return list_reconciliations(invocation.context(), *limit); };
 }
 
 }  // namespace
 
 extern const Command kReconcileCommand = {
-    "reconcile", "Compare the runs that say running with what is really alive, now", declare_reconcile,
+    "reconcile", "Make a pass now: compare the runs that say running with what is really alive", declare_reconcile,
     "  run-recorder reconcile --dry-run\n  run-recorder reconcile --undo 01890a5d-ac96-774b-bcce-b302099a8057"};
-extern const Command kReconciliationsCommand = {"reconciliations", "The passes that were made, the newest first",
+extern const Command kReconciliationsCommand = {"reconciliations", "List the passes that were made, the newest first",
                                                 declare_reconciliations};
 
 }  // namespace run_recorder

@@ -4,16 +4,16 @@ namespace run_recorder {
 
 void RunQuery::declare(Flags& flags) {
   flags.statuses("--status", statuses, Flags::Statuses::kAll,
-                 "queued, running, completed, failed, cancelled, stuck; several by comma");
-  flags.text("--council", council, "Only runs of this", "NAME");
-  flags.text("--job", job, "Only attempts of this job, by its id in its queue", "ID");
-  flags.text("--queue", queue, "Only runs of this queue's jobs; default: also those that name a job and no queue",
+                 "Only these: queued, running, completed, failed, cancelled, stuck; several by comma");
+  flags.text("--council", council, "Only runs of this council", "NAME");
+  flags.text("--job", job, "Only runs of this job, by its id in its queue", "ID");
+  flags.text("--queue", queue, "Only runs of this queue's jobs; the queue default includes jobs that name no queue",
              "NAME");
   flags.text("--oban-job-id", oban_job_id, "The same as --job, for an integer", "N");
-  flags.text("--pass", pass, "Only runs that this reconciliation marked stuck", "PASS");
+  flags.text("--pass", pass, "Only runs that this pass marked stuck", "PASS");
   flags.time("--since", since,
              "Only runs recorded since then: 2026-01-02T03:04:05Z, or a duration before now such as 1h");
-  flags.time("--until", until, "Only runs recorded before then, given like --since");
+  flags.time("--until", until, "Only runs recorded before then; a time as in --since");
 }
 
 Target RunQuery::target() const {

@@ -92,6 +92,6 @@ int show_run(const Context& context, const std::string& run_id) {
 
 }  // namespace
 
-extern const Command kShowCommand = {"show", "Everything about one run", declare_about_run<show_run>};
+extern const Command kShowCommand = {"show", "Show everything about one run", declare_about_run<show_run>};
 
 }  // namespace run_recorder

@@ -243,7 +243,7 @@ Handler declare_records(Flags flags) {
     std::uint64_t from_seq = 1, limit = 100;
   };
   const auto values = std::make_shared<Values>();
-  flags.number("--from", values->from_seq, "From this number on");
+  flags.number("--from", values->from_seq, "Begin with the event of this number");
   flags.limit(values->limit, "events");
   return [values](const Invocation& invocation) {
     return list_spool_records(invocation.configuration().spool.path, values->from_seq, values->limit,
@@ -252,14 +252,14 @@ Handler declare_records(Flags flags) {
 }
 
 constexpr Command kCommands[] = {
-    {"status", "What is in it", declare_view<show_spool>},
-    {"list", "Its segments", declare_view<list_spool>},
-    {"records", "The events in it, applied or not, as long as they are kept", declare_records},
-    {"verify", "Read every record and check it; ends with 1 where something is damaged", declare_view<verify_spool>}};
+    {"status", "Show what is in the spool", declare_view<show_spool>},
+    {"list", "List the spool's segments", declare_view<list_spool>},
+    {"records", "Show the events in the spool, applied or not", declare_records},
+    {"verify", "Check every record; exit 1 if one is damaged", declare_view<verify_spool>}};
 
 }  // namespace
 
-extern const Command kSpoolCommand = {"spool", "The spool's folder, read beside a live daemon or without one",
+extern const Command kSpoolCommand = {"spool", "Inspect the spool's folder, with or without a running daemon",
                                       nullptr, "--spool-path names another folder.", kCommands};
 
 }  // namespace run_recorder

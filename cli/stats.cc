@@ -176,13 +176,13 @@ Handler declare_stats(Flags flags) {
   const auto query = std::make_shared<RunQuery>();
   query->declare(flags);
   query->limit = 1'000;
-  flags.number("--limit", query->limit, "The newest so many runs", {1, 1'000'000});
+  flags.number("--limit", query->limit, "The newest N runs", {1, 1'000'000});
   return [query](const Invocation& invocation) { return show_stats(invocation.context(), *query); };
 }
 
 }  // namespace
 
-extern const Command kStatsCommand = {
-    "stats", "How the newest runs went, how long they took and what they used, by council", declare_stats};
+extern const Command kStatsCommand = {"stats", "Show outcomes, durations and usage of the newest runs, by council",
+                                      declare_stats};
 
 }  // namespace run_recorder

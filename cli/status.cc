@@ -141,6 +141,7 @@ Handler declare_status(Flags) {
 
 }  // namespace
 
-extern const Command kStatusCommand = {"status", "How the daemon is: its ledger, spool and database", declare_status};
+extern const Command kStatusCommand = {"status", "Show the daemon's state: its ledger, spool and database",
+                                       declare_status};
 
 }  // namespace run_recorder

@@ -65,7 +65,7 @@ Handler declare_watch(Flags flags) {
   };
   const auto values = std::make_shared<Values>();
   values->query.declare(flags);
-  flags.duration("--interval", values->interval, "How often to look");
+  flags.duration("--interval", values->interval, "The time between refreshes");
   return [values](const Invocation& invocation) {
     values->query.limit = kFollowedRuns;
     return watch(invocation.context(), values->query, values->interval);
@@ -74,6 +74,6 @@ Handler declare_watch(Flags flags) {
 
 }  // namespace
 
-extern const Command kWatchCommand = {"watch", "The newest runs, live", declare_watch};
+extern const Command kWatchCommand = {"watch", "Show the newest runs, live", declare_watch};
 
 }  // namespace run_recorder

@@ -42,7 +42,7 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
                                                 "--migrate", "--print", "--drain",   "--adopt-spool"};
   for (const std::string& argument : arguments) {
     if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
-      throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what there is",
+      throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what is allowed",
                                                argument_for_message(argument)));
     }
   }
@@ -55,14 +55,14 @@ std::string help_text() {
 
 Usage: run-recorderd [ACTION] [--config FILE] [--SECTION-KEY VALUE]...
 
-Without an action it serves until SIGTERM. Actions:
-  --check      only check: the configuration, then the database, the queue and the spool
-  --migrate    only bring the database's schema up to date
-  --print      with or without --migrate: only show the schema's SQL
-  --drain      only apply what is in the spool; exits 0 when it is empty
-  --adopt-spool  only let a spool that was moved here from another machine keep its recorder id
-  --version    show the version
-  --help       show this
+Without an action it serves until SIGTERM; with one it exits when that is done. Actions:
+  --check        Check the configuration, the database, the queue and the spool; change nothing
+  --migrate      Bring the database's schema up to date
+  --print        Print the SQL of all migrations, alone or with --migrate
+  --drain        Apply what is in the spool; exit 0 only when it is empty
+  --adopt-spool  Let a spool that was moved here from another machine keep its recorder id
+  --version      Print the version
+  --help         Print this help
 
 Exit status: 0 done, 2 usage, 78 configuration, 69 something needed is not there, 1 anything else.
 

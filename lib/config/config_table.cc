@@ -69,16 +69,18 @@ const std::vector<ConfigEntry>& table() {
       {{"spool", "keep", "How long applied events are kept, for a database that forgets commits.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.spool.keep; }}},
 
-      {{"limits", "line_bytes", "The longest line of an event.", kReloadable},
+      {{"limits", "line_bytes", "The most bytes of an event's line.", kReloadable},
        SizeSlot{[](Config& c) -> std::uint64_t& { return c.limits.line_bytes; }, kKiB, 64 * kMiB}},
       {{"limits", "depth", "How deep arrays and objects of an event may nest.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.limits.depth; }, 2, 512}},
       {{"limits", "connections", "How many senders may be connected.", kReloadable},
        CountSlot{[](Config& c) -> std::uint64_t& { return c.limits.connections; }, 1, 100'000}},
 
-      {{"events", "exclude", "Types the history leaves out; not together with include.", kReloadable},
+      {{"events", "exclude", "Event types that the history leaves out; not together with include.", kReloadable},
        ListSlot{[](Config& c) -> std::vector<std::string>& { return c.events.exclude; }, kEventTypesRule}},
-      {{"events", "include", "The only other types the history keeps; empty: all but those of exclude.", kReloadable},
+      {{"events", "include",
+        "The only types, besides the four lifecycle types, that the history keeps; empty: all but those of exclude.",
+        kReloadable},
        ListSlot{[](Config& c) -> std::vector<std::string>& { return c.events.include; }, kEventTypesRule}},
 
       {{"reconcile", "grace", "A run whose last event is younger is not examined.", kReloadable},

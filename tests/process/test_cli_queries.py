@@ -495,7 +495,8 @@ def test_mistakes_in_flags_end_with_2_and_in_the_configuration_with_78():
         done = run_tool(*arguments)
         assert (done.returncode, done.stdout) == (2, ""), arguments
         assert done.stderr, arguments
-    assert "there is no command nonsense" in run_tool("nonsense").stderr
+    assert "unknown command nonsense" in run_tool("nonsense").stderr
+    assert '--limit: invalid value "0": must be between 1 and 1000000000' in run_tool("list", "--limit", "0").stderr
     assert run_tool("list", env={"RUN_RECORDER_LIMITS_DEPTH": "1"}).returncode == 78
     assert run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode == 78
 
