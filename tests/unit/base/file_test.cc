@@ -160,14 +160,14 @@ TEST(ReplaceFile, KeepsTheOldContentWhenItFails) {
   EXPECT_FALSE(replace_file_atomically(folder.file("none/f"), "new"));
 }
 
-TEST(ReplaceFile, OverwritesWhatACrashLeft) {
+TEST(ReplaceFile, OverwritesATemporaryFileOfACrash) {
   const TempFolder folder;
   folder.write("f.tmp", "half written, and longer than the new content");
   ASSERT_TRUE(replace_file_atomically(folder.file("f"), "new"));
   EXPECT_EQ(read_file(folder.file("f"), 10).value(), "new");
 }
 
-TEST(SyncDirectory, WantsAFolder) {
+TEST(SyncDirectory, RefusesAFile) {
   const TempFolder folder;
   EXPECT_TRUE(sync_directory(folder.path()));
   EXPECT_FALSE(sync_directory(folder.write("f", "")));

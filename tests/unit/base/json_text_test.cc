@@ -313,7 +313,7 @@ TEST(WriteJson, StringsAreEscapedAndReadBack) {
   EXPECT_EQ(json_string("a\xFF\xC3z"), "\"a\xEF\xBF\xBD\xEF\xBF\xBDz\"");
 }
 
-TEST(CompareJson, SpellingDoesNotMatter) {
+TEST(CompareJson, IgnoresSpelling) {
   const std::vector<std::pair<std::string, std::string>> equal = {
       {"1", "1.0"},
       {"1", "10e-1"},

@@ -27,16 +27,16 @@ class Reader {
     if (!broken_) lines_.push_back(line.text);
     return !broken_;
   }
-  void stand_still() {
+  void block() {
     set([this] { reads_ = false; });
   }
   void read() {
     set([this] { reads_ = true; });
   }
-  void break_off() {
+  void fail_writes() {
     set([this] { broken_ = true; });
   }
-  void mend() {
+  void repair() {
     set([this] { broken_ = false; });
   }
   void wait_for_a_write(int nth) {
@@ -77,7 +77,7 @@ class LogQueueTest : public ::testing::Test {
   const std::shared_ptr<Reader> reader_ = std::make_shared<Reader>();
 };
 
-TEST_F(LogQueueTest, HasWrittenALineWhenItReturns) {
+TEST_F(LogQueueTest, PushReturnsOnceTheLineIsWritten) {
   const auto queue = make({1 << 20, kPatience});
   for (int i = 0; i < 100; ++i) {
     queue->push({std::to_string(i), {}});
@@ -89,8 +89,8 @@ TEST_F(LogQueueTest, HasWrittenALineWhenItReturns) {
   EXPECT_TRUE(queue->finish(kPatience));
 }
 
-TEST_F(LogQueueTest, NobodyWaitsForAReaderThatStandsStillAndWhatIsLostIsSaid) {
-  reader_->stand_still();
+TEST_F(LogQueueTest, CallersDoNotWaitForABlockedReaderAndDropsAreReported) {
+  reader_->block();
   constexpr int kLines = 10'000;
   // Whoever waited for each of them would need half an hour.
   const auto queue = make({4 << 10, std::chrono::milliseconds{200}});
@@ -110,26 +110,26 @@ TEST_F(LogQueueTest, NobodyWaitsForAReaderThatStandsStillAndWhatIsLostIsSaid) {
   EXPECT_EQ(lines.back(), "after");
 }
 
-TEST_F(LogQueueTest, ALargeLineGoesOutWhereNothingElseWaits) {
+TEST_F(LogQueueTest, ALineAboveTheLimitIsWrittenWhenTheQueueIsEmpty) {
   const auto queue = make({64, kPatience});
   queue->push({std::string(10'000, 'x'), {}});
   EXPECT_EQ(reader_->lines().size(), 1U);
   EXPECT_EQ(queue->dropped(), 0U);
 }
 
-TEST_F(LogQueueTest, WhatCannotBeWrittenIsCountedAndSaidWithTheNextLine) {
+TEST_F(LogQueueTest, WriteFailuresAreCountedAndReportedWithTheNextLine) {
   const auto queue = make({1 << 20, kPatience});
-  reader_->break_off();
+  reader_->fail_writes();
   for (int i = 0; i < 3; ++i) queue->push({"lost", {}});
   EXPECT_EQ(queue->dropped(), 3U);
-  reader_->mend();
+  reader_->repair();
   queue->push({"written", {}});
   EXPECT_THAT(reader_->lines(), ElementsAre("lost 3", "written"));
   EXPECT_EQ(queue->dropped(), 3U);
 }
 
-TEST_F(LogQueueTest, EndsThoughTheReaderStandsStill) {
-  reader_->stand_still();
+TEST_F(LogQueueTest, FinishEndsThoughTheReaderBlocks) {
+  reader_->block();
   const auto queue = make({1 << 20, kNone});
   queue->push({"one", {}});
   queue->push({"two", {}});
@@ -139,8 +139,8 @@ TEST_F(LogQueueTest, EndsThoughTheReaderStandsStill) {
   EXPECT_EQ(queue->dropped(), 1U);
 }
 
-TEST_F(LogQueueTest, WritesAtTheEndWhatIsLeft) {
-  reader_->stand_still();
+TEST_F(LogQueueTest, FinishWritesWhatIsQueued) {
+  reader_->block();
   const auto queue = make({1 << 20, kNone});
   for (const char* text : {"one", "two", "three"}) queue->push({text, {}});
   reader_->read();

@@ -60,7 +60,7 @@ TEST(TextLine, QuotesValuesThatWouldBeMisread) {
   EXPECT_THAT(text_line("m", {{"A", "äöü"}}), HasSubstr(" a=äöü"));
 }
 
-TEST(TextLine, StaysOneLineAndDrivesNoTerminal) {
+TEST(TextLine, EscapesControlCharacters) {
   const std::string nasty = "a\nb\r\x1b[31m\x7f\xc2\x9b\xe2\x80\xa8" + std::string(1, '\0');
   const std::string line = text_line(nasty, {{"V", nasty}});
   for (const char c : line) EXPECT_GE(static_cast<unsigned char>(c), 0x20);
@@ -71,7 +71,7 @@ TEST(TextLine, StaysOneLineAndDrivesNoTerminal) {
   EXPECT_THAT(text_line("the \"council\" is new\n"), HasSubstr(R"(info the "council" is new\n)"));
 }
 
-TEST(TextLine, TurnsNoDirectionOfWriting) {
+TEST(TextLine, EscapesBidirectionalCharacters) {
   EXPECT_THAT(text_line("a\u202Eb", {{"V", "c\u061Cd\uFEFF"}, {"W", "\u2066e f"}}),
               HasSubstr(R"(info a\u202eb v="c\u061cd\ufeff" w="\u2066e f")"));
   const std::vector<LogField> fields = {{"V", "c\u061Cd\u2069"}};

@@ -46,7 +46,7 @@ const std::vector<std::pair<std::string, std::string>> kCommands = {
     {"\xE2\x81\xA7", "\\u2067"}, {"\xE2\x81\xA8", "\\u2068"}, {"\xE2\x81\xA9", "\\u2069"},
     {"\xEF\xBB\xBF", "\\ufeff"}};
 
-TEST(Utf8, WhatCommandsATerminalIsShownInstead) {
+TEST(Utf8, PrintableEscapesControlAndBidirectionalCharacters) {
   for (const auto& [text, shown] : kCommands) EXPECT_EQ(printable("a" + text + "z"), "a" + shown + "z");
   EXPECT_EQ(printable("a\x1b[2J\n\t\r\x9b"), "a\\x1b[2J\\n\\t\\r\xEF\xBF\xBD");
   // Neighbours of the list, letters that are written from right to left, and joined emoji stay.
@@ -55,7 +55,7 @@ TEST(Utf8, WhatCommandsATerminalIsShownInstead) {
   EXPECT_EQ(printable(kept), kept);
 }
 
-TEST(Utf8, JsonStaysTheSameJsonWithoutWhatCommandsATerminal) {
+TEST(Utf8, PrintableJsonKeepsTheValueOfTheJson) {
   for (const auto& [text, shown] : kCommands) {
     const std::string escape = shown.starts_with("\\x") ? "\\u00" + shown.substr(2) : shown;
     EXPECT_EQ(printable_json("[\"a" + text + "z\"]"), "[\"a" + escape + "z\"]");

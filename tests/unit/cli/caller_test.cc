@@ -50,7 +50,7 @@ int named(std::vector<Caller> callers) {
   return pid ? *pid - kEmit : 0;
 }
 
-TEST(LastingCaller, IsWhoeverCallsDirectly) {
+TEST(LastingCaller, IsTheDirectCaller) {
   EXPECT_EQ(named({kBash, kInit}), 1);
   EXPECT_EQ(named({process({"-bash"}), kSshd, kInit}), 1);
   EXPECT_EQ(named({kScript, kBash, kInit}), 1);
@@ -107,7 +107,7 @@ TEST(LastingCaller, IsNoSubshellButTheScriptThatForkedIt) {
   EXPECT_EQ(named({kPython, kPython, kInit}), 1) << "a worker that its master forked";
 }
 
-TEST(LastingCaller, InTheBackgroundIsNoScriptThatMayEndFirst) {
+TEST(LastingCaller, SkipsABackgroundScriptThatMayEndFirst) {
   EXPECT_EQ(named({background(kScript), kScript, kBash, kInit}), 3);
   EXPECT_EQ(named({background(kScript), background(kScript), kScript, kBash, kInit}), 4);
   EXPECT_EQ(named({background(kScript), kScript, process({"timeout", "9", "x"}), kPython, kInit}), 4);

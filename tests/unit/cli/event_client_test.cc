@@ -123,7 +123,7 @@ TEST_F(EventClientTest, ReportsARefusalWithItsLineInOrder) {
   EXPECT_FALSE(all[2].refusal);
 }
 
-TEST_F(EventClientTest, TriesWhatWasRefusedForNowAgainAndNothingNewerOvertakesIt) {
+TEST_F(EventClientTest, RetriesTemporaryRefusalsInOrder) {
   listen();
   client_.add(1, "a");
   client_.add(2, "b");
@@ -173,7 +173,7 @@ TEST_F(EventClientTest, GivesUpWhereThisUserMayNotSend) {
   EXPECT_FALSE(client_.wake_at());
 }
 
-TEST_F(EventClientTest, ComesAgainWhereTheDaemonHasNoRoomForTheConnection) {
+TEST_F(EventClientTest, ReconnectsAfterARefusedConnection) {
   listen();
   client_.add(1, "a");
   work();
@@ -198,7 +198,7 @@ TEST_F(EventClientTest, TakesOnlyOurProtocolForAnAnswer) {
   EXPECT_THAT(waiting(), ElementsAre(1));
 }
 
-TEST_F(EventClientTest, WaitsLongerFromAttemptToAttemptUntilItIsHurried) {
+TEST_F(EventClientTest, BacksOffUntilHurried) {
   client_.add(1, "a");
   std::vector<std::chrono::milliseconds> pauses;
   for (int attempt = 0; attempt < 8; ++attempt) {

@@ -30,7 +30,7 @@ TEST(CompletedLine, KeepsWhatWasGivenEvenNull) {
   }
 }
 
-TEST(CompletedLine, NamesNoWorkerForAQueuedRunNorWhereThereIsNone) {
+TEST(CompletedLine, GetsNoWorkerForAQueuedRunOrWithoutACaller) {
   EventIds ids;
   EXPECT_EQ(JsonObject(completed_line(R"({"type":"run_queued","run_id":"r"})", kWorker, ids)).raw("worker_pid"), "");
   EXPECT_EQ(JsonObject(completed_line(R"({"type":"run_started","run_id":"r"})", {}, ids)).raw("worker_pid"), "");

@@ -21,13 +21,13 @@ class Text : public ::testing::Test {
   static void SetUpTestSuite() { std::setlocale(LC_CTYPE, "C.UTF-8"); }
 };
 
-TEST_F(Text, NothingStoredCommandsTheTerminal) {
+TEST_F(Text, EscapesControlCharacters) {
   EXPECT_EQ(printable("a\x1b[31mb\n\x7f\xc2\x9b\xff"), "a\\x1b[31mb\\n\\x7f\\x9b\uFFFD");
   EXPECT_EQ(printable("left\u202Eright"), "left\\u202eright");
   EXPECT_EQ(printable("ünï → 漢"), "ünï → 漢");
 }
 
-TEST_F(Text, TablesShowNothingThatCommandsTheTerminal) {
+TEST_F(Text, TablesEscapeControlCharacters) {
   Table table({{.title = "RUN"}}, Terminal{});
   table.add({{"a\u061Cb\uFEFFc\u0085"}});
   EXPECT_EQ(table.render(), "RUN\na\\u061cb\\ufeffc\\x85\n");
@@ -83,7 +83,7 @@ TEST_F(Text, SinceTakesATimeOrADurationBeforeNow) {
   EXPECT_FALSE(parse_since("yesterday", now));
 }
 
-TEST_F(Text, ABarAlwaysDrawsSomething) {
+TEST_F(Text, ABarHasAtLeastOneBlock) {
   EXPECT_EQ(bar(0, 1, 4), "████");
   EXPECT_EQ(bar(0, 0, 4), "█···");
   EXPECT_EQ(bar(1, 1, 4), "···█");
@@ -108,7 +108,7 @@ TEST_F(Text, ATableIsAlignedAndFitsTheTerminal) {
   EXPECT_EQ(narrow.render(), "ID  NAME\n 7  nightly…\n");
 }
 
-TEST_F(Text, PagesOfATableStandUnderEachOther) {
+TEST_F(Text, LaterPagesKeepTheColumnWidths) {
   Table table({{.title = "A"}, {.title = "B"}}, Terminal{});
   table.add({{"long value"}, {"x"}});
   EXPECT_EQ(table.render(), "A           B\nlong value  x\n");

@@ -71,7 +71,7 @@ class ConfigTest : public testing::Test {
   std::string file_;
 };
 
-TEST_F(ConfigTest, NeedsNothingAtAll) {
+TEST_F(ConfigTest, HasDefaultsWithoutAnySource) {
   const Config config = load_config(bare()).value();
   EXPECT_EQ(config.database.url, "sqlite:/var/lib/run-recorder/run-recorder.db");
   EXPECT_EQ(config.socket.path, "/run/run-recorder/events.sock");
@@ -172,7 +172,7 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByFlagVariableAndFileInThisOrder) {
   }
 }
 
-TEST_F(ConfigTest, QueuesHaveNames) {
+TEST_F(ConfigTest, ReadsNamedQueues) {
   const Config config = load(R"([reconcile.queue]
 kind = "oban"
 [queues.mailers]
@@ -288,7 +288,7 @@ TEST_F(ConfigTest, ListsAreJoinedByCommasOutsideOfTheFile) {
               ElementsAre(HasSubstr("invalid value \"a,,b\": \"\" is not an event type; must be")));
 }
 
-TEST_F(ConfigTest, RetentionIsByStatusAndByCouncil) {
+TEST_F(ConfigTest, ReadsRetentionByStatusAndCouncil) {
   const Config config = load(R"([retention]
 keep = "30d"
 failed = "0s"
@@ -483,7 +483,7 @@ TEST_F(ConfigTest, ShowsNoPasswordInAnyMistake) {
   EXPECT_EQ(mistakes(sources).size(), 3U);
 }
 
-TEST_F(ConfigTest, SaysWhereAFileIsNoToml) {
+TEST_F(ConfigTest, NamesTheLineOfInvalidToml) {
   EXPECT_THAT(mistakes("[limits]\ndepth = 3\ndepth 4\n"),
               ElementsAre(AllOf(StartsWith("F:3: "), HasSubstr("invalid TOML"))));
   EXPECT_THAT(mistakes("[limits]\ndepth = 3\ndepth = 4\n"),
@@ -606,7 +606,7 @@ TEST_F(ConfigTest, SaysWhichPathsHaveNoDefaultHere) {
   EXPECT_TRUE(load_config(sources));
 }
 
-TEST_F(ConfigTest, ADefaultPathCanBeTooLong) {
+TEST_F(ConfigTest, ADefaultPathThatIsTooLongIsRefused) {
   ConfigSources sources = bare();
   sources.environment = {{"RUNTIME_DIRECTORY", "/" + std::string(120, 'x')}};
   EXPECT_THAT(mistakes(sources),
@@ -753,7 +753,7 @@ TEST_F(ConfigTest, AReloadChangesOnlyWhatItMay) {
   EXPECT_THAT(diff_config(before, before).need_restart, IsEmpty());
 }
 
-TEST(ConfigReload, IsPossibleForTheseKeys) {
+TEST(ConfigReload, TakesTheseKeys) {
   std::vector<std::string> reloadable;
   for (const ConfigKey& key : config_keys()) {
     if (key.reloadable) reloadable.push_back(key.full_name());
@@ -845,7 +845,7 @@ TEST_F(ConfigTest, OtherUnknownVariablesStopTheDaemonAndOnlyWarnTheTool) {
             "ignored");
 }
 
-TEST_F(ConfigTest, ANameTheHostDoesNotKnowNowIsSomethingThatIsNotThere) {
+TEST_F(ConfigTest, AnUnknownUserOrGroupEndsWithStatus69) {
   const auto status_of = [this](const std::string& content) {
     const LoadedConfig loaded = load_config(with_file(content));
     return loaded ? kExitDone : loaded.error().exit_status();

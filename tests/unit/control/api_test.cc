@@ -228,7 +228,7 @@ TEST_P(ControlApi, SaysWhetherAChainIsCut) {
   EXPECT_EQ(got("/v1/runs/last/chain")["runs"].back()["run_id"], "last");
 }
 
-TEST_P(ControlApi, SaysThatARunIsNotThere) {
+TEST_P(ControlApi, AnswersAnUnknownRunWithNotFound) {
   for (const char* target :
        {"/v1/runs/none", "/v1/runs/none/events", "/v1/runs/none/chain", "/v1/runs/none/explain"}) {
     EXPECT_EQ(refused(target), "404 not_found") << target;
@@ -236,7 +236,7 @@ TEST_P(ControlApi, SaysThatARunIsNotThere) {
   }
 }
 
-TEST_P(ControlApi, SaysThatThereIsNothingThere) {
+TEST_P(ControlApi, AnswersAnUnknownPathWithNotFound) {
   for (const char* target : {"/", "/v1", "/v2/runs", "/v1/nothing", "/v1/runs/r/inputs", "/v1/runs/r/events/1",
                              "/v1/status/x", "/v1/reconcile/x", "/v1/reconciliations/p", "/v1/reconciliations/p/redo",
                              "/v1/dead-letters/x", "/v1/dead-letters/1/x", "/healthz/x", "/nothing?x=1"}) {
@@ -315,7 +315,7 @@ TEST_P(ControlApi, RefusesARequestForAPassThatIsWrong) {
   EXPECT_EQ(object_of(ask("POST", "/v1/reconcile", " \n"))["examined"], 0);
 }
 
-TEST_P(ControlApi, SaysThatAnotherReconciles) {
+TEST_P(ControlApi, AnswersConflictWhileAnotherDaemonReconciles) {
   const auto store = open_store();
   ASSERT_TRUE(store->acquire_pass("another", std::chrono::minutes{1}).value());
   EXPECT_EQ(error_of(ask("POST", "/v1/reconcile")), "409 conflict");

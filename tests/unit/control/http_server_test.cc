@@ -226,7 +226,7 @@ TEST_P(ControlHttp, ServesOthersWhileClientsHangInTheMiddle) {
   EXPECT_THAT(client.answer(), HasSubstr("\"runs\":[]"));
 }
 
-TEST_P(ControlHttp, TurnsAwayMoreConnectionsThanItServes) {
+TEST_P(ControlHttp, RefusesConnectionsBeyondItsLimit) {
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < 128; ++i) {
     clients.push_back(std::make_unique<Client>(path()));
@@ -287,7 +287,7 @@ TEST_P(ControlHttp, EndsConnectionsWhenItStops) {
   EXPECT_FALSE(Client(path()).connected());
 }
 
-TEST_P(ControlHttp, RefusesAnAddressForMetricsThatIsNone) {
+TEST_P(ControlHttp, RefusesAnInvalidMetricsAddress) {
   HttpOptions options;
   options.path = folder_.path() / "second.sock";
   for (const char* bad : {"nowhere", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "example.org:80", ":9090"}) {

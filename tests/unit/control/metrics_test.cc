@@ -17,7 +17,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-TEST(MetricTable, IsWhatTheDocumentLists) {
+TEST(MetricTable, MatchesTheDocument) {
   std::set<std::string> documented;
   const std::regex name(R"(`([a-z_]+)(\{[a-z,]+\})?`)");
   for (const std::string& cell : lines_of("docs/operations.md", "## Metrics", std::regex(R"(^\| `[^|]*\|)"))) {

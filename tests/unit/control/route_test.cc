@@ -15,7 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;
 
-TEST(RouteTable, IsWhatTheDocumentLists) {
+TEST(RouteTable, MatchesTheDocument) {
   EXPECT_THAT(lines_of("docs/control-api.md", "# The control socket", std::regex(R"(^\| `[A-Z]+ /[^|]*\|[^|]*\|)")),
               UnorderedElementsAreArray(documented_routes()));
 }
@@ -45,7 +45,7 @@ TEST(RouteTable, HasEveryMethodOfAPathOnce) {
   }
 }
 
-TEST(TargetTraits, SayWhatComesFromMemory) {
+TEST(TargetTraits, TellWhichTargetsAreServedFromMemory) {
   for (const char* target : {"/healthz", "/readyz", "/metrics", "/v1/status", "/healthz?x=1"}) {
     EXPECT_TRUE(traits_of(target).from_memory) << target;
   }
@@ -54,7 +54,7 @@ TEST(TargetTraits, SayWhatComesFromMemory) {
   }
 }
 
-TEST(TargetTraits, LetNobodySeeMoreThanHealthAndMetricsOnTheMetricsAddress) {
+TEST(TargetTraits, AllowOnlyHealthAndMetricsOnTheMetricsAddress) {
   std::set<std::string_view> served;
   for (const Route& route : routes()) {
     if (traits_of(route.path).on_metrics) served.insert(route.path);
@@ -96,7 +96,7 @@ TEST(Arguments, HaveTheTypesOfTheirKinds) {
   EXPECT_FALSE(arguments->flag("force"));
 }
 
-TEST(Arguments, AddUpStatusesAndTakeTheLastOfOthers) {
+TEST(Arguments, JoinRepeatedStatusesAndTakeTheLastOfOtherParameters) {
   const auto arguments = Arguments::parse(
       kParameters,
       {{"status", "stuck,failed"}, {"status", "running"}, {"limit", "1"}, {"limit", "2"}, {"force", ""}});

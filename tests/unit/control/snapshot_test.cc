@@ -57,7 +57,7 @@ TEST(StatusJson, SaysHowManyProcessesAreWatched) {
   EXPECT_EQ(processes["unwatched"], 2);
 }
 
-TEST(StatusSentence, SaysWhatMatters) {
+TEST(StatusSentence, NamesBacklogDeadLettersReconciliationAndDatabase) {
   Snapshot made = snapshot();
   EXPECT_EQ(status_sentence(made), "ingesting; 7 in spool; 2 dead letters; no reconciliation yet");
   made.recorder.ledger.dead_letters = 0;

@@ -118,7 +118,7 @@ TEST_F(PgConnectionTest, ATerminatedBackendIsUnavailableAndStaysSo) {
   EXPECT_EQ(connection->exec("SELECT 1").error().kind, ErrorKind::kUnavailable);
 }
 
-TEST_F(PgConnectionTest, WhatTheServerClosedBetweenTwoTransactionsIsMadeAgainOnlyWhereThatIsAskedFor) {
+TEST_F(PgConnectionTest, ReconnectsBetweenTransactionsOnlyWhereConfigured) {
   PgOptions options;
   options.url = url;
   options.reconnects_at_begin = true;
@@ -139,7 +139,7 @@ TEST_F(PgConnectionTest, WhatTheServerClosedBetweenTwoTransactionsIsMadeAgainOnl
   EXPECT_EQ(connection->exec("SELECT 1").error().kind, ErrorKind::kUnavailable) << "a break that was said stays";
 }
 
-TEST_F(PgConnectionTest, AConnectionThatIsMadeAgainKeepsTheDeadline) {
+TEST_F(PgConnectionTest, AReconnectKeepsTheDeadline) {
   PgOptions options;
   options.url = url;
   options.deadline = milliseconds(500);
@@ -151,7 +151,7 @@ TEST_F(PgConnectionTest, AConnectionThatIsMadeAgainKeepsTheDeadline) {
   EXPECT_EQ(connection->exec("SELECT pg_sleep(600)").error().kind, ErrorKind::kUnavailable);
 }
 
-TEST_F(PgConnectionTest, ABackendThatGoesDuringCommitLeavesItInDoubt) {
+TEST_F(PgConnectionTest, ABackendThatEndsDuringCommitLeavesTheCommitInDoubt) {
   const std::string own = server.create_database();
   const auto connection = connect(own);
   // A deferred trigger runs inside of COMMIT and ends its own backend there.
@@ -202,7 +202,7 @@ TEST_F(PgConnectionTest, CallsUnderOneDeadlineShareIt) {
 }
 
 // A backend that waits for a lock does not notice that nobody waits for it any more.
-TEST_F(PgConnectionTest, WhatWaitsForALockIsGivenUpByTheServerToo) {
+TEST_F(PgConnectionTest, TheServerCancelsAStatementThatWaitsForALock) {
   const std::string own = server.create_database();
   const auto holder = connect(own);
   ASSERT_TRUE(holder->exec("CREATE TABLE t (x int)"));

@@ -46,7 +46,7 @@ class SqliteWal : public testing::Test {
   const std::string wal_ = path_ + "-wal";
 };
 
-TEST_F(SqliteWal, IsTheOneThatWasOpenedInOrdinaryUse) {
+TEST_F(SqliteWal, StaysTheSameFileInOrdinaryUse) {
   auto first = open_first();
   add(*first, 1);
   auto second = open();

@@ -41,7 +41,7 @@ TEST(AccessList, UnknownNamesAreNamed) {
             std::string::npos);
 }
 
-TEST(Peer, IsWhoeverConnectedWithAllGroups) {
+TEST(Peer, HasUserPidAndAllGroups) {
   int ends[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   const UniqueFd near(ends[0]);
@@ -85,7 +85,7 @@ class WaitingPeer : public testing::Test {
   pid_t peer_ = -1;
 };
 
-TEST_F(WaitingPeer, ThatHasEndedButIsNotReapedIsItself) {
+TEST_F(WaitingPeer, IsIdentifiedAsAZombie) {
   const Sender sender = accepted();
   EXPECT_EQ(sender.identity, identify(peer_));
   EXPECT_EQ(check_process(sender.identity), ProcessEvidence::kGone);
@@ -93,7 +93,7 @@ TEST_F(WaitingPeer, ThatHasEndedButIsNotReapedIsItself) {
   ::waitpid(peer_, nullptr, 0);
 }
 
-TEST_F(WaitingPeer, ThatHasEndedIsNotALaterProcessWithItsPid) {
+TEST_F(WaitingPeer, IsNotALaterProcessWithItsPid) {
   ::waitpid(peer_, nullptr, 0);
   clone_args args{};
   args.exit_signal = SIGCHLD;

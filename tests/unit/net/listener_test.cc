@@ -87,7 +87,7 @@ TEST_F(ListenerTest, UnknownGroupIsAMistakeOfTheConfiguration) {
   EXPECT_FALSE(fs::exists(fs::symlink_status(path)));
 }
 
-TEST_F(ListenerTest, MissingFoldersAreMadeForEverybodyToEnter) {
+TEST_F(ListenerTest, CreatesMissingFoldersWithMode0755) {
   ::umask(077);
   const Listener listener = Listener::at(folder.path() / "a" / "b" / "events.sock", 0660, "");
   EXPECT_EQ(status_of(folder.path() / "a").st_mode & 07777U, 0755U);

@@ -7,7 +7,7 @@
 namespace run_recorder::process {
 namespace {
 
-TEST(Host, IsReadOnceAndKnowsItself) {
+TEST(Host, IsComplete) {
   EXPECT_TRUE(host().proc_is_ours);
   EXPECT_NE(host().pid_namespace, 0U);
   EXPECT_EQ(host().boot.size(), 16U);
@@ -21,7 +21,7 @@ TEST(Host, IdsAreShortenedAndAnythingElseIsUnknown) {
   EXPECT_EQ(short_id("3d1219c7"), kUnknown);
 }
 
-TEST(Stat, NameMayHoldAnything) {
+TEST(Stat, ReadsNamesWithParenthesesAndNewlines) {
   const std::optional<Stat> stat =
       parse_stat("42 (a) Z 9 (\n) R) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 2 3");
   ASSERT_TRUE(stat);
@@ -30,7 +30,7 @@ TEST(Stat, NameMayHoldAnything) {
   EXPECT_EQ(stat->start_ticks, 987654U);
 }
 
-TEST(Stat, CutTextIsNone) {
+TEST(Stat, RefusesTruncatedText) {
   EXPECT_FALSE(parse_stat(""));
   EXPECT_FALSE(parse_stat("42 (a"));
   EXPECT_FALSE(parse_stat("42 (a) S 7 42"));

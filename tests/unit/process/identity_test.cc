@@ -134,7 +134,7 @@ TEST(Identity, APidThatDoesNotExistIsAbsentAndGone) {
   EXPECT_EQ(identify(INT32_MAX), with_field(identity, 3, std::to_string(INT32_MAX)));
 }
 
-TEST(Identity, WhatNamesNoProcessIsNoEvidence) {
+TEST(Identity, AMalformedIdentityIsNoEvidence) {
   EXPECT_EQ(identify(0), "");
   EXPECT_EQ(identify(-1), "");
   EXPECT_EQ(identify_in_namespace_of(0, 1), "");
@@ -251,7 +251,7 @@ TEST_P(NamespaceIdentity, AThreadThatLeadsNoProcessIsNoEvidence) {
   EXPECT_EQ(identity_of(inside.outer(Namespace::kSecond), thread), "");
 }
 
-TEST_P(NamespaceIdentity, WhoWasEnteredFromOutsideIsNotTakenForAnother) {
+TEST_P(NamespaceIdentity, ASenderThatEnteredTheNamespaceIsNotTakenForAnother) {
   const Namespace other;
   Namespace inside;
   if (!inside.permitted() || !other.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
@@ -271,7 +271,7 @@ TEST_P(NamespaceIdentity, WhoWasEnteredFromOutsideIsNotTakenForAnother) {
   EXPECT_THAT(identity_of(entered, 30'000), EndsWith(":30000:absent"));
 }
 
-TEST_P(NamespaceIdentity, AbsentIsOnlyWhatNobodyThereCanBe) {
+TEST_P(NamespaceIdentity, APidOfAProcessThatEnteredIsNotAbsent) {
   Namespace inside;
   if (!inside.permitted()) GTEST_SKIP() << "PID namespaces are not permitted here";
   const auto [entered, child] = inside.enter();

@@ -122,7 +122,7 @@ TEST_F(ProcessWatchTest, HoldsNoMoreThanItMayAndCountsTheRest) {
   EXPECT_THAT(ended(2), ElementsAre(first, third));
 }
 
-TEST_F(ProcessWatchTest, WithoutADescriptorItCounts) {
+TEST_F(ProcessWatchTest, CountsProcessesItHasNoDescriptorFor) {
   ProcessWatch watch(10, on_end());
   Child child;
   const ProcessIdentity identity = identify(child.pid());

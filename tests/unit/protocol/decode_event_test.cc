@@ -328,7 +328,7 @@ TEST(DecodeEvent, MessagesNeverEchoMuchOfTheLine) {
   }
 }
 
-TEST(DecodeEvent, NoMutationBreaksItsPromises) {
+TEST(DecodeEvent, MutatedLinesKeepTheInvariants) {
   std::mt19937 random(4);
   const auto below = [&](std::size_t limit) {
     return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random);

@@ -74,7 +74,7 @@ TEST(Envelope, BytesOfVersionOneStayReadable) {
   EXPECT_EQ(encode_envelope(*decoded), body);
 }
 
-TEST(Envelope, WhatIsNotKnownCostsLittle) {
+TEST(Envelope, AbsentFieldsCostAtMost16Bytes) {
   Envelope envelope;
   envelope.line = kLine;
   EXPECT_LE(encode_envelope(envelope).size(), kLine.size() + 16);

@@ -67,7 +67,7 @@ TEST(JobProbe, AnswersInTheOrderOfTheJobsWhateverTheirQueues) {
               ElementsAre(State("odd"), State("completed"), State("executing")));
 }
 
-TEST(JobProbe, TellsNothingOfAJobThatIsAbsentElsewhereOrOfUnknownQueue) {
+TEST(JobProbe, HasNoStateForAnAbsentJobAnotherExecutionOrAnUnknownQueue) {
   JobProbe probe(together(named("default", {{{"1", {.kind = Kind::kAbsent}},
                                              {"2", {.kind = Kind::kOtherExecution, .state = "executing"}},
                                              {"3", {.kind = Kind::kNotExecuting, .state = "cancelled"}}}}),

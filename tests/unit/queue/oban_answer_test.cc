@@ -145,7 +145,7 @@ ObanSnapshot replayed(std::optional<ObanJob> row, std::optional<Timestamp> until
   return snapshot;
 }
 
-TEST(ObanSnapshot, AStandbyThatHasNotReplayedTheStartKnowsNothingOfIt) {
+TEST(ObanSnapshot, AStandbyBehindTheStartCannotTell) {
   for (const auto until :
        {std::optional<Timestamp>(), std::optional(kStarted - 1h), std::optional(kStarted + kSkew)}) {
     EXPECT_EQ(kind_in(replayed({}, until)), Kind::kCannotTell);
@@ -173,7 +173,7 @@ TEST(ObanSnapshot, AStandbyIsAskedForJobsThatDidNotStartOnlyWhereItIsCurrent) {
   EXPECT_EQ(kind_in(replayed({}, kStarted + 1h - 1s), queued), Kind::kAbsent);
 }
 
-TEST(JobOf, ARunsRow) {
+TEST(JobOf, ReadsIdAndAttemptOfARow) {
   run_recorder::Run run;  // not Test::Run
   EXPECT_FALSE(job_of(run));
   run.oban_job_id = 7;

@@ -128,7 +128,7 @@ TEST_P(ObanShapes, EveryStateIsFoundWithItsAttempt) {
   EXPECT_EQ(ask(*queue, 9'223'372'036'854'775'807).kind, Kind::kAbsent);
 }
 
-TEST_F(ObanPostgres, NoIdsNoAnswers) {
+TEST_F(ObanPostgres, AnEmptyQuestionHasAnEmptyAnswer) {
   ObanDatabase database;
   EXPECT_TRUE(make_oban_queue(database.options())->look_up({}).empty());
 }
@@ -156,7 +156,7 @@ TEST_F(ObanPostgres, ATimeItIsScheduledForCountsOnceItHasCome) {
   expect_age(ask(database, 2), 24h);
 }
 
-TEST_F(ObanPostgres, TheLastErrorCountsWhateverElseStandsThere) {
+TEST_F(ObanPostgres, TheAgeCountsTheLastErrorAndIgnoresMalformedOnes) {
   ObanDatabase database;
   const auto entry = [](std::string_view interval) {
     return fmt::format("jsonb_build_object('at', to_char({}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), 'attempt', 1)",
@@ -178,7 +178,7 @@ TEST_F(ObanPostgres, TheLastErrorCountsWhateverElseStandsThere) {
   }
 }
 
-TEST_F(ObanPostgres, InfiniteTimesAndTimesAheadDoNoHarm) {
+TEST_F(ObanPostgres, IgnoresInfiniteTimesAndCountsFutureOnesAsNow) {
   ObanDatabase database;
   database.add_job(1, "attempted_at, completed_at", "'infinity', '-infinity'");
   database.add_job(2, "attempted_at", ago("-1 hour"));
@@ -186,7 +186,7 @@ TEST_F(ObanPostgres, InfiniteTimesAndTimesAheadDoNoHarm) {
   EXPECT_EQ(ask(database, 2).changed_ago, 0ms);
 }
 
-TEST_F(ObanPostgres, NoTimeZoneOfTheServerMatters) {
+TEST_F(ObanPostgres, ReadsTimesInEveryTimeZoneOfTheServer) {
   for (const char* zone : {"Asia/Tokyo", "America/New_York", "UTC"}) {
     ObanDatabase database;
     database.execute(

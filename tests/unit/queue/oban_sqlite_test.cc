@@ -139,7 +139,7 @@ TEST_F(ObanSqlite, TheAgeIsSinceTheLatestOfAllTimes) {
   expect_age(ask(*make_oban_queue(options()), id), 3h);
 }
 
-TEST_F(ObanSqlite, TheLastErrorCountsWhateverElseStandsThere) {
+TEST_F(ObanSqlite, TheAgeCountsTheLastErrorAndIgnoresMalformedOnes) {
   add_job(1, "attempted_at, errors",
           fmt::format(R"('{}', '[{{"at":"{}"}},{{"at":"{}","attempt":2}}]')", ago(9h), ago(5h), ago(2h)));
   expect_age(ask(*make_oban_queue(options()), 1), 2h);
@@ -154,7 +154,7 @@ TEST_F(ObanSqlite, TheLastErrorCountsWhateverElseStandsThere) {
   expect_age(ask(*make_oban_queue(options()), id), 9h);
 }
 
-TEST_F(ObanSqlite, TimesThatAreNoneDoNoHarm) {
+TEST_F(ObanSqlite, IgnoresMalformedTimes) {
   add_job(1, "inserted_at, scheduled_at, attempted_at", "'', 'soon', 17");
   const JobAnswer job = ask(*make_oban_queue(options()), 1);
   EXPECT_EQ(job.kind, Kind::kNotExecuting);
@@ -188,7 +188,7 @@ TEST_F(ObanSqlite, ReadsWhileTheApplicationWrites) {
   EXPECT_EQ(ask(*queue, 1).state, "completed");
 }
 
-TEST_F(ObanSqlite, WhatIsNotThereIsUnavailableUntilItIs) {
+TEST_F(ObanSqlite, AMissingFileOrTableIsUnavailableUntilItIsThere) {
   QueueOptions elsewhere = options();
   elsewhere.url = "sqlite:" + folder_.file("later.db");
   const auto queue = make_oban_queue(elsewhere);

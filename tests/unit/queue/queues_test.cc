@@ -74,7 +74,7 @@ TEST(Queues, AreAskedByNameAndAnswerInOrder) {
   EXPECT_THAT(mail.asked, ElementsAre("1", "4"));
 }
 
-TEST(Queues, TheOnlyOneIsMeantWhereNoneIsNamed) {
+TEST(Queues, AJobWithoutAQueueIsOfTheOnlyOne) {
   ScriptedQueue::Script mail, web;
   const JobAsked nameless{.job_id = "1"};
   EXPECT_EQ(together(named("mail", mail))->look_up({&nameless, 1}).at(0).kind, Kind::kWorking);
@@ -88,7 +88,7 @@ TEST(Queues, TheOnlyOneIsMeantWhereNoneIsNamed) {
   EXPECT_FALSE(make_queues({}));
 }
 
-TEST(Queues, OneThatIsAwaySpoilsNoAnswerOfAnother) {
+TEST(Queues, AnswerWhileAnotherIsAway) {
   ScriptedQueue::Script main, mail{.away = true};
   const auto queues = together(named("mail", mail), named("default", main));
   const std::vector<JobAsked> jobs = {{.queue = "mail", .job_id = "1"}, {.job_id = "2"}};

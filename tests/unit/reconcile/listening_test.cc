@@ -44,12 +44,12 @@ TEST(Listening, BeginsAnewAfterASuspension) {
   EXPECT_EQ(listening.observe(woken, {}).since, woken.steady);
 }
 
-TEST(Listening, IsNotBrokenByATurnThatIsALittleLate) {
+TEST(Listening, IsNotInterruptedByASmallDelay) {
   Listening listening(after(0ms));
   EXPECT_EQ(listening.observe(after(Listening::kLate), {}).since, steady_after(0ms));
 }
 
-TEST(Listening, KnowsSinceWhenTheWallClockWasNotSetBack) {
+TEST(Listening, TracksWhenTheWallClockWasLastSetBack) {
   Listening listening(after(0ms));
   EXPECT_EQ(listening.observe(after(1s), {}).clock_since, steady_after(0ms));
   Listening::Moment set_back = after(2s);

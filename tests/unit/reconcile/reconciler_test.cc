@@ -266,7 +266,7 @@ TEST_P(Passes, AreNotStoppedByTheBreakerWithinItsLimit) {
   const PassReport report = boot_like();
   EXPECT_FALSE(report.stopped);
   EXPECT_EQ(report.marked, 2U);
-  EXPECT_EQ(report.examined, 2U) << "looking twice does not count twice";
+  EXPECT_EQ(report.examined, 2U) << "a row that is scanned twice counts once";
   EXPECT_EQ(report.deferred, 1U);
 }
 

@@ -66,7 +66,7 @@ TEST(Schedule, AnIntervalComesBeforeASecondBootPassThatIsLater) {
   expect_next(schedule, kStart, kInterval, Work::kInterval, kStart + kInterval);
 }
 
-TEST(Schedule, WhatEndedIsDueFirst) {
+TEST(Schedule, EndedProcessesAreDueFirst) {
   Schedule schedule;
   schedule.boot_ended(kStart, Plan{}, kGrace);
   EXPECT_TRUE(schedule.add_ended(end_of("a", kStart + kGrace)));
@@ -86,7 +86,7 @@ TEST(Schedule, EndsThatComeTogetherAreTakenTogether) {
   EXPECT_EQ(schedule.ended_due(), kStart + Schedule::kBetweenEnded);
 }
 
-TEST(Schedule, AnEndIsCheckedAgainSoManyTimesAndThenLeft) {
+TEST(Schedule, AnEndIsCheckedABoundedNumberOfTimes) {
   Schedule schedule;
   schedule.boot_ended(kStart, std::nullopt, kGrace);
   schedule.add_ended(end_of("a", kStart));

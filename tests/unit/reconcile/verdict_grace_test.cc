@@ -51,7 +51,7 @@ RowFacts ended(RowFacts facts) {
 
 // ---- a process that has just gone
 
-TEST(WorkerThatHasJustGone, IsDeferredWhileItsSenderMayTell) {
+TEST(WorkerThatHasJustGone, IsDeferredWhileItsSenderLives) {
   RowFacts facts = with_worker(ProcessEvidence::kGone, ProcessEvidence::kAlive);
   facts.worker_gone_for = 29'999ms;
   expect(facts, VerdictKind::kDeferred, "");
@@ -66,7 +66,7 @@ TEST(WorkerThatHasJustGone, IsDeferredWhileTheConnectionIsOpen) {
   expect(facts, VerdictKind::kDeferred, "", kBoot);
 }
 
-TEST(WorkerThatHasJustGone, IsAFindingWhereNobodyCouldTell) {
+TEST(WorkerThatHasJustGone, IsStuckOnceItsSenderIsGone) {
   RowFacts facts = with_worker(ProcessEvidence::kGone, ProcessEvidence::kGone);
   facts.worker_gone_for = 0ms;
   expect(facts, VerdictKind::kStuck, "process_gone");
@@ -88,7 +88,7 @@ TEST(WorkerThatHasGone, LeavesFinishedWorkWhoseReportIsLost) {
 
 // ---- what was sent while nobody listened
 
-TEST(Listening, JudgesAtOnceOnlyWhomNobodyCanSpeakFor) {
+TEST(Listening, JudgesAtOnceOnlyRunsWhoseWorkerAndSenderAreGone) {
   expect(with_worker(ProcessEvidence::kGone, ProcessEvidence::kGone), VerdictKind::kStuck, "process_gone",
          kJustListening);
   RowFacts sender_only = silent_run();
@@ -148,7 +148,7 @@ TEST(YoungRow, IsDeferredWhateverIsKnown) {
 
 // ---- a job that executes by its queue's word alone
 
-TEST(QueuesWordAlone, IsNotEnoughOnceTheSenderIsGone) {
+TEST(RunVouchedByItsQueueOnly, IsUnknownOnceItsSenderIsGone) {
   RowFacts facts = with_job(JobAnswer::Kind::kWorking, "executing");
   facts.sender = ProcessEvidence::kGone;
   expect(facts, VerdictKind::kUnknown, "sender_gone");
@@ -157,7 +157,7 @@ TEST(QueuesWordAlone, IsNotEnoughOnceTheSenderIsGone) {
   expect(facts, VerdictKind::kStuck, "silent");
 }
 
-TEST(QueuesWordAlone, IsEnoughWhileAnythingElseVouches) {
+TEST(RunVouchedByItsQueueOnly, IsAliveWhileTheSenderMayLive) {
   RowFacts facts = with_job(JobAnswer::Kind::kWorking, "executing");
   expect(facts, VerdictKind::kAlive, "");
   facts.sender = ProcessEvidence::kAlive;
@@ -198,7 +198,7 @@ TEST(Heartbeat, ThatExpiredIsAFindingWhereItsSenderLivesOn) {
   expect(facts, VerdictKind::kAlive, "");
 }
 
-TEST(Heartbeat, CountsFromWhenItCouldBeHeard) {
+TEST(Heartbeat, ExpiresOnlyByTimeInWhichTheDaemonListened) {
   RowFacts facts = silent_run();
   facts.sender = ProcessEvidence::kNone;
   facts.expires_in = 60s;

@@ -240,12 +240,12 @@ TEST(Sender, VouchesHoweverLongTheRunIsSilent) {
 
 // ---- rule 5: nobody vouches
 
-TEST(Nobody, IsStuckAtBootAndUnknownLater) {
+TEST(UnvouchedRun, IsStuckAtBootAndUnknownLater) {
   expect(nothing_known(), VerdictKind::kStuck, "no_live_worker", kBoot);
   expect(nothing_known(), VerdictKind::kUnknown, "no_evidence", kLater);
 }
 
-TEST(Nobody, IsStuckOnceTheRunIsSilentTooLong) {
+TEST(UnvouchedRun, IsStuckOnceSilentForTooLong) {
   RowFacts facts = nothing_known();
   facts.silence = 24h;
   expect(facts, VerdictKind::kUnknown, "no_evidence");
@@ -254,7 +254,7 @@ TEST(Nobody, IsStuckOnceTheRunIsSilentTooLong) {
   expect(facts, VerdictKind::kStuck, "no_live_worker", kBoot);
 }
 
-TEST(Nobody, RowThatNoRecorderWroteIsJudgedAsOnesOwn) {
+TEST(UnvouchedRun, WithoutARecorderIsJudgedAsOnesOwn) {
   RowFacts facts = nothing_known();
   facts.recorder.clear();
   expect(facts, VerdictKind::kStuck, "no_live_worker", kBoot);
@@ -286,7 +286,7 @@ TEST(DeadLetter, LeavesARunUnknownThatWouldBeAlive) {
 
 // ---- for explain
 
-TEST(Rules, AreAllAnsweredInTheirOrder) {
+TEST(Rules, AnswerInOrder) {
   RowFacts facts = with_job(job("executing"));
   facts.worker = ProcessEvidence::kGone;
   const Verdict verdict = judge(facts, kLater);

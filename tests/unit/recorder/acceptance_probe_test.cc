@@ -88,7 +88,7 @@ TEST_P(AcceptanceProbeTest, TriesTheEventsBehindTheRefusedOne) {
   EXPECT_EQ(count("runs"), 0U);
 }
 
-TEST_P(AcceptanceProbeTest, IsNoProofWhereThePositionIsElsewhere) {
+TEST_P(AcceptanceProbeTest, ProvesNothingAtAnotherPosition) {
   place_.from = place_.to = 7;  // where the position is not
   const auto misplaced = probe_->takes_others({*store_, self_, place_}, kRefusedRow, 1);
   EXPECT_TRUE(misplaced && !misplaced.value());

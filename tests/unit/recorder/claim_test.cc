@@ -28,7 +28,7 @@ TEST(Claim, OneThatWasSeenJustNowIsWaitedFor) {
   EXPECT_EQ(claimant.judge(holder("i", "12:00:00", 20s), false, kNow + 19s), Claim::kTakeOver);
 }
 
-TEST(Claim, OneThatShowsItselfMeanwhileIsAlive) {
+TEST(Claim, AHolderThatWritesMeanwhileIsAlive) {
   Claimant claimant(20s);
   EXPECT_EQ(claimant.judge(holder("i", "12:00:00", 10s), false, kNow), Claim::kWait);
   EXPECT_EQ(claimant.judge(holder("i", "12:00:15", 0s), false, kNow + 5s), Claim::kRenew);

@@ -113,7 +113,7 @@ TEST_F(DatabaseHealthTest, CountsErrorsBySqlstateOrKind) {
   EXPECT_EQ(health_.status().errors.at("23505"), 2U);
 }
 
-TEST_F(DatabaseHealthTest, IsAwayWhileItIsDoubtfulWhoRecords) {
+TEST_F(DatabaseHealthTest, IsAwayWhileAnotherRecorderMayBeActive) {
   health_.up();
   health_.in_doubt("another one was seen");
   EXPECT_EQ(health_.state(), DatabaseState::kAway);

@@ -63,7 +63,7 @@ class DeadLetterDeskTest : public RecorderFixture {
   std::size_t conflicts_ = 0;
 };
 
-TEST_P(DeadLetterDeskTest, SaysOfALetterWhatTheEventSaid) {
+TEST_P(DeadLetterDeskTest, ALetterHasTheEventsIdsAndLine) {
   set_aside();
   const DeadLetter found = letter();
   EXPECT_EQ(found.run_id, "r");

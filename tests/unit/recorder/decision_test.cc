@@ -112,7 +112,7 @@ TEST(Decide, GivesARevivedRunBothEntriesAndGoesOnAfterThem) {
   EXPECT_EQ(decision.runs[0].after.last_seq, 5);
 }
 
-TEST(Decide, NamesWhatContradicts) {
+TEST(Decide, ReportsConflicts) {
   const Rows rows{{{"a", stored("a", Status::kCompleted, 2)}}};
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kStarted, "a")};
   const Decision decision = decide(events, rows, {}, "rec");
@@ -223,7 +223,7 @@ TEST(RowCache, DoesNotKeepRowsThatNoEventCouldMakeNorTheirOlderForm) {
   EXPECT_EQ(cache.find("a"), nullptr);
 }
 
-TEST(RowCache, OfNoSizeKeepsNothing) {
+TEST(RowCache, OfSizeZeroKeepsNothing) {
   RowCache cache(0);
   cache.put(stored("a", Status::kRunning, 1));
   EXPECT_EQ(cache.find("a"), nullptr);

@@ -68,7 +68,7 @@ TEST_P(EventDeciderTest, NeedsTheDatabaseToCompareASecondEnd) {
   EXPECT_TRUE(decider_.needs_database(events({line_of("run_completed", "r", R"("result":{"a":2})")})));
 }
 
-TEST_P(EventDeciderTest, GoesOnFromWhatIsPlanned) {
+TEST_P(EventDeciderTest, ContinuesFromPlannedRows) {
   apply({line_of("run_started", "r")});
   const Decision next = decide({line_of("step", "r")});
   ASSERT_THAT(next.runs, SizeIs(1));
@@ -76,7 +76,7 @@ TEST_P(EventDeciderTest, GoesOnFromWhatIsPlanned) {
   EXPECT_EQ(next.runs[0].after.last_seq, 2);
 }
 
-TEST_P(EventDeciderTest, DoesNotGoOnFromWhatWasNotWritten) {
+TEST_P(EventDeciderTest, DropsPlannedRowsThatWereNotWritten) {
   apply({line_of("run_started", "r")});
   Decision lost = decide({line_of("step", "r")});
   BatchWrite write;
@@ -111,7 +111,7 @@ TEST_P(EventDeciderTest, DecidesAHeartbeatInDoubtByItself) {
   EXPECT_THAT(decision.beating, ElementsAre("r"));
 }
 
-TEST_P(EventDeciderTest, HandsOutWhatTheStoreSays) {
+TEST_P(EventDeciderTest, ReturnsTheStoresErrors) {
   execute("ALTER TABLE council_ex_runs RENAME TO gone");
   EXPECT_FALSE(decider_.decide_batch(*store_, events({line_of("step", "r")}), self_.id, Lookup::kCached, kNow));
 }

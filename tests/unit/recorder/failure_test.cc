@@ -13,7 +13,7 @@ Error error_of(const char* sqlstate, ErrorKind kind = ErrorKind::kUnavailable) {
   return Error{kind, "words", sqlstate};
 }
 
-TEST(FailureCause, NoListOfCodesTellsAnEventFromADatabase) {
+TEST(FailureCause, OtherCodesAreOfTheContent) {
   for (const char* sqlstate :
        {"54000", "42501", "21000", "44000", "55000", "XX000", "U0001", "0A000", "42P01", "HY000"}) {
     EXPECT_EQ(cause_of(error_of(sqlstate)), FailureCause::kContent) << sqlstate;
@@ -22,7 +22,7 @@ TEST(FailureCause, NoListOfCodesTellsAnEventFromADatabase) {
   EXPECT_EQ(cause_of(error_of("", ErrorKind::kData)), FailureCause::kContent);
 }
 
-TEST(FailureCause, TimeLocksCollisionsAndConnectionsAreOfTheMoment) {
+TEST(FailureCause, TimeoutsLocksCollisionsAndConnectionsAreTemporary) {
   for (const char* sqlstate :
        {"", "08006", "40001", "40P01", "55P03", "57014", "57P01", "57P05", "25P03", "25P04", "53200", "53400"}) {
     EXPECT_EQ(cause_of(error_of(sqlstate)), FailureCause::kMoment) << sqlstate;
@@ -30,7 +30,7 @@ TEST(FailureCause, TimeLocksCollisionsAndConnectionsAreOfTheMoment) {
   EXPECT_EQ(cause_of(error_of("XX000", ErrorKind::kInDoubt)), FailureCause::kMoment);
 }
 
-TEST(FailureCause, AFullReadOnlyOrEndingServerIsTheDatabases) {
+TEST(FailureCause, AFullReadOnlyOrEndingServerIsOfTheDatabase) {
   for (const char* sqlstate : {"53100", "53300", "57P02", "57P03", "58030", "25006"}) {
     EXPECT_EQ(cause_of(error_of(sqlstate)), FailureCause::kDatabase) << sqlstate;
   }
@@ -50,7 +50,7 @@ TEST(BatchLimit, HalvesDownToOneAndComesBack) {
   EXPECT_LE(batches, 60);
 }
 
-TEST(BatchLimit, GoesByWhatABatchReallyHad) {
+TEST(BatchLimit, CountsTheEventsABatchReallyHad) {
   BatchLimit limit(4'000);
   limit.failed(10);
   EXPECT_EQ(limit.events(), 5U);
@@ -58,7 +58,7 @@ TEST(BatchLimit, GoesByWhatABatchReallyHad) {
   EXPECT_EQ(limit.events(), 5U) << "small ones tell nothing of larger ones";
 }
 
-TEST(BatchLimit, TriesEverMoreSeldomWhatNeverPasses) {
+TEST(BatchLimit, RetriesAFailingSizeLessAndLessOften) {
   BatchLimit limit(4'000);
   int lost = 0;
   for (int i = 0; i < 10'000; ++i) {
@@ -73,7 +73,7 @@ TEST(BatchLimit, TriesEverMoreSeldomWhatNeverPasses) {
   EXPECT_LE(limit.events(), 300U);
 }
 
-TEST(Suspect, IsConvictedByItsLastTryAlone) {
+TEST(Suspect, IsDeadLetteredOnlyByATryAlone) {
   const auto start = Suspect::Clock::now();
   Suspect suspect(SuspectPolicy{3, std::chrono::minutes(5)});
   const Refused refused{error_of("57014"), true};

@@ -92,7 +92,7 @@ TEST(Heartbeats, ThatNameAnotherSenderWorkerOrExpiryWriteTheRowAtOnce) {
   EXPECT_EQ(take(beats, {expiry, sender}, kStart + 5s).kept, 2u);
 }
 
-TEST(Heartbeats, AreKnownToWhoeverJudgesTheRun) {
+TEST(Heartbeats, AreKnownToReconciliation) {
   Known beats;
   EXPECT_FALSE(beats.since("x", kStart - 1s));
   EXPECT_TRUE(beats.since("r", kStart - 1s));
@@ -131,7 +131,7 @@ TEST(Heartbeats, OfARunThatEndsOrIsAnothersAreForgotten) {
   EXPECT_FALSE(beats.since("r", kStart - 1h));
 }
 
-TEST(Heartbeats, OfMoreRunsThanHaveRoomAllWrite) {
+TEST(Heartbeats, BeyondTheCapacityAllWriteTheRow) {
   Known beats(2);
   beats.write("s");
   beats.write("t");

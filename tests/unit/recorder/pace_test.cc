@@ -67,7 +67,7 @@ TEST(Pacer, KeepsItsPaceUntilTheWindowHasPassed) {
   EXPECT_EQ(pacer.pace(), Pace::kResting);
 }
 
-TEST(Pacer, RestsBehindACommitAsLongAsThePaceSays) {
+TEST(Pacer, PausesAfterACommitAsLongAsThePaceSays) {
   Pacer pacer = slow_pacer();
   pacer.committed(kSmall, kStart, milliseconds{10});
   EXPECT_EQ(pacer.throttled_until(1'000), kStart + milliseconds{20});
@@ -75,7 +75,7 @@ TEST(Pacer, RestsBehindACommitAsLongAsThePaceSays) {
   EXPECT_EQ(pacer.throttled_until(1'000), kStart + Pacer::kLongestRest);
 }
 
-TEST(Pacer, LetsATrickleGatherBehindACommit) {
+TEST(Pacer, GathersAFewEventsAfterACommit) {
   Pacer pacer(kSmall, kTrickle, 0);
   EXPECT_LT(pacer.throttled_until(1), kStart) << "an event after a pause does not wait";
   pacer.committed(1, kStart, milliseconds{10});

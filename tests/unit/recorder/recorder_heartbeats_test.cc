@@ -63,7 +63,7 @@ TEST_P(RecordedHeartbeats, ReviveARowThatWasMarkedMeanwhile) {
   expect_identity();
 }
 
-TEST_P(RecordedHeartbeats, ReviveARowThatIsMarkedByWhoeverAskedForThemInVain) {
+TEST_P(RecordedHeartbeats, ReviveARowThatWasMarkedAfterNoHeartbeatWasFound) {
   begin(24h);
   EXPECT_FALSE(recorder_->beat_since("r", std::chrono::steady_clock::now()));
   execute("UPDATE council_ex_runs SET status = 'stuck'");
@@ -172,7 +172,7 @@ TEST_P(JobStates, FromTheSenderWinsOverTheQueues) {
   EXPECT_EQ(row("s").oban_job_state_at_finalize, "executing");
 }
 
-TEST_P(JobStates, OfALaterAttemptIsNotTaken) {
+TEST_P(JobStates, IgnoreALaterAttempt) {
   begin();
   put_job(7, "executing", 2);
   append({line_of("run_started", "r", R"("oban_job_id":7,"attempt":1)"), line_of("run_failed", "r")});

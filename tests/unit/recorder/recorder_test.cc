@@ -439,7 +439,7 @@ TEST_P(BothDatabases, DeadLettersARecordThatIsNoEvent) {
 
 // ---- away
 
-TEST_P(BothDatabases, TakesADatabaseThatFailsEveryCommitForAway) {
+TEST_P(BothDatabases, ADatabaseThatFailsEveryCommitIsAway) {
   start();
   settle();
   const std::uint64_t reconnects = status().reconnects;
@@ -554,7 +554,7 @@ TEST_P(PostgresOnly, DeadLettersAnEventThatARowPolicyHides) {
   execute(fmt::format("DROP OWNED BY {0}; DROP ROLE {0}", writer));
 }
 
-TEST_P(PostgresOnly, AColumnThatIsTakenAwayIsNoEventsFault) {
+TEST_P(PostgresOnly, AMissingColumnMakesNoDeadLetters) {
   start();
   append({line_of("run_started", "before")});
   settle();
@@ -568,7 +568,7 @@ TEST_P(PostgresOnly, AColumnThatIsTakenAwayIsNoEventsFault) {
 }
 
 // Each transaction with more than three entries of the history loses its connection.
-TEST_P(PostgresOnly, TriesABatchSmallerThatLostItsConnection) {
+TEST_P(PostgresOnly, RetriesASmallerBatchAfterALostConnection) {
   start();
   settle();
   execute(
@@ -952,7 +952,7 @@ TEST_P(SqliteOnly, DoesNotCountWhatIsAppliedAsFullAfterARestart) {
   EXPECT_EQ(spool_->usage().pending_bytes, 0U) << "the hint says so while the database is away";
 }
 
-TEST_P(SqliteOnly, HintThatIsNoneDoesNoHarm) {
+TEST_P(SqliteOnly, IgnoresMalformedHints) {
   start();
   append(load(5));
   settle();

@@ -116,7 +116,7 @@ TEST_P(RegistrationTest, OfASoleWriterTakesOverFromAnybody) {
   EXPECT_EQ(holder(), spool_->incarnations().back().id);
 }
 
-TEST_P(RegistrationTest, HandsOutWhatTheStoreSays) {
+TEST_P(RegistrationTest, ReturnsTheStoresErrors) {
   execute("ALTER TABLE council_ex_recorders RENAME TO gone");
   EXPECT_FALSE(registration_->claim(*store_, kNow));
 }

@@ -121,7 +121,7 @@ TEST_F(SpoolProgressTest, AppliesNothingAgainThatAnotherCopyOfTheSpoolApplied) {
   EXPECT_EQ(progress_.next_seq(), 16U);
 }
 
-TEST_F(SpoolProgressTest, CountsWhatBothForgotAsApplied) {
+TEST_F(SpoolProgressTest, CountsEventsThatSpoolAndDatabaseForgotAsApplied) {
   progress_.adopt(checkpoint(3, {{"a", 3}}));
   progress_.keep_from(13);
   auto write = progress_.next_forgotten();

@@ -13,7 +13,7 @@ TEST(Retention, KeepsEverythingForEverByDefault) {
   for (const Status status : terminal_statuses()) EXPECT_FALSE(is_expired(policy, status, "c", 876'000h));
 }
 
-TEST(Retention, TheSpecialWinsOverTheGeneral) {
+TEST(Retention, ACouncilsTimeWinsOverTheStatussAndThatOverKeep) {
   const RetentionPolicy policy{
       .keep = 30 * 24h, .failed = 90 * 24h, .stuck = 0ms, .councils = {{"nightly", 1h}, {"audit", 0ms}}};
   EXPECT_EQ(kept_for(policy, Status::kCompleted, "c"), 30 * 24h);
@@ -24,7 +24,7 @@ TEST(Retention, TheSpecialWinsOverTheGeneral) {
   EXPECT_EQ(shortest_retention(policy), 1h);
 }
 
-TEST(Retention, ATimeIsOverWhenItIsReached) {
+TEST(Retention, ARunExpiresExactlyAtItsTime) {
   const RetentionPolicy policy{.keep = 10s};
   EXPECT_FALSE(is_expired(policy, Status::kCompleted, "c", 9'999ms));
   EXPECT_TRUE(is_expired(policy, Status::kCompleted, "c", 10s));

@@ -52,7 +52,7 @@ TEST(FirstEvent, GivesTheRowItsFields) {
   EXPECT_EQ(made.after.input, R"({"q":1.10})");
 }
 
-TEST(FirstEvent, ThatNamesTheCouncilUnknownHasNamedIt) {
+TEST(FirstEvent, MayNameTheCouncilUnknown) {
   Event first = queued();
   first.council = "unknown";
   const Row run = after(first);
@@ -118,7 +118,7 @@ TEST(Times, OfAStartThatComesLateFillAFinishedRow) {
 
 // ---- rows that were loaded without their texts
 
-TEST(NotLoadedTexts, AreThere) {
+TEST(NotLoadedTexts, CountAsPresent) {
   Row run = row_of(Status::kRunning);
   run.input = JsonColumn::not_loaded();
   Event event = started();
@@ -149,7 +149,7 @@ TEST(NotLoadedTexts, OfAStuckRunGoWithTheFinding) {
   EXPECT_EQ(made.after.error, std::nullopt);
 }
 
-TEST(NotLoadedTexts, ConflictAsTheComparisonSays) {
+TEST(NotLoadedTexts, ConflictByTheDatabasesComparison) {
   Row run = row_of(Status::kCompleted);
   run.result = JsonColumn::not_loaded();
   EXPECT_THAT(apply(&run, completed("1"), kRecorder, {.result = true}).conflict, IsEmpty());
@@ -242,7 +242,7 @@ TEST(LaterFields, OfOtherTypesDoNotActOnTheRow) {
   }
 }
 
-TEST(LaterFields, AreTakenByARowAnotherProgramLeftWithoutAName) {
+TEST(LaterFields, FillARowWithoutACouncil) {
   Row run = row_of(Status::kRunning);
   run.council = "";
   run.council_given = false;
@@ -252,7 +252,7 @@ TEST(LaterFields, AreTakenByARowAnotherProgramLeftWithoutAName) {
   EXPECT_EQ(apply(&run, event, kRecorder).after.council, "demo");
 }
 
-TEST(LaterFields, ComeToARowWhoseOtherFieldsNoEventCouldHold) {
+TEST(LaterFields, AreTakenByARowWithOutOfRangeValues) {
   Row run = row_of(Status::kRunning);
   run.council = std::string(300, 'c');
   run.parent_attempt_run_id = "";
@@ -273,7 +273,7 @@ TEST(Attempt, IsGivenByTheFirstEventThatStatesIt) {
   EXPECT_THAT(made.conflict, IsEmpty());
 }
 
-TEST(Attempt, StatedOtherwiseIsAConflictAndTheFirstStays) {
+TEST(Attempt, ThatDiffersIsAConflictAndTheFirstStays) {
   for (const Status status : {Status::kQueued, Status::kRunning, Status::kCompleted, Status::kStuck}) {
     Row run = row_of(status);
     run.attempt = 2;
@@ -287,7 +287,7 @@ TEST(Attempt, StatedOtherwiseIsAConflictAndTheFirstStays) {
   }
 }
 
-TEST(Attempt, StatedOtherwiseByAStartStillStarts) {
+TEST(Attempt, ThatDiffersInAStartStillStartsTheRun) {
   Row run = row_of(Status::kQueued);
   run.attempt = 2;
   run.attempt_given = true;
@@ -299,7 +299,7 @@ TEST(Attempt, StatedOtherwiseByAStartStillStarts) {
   EXPECT_EQ(made.history.front().effect, Effect::kConflict);
 }
 
-TEST(Attempt, StatedOtherwiseByWhatRevivesIsCountedAsAConflictToo) {
+TEST(Attempt, ThatDiffersInARevivingEventIsAConflict) {
   Row run = row_of(Status::kStuck);
   run.attempt = 2;
   run.attempt_given = true;
@@ -310,7 +310,7 @@ TEST(Attempt, StatedOtherwiseByWhatRevivesIsCountedAsAConflictToo) {
   EXPECT_FALSE(made.conflict.empty());
 }
 
-TEST(Attempt, StatedAgainTheSameIsNothingNew) {
+TEST(Attempt, ThatIsRepeatedChangesNothing) {
   Row run = row_of(Status::kRunning);
   run.attempt = 2;
   run.attempt_given = true;
@@ -323,7 +323,7 @@ TEST(Attempt, StatedAgainTheSameIsNothingNew) {
 
 // ---- input, result, errors
 
-TEST(Maps, WrapWhatIsNoObject) {
+TEST(Maps, WrapValuesThatAreNoObjects) {
   EXPECT_EQ(as_map("{}"), "{}");
   EXPECT_EQ(as_map(R"({"value":1})"), R"({"value":1})");
   EXPECT_EQ(as_map("[1,2]"), R"({"value":[1,2]})");
@@ -363,7 +363,7 @@ TEST(Result, IsKeptOfAFailedRunToo) {
   EXPECT_EQ(apply(&run, event, kRecorder).conflict, "result differs from the recorded one");
 }
 
-TEST(Result, StatedAgainInOtherWordsIsTheSame) {
+TEST(Result, SpelledDifferentlyIsTheSame) {
   const Row run = after(completed(R"({"a":1.0,"b":"é"})"));
   EXPECT_THAT(apply(&run, completed(R"({ "b":"é", "a":10e-1 })"), kRecorder).conflict, IsEmpty());
   EXPECT_THAT(apply(&run, completed(R"({"a":1.01,"b":"é"})"), kRecorder).conflict, HasSubstr("result differs"));
@@ -397,13 +397,13 @@ TEST(Errors, OfACancelledRunAreKeptToo) {
   EXPECT_EQ(run.error, R"({"errors":["late",{"kind":"cancelled"}]})");
 }
 
-TEST(Errors, OfAnEndThatIsAnotherContradict) {
+TEST(Errors, OfAnotherOutcomeAreAConflict) {
   const Row run = row_of(Status::kFailed);
   EXPECT_EQ(apply(&run, cancelled(), kRecorder).conflict, "run_failed for a run that is already failed");
   EXPECT_THAT(apply(&run, failed(R"(["boom"])"), kRecorder).conflict, IsEmpty());
 }
 
-TEST(Conflict, OfTheSameEndStatedAgainIsNone) {
+TEST(Conflict, IsNotRaisedByARepeatedOutcome) {
   for (const auto& [status, event] :
        std::vector<std::pair<Status, Event>>{{Status::kCompleted, completed(R"({"n":1})")},
                                              {Status::kFailed, failed(R"(["boom"])")},
@@ -504,7 +504,7 @@ TEST(RunLost, HasAMessageAlways) {
   EXPECT_FALSE(error["message"].get<std::string>().empty());
 }
 
-TEST(RunLost, IsNoPassesFinding) {
+TEST(RunLost, BelongsToNoPass) {
   Row before = row_of(Status::kRunning);
   before.stuck_pass = "pass-1";
   EXPECT_EQ(apply(&before, lost(), kRecorder).after.stuck_pass, "");

@@ -26,7 +26,7 @@ TEST(Usage, IsAddedExactly) {
   EXPECT_EQ(sums, R"({"usd":1})");
 }
 
-TEST(Usage, ThatIsNoFiniteDoubleIsNotTaken) {
+TEST(Usage, SumsThatOverflowADoubleAreNotTaken) {
   EXPECT_EQ(sum(R"({"n":1e308,"m":1})", {R"({"n":1e308,"m":1})"}), R"({"n":1e308,"m":2})");
   EXPECT_EQ(scan_json(sum({}, {R"({"n":1e308})", R"({"n":-1e-308})"}), 4).problem, JsonProblem::kNone);
 }
@@ -45,7 +45,7 @@ TEST(Usage, StaysWithin4KiB) {
   EXPECT_TRUE(add_usage(sums, R"({"key0":1})"));
 }
 
-TEST(Usage, KeysAreComparedAsTheyAreMeant) {
+TEST(Usage, KeysAreComparedDecoded) {
   EXPECT_EQ(sum({}, {R"({"a":1})", R"({"\u0061":1})"}), R"({"a":2})");
 }
 

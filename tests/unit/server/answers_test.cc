@@ -108,7 +108,7 @@ TEST(Answers, AcknowledgementIsNotStarvedByErrorsThatKeepComing) {
   EXPECT_NE(sent.find("{\"acked\":", first + 1), std::string::npos);
 }
 
-TEST(Answers, NothingIsLeftOfWhatIsDiscarded) {
+TEST(Answers, DiscardDropsEveryAnswer) {
   Answers answers;
   answers.refuse(1, kBad);
   answers.refuse(3, kBad);

@@ -16,7 +16,7 @@ class CommitTurnsTest : public testing::Test {
   CommitTurns::Clock::time_point now{1h};
 };
 
-TEST_F(CommitTurnsTest, ASmallGroupIsTheSessionsToCommit) {
+TEST_F(CommitTurnsTest, TheSessionsCommitASmallGroup) {
   turns.submitted(false);
   EXPECT_EQ(turns.task(now, true), Task::kWait);
   EXPECT_TRUE(turns.begin_small(now, true));
@@ -24,7 +24,7 @@ TEST_F(CommitTurnsTest, ASmallGroupIsTheSessionsToCommit) {
   EXPECT_EQ(turns.state(), State::kOpen);
 }
 
-TEST_F(CommitTurnsTest, ALargeGroupIsTheWritersUntilItHasTakenAll) {
+TEST_F(CommitTurnsTest, TheWriterCommitsALargeGroupUntilNoneIsLeft) {
   turns.submitted(true);
   EXPECT_FALSE(turns.begin_small(now, true));
   EXPECT_EQ(turns.task(now, true), Task::kCommit);
@@ -33,7 +33,7 @@ TEST_F(CommitTurnsTest, ALargeGroupIsTheWritersUntilItHasTakenAll) {
   EXPECT_EQ(turns.task(now, false), Task::kWait);
 }
 
-TEST_F(CommitTurnsTest, WhatComesBehindAnUnsettledGroupIsTheWritersToo) {
+TEST_F(CommitTurnsTest, TheWriterCommitsWhatFollowsAnUnsettledGroup) {
   turns.submitted(true);
   turns.taken_all();
   turns.group_committed();
@@ -58,7 +58,7 @@ TEST_F(CommitTurnsTest, TheWriterStandsInForACommitThatTakesTooLong) {
   EXPECT_EQ(turns.state(), State::kOpen);
 }
 
-TEST_F(CommitTurnsTest, WhatIsSubmittedDuringAStandInIsTheWriters) {
+TEST_F(CommitTurnsTest, TheWriterCommitsWhatIsSubmittedDuringAStandIn) {
   ASSERT_TRUE(turns.begin_small(now, true));
   turns.stand_in();
   turns.submitted(false);
@@ -95,7 +95,7 @@ TEST_F(CommitTurnsTest, DrainingCommitsWhatWaitsAndAbandoningDoesNot) {
   EXPECT_EQ(turns.task(now, true), Task::kEnd);
 }
 
-TEST_F(CommitTurnsTest, AnEndWaitsForTheSmallCommitUnderWay) {
+TEST_F(CommitTurnsTest, StoppingWaitsForTheSmallCommitUnderWay) {
   ASSERT_TRUE(turns.begin_small(now, true));
   turns.drain();
   EXPECT_EQ(turns.task(now, false), Task::kWait);

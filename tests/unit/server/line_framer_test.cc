@@ -91,7 +91,7 @@ TEST(LineFramer, ShortUnfinishedLineTakesNoShareAndALongOneGivesItsOwnBack) {
   EXPECT_EQ(sink.seen[0], std::string(kPartial + 1, 'x'));
 }
 
-TEST(LineFramer, ItIsFedNoMoreThanItHasRoomFor) {
+TEST(LineFramer, RoomBoundsWhatAFramerIsFed) {
   constexpr std::size_t kLine = 64 << 10;
   LinePool pool(kLine + (8 << 10));
   LineFramer oldest(pool, kPartial);

@@ -11,7 +11,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-TEST_F(ServerTest, HearsWhatLiesInTheSocketsAndInTheListenQueue) {
+TEST_F(ServerTest, SettlesLinesInSocketsAndInTheListenQueue) {
   start();
   constexpr std::size_t kClients = 60;
   for (int round = 0; round < 10; ++round) {
@@ -26,7 +26,7 @@ TEST_F(ServerTest, HearsWhatLiesInTheSocketsAndInTheListenQueue) {
   }
 }
 
-TEST_F(ServerTest, HearsALastLineWithoutNewlineOfAPeerThatHasGone) {
+TEST_F(ServerTest, SettlesTheUnterminatedLastLineOfAClosedPeer) {
   start();
   for (std::size_t round = 1; round <= 20; ++round) {
     Client client = connect();
@@ -38,7 +38,7 @@ TEST_F(ServerTest, HearsALastLineWithoutNewlineOfAPeerThatHasGone) {
   }
 }
 
-TEST_F(ServerTest, HasNotHeardWhatIsNotDurableYet) {
+TEST_F(ServerTest, SettlesOnlyDurableLines) {
   start();
   Client client = connect();
   spool->shut();
@@ -49,7 +49,7 @@ TEST_F(ServerTest, HasNotHeardWhatIsNotDurableYet) {
   EXPECT_EQ(accepted_count(), 1U);
 }
 
-TEST_F(ServerTest, HasHeardALineThatTheSpoolRefused) {
+TEST_F(ServerTest, SettlesLinesThatTheSpoolRefused) {
   start();
   Client client = connect();
   spool->fail_with(Error{ErrorKind::kUnavailable, "no disk"});
@@ -59,7 +59,7 @@ TEST_F(ServerTest, HasHeardALineThatTheSpoolRefused) {
   EXPECT_FALSE(counters().spool_failure.empty());
 }
 
-TEST_F(ServerTest, HearsWhateverElseKeepsComing) {
+TEST_F(ServerTest, SettlesALineWhileAnotherClientKeepsSending) {
   start();
   Client quiet = connect();
   Client loud = connect();
@@ -78,7 +78,7 @@ TEST_F(ServerTest, HearsWhateverElseKeepsComing) {
   flood.join();
 }
 
-TEST_F(ServerTest, HearsHalfALineAsFarAsItCame) {
+TEST_F(ServerTest, SettlesWithoutWaitingForTheRestOfALine) {
   start();
   Client client = connect();
   client.send(R"({"type":"no)");
@@ -86,7 +86,7 @@ TEST_F(ServerTest, HearsHalfALineAsFarAsItCame) {
   EXPECT_EQ(accepted_count(), 0U);
 }
 
-TEST_F(ServerTest, HearsNothingWhereItIsStopped) {
+TEST_F(ServerTest, SettlesNothingOnceStopped) {
   start();
   stop();
   EXPECT_FALSE(server->settle_pending(kPatience));

@@ -198,7 +198,7 @@ TEST_F(ServerTest, SessionsCommitLittleThemselvesAndLeaveTheRestToTheWriter) {
   EXPECT_EQ(spool->last_thread(), "sessions");
 }
 
-TEST_F(ServerTest, SessionsAreServedAsOftenAsTheDiskHangs) {
+TEST_F(ServerTest, SessionsAreServedEachTimeTheDiskHangs) {
   start();
   Client client = connect();
   for (std::uint64_t round = 1; round <= 3; ++round) {
@@ -236,7 +236,7 @@ TEST_F(ServerTest, HalfALineAtTheEndIsALineThatIsRefused) {
   EXPECT_TRUE(answers[answers.size() - 2].starts_with(error_start(2, "invalid_json")));
 }
 
-TEST_F(ServerTest, EndWithoutAnyLineIsTheEnd) {
+TEST_F(ServerTest, AConnectionWithoutLinesEndsWithoutAnswers) {
   start();
   Client client = connect();
   client.finish_sending();
@@ -278,7 +278,7 @@ TEST_F(ServerTest, HalfClosedClientGetsAllAnswersBeforeTheEnd) {
   }
 }
 
-TEST_F(ServerTest, WhatAClientSentBeforeItWentAwayCounts) {
+TEST_F(ServerTest, LinesSentBeforeAClientClosedAreAccepted) {
   start();
   for (int number = 0; number < 50; ++number) {
     Client client = connect();
@@ -316,8 +316,8 @@ TEST_F(ServerTest, ClientThatNeverReadsIsNotBlockedAndItsAcknowledgementsAreMerg
 
 TEST_F(ServerTest, ClientThatDoesNotReadItsErrorsIsClosedAndCounted) {
   start();
-  Client deaf = connect();
-  while (deaf.send("{\n{\n{\n{\n{\n{\n{\n{\n")) {
+  Client nonreader = connect();
+  while (nonreader.send("{\n{\n{\n{\n{\n{\n{\n{\n")) {
   }
   EXPECT_TRUE(eventually([this] { return counters().closed_unread == 1 && counters().connections_open == 0; }));
   Client other = connect();
@@ -396,7 +396,7 @@ TEST_F(ServerTest, FullSpoolRefusesEventsButKeepsRoomForTheLifecycle) {
   EXPECT_EQ(accepted().back().seq, kept + 1);
 }
 
-TEST_F(ServerTest, OneWriteMayBePartlyTooMuchForTheSpool) {
+TEST_F(ServerTest, LinesOfOneWriteAreRefusedOnceTheSpoolIsFull) {
   spool_options.max_bytes = 64 << 10;
   spool_options.segment_bytes = 16 << 10;
   start();
@@ -497,7 +497,7 @@ TEST_F(ServerTest, LongLinesThatCompeteForTheRoomAreAllFinished) {
   EXPECT_LE(counters().pool_bytes, 128U << 10);
 }
 
-TEST_F(ServerTest, WhoWaitsTooLongForRoomIsToldSo) {
+TEST_F(ServerTest, ALineThatWaitsTooLongForRoomIsRefused) {
   options.limits.line_bytes = 64 << 10;
   options.bounds.pool_bytes = 64 << 10;
   options.bounds.stall = std::chrono::seconds(4);  // a busy machine does not keep the hog from moving for so long
@@ -556,7 +556,7 @@ TEST_F(ServerTest, ReadingPausesWhenTooMuchWaitsForTheDisk) {
   EXPECT_TRUE(eventually([this] { return counters().waiting_bytes == 0; }));
 }
 
-TEST_F(ServerTest, AFloodIsCommittedInPartsWithAPlaceForTheOthersInEach) {
+TEST_F(ServerTest, EachCommitOfAFloodTakesLinesOfOtherSessions) {
   options.bounds.commit_bytes = 64 << 10;
   options.bounds.session_waiting_bytes = 4 << 20;
   start();
@@ -583,7 +583,7 @@ TEST_F(ServerTest, AFloodIsCommittedInPartsWithAPlaceForTheOthersInEach) {
   }
 }
 
-TEST_F(ServerTest, StrangersAreToldAndClosed) {
+TEST_F(ServerTest, UsersWithoutPermissionAreToldAndClosed) {
   options.limits.allow_users = {"54321"};
   start();
   Client client = connect();
@@ -756,7 +756,7 @@ TEST_F(ServerTest, TheEndOfAConnectionIsToldOnceWhatItSentIsAccepted) {
   options.on_connection_end = nullptr;
 }
 
-TEST_F(ServerTest, DescriptorsOfOthersAreLeftToThem) {
+TEST_F(ServerTest, DescriptorsOfOtherPartsLowerTheConnectionLimit) {
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   options.limits.connections = 1024;
@@ -792,7 +792,7 @@ TEST_F(ServerTest, AThousandConnectionsAreServed) {
   EXPECT_EQ(connections.size(), 1000U);
 }
 
-TEST_F(ServerTest, ItGoesOnWhenNoFileDescriptorIsLeft) {
+TEST_F(ServerTest, KeepsServingWithoutFreeDescriptors) {
   start();
   Client before = connect();
   before.send(note("a"));
@@ -851,9 +851,9 @@ TEST_F(ServerTest, StopIsNotHeldUpByClients) {
   options.bounds.linger = std::chrono::milliseconds(50);
   start();
   Client idle = connect();
-  Client deaf = connect();
+  Client nonreader = connect();
   for (int number = 0; number < 2000; ++number) {
-    deaf.send_some("x\n");
+    nonreader.send_some("x\n");
   }
   Client half = connect();
   half.send(std::string(100'000, 'x'));
@@ -909,7 +909,7 @@ TEST_F(ServerTest, StoppedServerLeavesThePathToTheNext) {
   EXPECT_EQ(client.answer(), "{\"acked\":1}");
 }
 
-TEST_F(ServerTest, UnknownUserIsSomethingThatIsNotThere) {
+TEST_F(ServerTest, AnUnknownUserEndsTheStartWithStatus69) {
   options.limits.allow_users = {"nobody-of-that-name"};
   try {
     start();

@@ -20,7 +20,7 @@ std::size_t fill(ConnectionShares& shares, const Peer& who) {
   return count;
 }
 
-TEST(ConnectionShares, OneThatTakesAllLeavesRoomForOtherProcessesAndOtherUsers) {
+TEST(ConnectionShares, AProcessAtTheLimitLeavesRoomForOtherProcessesAndUsers) {
   ConnectionShares shares;
   shares.set_limit(1'024);
   EXPECT_EQ(fill(shares, peer(1, 10)), 1'024U);
@@ -43,7 +43,7 @@ TEST(ConnectionShares, AUserWithAnyNumberOfProcessesLeavesRoomForOtherUsers) {
   }
 }
 
-TEST(ConnectionShares, NothingGoesBeyondTheReserve) {
+TEST(ConnectionShares, TheReserveBoundsAllConnections) {
   ConnectionShares shares;
   shares.set_limit(5);
   EXPECT_EQ(ConnectionShares::reserve_of(5), 2U);
@@ -52,7 +52,7 @@ TEST(ConnectionShares, NothingGoesBeyondTheReserve) {
   EXPECT_EQ(held, 7U);
 }
 
-TEST(ConnectionShares, WhoeverComesFirstGetsTheConfiguredOnes) {
+TEST(ConnectionShares, OneProcessMayHoldTheConfiguredLimit) {
   for (const std::size_t limit : {1U, 2U, 5U, 16U, 17U, 1'024U, 100'000U}) {
     ConnectionShares shares;
     shares.set_limit(limit);
@@ -60,7 +60,7 @@ TEST(ConnectionShares, WhoeverComesFirstGetsTheConfiguredOnes) {
   }
 }
 
-TEST(ConnectionShares, WhatIsGivenBackIsThereForOthers) {
+TEST(ConnectionShares, AClosedConnectionMakesRoom) {
   ConnectionShares shares;
   shares.set_limit(4);
   fill(shares, peer(1, 1));
@@ -71,7 +71,7 @@ TEST(ConnectionShares, WhatIsGivenBackIsThereForOthers) {
   EXPECT_EQ(fill(shares, peer(2, 2)), 4U);
 }
 
-TEST(ConnectionShares, ALimitThatIsLoweredHoldsForThoseWhoCome) {
+TEST(ConnectionShares, ALoweredLimitHoldsForNewConnections) {
   ConnectionShares shares;
   shares.set_limit(100);
   fill(shares, peer(1, 1));
@@ -92,7 +92,7 @@ TEST(ConnectionShares, PeersWithoutAPidOrAUserAreJudgedByWhatIsKnown) {
   shares.remove(hidden);
 }
 
-TEST(ConnectionShares, SayWhoHasThem) {
+TEST(ConnectionShares, RefusalsNameTheLargestHolders) {
   ConnectionShares shares;
   shares.set_limit(8);
   shares.add(peer(7, 70));

@@ -22,7 +22,7 @@ TEST(Crc32c, InstructionAndTablesAgree) {
   }
 }
 
-TEST(Crc32c, GoesOnWhereItStopped) {
+TEST(Crc32c, ContinuesFromAnEarlierChecksum) {
   EXPECT_EQ(crc32c(crc32c(0, "12345"), "6789"), crc32c(0, "123456789"));
 }
 

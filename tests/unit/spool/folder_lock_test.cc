@@ -58,7 +58,7 @@ TEST_P(SpoolHold, NothingIsAcceptedIntoFilesThatThePathDoesNotNameAndWhatWaitsIs
   EXPECT_EQ(read_from(*opened.spool, 1).seqs, range(1, 5));
 }
 
-TEST_P(SpoolHold, AnIdleSpoolNoticesToo) {
+TEST_P(SpoolHold, AnIdleSpoolDetectsIt) {
   const TempFolder folder;
   const SpoolOptions options = options_for(folder.path() / "spool");
   const Opened opened = open_spool(options);
@@ -243,7 +243,7 @@ TEST(SpoolIdentity, ANewOneKeepsTheOriginAndWhatWaits) {
   EXPECT_EQ(inspect_spool(folder.path(), InspectionDepth::kRecords)->id, renewed);
 }
 
-TEST(SpoolIdentity, OnAnotherMachineItIsANewOneAtOnce) {
+TEST(SpoolIdentity, IsRenewedOnAnotherMachine) {
   const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.machine = "0123456789abcdef";

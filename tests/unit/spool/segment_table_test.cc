@@ -43,7 +43,7 @@ TEST_F(ThreeSegments, CountWhatIsPendingByShareOfTheSegmentThatIsReleasedInPart)
   EXPECT_EQ(table_.total_bytes(), 3 * kBytes);
 }
 
-TEST_F(ThreeSegments, TakeBackWhatWasReleased) {
+TEST_F(ThreeSegments, ArePendingAgainWhenTheReleaseGoesBack) {
   table_.release(30);
   table_.release(12);
   EXPECT_EQ(table_.released(), 12U);

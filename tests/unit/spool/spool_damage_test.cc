@@ -138,7 +138,7 @@ TEST(SpoolTail, TornBytesAreKeptBeside) {
   EXPECT_EQ(bytes_of(written.segment_path()), written.segment[0]);
 }
 
-TEST(SpoolTail, WhatWasAcknowledgedIsNotCalledTorn) {
+TEST(SpoolTail, LossOfAcknowledgedRecordsIsDamage) {
   const QuickFolder folder;
   const Written written = write_one_segment(folder.path() / "spool", {3, 5, 4});
   copy_folder(written.options.path, folder.path() / "origin");
@@ -174,7 +174,7 @@ std::uint64_t record_at(const std::vector<std::uint64_t>& counts, std::size_t of
   return 0;
 }
 
-TEST(SpoolDamage, OneFlippedBitCostsAtMostItsRecordAndIsSaid) {
+TEST(SpoolDamage, AFlippedBitCostsAtMostItsRecordAndIsReported) {
   const QuickFolder folder;
   const std::vector<std::uint64_t> counts = {3, 5, 4};
   const Written written = write_one_segment(folder.path() / "spool", counts);
@@ -210,7 +210,7 @@ TEST(SpoolDamage, OneFlippedBitCostsAtMostItsRecordAndIsSaid) {
   }
 }
 
-TEST(SpoolDamage, IsKeptAsideAndSaidOnce) {
+TEST(SpoolDamage, IsSetAsideAndReportedOnce) {
   const QuickFolder folder;
   Written written = write_one_segment(folder.path() / "spool", {3, 5});
   append_group(*open_spool(written.options).spool, 2);

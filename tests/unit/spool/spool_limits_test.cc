@@ -257,7 +257,7 @@ TEST(SpoolDisk, ASegmentThatCouldNotBeBegunHidesNoRecordFromTheNextOpening) {
   EXPECT_EQ(reading.seqs, range(1, 2'033));
 }
 
-TEST(SpoolDisk, AReadOnlyFileSystemIsAnErrorThatPasses) {
+TEST(SpoolDisk, RecoversFromAReadOnlyFileSystem) {
   const SmallDisk disk("size=4m");
   if (!disk.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
   SpoolOptions options = options_for(disk.path() / "spool");

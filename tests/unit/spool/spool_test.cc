@@ -168,7 +168,7 @@ TEST(Spool, IsHeldByOneProcessAtATime) {
   EXPECT_TRUE(Spool::open(options, ignored));
 }
 
-TEST(Spool, RefusesAFolderOfSomethingElseAndLeavesItAlone) {
+TEST(Spool, RefusesAFolderWithForeignFiles) {
   const QuickFolder folder;
   write_bytes(folder.path() / "letter.txt", "dear");
   SpoolOpening ignored;

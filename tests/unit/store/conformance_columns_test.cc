@@ -61,7 +61,7 @@ RunChange beat(run_recorder::Run before) {
 
 }  // namespace
 
-TEST_P(StoreColumns, InsertedReadBackWholeWhereverARowIsRead) {
+TEST_P(StoreColumns, AreReadBackByEveryQuery) {
   const Run written = reporting("r");
   store_run(written);
   expect_same_reports(stored("r"), written);
@@ -71,7 +71,7 @@ TEST_P(StoreColumns, InsertedReadBackWholeWhereverARowIsRead) {
   expect_same_reports(store().whole_runs(1, "").value().runs.at(0).run, written);
 }
 
-TEST_P(StoreColumns, WhatNoEventSaidIsNull) {
+TEST_P(StoreColumns, AreNullUntilAnEventNamesThem) {
   store_run(running("r"));
   store_event("r");
   expect_same_reports(stored("r"), Run());
@@ -81,7 +81,7 @@ TEST_P(StoreColumns, WhatNoEventSaidIsNull) {
             "1");
 }
 
-TEST_P(StoreColumns, ARowWithThemAndOneWithoutGoInOneBatch) {
+TEST_P(StoreColumns, RowsWithAndWithoutOptionalColumnsGoInOneBatch) {
   Run with = reporting("with");
   Run without = running("without");
   with.last_seq = without.last_seq = 1;
@@ -261,7 +261,7 @@ TEST_P(StoreColumns, LargeUsagesEndAPage) {
   EXPECT_NE(whole.next, "");
 }
 
-TEST_P(StoreColumns, WholeRowsMoveWithThem) {
+TEST_P(StoreColumns, AreMovedWithWholeRows) {
   Run written = reporting("r");
   written.inserted_at = written.updated_at = written.last_event_at = at("2026-01-02T00:00:00.5Z");
   ASSERT_TRUE(store().insert_whole(written, {}).value());

@@ -692,7 +692,7 @@ TEST_P(StoreCommit, ARowRefusedByItsTableIsData) {
   store_event("r");
 }
 
-TEST_P(StoreCommit, AnIndexOfTheHousesOwnIsDataNotARace) {
+TEST_P(StoreCommit, AUniqueIndexOfTheApplicationIsDataNotARace) {
   database().execute("CREATE UNIQUE INDEX houses_own ON council_ex_runs (council)");
   store_run(running("first"));
   Run second = running("second");

@@ -61,14 +61,14 @@ TEST_P(StorePasses, OnePassAtATime) {
   EXPECT_TRUE(store().acquire_pass("two", 1h).value());
 }
 
-TEST_P(StorePasses, AnExpiredLeaseIsAnybodys) {
+TEST_P(StorePasses, AnExpiredLeaseMayBeTaken) {
   EXPECT_TRUE(store().acquire_pass("one", 1h).value());
   EXPECT_TRUE(store().acquire_pass("one", -1s).value());
   EXPECT_TRUE(store().acquire_pass("two", 1h).value());
   EXPECT_FALSE(store().acquire_pass("one", 1h).value());
 }
 
-TEST_P(StorePasses, ReleaseWithoutALeaseIsNothing) {
+TEST_P(StorePasses, ReleaseWithoutALeaseSucceeds) {
   EXPECT_TRUE(store().release_pass("nobody"));
 }
 

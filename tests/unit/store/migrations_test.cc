@@ -40,7 +40,7 @@ std::map<int, std::string_view> shared(std::span<const Migration> migrations) {
 }
 
 // Databases carry their numbers: what they stand for stays.
-TEST(Migrations, AreWhatTheyWereBeforeTheNumbersWereShared) {
+TEST(Migrations, OfThePastAreUnchanged) {
   EXPECT_THAT(before_shared(postgresql_migrations()),
               ElementsAre("0001_tables b8a445fcfed6a858", "0002_indexes a76a1979d650a519",
                           "0003_pruned 8517886069e17b38", "0004_event_ids 671d1d39bb4f5313",

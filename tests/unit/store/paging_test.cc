@@ -23,7 +23,7 @@ TEST(PageCursor, ComesBackAsThePlaceItWasMadeFrom) {
   }
 }
 
-TEST(PageCursor, RefusesWhatNoPageGave) {
+TEST(PageCursor, RefusesMalformedCursors) {
   EXPECT_FALSE(decode_cursor(""));
   EXPECT_FALSE(decode_cursor("%20"));
   EXPECT_FALSE(decode_cursor(encode_cursor({"2026", "r"}) + "="));

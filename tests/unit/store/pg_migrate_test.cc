@@ -313,7 +313,7 @@ TEST_F(PgMigrateTest, TheTablesAloneLeaveTheIndexesOfRowsToTheirBuilder) {
   EXPECT_EQ(open_store(options()).value()->indexes().value().missing, "");
 }
 
-TEST_F(PgMigrateTest, DoublesAreNamedWithAnExampleAndWhatHelps) {
+TEST_F(PgMigrateTest, DuplicateEventIdsAreReportedWithAnExampleAndARepair) {
   query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
   ASSERT_EQ(refusal(), "");
   query("DROP INDEX council_ex_run_events_event; UPDATE council_ex_run_events SET event_id = 'e'");

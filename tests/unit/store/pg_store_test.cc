@@ -297,7 +297,7 @@ TEST_F(PgStoreTest, AReadOnlyDatabaseIsAwayNotData) {
   EXPECT_EQ(committed.error().sqlstate, "25006");
 }
 
-TEST_F(PgStoreTest, ARehearsalLooksAtWhatIsDeferredToo) {
+TEST_F(PgStoreTest, ARehearsalFiresDeferredTriggers) {
   const auto store = migrated();
   query(
       "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'late'; END $$; "
@@ -323,7 +323,7 @@ TEST_F(PgStoreTest, HistoryBeyondItsRowIsDataNotARaceForEver) {
   EXPECT_EQ(committed.error().sqlstate, "23505");
 }
 
-TEST_F(PgStoreTest, ASequenceThatStandsBehindIsSetAndNeverTakenForTheDatasFault) {
+TEST_F(PgStoreTest, ASequenceThatIsBehindIsSetAndIsNoErrorOfTheData) {
   const auto store = migrated();
   ASSERT_EQ(store->commit(kSelf, first_batch({"a", "b", "c"})).value(), Committed::kYes);
   const char* const turn_back = "SELECT setval(pg_get_serial_sequence('council_ex_run_events', 'id'), 1)";
@@ -405,7 +405,7 @@ TEST_F(PgStoreTest, AFrozenServerEndsEveryCallAtItsDeadline) {
 // A trigger of the history ends its own backend, at the statement or at COMMIT.
 class PgLostBackend : public PgStoreTest, public ::testing::WithParamInterface<bool> {};
 
-TEST_P(PgLostBackend, NeverLooksCommittedAndLeavesNothing) {
+TEST_P(PgLostBackend, IsNeverReportedAsCommitted) {
   auto store = migrated();
   const bool at_commit = GetParam();
   query(

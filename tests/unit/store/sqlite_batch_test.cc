@@ -43,7 +43,7 @@ INSTANTIATE_TEST_SUITE_P(Database, SqliteBatch, ::testing::Values(Backend::kSqli
 
 }  // namespace
 
-TEST_P(SqliteBatch, NoStatementIsOneThatCouldFailHalfWay) {
+TEST_P(SqliteBatch, StatementsNeedNoStatementJournal) {
   const CountingFiles files;
   const auto counted = open();  // a connection of its own, over the files that count
   constexpr int kRuns = 2'000;  // so many pages that a journal does not stay in memory

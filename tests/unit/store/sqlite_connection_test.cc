@@ -50,7 +50,7 @@ bool in_another_process(const std::function<bool()>& check) {
 
 }  // namespace
 
-TEST_F(Sqlite, IsDurableAndLetsReadersRead) {
+TEST_F(Sqlite, UsesWalAndFullSync) {
   const auto connection = open();
   EXPECT_EQ(text(*connection, "PRAGMA journal_mode"), "wal");
   EXPECT_EQ(text(*connection, "PRAGMA synchronous"), "2");

@@ -1,4 +1,4 @@
-// Looking at rows, history, chains, passes and dead letters.
+// Reading rows, history, chains, passes and dead letters.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
@@ -13,8 +13,8 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 
-using StoreLooking = StoreConformance;
-INSTANTIATE_TEST_SUITE_P(Databases, StoreLooking, both_databases(), name_of);
+using StoreRead = StoreConformance;
+INSTANTIATE_TEST_SUITE_P(Databases, StoreRead, both_databases(), name_of);
 
 using StoreDeadLetters = StoreConformance;
 INSTANTIATE_TEST_SUITE_P(Databases, StoreDeadLetters, both_databases(), name_of);
@@ -39,7 +39,7 @@ DeadLetter letter(std::string run_id) {
 
 }  // namespace
 
-TEST_P(StoreLooking, AnEmptyDatabaseHasNothing) {
+TEST_P(StoreRead, AnEmptyDatabaseHasNothing) {
   EXPECT_FALSE(store().find_run("r").value());
   EXPECT_THAT(store().list_runs({}).value().runs, IsEmpty());
   EXPECT_EQ(store().list_runs({}).value().next, "");
@@ -50,7 +50,7 @@ TEST_P(StoreLooking, AnEmptyDatabaseHasNothing) {
   EXPECT_THAT(store().count_by_status().value(), IsEmpty());
 }
 
-TEST_P(StoreLooking, ListIsNewestFirstThenByRunId) {
+TEST_P(StoreRead, ListIsNewestFirstThenByRunId) {
   for (const char* id : {"b", "a", "c", "d"}) store_run(running(id));
   database().set_time("runs", "inserted_at", at("2026-01-02T00:00:00Z"), "run_id IN ('a', 'b')");
   database().set_time("runs", "inserted_at", at("2026-01-03T00:00:00Z"), "run_id = 'c'");
@@ -58,7 +58,7 @@ TEST_P(StoreLooking, ListIsNewestFirstThenByRunId) {
   EXPECT_THAT(ids_of(store().list_runs({}).value().runs), ElementsAre("c", "b", "a", "d"));
 }
 
-TEST_P(StoreLooking, ListLeavesOutInputAndResultButNotTheError) {
+TEST_P(StoreRead, ListLeavesOutInputAndResultButNotTheError) {
   auto run = running("r");
   run.input = "{}";
   run.result = "{}";
@@ -71,7 +71,7 @@ TEST_P(StoreLooking, ListLeavesOutInputAndResultButNotTheError) {
   EXPECT_EQ(listed.recorder, "recorder-1");
 }
 
-TEST_P(StoreLooking, ListFiltersAloneAndTogether) {
+TEST_P(StoreRead, ListFiltersAloneAndTogether) {
   const auto put = [this](const char* id, Status status, const char* council, std::optional<std::int64_t> job) {
     auto run = running(id);
     run.status = status;
@@ -113,7 +113,7 @@ TEST_P(StoreLooking, ListFiltersAloneAndTogether) {
   EXPECT_THAT(listed(since), ElementsAre("a", "b"));
 }
 
-TEST_P(StoreLooking, PagesHoldStillWhileRowsAreInserted) {
+TEST_P(StoreRead, PagesAreStableWhileRowsAreInserted) {
   std::vector<std::string> expected;
   for (int i = 0; i < 25; ++i) {
     const std::string id = fmt::format("r{:02}", i);
@@ -137,7 +137,7 @@ TEST_P(StoreLooking, PagesHoldStillWhileRowsAreInserted) {
   EXPECT_EQ(seen, expected);
 }
 
-TEST_P(StoreLooking, APageThatEndsWithTheLastRowHasNoNext) {
+TEST_P(StoreRead, APageThatEndsWithTheLastRowHasNoNext) {
   for (const char* id : {"a", "b", "c", "d"}) store_run(running(id));
   RunFilter filter;
   filter.limit = 4;
@@ -149,7 +149,7 @@ TEST_P(StoreLooking, APageThatEndsWithTheLastRowHasNoNext) {
   EXPECT_EQ(last.next, "");
 }
 
-TEST_P(StoreLooking, ACursorCarriesAnyRunId) {
+TEST_P(StoreRead, ACursorCarriesAnyRunId) {
   for (const char* id : {"a|b", "日本", "it's", "2026-01-02T00:00:00Z|x"}) store_run(running(id));
   database().set_time("runs", "inserted_at", at("2026-01-02T00:00:00Z"), "1 = 1");
   RunFilter filter;
@@ -163,7 +163,7 @@ TEST_P(StoreLooking, ACursorCarriesAnyRunId) {
   EXPECT_THAT(seen, UnorderedElementsAre("a|b", "日本", "it's", "2026-01-02T00:00:00Z|x"));
 }
 
-TEST_P(StoreLooking, WhatIsNoCursorIsInvalid) {
+TEST_P(StoreRead, AMalformedCursorIsInvalid) {
   for (const char* cursor : {"x", "!!!", "'; DROP TABLE runs", "YWJj"}) {
     RunFilter filter;
     filter.cursor = cursor;
@@ -176,7 +176,7 @@ TEST_P(StoreLooking, WhatIsNoCursorIsInvalid) {
   }
 }
 
-TEST_P(StoreLooking, ALargePageEndsByItsBytes) {
+TEST_P(StoreRead, ALargePageEndsByItsBytes) {
   const std::string large = fmt::format("{{\"text\":\"{}\"}}", std::string(1 << 20, 'x'));
   std::vector<HistoryEntry> entries;
   for (int i = 0; i < 12; ++i) {
@@ -212,7 +212,7 @@ TEST_P(StoreLooking, ALargePageEndsByItsBytes) {
   EXPECT_EQ(events, 12U);
 }
 
-TEST_P(StoreLooking, EventsAreListedBySeqInPages) {
+TEST_P(StoreRead, EventsAreListedBySeqInPages) {
   std::vector<HistoryEntry> entries;
   for (int seq = 1; seq <= 10; ++seq) entries.push_back(entry("r", seq));
   entries.push_back(entry("other", 1));
@@ -228,7 +228,7 @@ TEST_P(StoreLooking, EventsAreListedBySeqInPages) {
   EXPECT_THAT(seqs, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
 }
 
-TEST_P(StoreLooking, ListEventsGoesOnAfterASeq) {
+TEST_P(StoreRead, ListEventsGoesOnAfterASeq) {
   commit(batch({}, {entry("r", 1), entry("r", 2), entry("r", 3)}));
   const auto later = store().list_events("r", 10, "2").value();
   ASSERT_THAT(later.events, SizeIs(1));
@@ -238,7 +238,7 @@ TEST_P(StoreLooking, ListEventsGoesOnAfterASeq) {
 
 // ---- chains
 
-TEST_P(StoreLooking, AChainWhereEachAttemptNamesThePreviousOne) {
+TEST_P(StoreRead, AChainWhereEachAttemptNamesThePreviousOne) {
   store_run(attempt("third", 3, "second"));
   store_run(attempt("first", 1, std::nullopt));
   store_run(attempt("second", 2, "first"));
@@ -249,7 +249,7 @@ TEST_P(StoreLooking, AChainWhereEachAttemptNamesThePreviousOne) {
   EXPECT_THAT(ids_of(chain("stranger")), ElementsAre("stranger"));
 }
 
-TEST_P(StoreLooking, AChainWhereEachAttemptNamesTheOriginal) {
+TEST_P(StoreRead, AChainWhereEachAttemptNamesTheOriginal) {
   store_run(attempt("c", 3, "a"));
   store_run(attempt("a", 1, std::nullopt));
   store_run(attempt("b", 2, "a"));
@@ -258,14 +258,14 @@ TEST_P(StoreLooking, AChainWhereEachAttemptNamesTheOriginal) {
   }
 }
 
-TEST_P(StoreLooking, AttemptsOfARootThatWasNeverRecordedBelongTogether) {
+TEST_P(StoreRead, AttemptsOfARootThatWasNeverRecordedBelongTogether) {
   store_run(attempt("c", 3, "lost"));
   store_run(attempt("b", 2, "lost"));
   EXPECT_THAT(ids_of(chain("c")), ElementsAre("b", "c"));
   EXPECT_THAT(chain("lost"), IsEmpty());
 }
 
-TEST_P(StoreLooking, AChainThatLoopsEnds) {
+TEST_P(StoreRead, AChainThatLoopsEnds) {
   store_run(attempt("a", 1, "b"));
   store_run(attempt("b", 2, "a"));
   store_run(attempt("self", 1, "self"));
@@ -274,7 +274,7 @@ TEST_P(StoreLooking, AChainThatLoopsEnds) {
   EXPECT_THAT(ids_of(chain("self")), ElementsAre("self"));
 }
 
-TEST_P(StoreLooking, OneAttemptNumberTwiceIsInOrderOfTheStart) {
+TEST_P(StoreRead, OneAttemptNumberTwiceIsInOrderOfTheStart) {
   store_run(attempt("a", 1, std::nullopt));
   auto late = attempt("b", 2, "a");
   late.started_at = at("2026-01-02T05:00:00Z");
@@ -285,7 +285,7 @@ TEST_P(StoreLooking, OneAttemptNumberTwiceIsInOrderOfTheStart) {
   EXPECT_THAT(ids_of(chain("a")), ElementsAre("a", "c", "b"));
 }
 
-TEST_P(StoreLooking, AChainIsBounded) {
+TEST_P(StoreRead, AChainIsBounded) {
   std::vector<RunChange> runs;
   std::vector<HistoryEntry> entries;
   for (int i = 0; i < 1'200; ++i) {
@@ -302,7 +302,7 @@ TEST_P(StoreLooking, AChainIsBounded) {
   EXPECT_EQ(rows.back().run_id, "r0999");
 }
 
-TEST_P(StoreLooking, AChainSaysWhetherItIsCut) {
+TEST_P(StoreRead, AChainSaysWhetherItIsCut) {
   for (int i = 0; i < 3; ++i) {
     store_run(attempt(fmt::format("r{}", i), i + 1, i == 0 ? std::nullopt : std::optional<std::string>("r0")));
   }
@@ -321,7 +321,7 @@ TEST_P(StoreLooking, AChainSaysWhetherItIsCut) {
   EXPECT_THAT(ids_of(page.runs), ElementsAre("r0", "r1"));
 }
 
-TEST_P(StoreLooking, ALargeChainComesInPagesOfBoundedBytes) {
+TEST_P(StoreRead, ALargeChainComesInPagesOfBoundedBytes) {
   const std::string large = fmt::format("{{\"text\":\"{}\"}}", std::string(900'000, 'x'));
   std::vector<std::string> ids;
   for (int i = 0; i < 30; ++i) {
@@ -348,7 +348,7 @@ TEST_P(StoreLooking, ALargeChainComesInPagesOfBoundedBytes) {
   EXPECT_EQ(ids_of(chain("r29", 7)), ids);
 }
 
-TEST_P(StoreLooking, AChainsPagesGoOnBesideRowsThatComeAndGo) {
+TEST_P(StoreRead, AChainsPagesGoOnBesideRowsThatComeAndGo) {
   store_run(attempt("a", 1, std::nullopt));
   for (const char* id : {"b", "d", "e"}) store_run(attempt(id, id[0] - 'a' + 1, "a"));
   const ChainPage first = store().chain("a", 2, "").value();
@@ -360,7 +360,7 @@ TEST_P(StoreLooking, AChainsPagesGoOnBesideRowsThatComeAndGo) {
   EXPECT_EQ(store().chain("a", 2, "x").error().kind, ErrorKind::kInvalid);
 }
 
-TEST_P(StoreLooking, AChainsRowsComeWithoutInputAndResult) {
+TEST_P(StoreRead, AChainsRowsComeWithoutInputAndResult) {
   auto run = running("r");
   run.input = "{}";
   run.result = "{}";
@@ -369,7 +369,7 @@ TEST_P(StoreLooking, AChainsRowsComeWithoutInputAndResult) {
   EXPECT_FALSE(rows.front().input || rows.front().result);
 }
 
-TEST_P(StoreLooking, RowsAreCountedByStatus) {
+TEST_P(StoreRead, RowsAreCountedByStatus) {
   for (const char* id : {"a", "b", "c"}) store_run(running(id));
   auto done = running("d");
   done.status = Status::kCompleted;
@@ -380,7 +380,7 @@ TEST_P(StoreLooking, RowsAreCountedByStatus) {
   EXPECT_EQ(counts.count(Status::kStuck), 0U);
 }
 
-TEST_P(StoreLooking, AnotherPrefixIsAnotherWorld) {
+TEST_P(StoreRead, TablesOfAnotherPrefixAreSeparate) {
   StoreOptions mine = options();
   mine.table_prefix = "odd_prefix_";
   ASSERT_TRUE(migrate(mine, false));
