@@ -18,7 +18,7 @@ TEST(JsonWriter, WritesMembersInTheirOrder) {
             R"({"text":"a\"b","number":-5,"flag":true,"raw":1.50,"time":"1970-01-01T00:00:00.000000Z"})");
 }
 
-TEST(JsonWriter, WritesNullForWhatIsNotThere) {
+TEST(JsonWriter, WritesNullForAbsentValues) {
   JsonWriter out;
   out.maybe_text("a", std::nullopt);
   out.text_or_null("b", "");

@@ -111,7 +111,7 @@ TEST(Rfc3339, NowIsRepresentable) {
   EXPECT_EQ(parse_rfc3339(format_rfc3339(now)), now);
 }
 
-TEST(Duration, UnitsAndSums) {
+TEST(Duration, ParsesUnitsAndSums) {
   EXPECT_EQ(parse_duration("350ms"), 350ms);
   EXPECT_EQ(parse_duration("30s"), 30s);
   EXPECT_EQ(parse_duration("5m"), 5min);

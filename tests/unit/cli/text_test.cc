@@ -40,7 +40,7 @@ TEST_F(Text, WidthsAreColumnsNotBytes) {
   EXPECT_EQ(fit("abcd", 3), "ab…");
 }
 
-TEST_F(Text, DurationsAndAgesInWords) {
+TEST_F(Text, FormatsDurationsAndAges) {
   EXPECT_EQ(duration_in_words(milliseconds(850)), "850 ms");
   EXPECT_EQ(duration_in_words(milliseconds(12'340)), "12.3 s");
   EXPECT_EQ(duration_in_words(seconds(245)), "4 min 5 s");
@@ -55,7 +55,7 @@ TEST_F(Text, DurationsAndAgesInWords) {
   EXPECT_EQ(age_in_words(now + seconds(3'600), now), "in 1 h");
 }
 
-TEST_F(Text, NumbersAndSizes) {
+TEST_F(Text, FormatsNumbersAndSizes) {
   EXPECT_EQ(with_separators(0), "0");
   EXPECT_EQ(with_separators(999), "999");
   EXPECT_EQ(with_separators(1'234'567), "1,234,567");

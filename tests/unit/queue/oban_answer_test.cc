@@ -105,7 +105,7 @@ TEST(ObanAnswer, CannotTellWhereAnEarlierAttemptExecutes) {
   EXPECT_EQ(answer(job("", 2)).kind, Kind::kCannotTell) << "a row without a state";
 }
 
-TEST(ObanAnswer, WhatEndedIsToldFromWhatWaits) {
+TEST(ObanAnswer, EndedJobsAreToldFromWaitingOnes) {
   EXPECT_EQ(answer(job("completed")).kind, Kind::kFinished);
   for (const char* state : {"cancelled", "discarded"}) {
     EXPECT_EQ(answer(job(state)).kind, Kind::kNotExecuting) << state;

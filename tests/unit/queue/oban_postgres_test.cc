@@ -198,7 +198,7 @@ TEST_F(ObanPostgres, ReadsTimesInEveryTimeZoneOfTheServer) {
   }
 }
 
-TEST_F(ObanPostgres, ManyIdsAtOnce) {
+TEST_F(ObanPostgres, LooksUpManyIdsAtOnce) {
   ObanDatabase database;
   database.execute(
       "INSERT INTO oban_jobs (id, state, attempt) SELECT i, 'executing', 1 FROM generate_series(1, 6000) i");
@@ -312,7 +312,7 @@ TEST_F(ObanPostgres, TheClaimsTimeIsReadWhateverTheSessionsZone) {
   EXPECT_EQ(kind("2026-03-01T11:59:50Z"), Kind::kWorking);
 }
 
-TEST_F(ObanPostgres, OneJobAskedForByTwoExecutions) {
+TEST_F(ObanPostgres, AnswersTwoExecutionsOfOneJobSeparately) {
   ObanDatabase database;
   database.add_job(7, "state, attempt", "'executing', 2");
   const std::vector<JobAsked> both = {{.job_id = "7", .attempt = 1}, {.job_id = "7", .attempt = 2}, {.job_id = "x7"}};

@@ -161,7 +161,7 @@ TEST_F(ObanSqlite, IgnoresMalformedTimes) {
   EXPECT_FALSE(job.changed_ago);
 }
 
-TEST_F(ObanSqlite, ManyIdsAtOnce) {
+TEST_F(ObanSqlite, LooksUpManyIdsAtOnce) {
   database()
       .execute(
           "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000) INSERT INTO oban_jobs "

@@ -50,7 +50,7 @@ TEST_P(Passes, FindNothingInAnEmptyTable) {
   EXPECT_LE(report.started_at, report.finished_at);
 }
 
-TEST_P(Passes, LookAtRunningRowsOnly) {
+TEST_P(Passes, ExamineRunningRowsOnly) {
   append({line_of("run_queued", "queued"), line_of("run_completed", "completed"), line_of("run_failed", "failed"),
           line_of("run_failed", "cancelled", R"("errors":["cancelled"])")});
   settle();
@@ -98,7 +98,7 @@ TEST_P(Passes, LeaveRunsAloneThatSomebodyVouchesFor) {
   EXPECT_TRUE(report.runs.empty());
 }
 
-TEST_P(Passes, KnowNothingOfARunThatNobodyVouchesForUntilAskedTo) {
+TEST_P(Passes, LeaveAnUnvouchedRunUnknownUnlessRequested) {
   put_run("r");
   EXPECT_EQ(found(pass(), "r"), "unknown no_evidence");
   EXPECT_EQ(row("r").status, Status::kRunning);
@@ -154,7 +154,7 @@ TEST_P(Passes, TakeARecorderThatTheDatabaseDoesNotKnowForGone) {
 
 // ---- dead letters
 
-TEST_P(Passes, KnowNothingOfARunWithADeadLetter) {
+TEST_P(Passes, LeaveARunWithADeadLetterUnknown) {
   put_run("r");
   set_column("r", "worker_process", "'" + gone_process() + "'");
   refuse_rows("run_events", "NEW.type = 'poison'");
@@ -377,7 +377,7 @@ TEST_P(Passes, SaveTheReportTheyAnswerWith) {
   EXPECT_EQ(saved["runs"][0].size(), 7U);
 }
 
-TEST_P(Passes, ListOnlySoManyRunsAndSaySo) {
+TEST_P(Passes, TruncateTheListOfRunsAndReportIt) {
   std::vector<std::string> lines;
   for (int i = 0; i < 2'300; ++i) lines.push_back(line_of("run_started", "r" + std::to_string(i)));
   append(lines);
@@ -480,7 +480,7 @@ TEST_P(Passes, ComeAtEveryIntervalAlsoBeforeTheSecondBoot) {
   EXPECT_EQ(count("reconciliations", "\"trigger\" = 'boot'"), 1U);
 }
 
-TEST_P(Passes, MayBeAskedForAsSoonAsTheLastIsSeenToHaveFinished) {
+TEST_P(Passes, MayBeRequestedOnceTheLastOneHasFinished) {
   reconciler().start();
   ASSERT_TRUE(eventually([&] { return count("reconciliations", "finished_at IS NOT NULL") == 1; }));
   const auto asked = reconciler().reconcile({});
@@ -576,7 +576,7 @@ TEST_P(QueuePasses, DoNotCompareAnAttemptThatNoEventStated) {
   EXPECT_EQ(found(pass(), "r"), "alive");
 }
 
-TEST_P(QueuePasses, KnowNothingWhereTheQueueCannotBeRead) {
+TEST_P(QueuePasses, LeaveARunUnknownWhereTheQueueCannotBeRead) {
   put_run("r", R"("oban_job_id":1)");
   put_run("jobless");
   execute("DROP TABLE oban_jobs");
@@ -607,7 +607,7 @@ TEST_P(QueuePasses, DeferARunWhoseJobJustChanged) {
   EXPECT_EQ(found(boot_like(), "r"), "stuck queue_not_executing");
 }
 
-TEST_P(QueuePasses, OfTheSecondBootLookAgainAtARunWhoseJobJustChanged) {
+TEST_P(QueuePasses, OfTheSecondBootExamineARunWhoseJobJustChangedAgain) {
   options_.policy.grace = kGrace;
   put_run("r", R"("oban_job_id":1,"attempt":1)");
   put_job(1, "retryable", 1, format_rfc3339(open_store()->database_now().value()));

@@ -138,7 +138,7 @@ TEST(BootPass, JudgesByTheRuleOfTheBootOnlyWhatCameBeforeIt) {
   expect(facts, VerdictKind::kStuck, "no_live_worker", Rules{.unvouched = true});
 }
 
-TEST(YoungRow, IsDeferredWhateverIsKnown) {
+TEST(RunWithinTheGrace, IsDeferredWhateverTheEvidence) {
   RowFacts facts = with_worker(ProcessEvidence::kGone, ProcessEvidence::kGone);
   facts.too_young = true;
   facts.silence = 3s;

@@ -74,7 +74,7 @@ TEST_F(AcceptorTest, AdmitsAllThatWait) {
   EXPECT_EQ(peers_[0].pid, ::getpid());
 }
 
-TEST_F(AcceptorTest, RefusesWhomTheRulesForbid) {
+TEST_F(AcceptorTest, RefusesForbiddenPeers) {
   acceptor_.set_rules(only_somebody_else(), 16);
   Client client = connect();
   EXPECT_TRUE(acceptor_.accept_waiting());

@@ -134,7 +134,7 @@ TEST_F(SpoolWriterTest, StandsInForTheSessionsWhileTheirDiskDoesNotAnswer) {
   EXPECT_THAT(groups(), ElementsAre(ElementsAre("slow"), ElementsAre("meanwhile")));
 }
 
-TEST_F(SpoolWriterTest, TakesAnEqualPartOfEverySessionsWhereMoreWaitsThanOneCommitCarries) {
+TEST_F(SpoolWriterTest, TakesAnEqualShareOfEachSessionWhereOneCommitIsTooSmall) {
   ServerBounds bounds;
   bounds.small_commit_bytes = 0;
   bounds.commit_bytes = 1'000;

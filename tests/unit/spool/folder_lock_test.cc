@@ -143,7 +143,7 @@ TEST(Spool, AcceptsNothingWhereSomebodyElseHoldsItsLockFile) {
 }
 
 // `run-recorder spool` at the very moment of a start made it end with 69.
-TEST(Spool, IsOpenedWhileOthersLookAtIt) {
+TEST(Spool, IsOpenedWhileOthersInspectIt) {
   const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path());
   append_group(*open_spool(options).spool, 1);
@@ -202,7 +202,7 @@ TEST(SpoolIdentity, StaysWhereTheFolderStays) {
   EXPECT_EQ(remembered[1].first_seq, 4U);
 }
 
-TEST(SpoolIdentity, ACopyMayBeOneUntilItIsSettled) {
+TEST(SpoolIdentity, IsSuspectedToBeACopyUntilSettled) {
   const QuickFolder folder;
   const SpoolOptions options = options_for(folder.path() / "spool");
   const std::string id = open_spool(options).spool->id();

@@ -89,7 +89,7 @@ TEST(SpoolCrash, EveryAcknowledgedRecordSurvivesKillingTheWriter) {
   EXPECT_GT(acknowledged, 10'000U);
 }
 
-TEST(SpoolThreads, AppendReadReleaseAndLookAtTheSameTime) {
+TEST(SpoolThreads, AppendReadReleaseAndInspectConcurrently) {
   const QuickFolder folder;
   SpoolOptions options = options_for(folder.path());
   options.segment_bytes = 1;

@@ -150,7 +150,7 @@ TEST_P(StoreColumns, AFinishedRunsUsageGoesOn) {
   expect_same_json(stored("r").usage, run.usage);
 }
 
-TEST_P(StoreColumns, ABeatRenewsTheTimesAndLeavesVersionAndHistory) {
+TEST_P(StoreColumns, AHeartbeatRenewsTheTimesAndLeavesVersionAndHistory) {
   store_run(running("r"));
   const Timestamp old = at("2020-01-01T00:00:00Z");
   for (const char* column : {"updated_at", "last_event_at"}) database().set_time("runs", column, old, "1 = 1");
@@ -175,7 +175,7 @@ TEST_P(StoreColumns, ABeatRenewsTheTimesAndLeavesVersionAndHistory) {
   EXPECT_EQ(stored("r").last_seq, 1);
 }
 
-TEST_P(StoreColumns, ABeatOfARowThatMovedOrEndedIsRaced) {
+TEST_P(StoreColumns, AHeartbeatOfARowThatMovedOrEndedIsRaced) {
   store_run(running("moved"));
   const RunChange late = beat(loaded("moved"));
   store_event("moved");

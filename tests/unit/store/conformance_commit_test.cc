@@ -713,7 +713,7 @@ TEST_P(StoreCommit, HistoryThatItsRowDoesNotKnowIsDataNotARaceForEver) {
   EXPECT_FALSE(store().find_run("r").value());
 }
 
-TEST_P(StoreCommit, AResentEventThatNobodyLookedUpIsRaced) {
+TEST_P(StoreCommit, AResendThatWasNotLookedUpIsRaced) {
   Run run = running("r");
   run.last_seq = 1;
   HistoryEntry first = entry("r", 1);

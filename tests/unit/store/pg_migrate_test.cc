@@ -226,7 +226,7 @@ TEST_F(PgMigrateTest, AHistoryWithPlainTimestampsIsFilledByStatementsAndByCopy) 
             "2");
 }
 
-TEST_F(PgMigrateTest, AMarkOfARowThatWasTakenOverGoesOnBehindItsHistory) {
+TEST_F(PgMigrateTest, MarkingARowThatWasTakenOverContinuesItsHistory) {
   query(std::string(kEctoRuns) + kEctoEvents + kEctoRows);
   ASSERT_EQ(refusal(), "");
   const auto store = open_store(options()).value();

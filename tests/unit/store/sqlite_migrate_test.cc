@@ -244,7 +244,7 @@ TEST_F(SqliteMigrate, AnApplicationsTimesWithASpaceAreListedSinceToo) {
   EXPECT_THAT(open_store(options()).value()->list_runs(since).value().runs, SizeIs(1));
 }
 
-TEST_F(SqliteMigrate, RowsOfTheApplicationGoOnBehindTheirHistory) {
+TEST_F(SqliteMigrate, RowsOfTheApplicationContinueTheirHistory) {
   ASSERT_TRUE(database().execute(kEctoRuns));
   ASSERT_TRUE(database().execute(kEctoEvents));
   ASSERT_TRUE(database().execute(
