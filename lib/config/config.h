@@ -20,6 +20,7 @@
 #include "base/result.h"
 #include "config/policies.h"
 #include "run/job.h"
+#include "run/names.h"
 
 namespace run_recorder {
 
@@ -31,7 +32,7 @@ std::string_view to_string(QueueKind kind);
 struct Config {
   struct Database {
     std::string url;  // sqlite:PATH or a libpq URI; default sqlite:<state folder>/run-recorder.db
-    std::string table_prefix = "council_ex_";
+    std::string table_prefix{kDefaultTablePrefix};
     bool migrate = true;
     std::string password_file;
     std::string password;  // no key: the content of password_file
@@ -74,10 +75,10 @@ struct Config {
 
   struct Queue {
     QueueKind kind = QueueKind::kNone;
-    std::string url;                               // empty: the database
-    std::string schema;                            // of the table; empty: as table says
-    std::string table = "oban_jobs";               // name or schema.name
-    std::chrono::milliseconds clock_skew{10'000};  // between those who claim jobs and those who say that runs started
+    std::string url;                      // empty: the database
+    std::string schema;                   // of the table; empty: as table says
+    std::string table{kDefaultJobTable};  // name or schema.name
+    std::chrono::milliseconds clock_skew = kDefaultClockSkew;
     std::string full_table() const;
   };
   Queue queue;  // [reconcile.queue], the queue named kDefaultQueue; not together with [queues.default]

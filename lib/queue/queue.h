@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "run/job.h"
 #include "run/run.h"
 
 namespace run_recorder {
@@ -58,9 +59,9 @@ class JobQueue {
 };
 
 struct QueueOptions {
-  std::string url;                               // sqlite:PATH or a libpq URI
-  std::string table = "oban_jobs";               // may be schema.table
-  std::chrono::milliseconds clock_skew{10'000};  // how far the clocks of workers and senders may differ
+  std::string url;                      // sqlite:PATH or a libpq URI
+  std::string table{kDefaultJobTable};  // may be schema.table
+  std::chrono::milliseconds clock_skew = kDefaultClockSkew;
   std::chrono::milliseconds connect_timeout{2'000};
   std::chrono::milliseconds deadline{5'000};
 };

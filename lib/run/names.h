@@ -20,4 +20,6 @@ bool is_event_type(std::string_view text);
 // Letters a to z, digits and _, no digit first, at most kMaxTablePrefixBytes; may be empty.
 bool is_table_prefix(std::string_view text);
 
+inline constexpr std::string_view kDefaultTablePrefix = "council_ex_";
+
 }  // namespace run_recorder

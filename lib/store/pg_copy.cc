@@ -26,8 +26,6 @@ std::vector<std::string_view> names_of(std::span<const Column> columns) {
 
 // What PostgreSQL reads as the transaction's time, in a column with time zone.
 constexpr std::string_view kNow = "now";
-constexpr const char* kNowWithoutZone =
-    "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
 constexpr std::size_t kChunkBytes = 32'768;
 
@@ -161,7 +159,7 @@ PgCopy::PgCopy(const PgSchema& schema)
 Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, const BatchWrite& batch) const {
   std::string now(kNow);
   if (!zoned_) {
-    const auto read = connection.exec(kNowWithoutZone);
+    const auto read = connection.exec("SELECT " + utc_text("now()"));
     if (!read) return read.error();
     now = (*read)[0][0].c_str();
   }

@@ -7,20 +7,14 @@
 #include "store/pg_store.h"
 
 namespace run_recorder {
-namespace {
-
-constexpr std::string_view kUtc = "AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-
-}  // namespace
-
 // ---- out
 
 Result<PrunedPage> PgStore::list_pruned(std::size_t limit, std::string_view cursor) {
   const auto after = decode_id_cursor(cursor);
   if (!after) return invalid_cursor(cursor);
-  const auto rows = connection_->exec(fmt::format("SELECT run_id, to_char(pruned_at {} FROM {} WHERE run_id > $1 "
+  const auto rows = connection_->exec(fmt::format("SELECT run_id, {} FROM {} WHERE run_id > $1 "
                                                   "ORDER BY run_id LIMIT {}",
-                                                  kUtc, table("pruned"), limit),
+                                                  utc_text("pruned_at"), table("pruned"), limit),
                                       {*after});
   if (!rows) return rows.error();
   PrunedPage page;
@@ -37,11 +31,11 @@ Result<PrunedPage> PgStore::list_pruned(std::size_t limit, std::string_view curs
 Result<std::vector<RecorderRow>> PgStore::list_recorders(std::string_view after, std::size_t limit) {
   // One statement, so that ledger and positions are of one moment.
   const auto rows = connection_->exec(
-      fmt::format("SELECT w.id, w.host, w.version, w.incarnation, to_char(w.first_seen {0}, to_char(w.last_seen {0}, "
+      fmt::format("SELECT w.id, w.host, w.version, w.incarnation, {0}, {1}, "
                   "w.applied, w.duplicate, w.dead_letters, w.dead_letters_removed, w.conflicts, p.incarnation, "
-                  "p.applied FROM (SELECT * FROM {1} WHERE id > $1 ORDER BY id LIMIT {2}) w LEFT JOIN {3} p "
+                  "p.applied FROM (SELECT * FROM {2} WHERE id > $1 ORDER BY id LIMIT {3}) w LEFT JOIN {4} p "
                   "ON p.recorder = w.id ORDER BY w.id",
-                  kUtc, table("recorders"), limit, table("positions")),
+                  utc_text("w.first_seen"), utc_text("w.last_seen"), table("recorders"), limit, table("positions")),
       {std::string(after)});
   if (!rows) return rows.error();
   std::vector<RecorderRow> recorders;

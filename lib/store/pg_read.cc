@@ -78,10 +78,11 @@ std::optional<PagePlace> decode_time_cursor(std::string_view cursor) {
   return place;
 }
 
-constexpr std::string_view kLetterList =
-    "id, recorder, run_id, type, event_id, encode(record, 'hex'), line, sqlstate, reason, tries, "
-    "to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS received, "
-    "to_char(inserted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS inserted";
+std::string letter_list() {
+  return fmt::format(
+      "id, recorder, run_id, type, event_id, encode(record, 'hex'), line, sqlstate, reason, tries, {} AS received, {} AS inserted",
+      utc_text("received_at"), utc_text("inserted_at"));
+}
 
 // How many rows of a page_sql() result are the page, and whether there are more behind it.
 struct PageEnd {
@@ -355,7 +356,7 @@ Result<DeadLetterPage> PgStore::list_dead_letters(std::size_t limit, std::string
   const std::string inner = fmt::format(
       "SELECT {}, 2 * octet_length(record) + octet_length(line) AS weight FROM {} WHERE id > $1::bigint "
       "ORDER BY id LIMIT {}",
-      kLetterList, table("dead_letters"), limit + 1);
+      letter_list(), table("dead_letters"), limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "id"), {*after});
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, limit);
@@ -370,7 +371,7 @@ Result<DeadLetterPage> PgStore::list_dead_letters(std::size_t limit, std::string
 
 Result<std::optional<DeadLetter>> PgStore::find_dead_letter(std::int64_t id) {
   const auto rows = connection_->exec(
-      fmt::format("SELECT {} FROM {} WHERE id = $1::bigint", kLetterList, table("dead_letters")), {id});
+      fmt::format("SELECT {} FROM {} WHERE id = $1::bigint", letter_list(), table("dead_letters")), {id});
   if (!rows) return rows.error();
   if (rows->empty()) return std::optional<DeadLetter>();
   PgFields fields((*rows)[0]);

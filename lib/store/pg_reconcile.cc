@@ -45,8 +45,7 @@ std::vector<RunningRow> read_running_rows(const pqxx::result& rows) {
 }  // namespace
 
 Result<Timestamp> PgStore::database_now() {
-  const auto rows =
-      connection_->exec("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+  const auto rows = connection_->exec("SELECT " + utc_text("clock_timestamp()"));
   if (!rows) return rows.error();
   const auto now = PgFields((*rows)[0]).time();
   if (!now) return Error{ErrorKind::kUnavailable, "the database's clock is beyond the year 9999"};
@@ -84,10 +83,10 @@ std::string PgStore::running_row_sql(std::string_view where) const {
   const std::string last_event = last_event_instant(schema_);
   return fmt::format(
       "SELECT {0}, {1}, EXISTS (SELECT 1 FROM {2} d WHERE d.run_id = r.run_id), {3}, "
-      "to_char({4} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM {5} r "
+      "{4} FROM {5} r "
       "LEFT JOIN {6} w ON w.id = r.recorder WHERE {7}",
       run_list(schema_, RunParts::kBare), milliseconds_since("w.last_seen"), table("dead_letters"),
-      milliseconds_since(last_event), last_event, table("runs"), table("recorders"), where);
+      milliseconds_since(last_event), utc_text(last_event), table("runs"), table("recorders"), where);
 }
 
 Result<std::vector<RunningRow>> PgStore::rows_within(std::string_view which, std::string_view after,

@@ -296,6 +296,10 @@ std::string join(const std::vector<std::string>& problems) {
   return fmt::format("{}", fmt::join(problems, "; "));
 }
 
+std::string text_of_timestamp(std::string_view timestamp) {
+  return fmt::format("to_char({}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')", timestamp);
+}
+
 }  // namespace
 
 std::string PgSchema::table(std::string_view name) const {
@@ -317,8 +321,11 @@ std::string PgSchema::instant(std::string_view table, std::string_view name, std
 
 std::string PgSchema::time_text(std::string_view table, std::string_view name, std::string_view alias) const {
   const bool zoned = column(table, name).base != "timestamp";
-  return fmt::format("to_char({}.{}{}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')", alias, name,
-                     zoned ? " AT TIME ZONE 'UTC'" : "");
+  return text_of_timestamp(fmt::format("{}.{}{}", alias, name, zoned ? " AT TIME ZONE 'UTC'" : ""));
+}
+
+std::string utc_text(std::string_view instant) {
+  return text_of_timestamp(fmt::format("{} AT TIME ZONE 'UTC'", instant));
 }
 
 Error at_opening(Error error) {

@@ -52,6 +52,9 @@ struct PgSchema {
   std::string time_text(std::string_view table, std::string_view name, std::string_view alias) const;
 };
 
+// SQL that makes RFC 3339 text in UTC of an expression with a time zone.
+std::string utc_text(std::string_view instant);
+
 // Reads the catalog. Errors: kUnavailable, kRefused (the server is too old or not in UTF-8, reading is not
 // permitted).
 Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefix);

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "run/names.h"
 #include "run/run.h"
 
 namespace run_recorder {
@@ -379,7 +380,7 @@ class Store {
 
 struct StoreOptions {
   std::string url;  // sqlite:PATH or a libpq URI
-  std::string table_prefix = "council_ex_";
+  std::string table_prefix{kDefaultTablePrefix};
   std::chrono::milliseconds connect_timeout{5'000};  // per host
   std::chrono::milliseconds deadline{30'000};        // of one call
   std::size_t copy_rows = 200;                       // PostgreSQL: a batch of so many rows goes by COPY
