@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "base/json_text.h"
+#include "base/number.h"
 #include "cli/caller.h"
 #include "cli/command.h"
 #include "cli/emission.h"
@@ -75,9 +75,7 @@ std::string progress_object(const std::string& text) {
 }
 
 std::int64_t seconds_of(const std::string& text) {
-  std::int64_t seconds = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-  if (error == std::errc() && end == text.data() + text.size()) return seconds;
+  if (const auto seconds = parse_number<std::int64_t>(text)) return *seconds;
   const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
   if (!duration || duration->count() % 1'000 != 0) {
     usage("--expires-in: " + invalid_value(text, "seconds, or a duration of whole seconds such as 90s or 5m"));

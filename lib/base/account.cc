@@ -4,10 +4,11 @@
 #include <pwd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
 #include <limits>
 #include <string_view>
+
+#include "base/number.h"
 
 namespace run_recorder {
 namespace {
@@ -27,13 +28,10 @@ bool look_up(Entry& entry, std::vector<char>& buffer, const LookUp& call) {
   return false;
 }
 
-std::optional<std::uint32_t> parse_number(std::string_view text) {
-  std::uint32_t number = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+std::optional<std::uint32_t> parse_id(std::string_view text) {
+  const auto number = parse_number<std::uint32_t>(text);
   // The highest number means "no id" to chown(2).
-  const bool whole = problem == std::errc() && end == text.data() + text.size();
-  if (!whole || number == std::numeric_limits<std::uint32_t>::max()) return std::nullopt;
-  return number;
+  return number == std::numeric_limits<std::uint32_t>::max() ? std::nullopt : number;
 }
 
 }  // namespace
@@ -45,7 +43,7 @@ std::optional<uid_t> find_user(const std::string& name_or_number) {
     return getpwnam_r(name_or_number.c_str(), to, bytes, size, found);
   };
   if (look_up(entry, buffer, by_name)) return entry.pw_uid;
-  return parse_number(name_or_number);
+  return parse_id(name_or_number);
 }
 
 std::optional<gid_t> find_group(const std::string& name_or_number) {
@@ -55,7 +53,7 @@ std::optional<gid_t> find_group(const std::string& name_or_number) {
     return getgrnam_r(name_or_number.c_str(), to, bytes, size, found);
   };
   if (look_up(entry, buffer, by_name)) return entry.gr_gid;
-  return parse_number(name_or_number);
+  return parse_id(name_or_number);
 }
 
 std::optional<Group> group_with(gid_t gid) {

@@ -2,7 +2,7 @@
 
 #include <arpa/inet.h>
 
-#include <charconv>
+#include "base/number.h"
 
 namespace run_recorder {
 namespace {
@@ -17,12 +17,9 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return invalid("it has no port");
   const std::string_view host = text.substr(0, colon);
-  const std::string_view port = text.substr(colon + 1);
-  unsigned number = 0;
-  const auto [end, problem] = std::from_chars(port.data(), port.data() + port.size(), number);
-  const bool whole = problem == std::errc() && end == port.data() + port.size();
-  if (!whole || number < 1 || number > 65'535) return invalid("its port is not a number from 1 to 65535");
-  HostPort parsed{"127.0.0.1", static_cast<std::uint16_t>(number)};
+  const auto port = parse_number<std::uint16_t>(text.substr(colon + 1));
+  if (!port || port == 0) return invalid("its port is not a number from 1 to 65535");
+  HostPort parsed{"127.0.0.1", *port};
   if (host == "localhost") return parsed;
   const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
   if (!bracketed && host.find_first_of(":[]") != std::string_view::npos) {

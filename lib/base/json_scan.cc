@@ -10,6 +10,7 @@
 #include <cstring>
 #include <forward_list>
 
+#include "base/ascii.h"
 #include "base/hex.h"
 #include "base/json_text.h"
 #include "base/utf8.h"
@@ -25,13 +26,6 @@ constexpr int kMaxExponent = 1000;
 constexpr std::size_t kFewKeys = 16;
 constexpr std::size_t kMaxKeyInMessage = 64;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-bool is_white(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 
 // Which of eight bytes end the plain part of a string (quote, backslash, control character, not ASCII), as the high
 // bit of that byte. Bits above the lowest set one may be wrong: the subtraction borrows from there.

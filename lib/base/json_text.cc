@@ -5,18 +5,12 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/ascii.h"
 #include "base/hex.h"
 #include "base/utf8.h"
 
 namespace run_recorder {
 namespace {
-
-bool is_white(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 
 std::size_t skip_white(std::string_view text, std::size_t pos) {
   while (pos < text.size() && is_white(text[pos])) ++pos;

@@ -3,6 +3,8 @@
 #include <array>
 #include <limits>
 
+#include "base/ascii.h"
+
 namespace run_recorder {
 namespace {
 
@@ -15,10 +17,6 @@ using std::chrono::seconds;
 
 constexpr Timestamp kEarliest = std::chrono::sys_days{std::chrono::year{1} / 1 / 1};
 constexpr Timestamp kLatest = std::chrono::sys_days{std::chrono::year{10000} / 1 / 1} - microseconds{1};
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 
 // Reads a text from its beginning; every function takes what it names, or nothing and says so.
 class Reader {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/ascii.h"
+#include "base/number.h"
 #include "base/percent.h"
 #include "base/utf8.h"
 
@@ -55,13 +56,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 bool is_port(std::string_view text) {
-  if (text.empty() || text.size() > 5) return text.empty();
-  unsigned number = 0;
-  for (const char c : text) {
-    if (c < '0' || c > '9') return false;
-    number = number * 10 + static_cast<unsigned>(c - '0');
-  }
-  return number >= 1 && number <= 65'535;
+  return text.empty() || (text.size() <= 5 && parse_number<std::uint16_t>(text) > 0);
 }
 
 std::optional<std::string> problem_of_host(std::string_view host) {

@@ -1,9 +1,9 @@
 // Values of keys: from what was found to a Config.
 #include <algorithm>
-#include <charconv>
 
 #include "base/ascii.h"
 #include "base/json_text.h"
+#include "base/number.h"
 #include "base/time.h"
 #include "config/config_table.h"
 #include "run/names.h"
@@ -52,12 +52,7 @@ const std::string* text_of(const RawValue& value) {
 
 std::optional<std::uint64_t> count_of(const RawValue& value) {
   if (value.kind == Kind::kInteger && value.number >= 0) return static_cast<std::uint64_t>(value.number);
-  if (value.kind != Kind::kPlain) return std::nullopt;
-  std::uint64_t number = 0;
-  const char* const end = value.text.data() + value.text.size();
-  const auto [stop, problem] = std::from_chars(value.text.data(), end, number);
-  if (problem != std::errc() || stop != end) return std::nullopt;
-  return number;
+  return value.kind == Kind::kPlain ? parse_number<std::uint64_t>(value.text) : std::nullopt;
 }
 
 // "0660", "660" and 0o660 are meant in octal; a plain 660 in the file would be decimal, and is refused.
@@ -70,10 +65,8 @@ std::optional<mode_t> mode_of(const RawValue& value) {
   const std::string* text = text_of(value);
   if (text == nullptr) return std::nullopt;
   const std::string_view digits = text->starts_with("0o") ? std::string_view(*text).substr(2) : *text;
-  mode_t mode = 0;
-  const auto [stop, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), mode, 8);
-  const bool whole = problem == std::errc() && stop == digits.data() + digits.size();
-  if (!whole || digits.size() < 3 || digits.size() > 4 || mode > kHighest) return std::nullopt;
+  const auto mode = parse_number<mode_t>(digits, 8);
+  if (!mode || digits.size() < 3 || digits.size() > 4 || *mode > kHighest) return std::nullopt;
   return mode;
 }
 

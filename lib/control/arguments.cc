@@ -4,21 +4,18 @@
 
 #include <algorithm>
 #include <cassert>
-#include <charconv>
 #include <nlohmann/json.hpp>
+
+#include "base/number.h"
 
 namespace run_recorder {
 namespace {
 
 constexpr std::size_t kShownBytes = 64;  // of a value, in a message
 
-Error invalid(std::string message) {
-  return Error{ErrorKind::kInvalid, std::move(message)};
-}
-
 Error invalid_value(const Parameter& parameter, std::string_view value) {
-  return invalid(fmt::format("{}: invalid value \"{}\": must be {}", parameter.name, value.substr(0, kShownBytes),
-                             allowed_values(parameter)));
+  return invalid_request(fmt::format("{}: invalid value \"{}\": must be {}", parameter.name,
+                                     value.substr(0, kShownBytes), allowed_values(parameter)));
 }
 
 // "a", "a and b", "a, b and c"
@@ -38,7 +35,7 @@ std::optional<bool> to_flag(std::string_view text) {
 }
 
 std::optional<std::int64_t> to_number(const Parameter& parameter, std::string_view text) {
-  const auto value = parse_integer(text);
+  const auto value = parse_number<std::int64_t>(text);
   if (!value || *value < parameter.least || *value > parameter.most) return std::nullopt;
   return value;
 }
@@ -84,13 +81,6 @@ std::optional<std::string> as_query_text(const nlohmann::json& value) {
 }
 
 }  // namespace
-
-std::optional<std::int64_t> parse_integer(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (problem != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 std::string allowed_values(const Parameter& parameter) {
   switch (parameter.kind) {
@@ -143,8 +133,8 @@ Result<const Parameter*> Arguments::known(std::string_view name) const {
   if (found != parameters_.end()) return &*found;
   std::vector<std::string_view> names;
   for (const Parameter& one : parameters_) names.push_back(one.name);
-  return invalid(fmt::format("unknown parameter \"{}\": {}", name.substr(0, kShownBytes),
-                             names.empty() ? "this route takes none" : "must be " + listed(names, "or")));
+  return invalid_request(fmt::format("unknown parameter \"{}\": {}", name.substr(0, kShownBytes),
+                                     names.empty() ? "this route takes none" : "must be " + listed(names, "or")));
 }
 
 Result<void> Arguments::take(const Parameter& parameter, std::string_view text) {
@@ -164,13 +154,13 @@ Result<void> Arguments::take(const Parameter& parameter, std::string_view text) 
 Result<void> Arguments::take_body(std::string_view body) {
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return {};
   const auto object = nlohmann::json::parse(body, nullptr, false);
-  if (!object.is_object()) return invalid("malformed body: must be a JSON object, or nothing");
+  if (!object.is_object()) return invalid_request("malformed body: must be a JSON object, or nothing");
   for (const auto& [name, value] : object.items()) {
     const auto parameter = known(name);
     if (!parameter) return parameter.error();
     const bool fits = (*parameter)->kind != ParameterKind::kFlag || value.is_boolean();
     const auto text = fits ? as_query_text(value) : std::nullopt;
-    if (!text) return invalid(fmt::format("{}: must be {}", name, allowed_values(**parameter)));
+    if (!text) return invalid_request(fmt::format("{}: must be {}", name, allowed_values(**parameter)));
     if (const auto taken = take(**parameter, *text); !taken) return taken.error();
   }
   return {};

@@ -41,9 +41,6 @@ struct Parameter {
 // The values that it may have, as messages and docs/control-api.md say it: "a number from 1 to 1000".
 std::string allowed_values(const Parameter& parameter);
 
-// A whole number, with nothing around it, that fits.
-std::optional<std::int64_t> parse_integer(std::string_view text);
-
 class Arguments {
  public:
   // kInvalid names the parameter and what is allowed. The parameters outlive the arguments. Where one comes twice the

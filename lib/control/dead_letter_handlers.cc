@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/json_writer.h"
+#include "base/number.h"
 #include "control/handlers.h"
 #include "control/row_json.h"
 
@@ -40,7 +41,7 @@ ApiAnswer get_dead_letters(Backend& backend, const Call& call) {
 }
 
 ApiAnswer get_dead_letter(Backend& backend, const Call& call) {
-  const auto id = parse_integer(call.ids[0]);
+  const auto id = parse_number<std::int64_t>(call.ids[0]);
   if (!id) return error_answer(no_dead_letter(call.ids[0]));
   return backend.read([&](Store& store) -> Result<JsonText> {
     const auto letter = store.find_dead_letter(*id);
@@ -51,7 +52,7 @@ ApiAnswer get_dead_letter(Backend& backend, const Call& call) {
 }
 
 ApiAnswer delete_dead_letter(Backend& backend, const Call& call) {
-  const auto id = parse_integer(call.ids[0]);
+  const auto id = parse_number<std::int64_t>(call.ids[0]);
   if (!id) return error_answer(no_dead_letter(call.ids[0]));
   const auto removed = backend.recorder().remove_dead_letter(*id);
   if (!removed) return error_answer(removed.error());
@@ -62,7 +63,7 @@ ApiAnswer delete_dead_letter(Backend& backend, const Call& call) {
 }
 
 ApiAnswer post_retry(Backend& backend, const Call& call) {
-  const auto id = parse_integer(call.ids[0]);
+  const auto id = parse_number<std::int64_t>(call.ids[0]);
   if (!id) return error_answer(no_dead_letter(call.ids[0]));
   const auto retried = backend.recorder().retry_dead_letter(*id);
   if (!retried) return error_answer(retried.error());

@@ -26,11 +26,11 @@ std::optional<std::string> decoded(std::string text, bool in_query) {
   return plain && is_text(*plain) ? plain : std::nullopt;
 }
 
-Error invalid(std::string message) {
+}  // namespace
+
+Error invalid_request(std::string message) {
   return Error{ErrorKind::kInvalid, std::move(message)};
 }
-
-}  // namespace
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -46,11 +46,11 @@ Result<RequestTarget> parse_target(std::string_view target) {
   RequestTarget parsed;
   const std::size_t question = target.find('?');
   std::string_view path = target.substr(0, question);
-  if (path.empty() || path.front() != '/') return invalid("malformed request: the path must begin with /");
+  if (path.empty() || path.front() != '/') return invalid_request("malformed request: the path must begin with /");
   path.remove_prefix(1);
   for (const std::string_view part : split(path, '/')) {
     auto plain = decoded(std::string(part), false);
-    if (!plain) return invalid("malformed request: the path's percent-encoding is not UTF-8 text");
+    if (!plain) return invalid_request("malformed request: the path's percent-encoding is not UTF-8 text");
     parsed.path.push_back(std::move(*plain));
   }
   if (question == std::string_view::npos) return parsed;
@@ -59,7 +59,7 @@ Result<RequestTarget> parse_target(std::string_view target) {
     const std::size_t equals = pair.find('=');
     auto name = decoded(std::string(pair.substr(0, equals)), true);
     auto value = decoded(equals == std::string_view::npos ? "" : std::string(pair.substr(equals + 1)), true);
-    if (!name || !value) return invalid("malformed request: the query's percent-encoding is not UTF-8 text");
+    if (!name || !value) return invalid_request("malformed request: the query's percent-encoding is not UTF-8 text");
     parsed.query.emplace_back(std::move(*name), std::move(*value));
   }
   return parsed;

@@ -22,6 +22,8 @@ struct RequestTarget {
   std::vector<std::string> path;
   Query query;
 };
+// kInvalid.
+Error invalid_request(std::string message);
 // kInvalid: broken encoding, or no path.
 Result<RequestTarget> parse_target(std::string_view target);
 

@@ -9,20 +9,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <charconv>
+
+#include "base/number.h"
 
 namespace run_recorder::process {
 namespace {
 
 constexpr std::size_t kShortIdDigits = 16;
-
-template <class Number>
-std::optional<Number> parse_number(std::string_view text) {
-  Number number{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
 
 // The next word of text, which is taken off it; empty at the end.
 std::string_view take_word(std::string_view& text, std::string_view separators = " \t") {

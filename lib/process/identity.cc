@@ -4,8 +4,8 @@
 
 #include <array>
 #include <cerrno>
-#include <charconv>
 
+#include "base/number.h"
 #include "process/host.h"
 #include "process/translation.h"
 
@@ -25,12 +25,6 @@ struct Parts {
   std::optional<std::uint64_t> start_ticks;  // empty: absent
 };
 
-template <class Number>
-bool parse_number(std::string_view text, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc{} && end == text.data() + text.size();
-}
-
 std::optional<Parts> parse(std::string_view identity) {
   std::array<std::string_view, 5> fields;
   for (std::size_t i = 0; i < fields.size(); ++i) {
@@ -39,13 +33,11 @@ std::optional<Parts> parse(std::string_view identity) {
     fields[i] = identity.substr(0, end);
     identity.remove_prefix(std::min(end + 1, identity.size()));
   }
-  Parts parts{fields[0], fields[1], 0, 0, std::nullopt};
-  if (!parse_number(fields[2], parts.pid_namespace) || !parse_number(fields[3], parts.pid)) return std::nullopt;
-  if (fields[4] == kAbsent) return parts;
-  std::uint64_t start_ticks = 0;
-  if (!parse_number(fields[4], start_ticks)) return std::nullopt;
-  parts.start_ticks = start_ticks;
-  return parts;
+  const auto pid_namespace = parse_number<std::uint64_t>(fields[2]);
+  const auto pid = parse_number<std::int32_t>(fields[3]);
+  const auto start_ticks = parse_number<std::uint64_t>(fields[4]);
+  if (!pid_namespace || !pid || (!start_ticks && fields[4] != kAbsent)) return std::nullopt;
+  return Parts{fields[0], fields[1], *pid_namespace, *pid, start_ticks};
 }
 
 ProcessIdentity make_identity(std::uint64_t pid_namespace, std::int32_t pid, std::string_view start) {

@@ -7,7 +7,6 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#include <charconv>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/number.h"
 #include "process/host.h"
 
 namespace run_recorder::process {
@@ -48,10 +48,8 @@ bool each_number(const std::string& folder, const std::function<bool(std::int32_
   const std::unique_ptr<DIR, int (*)(DIR*)> entries(opendir(folder.c_str()), closedir);
   if (!entries) return false;
   while (const dirent* const entry = readdir(entries.get())) {
-    const std::string_view name = entry->d_name;
-    std::int32_t number = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error == std::errc{} && end == name.data() + name.size() && visit(number)) return true;
+    const auto number = parse_number<std::int32_t>(entry->d_name);
+    if (number && visit(*number)) return true;
   }
   return true;
 }

@@ -11,9 +11,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// How long a queue that failed or was slow is left alone.
-constexpr std::chrono::seconds kPause{15};
-
 }  // namespace
 
 // One queue and the thread that asks it. ask() and answer() are called in turn, by one thread.
@@ -52,14 +49,14 @@ class JobProbe::Asker {
     });
     if (!answered) {
       abandoned_ = true;
-      not_before_ = steady_clock::now() + kPause;
+      not_before_ = steady_clock::now() + kQueuePause;
       log_debug("the queue did not give the state of finished jobs in time");
       return {};
     }
     busy_ = false;
     auto answers = *std::exchange(answer_, std::nullopt);
     for (const JobAnswer& job : answers) {
-      if (job.unreachable) not_before_ = steady_clock::now() + kPause;
+      if (job.unreachable) not_before_ = steady_clock::now() + kQueuePause;
     }
     return answers;
   }

@@ -58,6 +58,9 @@ class JobQueue {
   virtual Result<void> check() = 0;
 };
 
+// How long a queue that failed or was slow is left alone.
+inline constexpr std::chrono::seconds kQueuePause{15};
+
 struct QueueOptions {
   std::string url;                      // sqlite:PATH or a libpq URI
   std::string table{kDefaultJobTable};  // may be schema.table

@@ -12,7 +12,6 @@ using std::chrono::steady_clock;
 
 // What takes longer to fail is not asked again at once: a pass has many pages.
 constexpr std::chrono::milliseconds kSlow{1'000};
-constexpr std::chrono::seconds kPause{15};
 
 constexpr std::string_view kDefaultName = "default";
 
@@ -65,7 +64,7 @@ class Queues final : public JobQueue {
     for (std::size_t i = 0; i < which.size() && i < given.size(); ++i) answers[which[i]] = std::move(given[i]);
     const auto failed = std::ranges::find_if(which, [&](std::size_t i) { return answers[i].unreachable; });
     if (failed == which.end() || clock_() - began < kSlow) return;
-    rest.until = clock_() + kPause;
+    rest.until = clock_() + kQueuePause;
     rest.why = answers[*failed].detail;
   }
 

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "recorder/failure.h"
+
 namespace run_recorder {
 namespace {
 
@@ -11,8 +13,6 @@ namespace {
 bool is_refusal(const Error& error) {
   return error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound || error.sqlstate.starts_with("42");
 }
-
-constexpr std::string_view kReadOnly = "25006";
 
 std::string_view error_name(ErrorKind kind) {
   switch (kind) {
@@ -94,7 +94,7 @@ void DatabaseHealth::lost(const Error& error, bool was_connected) {
   backoff_.failed();
   count(error);
   // A server that has become read-only: the next connection tells whether it is a standby or a setting, and says it.
-  if (first && error.sqlstate == kReadOnly) return;
+  if (first && error.sqlstate == kReadOnlyState) return;
   const bool refused = is_refusal(error);
   (refused ? refused_ : away_).report(error.message, {{"URL", shown_url_}});
   const MutexLock lock(mutex_);

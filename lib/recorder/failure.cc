@@ -9,7 +9,6 @@ namespace {
 
 constexpr std::string_view kLockNotAvailable = "55P03";
 constexpr std::string_view kQueryCanceled = "57014";  // a statement_timeout among others
-constexpr std::string_view kReadOnly = "25006";
 
 // Connections, states of a transaction (its own time limits among them), collisions.
 constexpr std::array<std::string_view, 3> kOfTheMoment{"08", "25", "40"};
@@ -20,7 +19,7 @@ FailureCause cause_of_sqlstate(std::string_view sqlstate) {
   const auto in = [group = sqlstate.substr(0, 2)](const auto& groups) {
     return std::find(groups.begin(), groups.end(), group) != groups.end();
   };
-  if (sqlstate == kReadOnly) return FailureCause::kDatabase;
+  if (sqlstate == kReadOnlyState) return FailureCause::kDatabase;
   if (sqlstate.empty() || sqlstate == kLockNotAvailable || sqlstate == kQueryCanceled) return FailureCause::kMoment;
   // A session that was ended: while it was idle, or by an operator (57P01), who may be a trigger. Memory and limits
   // of the configuration (53200, 53400) may be exceeded by one event alone.

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "base/result.h"
 
@@ -18,6 +19,8 @@ enum class FailureCause {
   kDatabase,  // full, shutting down, broken, of another schema: later
 };
 FailureCause cause_of(const Error& error);
+
+inline constexpr std::string_view kReadOnlyState = "25006";  // SQLSTATE of a server that is a standby or set to it
 
 // What the database refused, and how that was to be written: an event that makes its run's row, or one that changes
 // it.

@@ -1,15 +1,12 @@
 #include "run/job.h"
 
-#include <charconv>
+#include "base/number.h"
 
 namespace run_recorder {
 
 std::optional<std::int64_t> job_number(std::string_view job_id) {
-  std::int64_t number = 0;
-  const char* const end = job_id.data() + job_id.size();
-  const auto [read, code] = std::from_chars(job_id.data(), end, number);
-  if (code != std::errc{} || read != end || number < 1 || job_id.front() == '0') return std::nullopt;
-  return number;
+  const auto number = parse_number<std::int64_t>(job_id);
+  return number >= 1 && job_id.front() != '0' ? number : std::nullopt;
 }
 
 }  // namespace run_recorder

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
-#include <charconv>
 #include <functional>
 #include <future>
 #include <optional>
@@ -13,6 +12,7 @@
 
 #include "base/liveness.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "net/listener.h"
 #include "server/acceptor.h"
 #include "server/counters.h"
@@ -215,9 +215,8 @@ bool EventServer::connection_open(std::string_view connection) const {
     return false;
   }
   connection.remove_prefix(prefix.size());
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(connection.data(), connection.data() + connection.size(), number);
-  return error == std::errc() && end == connection.data() + connection.size() && impl_->open.contains(number);
+  const auto number = parse_number<std::uint64_t>(connection);
+  return number && impl_->open.contains(*number);
 }
 
 bool EventServer::settle_pending(std::chrono::milliseconds within) {

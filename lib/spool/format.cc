@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cassert>
-#include <charconv>
 #include <concepts>
 #include <cstring>
 
 #include "base/hex.h"
 #include "base/little_endian.h"
+#include "base/number.h"
 #include "base/uuid.h"
 #include "spool/crc32c.h"
 
@@ -169,10 +169,8 @@ std::string segment_name(std::uint64_t first_seq) {
 
 std::optional<std::uint64_t> parse_segment_name(std::string_view name) {
   if (name.size() != kSegmentDigits + kSegmentSuffix.size() || !name.ends_with(kSegmentSuffix)) return std::nullopt;
-  std::uint64_t seq = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + kSegmentDigits, seq);
-  if (error != std::errc{} || end != name.data() + kSegmentDigits || seq == 0) return std::nullopt;
-  return seq;
+  const auto seq = parse_number<std::uint64_t>(name.substr(0, kSegmentDigits));
+  return seq > 0 ? seq : std::nullopt;
 }
 
 }  // namespace run_recorder::spool_format

@@ -1,7 +1,8 @@
 #include "store/paging.h"
 
 #include <array>
-#include <charconv>
+
+#include "base/number.h"
 
 namespace run_recorder {
 
@@ -82,11 +83,9 @@ std::optional<std::string> decode_id_cursor(std::string_view cursor) {
 }
 
 std::optional<std::int64_t> decode_number_cursor(std::string_view cursor) {
-  std::int64_t number = 0;
-  if (cursor.empty()) return number;
-  const auto [end, code] = std::from_chars(cursor.data(), cursor.data() + cursor.size(), number);
-  if (code != std::errc{} || end != cursor.data() + cursor.size() || number < 0) return std::nullopt;
-  return number;
+  if (cursor.empty()) return 0;
+  const auto number = parse_number<std::int64_t>(cursor);
+  return number >= 0 ? number : std::nullopt;
 }
 
 }  // namespace run_recorder

@@ -12,9 +12,8 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::string_view kPassLease = "reconcile";
 // Rows that one transaction of an undo returns.
-constexpr std::size_t kUndoBatch = 1'000;
+constexpr std::size_t kPgUndoBatch = 1'000;
 
 // Of the server, at the moment of its evaluation: a transaction may have waited.
 std::string milliseconds_since(std::string_view instant) {
@@ -271,7 +270,7 @@ std::string PgStore::undo_sql(const UndoTransition& running, const UndoTransitio
       "FROM undone) "
       "SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM undone), "
       "(SELECT run_id FROM seen ORDER BY run_id DESC LIMIT 1)",
-      table("run_events"), from.type, kUndoBatch, table("runs"), change, to_string(from.status), insert_found_sql(),
+      table("run_events"), from.type, kPgUndoBatch, table("runs"), change, to_string(from.status), insert_found_sql(),
       to.type, to_string(queued.status), payload_type, to_string(to.effect), found_times_sql());
 }
 

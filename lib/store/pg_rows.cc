@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "base/json_text.h"
+#include "base/number.h"
 
 namespace run_recorder {
 std::optional<std::string> PgFields::optional_text() {
@@ -15,11 +14,8 @@ std::optional<std::string> PgFields::optional_text() {
 
 std::optional<std::int64_t> PgFields::optional_integer() {
   const pqxx::field field = row_[next_++];
-  std::int64_t number = 0;
   if (field.is_null()) return std::nullopt;
-  const auto [end, code] = std::from_chars(field.c_str(), field.c_str() + field.size(), number);
-  if (code != std::errc{}) return std::nullopt;
-  return number;
+  return parse_number<std::int64_t>({field.c_str(), field.size()});
 }
 
 bool PgFields::boolean() {

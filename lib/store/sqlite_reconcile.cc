@@ -12,9 +12,8 @@ namespace run_recorder {
 
 namespace {
 
-constexpr std::string_view kPassLease = "reconcile";
 // Rows that one transaction of an undo returns.
-constexpr std::size_t kUndoBatch = 500;
+constexpr std::size_t kSqliteUndoBatch = 500;
 
 constexpr std::string_view kAcquire =
     "INSERT INTO \"{{prefix}}leases\" (name, holder, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE "
@@ -265,7 +264,7 @@ Result<Store::Undone> SqliteStore::undo_pass(const RecorderSelf& self, std::stri
       batch.push_back({row.integer(0), std::string(row.text(1)), row.integer(2)});
       return true;
     };
-    if (auto done = read(marked_by, on_row, pass_id, last_id, kUndoBatch); !done) return done.error();
+    if (auto done = read(marked_by, on_row, pass_id, last_id, kSqliteUndoBatch); !done) return done.error();
     if (batch.empty()) return undone;
     const Timestamp now = clock_();
     Undone in_batch;
