@@ -15,7 +15,7 @@ namespace {
 // Oban's times are timestamps without time zone that mean UTC, so the clock is put into the same form; nothing here
 // depends on the session's time zone. The state is an enum that grew between versions: compared as text. Infinite
 // times, which subtraction refuses, do not count.
-constexpr std::string_view kSelectJobs =
+constexpr std::string_view kSelectPostgresJobs =
     "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now) "
     "SELECT j.id, j.state::text, j.attempt, "
     "(date_part('epoch', clock.now - greatest(CASE WHEN isfinite(j.inserted_at) THEN j.inserted_at END, "
@@ -72,7 +72,9 @@ ObanJob read_job(const pqxx::row& row) {
 class ObanInPostgres final : public ObanTable {
  public:
   ObanInPostgres(std::unique_ptr<PgConnection> connection, std::string table)
-      : connection_(std::move(connection)), table_(std::move(table)), select_(fmt::format(kSelectJobs, table_)) {}
+      : connection_(std::move(connection)),
+        table_(std::move(table)),
+        select_(fmt::format(kSelectPostgresJobs, table_)) {}
 
   // The reader's view comes first, and the jobs in a later snapshot: what was replayed by then is in it.
   Result<ObanSnapshot> read(std::span<const std::int64_t> job_ids) override {

@@ -14,7 +14,7 @@ namespace run_recorder {
 namespace {
 
 // errors is a JSON list as text; whatever it holds, reading it must not fail.
-constexpr std::string_view kSelectJobs =
+constexpr std::string_view kSelectSqliteJobs =
     "SELECT j.id, j.state, j.attempt, j.inserted_at, j.attempted_at, j.completed_at, j.cancelled_at, j.discarded_at, "
     "j.scheduled_at, CASE WHEN json_valid(CAST(j.errors AS TEXT)) THEN json_extract(CAST(j.errors AS TEXT), "
     "'$[#-1].at') END FROM {} j WHERE j.id IN (SELECT value FROM json_each(?1))";
@@ -76,7 +76,7 @@ Result<std::unique_ptr<ObanTable>> open_oban_in_sqlite(const QueueOptions& optio
   auto connection =
       SqliteConnection::open({.path = sqlite_path(options.url), .read_only = true, .deadline = options.deadline});
   if (!connection) return connection.error();
-  auto select = (*connection)->prepare(fmt::format(kSelectJobs, *table));
+  auto select = (*connection)->prepare(fmt::format(kSelectSqliteJobs, *table));
   if (!select) return select.error();
   return std::unique_ptr<ObanTable>(std::make_unique<ObanInSqlite>(std::move(*connection), std::move(*select)));
 }
