@@ -338,6 +338,11 @@ class Control:
 LEDGER_PARTS = ("applied", "duplicate", "waiting", "dead_letters", "dead_letters_removed")
 
 
+def clean_environment(**more):
+    """This process's environment without what configures run-recorder, and more."""
+    return {**{key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}, **more}
+
+
 class Daemon:
     """One run-recorderd with its folder: configuration, sockets, spool, log. start() and stop() as often as wanted."""
 
@@ -369,7 +374,7 @@ class Daemon:
         self.config_path.write_text(text if text is not None else toml(config or self.config))
 
     def environment(self):
-        env = {key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}
+        env = clean_environment()
         here = Path(__file__).resolve().parent
         env.setdefault("LSAN_OPTIONS", f"suppressions={here}/leaks_of_libraries.txt:print_suppressions=0")
         env.setdefault("TSAN_OPTIONS", f"suppressions={here}/races_of_libraries.txt:print_suppressions=0")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from harness import DEADLINE_S, TOOL, StandingPipe, temporary_folder, wait_until
+from harness import DEADLINE_S, TOOL, StandingPipe, clean_environment, temporary_folder, wait_until
 
 
 class ScriptedServer:
@@ -62,10 +62,6 @@ def take_interrupts():
     """As in the foreground, wherever the tests run: a shell keeps ignoring what it finds ignored."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-
-
-def clean_environment():
-    return {key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}
 
 
 def acked(line):

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from harness import DEADLINE_S, TOOL, temporary_folder, wait_until
+from harness import DEADLINE_S, TOOL, clean_environment, temporary_folder, wait_until
 
 SH = ("sh", "-c")
 PR_SET_CHILD_SUBREAPER = 36
@@ -80,10 +80,6 @@ def read_to_end(fd):
         return stream.read()
 
 
-def tool_environment(**more):
-    return {**{key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}, **more}
-
-
 # ---- with a daemon
 
 
@@ -97,7 +93,7 @@ def spawn(server, at_end):
     """spawn(...) starts exec; `through` is a command that becomes it."""
     def make(*arguments, through=(), **options):
         process = subprocess.Popen([*through, str(TOOL), "exec", "--socket", str(server.socket_path), *arguments],
-                                   env=tool_environment(), text=True, **options)
+                                   env=clean_environment(), text=True, **options)
         at_end(process.wait)
         at_end(process.kill)
         return process
@@ -145,7 +141,7 @@ def test_the_command_finds_its_run_and_the_socket_in_its_environment(server):
 def test_failure_keeps_the_status_and_the_end_of_standard_error(server):
     process = subprocess.run([str(TOOL), "exec", "--socket", str(server.socket_path), "--run-id", "r1", "--council",
                               "import", "--tail", "2", "--", *SH, r"printf 'one\ntwo\nth\377ree\000\nfour' >&2; exit 3"],
-                             capture_output=True, env=tool_environment(), timeout=DEADLINE_S, check=False)
+                             capture_output=True, env=clean_environment(), timeout=DEADLINE_S, check=False)
     assert (process.returncode, process.stderr) == (3, b"one\ntwo\nth\xffree\0\nfour")
     run = server.control.run("r1")
     assert (run["status"], run["council"]) == ("failed", "import")
@@ -179,7 +175,7 @@ def test_a_folder_of_the_path_that_is_closed_makes_nothing_found(at_end):
     at_end(closed.rmdir)
     done = subprocess.run([str(TOOL), "exec", "--socket", "/nonexistent", "--", "no-such-command"], capture_output=True,
                           text=True, timeout=DEADLINE_S, check=False, user="nobody" if os.getuid() == 0 else None,
-                          env=tool_environment(PATH=f"/usr/bin:{closed}"))
+                          env=clean_environment(PATH=f"/usr/bin:{closed}"))
     assert done.returncode == 127, done.stderr
     assert "No such file" in done.stderr
 
@@ -219,7 +215,7 @@ def test_other_signals_reach_the_command_too(spawn):
 def test_ignored_signals_stay_ignored(server):
     done = server.tool("exec", "--", "grep", "SigIgn", "/proc/self/status")
     process = subprocess.run(["nohup", str(TOOL), "exec", "--socket", str(server.socket_path), "--", "grep", "SigIgn",
-                              "/proc/self/status"], capture_output=True, text=True, env=tool_environment(), check=False,
+                              "/proc/self/status"], capture_output=True, text=True, env=clean_environment(), check=False,
                              stdin=subprocess.DEVNULL, timeout=DEADLINE_S)
     plain, ignoring = (int(text.split()[1], 16) for text in (done.stdout, process.stdout))
     assert plain & 1 == 0
@@ -269,14 +265,14 @@ def test_an_empty_tail_leaves_standard_error_alone(server):
     with open(os.devnull, "w", encoding="utf-8") as null:
         done = subprocess.run([str(TOOL), "exec", "--socket", str(server.socket_path), "--tail", "0", "--",
                                "readlink", "/proc/self/fd/2"], stdout=subprocess.PIPE, stderr=null, text=True,
-                              env=tool_environment(), timeout=DEADLINE_S, check=False)
+                              env=clean_environment(), timeout=DEADLINE_S, check=False)
     assert done.stdout == "/dev/null\n"
 
 
 def test_much_standard_error_passes_through_in_full(server):
     done = subprocess.run([str(TOOL), "exec", "--socket", str(server.socket_path), "--run-id", "r1", "--",
                            *SH, "yes 'a line' | head -c 5000000 >&2; echo >&2; echo end >&2; exit 1"], capture_output=True,
-                          env=tool_environment(), timeout=DEADLINE_S, check=False)
+                          env=clean_environment(), timeout=DEADLINE_S, check=False)
     assert len(done.stderr) == 5_000_005
     assert done.stderr.endswith(b"end\n")
     assert error_of(server, "r1")["stderr_tail"][-1] == "end"
@@ -334,7 +330,7 @@ def test_the_end_is_sent_while_the_terminal_is_not_read(server, spawn):
 def test_an_unread_warning_does_not_stop_the_command(server):
     reading, writing, _ = full_pipe()
     process = subprocess.Popen([str(TOOL), "exec", "--socket", str(server.socket_path), "--run-id", "r1", "--", "true"],
-                               env=tool_environment(RUN_RECORDER_NONSENSE="1"), stderr=writing)
+                               env=clean_environment(RUN_RECORDER_NONSENSE="1"), stderr=writing)
     os.close(writing)
     assert process.wait(DEADLINE_S) == 0
     assert server.control.run("r1")["status"] == "completed"
@@ -378,11 +374,11 @@ def test_it_reaps_the_orphans_that_it_inherits(spawn):
 def test_as_process_1_it_reaps_orphans_and_stops_when_asked(server):
     done = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", str(TOOL), "exec", "--socket",
                            str(server.socket_path), "--run-id", "r1", "--", sys.executable, "-c", LEAVING_AN_ORPHAN,
-                           str(DEADLINE_S / 3)], env=tool_environment(), timeout=DEADLINE_S, check=False)
+                           str(DEADLINE_S / 3)], env=clean_environment(), timeout=DEADLINE_S, check=False)
     assert done.returncode == 0
     with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", str(TOOL), "exec", "--run-id", "r2",
                            "--socket", str(server.socket_path), "--", *SH, "echo ready; kill -TERM 1; exec sleep 1000"],
-                          stdout=subprocess.PIPE, text=True, env=tool_environment()) as process:
+                          stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
         try:
             assert process.stdout.readline() == "ready\n"
             assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
@@ -542,7 +538,7 @@ class Terminal:
     def __init__(self, *argv):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(argv[0], argv, tool_environment(TERM="dumb"))
+            os.execve(argv[0], argv, clean_environment(TERM="dumb"))
         self.output = b""
 
     def write(self, data):
@@ -621,7 +617,7 @@ def test_a_daemon_that_comes_while_the_command_runs_gets_everything(servers):
     server = servers()
     with subprocess.Popen([str(TOOL), "exec", "--socket", str(server.socket_path), "--run-id", "r1", "--", *SH,
                            "echo ready; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, env=tool_environment()) as process:
+                          text=True, env=clean_environment()) as process:
         assert process.stdout.readline() == "ready\n"
         server.start()
 
@@ -639,7 +635,7 @@ def test_a_daemon_that_restarts_while_the_command_runs_misses_nothing(servers):
     server = servers().start()
     with subprocess.Popen([str(TOOL), "exec", "--socket", str(server.socket_path), "--run-id", "r1", "--", *SH,
                            "echo ready; read line; exit 1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, env=tool_environment()) as process:
+                          stderr=subprocess.PIPE, text=True, env=clean_environment()) as process:
         process.stdout.readline()
         wait_until(lambda: server.control.get("/v1/runs/r1").status == 200, "the run to be there")
         server.restart()
@@ -655,7 +651,7 @@ def test_asked_to_stop_before_the_daemon_answers_it_says_so():
         listener.listen()
         with subprocess.Popen([str(TOOL), "exec", "--socket", str(path), "--run-id", "r1", "--", *SH,
                                "echo ready; exec sleep 1000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              env=tool_environment()) as process:
+                              env=clean_environment()) as process:
             connection, _ = listener.accept()
             with connection, connection.makefile("rb") as lines:
                 process.stdout.readline()
@@ -677,7 +673,7 @@ def test_asked_to_stop_before_the_daemon_answers_it_says_so():
 def test_unsent_events_are_printed_by_the_sidecar_to_a_stalled_reader():
     reading, writing, size = full_pipe()
     with subprocess.Popen([str(TOOL), "exec", "--socket", str(temporary_folder() / "none.sock"), "--tail", "0", "--run-id",
-                           "r1", "--", "true"], stderr=writing, env=tool_environment()) as process:
+                           "r1", "--", "true"], stderr=writing, env=clean_environment()) as process:
         os.close(writing)
         try:
             assert process.wait(DEADLINE_S) == 0
@@ -690,7 +686,7 @@ def test_unsent_events_are_printed_by_the_sidecar_to_a_stalled_reader():
 def test_while_it_waits_it_costs_no_processor_time():
     process = subprocess.Popen([str(TOOL), "exec", "--socket", str(temporary_folder() / "none.sock"), "--", *SH,
                                 "echo ready; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env=tool_environment())
+                               stderr=subprocess.PIPE, text=True, env=clean_environment())
     process.stdout.readline()
 
     def ticks():

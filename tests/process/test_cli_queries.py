@@ -16,12 +16,8 @@ import time
 
 import pytest
 
-from harness import DEADLINE_S, TOOL, temporary_folder
+from harness import DEADLINE_S, TOOL, clean_environment, temporary_folder
 from test_manual import all_commands, help_of
-
-
-def clean_environment(**more):
-    return {**{key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}, **more}
 
 
 def json_lines(text):

@@ -1,19 +1,14 @@
 """A password appears in no message, no process list and no core; who else may read the files that hold one is said."""
 
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-from harness import DAEMON, DEADLINE_S, TOOL, wait_until
+from harness import DAEMON, DEADLINE_S, TOOL, clean_environment, wait_until
 
 SECRET = "hunter2"
 URL = f"postgresql://recorder:{SECRET}@db.example/app"
-
-
-def clean_environment(**more):
-    return {**{key: value for key, value in os.environ.items() if not key.startswith("RUN_RECORDER_")}, **more}
 
 
 def arguments_of(pid):
