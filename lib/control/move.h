@@ -1,6 +1,6 @@
 // All that is worth keeping on its way from one database to another, as lines of JSON, each of bounded size:
 //   {"export":{"format":2,…}}                        the first line
-//   {"recorder":{…,"positions":{…}}}                 where a recorder stands: import it when all others are in
+//   {"recorder":{…,"positions":{…}}}                 a recorder's positions: import it when all others are in
 //   {"pruned":[{"run_id":…,"pruned_at":…},…]}        ids of removed runs that are remembered
 //   {"reconciliation":{…}}, {"dead_letter":{…}}
 //   {"run":{…},"events":[…]}                         a run with its history, as the control API shows them

@@ -51,7 +51,7 @@ void IndexBuilding::run() {
     }
     MutexLock lock(mutex_);
     error_ = built ? std::string() : built.error().message;
-    const bool done = built && built->all_stand;
+    const bool done = built && built->all_valid;
     const bool refused = !built && built.error().kind == ErrorKind::kRefused;
     const auto pause = refused ? kPauseAfterRefusal : kPause;
     const bool ending = done || wake_.wait_for(lock, pause, [this] {

@@ -1,4 +1,4 @@
-// Builds the database's missing indexes beside a recorder that works already, again and again until they stand. A
+// Builds the database's missing indexes beside a recorder that works already, again and again until all are valid. A
 // thread of its own while something is missing; begin() is for one thread, error() for any.
 #pragma once
 

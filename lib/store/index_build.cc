@@ -66,8 +66,8 @@ class IndexBuild::Work {
     if (refused) return *refused;
     indexes = look_at_indexes(quick_, options_.table_prefix);
     if (!indexes) return indexes.error();
-    outcome.all_stand = indexes->missing.empty();
-    if (!outcome.all_stand) return outcome;
+    outcome.all_valid = indexes->missing.empty();
+    if (!outcome.all_valid) return outcome;
     if (auto recorded = record_all(outcome); !recorded) return recorded.error();
     return outcome;
   }

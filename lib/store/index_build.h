@@ -23,7 +23,7 @@ class IndexBuild {
   IndexBuild& operator=(const IndexBuild&) = delete;
 
   struct Outcome {
-    bool all_stand = false;             // false: another daemon builds, or this call took too long: try again later
+    bool all_valid = false;             // false: another daemon builds, or this call took too long: try again later
     std::vector<std::string> recorded;  // names of the migrations that are complete with this
   };
   // Errors: kRefused (entries of the history contradict each other; the message names them and what to do),

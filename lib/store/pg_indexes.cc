@@ -110,7 +110,7 @@ const Uniqueness* uniqueness_of(std::string_view prefix, const PgIndex& index) {
   return found == kUniquenesses.end() ? nullptr : &*found;
 }
 
-Result<bool> stands(PgConnection& connection, std::string_view prefix, const PgIndex& index) {
+Result<bool> is_valid(PgConnection& connection, std::string_view prefix, const PgIndex& index) {
   const auto by_name = is_true(connection, kValidByName, {index.name});
   const Uniqueness* unique = uniqueness_of(prefix, index);
   if (!by_name || *by_name || !unique) return by_name;
@@ -141,7 +141,7 @@ Result<PgIndexes> look_at_indexes(PgConnection& connection, std::string_view pre
   if (!unique) return unique.error();
   found.events_unique = *unique;
   for (PgIndex& index : wanted_indexes(prefix)) {
-    const auto there = stands(connection, prefix, index);
+    const auto there = is_valid(connection, prefix, index);
     if (!there) return there.error();
     if (!*there) found.missing.push_back(std::move(index));
   }

@@ -1,7 +1,7 @@
-// The indexes that are built beside the writers (migrations whose statements stand each by itself): which of them
-// stand, who holds their building up, and the building. One of them keeps an event's id from coming twice in a run;
-// until it is valid nothing but a look at the history does. For the PostgreSQL adapter's files; blocking,
-// on the connection's thread. Errors as those of PgConnection::exec().
+// The indexes that are built beside the writers (migrations whose statements run outside a transaction): which of
+// them are valid, who holds their building up, and the building. One of them keeps an event's id from coming twice in
+// a run; until it is valid nothing but a look at the history does. For the PostgreSQL adapter's files; blocking, on
+// the connection's thread. Errors as those of PgConnection::exec().
 #pragma once
 
 #include <string>

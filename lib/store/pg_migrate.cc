@@ -128,7 +128,7 @@ class Migrator {
     return (*rows)[0][0].c_str()[0] == 't';
   }
 
-  // Those of empty tables, in the migration's transaction. False: there are rows, and not all stand.
+  // Those of empty tables, in the migration's transaction. False: there are rows, and not all indexes are valid.
   Result<bool> make_indexes(const Migration& migration, const PgSchema& schema) {
     const auto indexes = look_at_indexes(connection_, options_.table_prefix);
     if (!indexes) return indexes.error();
@@ -208,7 +208,7 @@ Result<void> build_indexes(const StoreOptions& options, PgConnection& connection
   const auto built = build.run();
   if (!built) return built.error();
   report.applied.insert(report.applied.end(), built->recorded.begin(), built->recorded.end());
-  if (built->all_stand) return {};
+  if (built->all_valid) return {};
   const auto left = look_at_indexes(connection, options.table_prefix);
   if (!left) return left.error();
   for (const PgIndex& index : left->missing) {

@@ -67,7 +67,7 @@ struct IndexState {
   // A valid unique index keeps an event's id from coming twice in a run: commit() is refused then (kRaced). Without
   // it only who looked at known_events() behind load() knows.
   bool events_unique = true;
-  std::string missing;     // the names of those that do not stand; empty: all do
+  std::string missing;     // the names of those that are not valid; empty: all are
   std::string held_up_by;  // who the building waits for, in words; empty: nobody, or nothing is being built
   std::string sql;         // what builds the missing ones by hand
 };
@@ -276,7 +276,7 @@ class Store {
   virtual Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) = 0;
   // All or nothing. kData: the database refuses some row of it. kInDoubt: check_in() of a new Store tells. An id that
-  // is taken because a sequence stands behind is kCollided, or kRefused where this role may not set the sequence.
+  // is taken because a sequence is behind is kCollided, or kRefused where this role may not set the sequence.
   virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
   // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at
   // what it otherwise looks at in COMMIT, and rolls back. `from` and `to` of all are where the position is.

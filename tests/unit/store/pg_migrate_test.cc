@@ -309,7 +309,7 @@ TEST_F(PgMigrateTest, TheTablesAloneLeaveTheIndexesOfRowsToTheirBuilder) {
   IndexBuild build(options());
   const auto built = build.run();
   ASSERT_TRUE(built) << built.error().message;
-  EXPECT_TRUE(built->all_stand);
+  EXPECT_TRUE(built->all_valid);
   EXPECT_EQ(open_store(options()).value()->indexes().value().missing, "");
 }
 
