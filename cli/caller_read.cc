@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::size_t kMaxCallers = 64;
 constexpr std::size_t kMaxCommandLineBytes = std::size_t{8} << 20;  // Linux allows 6 MiB
-constexpr std::size_t kMaxStatusBytes = std::size_t{64} * 1024;
 
 std::vector<std::string> split_arguments(std::string_view command_line) {
   std::vector<std::string> arguments;

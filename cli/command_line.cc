@@ -54,13 +54,24 @@ std::vector<std::string> take_command(std::vector<std::string>& arguments) {
 
 // Why no command was found among the arguments: what follows a flag that is not known may be its value.
 std::string missing_command(const CLI::App& app, const std::vector<std::string>& given) {
-  for (const std::string& one : given) {
-    if (!one.starts_with('-')) return "unknown command " + argument_for_message(one);
-    if (app.get_option_no_throw(one.substr(0, one.find('='))) == nullptr) {
-      return "unknown argument " + argument_for_message(one);
-    }
+  for (auto one = given.begin(); one != given.end(); ++one) {
+    if (!one->starts_with('-')) return "unknown command " + argument_for_message(*one);
+    const std::size_t equals = one->find('=');
+    const CLI::Option* const option = app.get_option_no_throw(one->substr(0, equals));
+    if (option == nullptr) return "unknown argument " + argument_for_message(*one);
+    const bool takes_next = equals == std::string::npos && option->get_items_expected_min() > 0;
+    if (takes_next && std::next(one) != given.end()) ++one;
   }
   return "a command is needed";
+}
+
+// Of a command that takes one of its own, as spool does.
+std::string missing_action(const CLI::App& command, const CLI::RequiredError& error) {
+  const auto actions = command.get_subcommands([](const CLI::App*) { return true; });
+  if (actions.empty() || !command.get_subcommands().empty()) return error.what();
+  std::string names;
+  for (const CLI::App* action : actions) names += (names.empty() ? "" : ", ") + action->get_name();
+  return fmt::format("{} needs one of: {}", command.get_name(), names);
 }
 
 // False, with the exit status set: there is nothing to run, and why is said.
@@ -75,8 +86,9 @@ bool parse(CLI::App& app, std::vector<std::string> arguments, int& status) {
     status = kExitDone;
     return false;
   } catch (const CLI::RequiredError& error) {
-    const bool no_command = app.get_subcommands().empty();
-    complain((no_command ? missing_command(app, given) : error.what()) + kHint);
+    complain((app.get_subcommands().empty() ? missing_command(app, given)
+                                            : missing_action(*app.get_subcommands().back(), error)) +
+             kHint);
     return false;
   } catch (const CLI::ExtrasError&) {
     const std::vector<std::string> unknown = app.remaining(true);

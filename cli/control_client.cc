@@ -25,15 +25,17 @@ using Stream = beast::basic_stream<asio::local::stream_protocol>;
 using ErrorCode = boost::system::error_code;
 
 constexpr std::uint64_t kMaxBodyBytes = 1ULL << 30;
-constexpr std::size_t kMaxDepth = 1'000;
+constexpr std::size_t kAnswerDepth = 1'000;
 constexpr std::uint64_t kPageItems = 200;
 // The daemon itself gives up on its database much sooner.
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kAnswerPatience{60};
 
-std::string group_of(const std::string& path) {
+// Whom its permissions let in.
+std::string users_of(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return "run-recorder-admin";
-  return group_name(status.st_gid);
+  if (::stat(path.c_str(), &status) != 0) return "the group run-recorder-admin";
+  if ((status.st_mode & S_IWGRP) != 0) return "the group " + group_name(status.st_gid);
+  return "its owner alone; [control] group lets a group in";
 }
 
 Error connect_error(const std::string& path, const ErrorCode& code) {
@@ -46,8 +48,7 @@ Error connect_error(const std::string& path, const ErrorCode& code) {
       return {ErrorKind::kUnavailable, fmt::format("the daemon is away: nobody listens on {}", path)};
     case EACCES:
     case EPERM:
-      return {ErrorKind::kDenied,
-              fmt::format("this user may not look: {} is open to the group {}", path, group_of(path))};
+      return {ErrorKind::kDenied, fmt::format("permission denied: {} is open to {}", path, users_of(path))};
     default:
       return {ErrorKind::kUnavailable, fmt::format("connect to {}: {}", path, code.message())};
   }
@@ -94,7 +95,7 @@ Result<ControlAnswer> read_answer(const http::response<http::string_body>& respo
   ControlAnswer answer;
   answer.body = response.body();
   while (!answer.body.empty() && answer.body.back() == '\n') answer.body.pop_back();
-  const JsonProblem problem = scan_json(answer.body, kMaxDepth).problem;
+  const JsonProblem problem = scan_json(answer.body, kAnswerDepth).problem;
   const bool valid = problem == JsonProblem::kNone || problem == JsonProblem::kNulEscape;
   const unsigned status = response.result_int();
   if (status / 100 != 2) {
@@ -118,7 +119,7 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
   }
   asio::io_context io;
   Stream stream(io);
-  ErrorCode code = run_step(io, stream, kPatience, [&](auto done) {
+  ErrorCode code = run_step(io, stream, kAnswerPatience, [&](auto done) {
     stream.async_connect(asio::local::stream_protocol::endpoint(path), done);
   });
   if (code) return connect_error(path, code);
@@ -132,7 +133,7 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
     request.body() = std::move(body);
   }
   request.prepare_payload();
-  code = run_step(io, stream, kPatience, [&](auto done) { http::async_write(stream, request, done); });
+  code = run_step(io, stream, kAnswerPatience, [&](auto done) { http::async_write(stream, request, done); });
 
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
@@ -140,7 +141,8 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
   if (!code)
     code = run_step(io, stream, patience, [&](auto done) { http::async_read(stream, buffer, parser, done); });
   if (code == beast::error::timeout) {
-    return Error{ErrorKind::kUnavailable, fmt::format("the daemon has not answered for {} s", kPatience.count())};
+    return Error{ErrorKind::kUnavailable,
+                 fmt::format("the daemon has not answered for {} s", kAnswerPatience.count())};
   }
   if (code) return Error{ErrorKind::kUnavailable, fmt::format("talk to {}: {}", path, code.message())};
   return read_answer(parser.get(), path);
@@ -149,7 +151,7 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
 }  // namespace
 
 Result<ControlAnswer> ControlClient::get(std::string_view target) const {
-  return exchange(path_, http::verb::get, target, {}, kPatience);
+  return exchange(path_, http::verb::get, target, {}, kAnswerPatience);
 }
 
 Result<ControlAnswer> ControlClient::post(std::string_view target, JsonText body) const {
@@ -157,7 +159,7 @@ Result<ControlAnswer> ControlClient::post(std::string_view target, JsonText body
 }
 
 Result<ControlAnswer> ControlClient::remove(std::string_view target) const {
-  return exchange(path_, http::verb::delete_, target, {}, kPatience);
+  return exchange(path_, http::verb::delete_, target, {}, kAnswerPatience);
 }
 
 Target& Target::add(std::string_view key, std::string_view value) {

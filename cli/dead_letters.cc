@@ -105,7 +105,7 @@ int delete_dead_letters(const Context& context, const std::vector<std::string>& 
   });
 }
 
-Handler declare_list(Flags flags) {
+Handler declare_letters(Flags flags) {
   const auto limit = std::make_shared<std::uint64_t>(100);
   flags.limit(*limit, "dead letters");
   return [limit](const Invocation& invocation) { return list_dead_letters(invocation.context(), *limit); };
@@ -124,8 +124,8 @@ Handler declare_change(Flags flags) {
   return [ids](const Invocation& invocation) { return change(invocation.context(), *ids); };
 }
 
-constexpr Command kCommands[] = {
-    {"list", "List dead letters, the oldest first", declare_list},
+constexpr Command kLetterCommands[] = {
+    {"list", "List dead letters, the oldest first", declare_letters},
     {"show", "Show a dead letter, with the event as it was sent", declare_show},
     {"retry", "Apply dead letters again", declare_change<retry_dead_letters>},
     {"delete", "Delete dead letters; the ledger counts them as removed", declare_change<delete_dead_letters>}};
@@ -133,6 +133,6 @@ constexpr Command kCommands[] = {
 }  // namespace
 
 extern const Command kDeadLettersCommand = {"dead-letters", "List, retry and delete events that the database refuses",
-                                            nullptr, "", kCommands};
+                                            nullptr, "", kLetterCommands};
 
 }  // namespace run_recorder

@@ -25,7 +25,6 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxDepth = 1'000;
 struct EmitOptions {
   // One event. JSON fields are checked to be JSON, the rest is for the daemon to judge.
   std::optional<std::string> type, run_id, id, at, council, parent_attempt_run_id, queue, job_id, job_state, message;
@@ -53,7 +52,7 @@ struct EmitOptions {
 
 void require_json(const char* flag, const std::optional<std::string>& value) {
   if (!value) return;
-  const JsonScan scan = scan_json(*value, kMaxDepth);
+  const JsonScan scan = scan_json(*value, kLineDepth);
   if (scan.problem == JsonProblem::kMalformed)
     usage(fmt::format("{}: invalid value: {}; must be JSON", flag, scan.message));
 }

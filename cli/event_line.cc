@@ -7,9 +7,6 @@
 namespace run_recorder {
 namespace {
 
-// Deeper lines are left to the daemon, which refuses them at its own limit.
-constexpr std::size_t kMaxDepth = 1'000;
-
 const JsonMember* find(const std::vector<JsonMember>& members, std::string_view key) {
   const auto at = std::find_if(members.begin(), members.end(), [&](const JsonMember& m) { return m.key == key; });
   return at == members.end() ? nullptr : &*at;
@@ -56,7 +53,7 @@ std::string EventIds::next() {
 }
 
 std::string completed_line(std::string_view line, const Completion& completion, EventIds& ids) {
-  const JsonScan scan = scan_json(line, kMaxDepth);
+  const JsonScan scan = scan_json(line, kLineDepth);
   if (scan.problem != JsonProblem::kNone || scan.type != JsonType::kObject) return std::string(line);
   EventLine added;
   bool any = false;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,6 +12,9 @@
 #include "base/json_writer.h"
 
 namespace run_recorder {
+
+// Deeper lines are left to the daemon, which refuses them at its own limit.
+inline constexpr std::size_t kLineDepth = 1'000;
 
 // A JSON object in the making, on one line.
 class EventLine {

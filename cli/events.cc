@@ -49,7 +49,7 @@ int list_events(const Context& context, const std::string& run_id, std::uint64_t
     const auto after = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(*moment - *first); };
     table.add({{event.text("seq")},
                {at},
-               {moment && first ? "+" + duration_in_words(after()) : ""},
+               {moment && first ? (*moment < *first ? "" : "+") + duration_in_words(after()) : ""},
                {event.text("type")},
                {effect, colour_of_effect(effect)},
                {moment ? span.draw(*moment, *moment) : "", colour_of_effect(effect)},

@@ -16,7 +16,7 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxDepth = 60;
+constexpr std::size_t kInputDepth = 60;
 
 void require_name(const char* flag, const std::optional<std::string>& value, std::size_t max_bytes = kMaxNameBytes) {
   if (!value) return;
@@ -39,7 +39,7 @@ void check(const ExecOptions& options) {
     throw StartError(kExitUsage, "--input and --record-args both say what the input is: give one of them");
   }
   if (!options.input) return;
-  const JsonScan scan = scan_json(*options.input, kMaxDepth);
+  const JsonScan scan = scan_json(*options.input, kInputDepth);
   if (scan.problem != JsonProblem::kNone) {
     throw StartError(kExitUsage, fmt::format("--input: invalid value: {}; must be JSON", scan.message));
   }

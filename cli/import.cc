@@ -24,7 +24,7 @@ constexpr std::size_t kLongestLine = 255 << 20;
 constexpr std::size_t kBytesAtOnce = 512 << 10;  // of a request, of which a longer line is the only one
 constexpr std::size_t kLinesAtOnce = 200;
 constexpr std::size_t kLargeRun = 1 << 20;  // goes in parts
-constexpr std::size_t kMaxDepth = 600;
+constexpr std::size_t kImportDepth = 600;
 
 // A line on its way to the daemon.
 struct Item {
@@ -41,7 +41,7 @@ struct LargeRun {
   std::string events;  // the part that came last, with its brackets
 };
 
-struct Sum {
+struct ImportSum {
   std::uint64_t imported = 0, present = 0, refused = 0, others = 0;
 };
 
@@ -71,9 +71,10 @@ class Importer {
     return finish();
   }
 
-  const Sum& sum() const { return sum_; }
+  const ImportSum& sum() const { return sum_; }
   // An export whose last line never came.
   bool cut_off() const { return begun_ && !ended_; }
+  bool read_nothing() const { return !read_; }
   void finish_progress() { progress_.clear(); }
 
  private:
@@ -86,7 +87,7 @@ class Importer {
       return {};
     }
     if (line.text.find_first_not_of(" \t\r") == std::string::npos) return {};
-    const JsonScan scan = scan_json(line.text, kMaxDepth);
+    const JsonScan scan = scan_json(line.text, kImportDepth);
     const bool readable = scan.problem == JsonProblem::kNone || scan.problem == JsonProblem::kNulEscape;
     if (!readable || scan.type != JsonType::kObject) {
       refuse(line.number, {}, readable ? "not a JSON object" : "not JSON: " + scan.message);
@@ -95,6 +96,7 @@ class Importer {
     const JsonObject object(line.text);
     if (!object.raw("run").empty()) return take_run(line, object);
     if (large_ && !object.raw("run_id").empty()) return take_part(line.number, object);
+    read_ = true;
     if (!object.raw("export").empty()) begun_ = true;
     if (!object.raw("end").empty()) ended_ = true;
     if (!object.raw("recorder").empty()) {
@@ -259,10 +261,10 @@ class Importer {
   std::size_t queued_bytes_ = 0;
   std::optional<LargeRun> large_;
   std::vector<Item> recorders_;  // for the end
-  bool begun_ = false, ended_ = false;
+  bool read_ = false, begun_ = false, ended_ = false;
   std::uint64_t refused_run_ = 0;
   std::uint64_t bytes_ = 0, size_ = 0;
-  Sum sum_;
+  ImportSum sum_;
   Patience patience_;
   Progress progress_;
 };
@@ -272,7 +274,7 @@ int import_from_input(const Context& context) {
   Importer importer(context);
   const Result<void> done = importer.run();
   importer.finish_progress();
-  const Sum& sum = importer.sum();
+  const ImportSum& sum = importer.sum();
   if (context.json) {
     EventLine line;
     line.number("imported", sum.imported).number("present", sum.present);
@@ -290,6 +292,10 @@ int import_from_input(const Context& context) {
     complain(
         "the export is cut off before its last line: what came is here, but not where the recorders stand; import "
         "the whole of it");
+    return kExitOther;
+  }
+  if (importer.read_nothing() && sum.refused == 0) {
+    complain("standard input is empty: did export fail? nothing is imported");
     return kExitOther;
   }
   return sum.refused == 0 ? kExitDone : kExitOther;

@@ -27,7 +27,7 @@ struct PruneOptions {
 // So many rows a request: each is soon done, and says how far it has come.
 constexpr std::int64_t kRowsAtOnce = 2'000;
 
-struct Sum {
+struct PruneSum {
   std::uint64_t examined = 0, runs = 0, events = 0, kept = 0;
   bool nothing_due = false;
 };
@@ -42,7 +42,7 @@ std::string request_body(const PruneOptions& options, const std::string& cursor)
   return body.str();
 }
 
-void say(const Sum& sum, const PruneOptions& options) {
+void say(const PruneSum& sum, const PruneOptions& options) {
   if (sum.nothing_due) {
     complain(
         "[retention] keeps all runs for ever, so nothing was removed; --older-than names an age, as --older-than "
@@ -60,7 +60,7 @@ void say(const Sum& sum, const PruneOptions& options) {
 }
 
 int prune(const Context& context, const PruneOptions& options) {
-  Sum sum;
+  PruneSum sum;
   std::string cursor;
   {
     Progress progress;

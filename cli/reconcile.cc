@@ -23,7 +23,7 @@ struct ReconcileOptions {
   bool force = false;      // also more than [reconcile] max_stuck
 };
 
-constexpr std::chrono::milliseconds kProgressEvery{250};
+constexpr std::chrono::milliseconds kPassProgressEvery{250};
 
 std::string reasons_in_words(const JsonObject& report) {
   std::string words;
@@ -81,7 +81,7 @@ Result<ControlAnswer> make_pass(const Context& context, JsonText request) {
     return context.client.post("/v1/reconcile", std::move(request));
   });
   Progress progress;
-  while (outcome.wait_for(kProgressEvery) != std::future_status::ready) {
+  while (outcome.wait_for(kPassProgressEvery) != std::future_status::ready) {
     if (!progress.wanted()) continue;
     const Result<ControlAnswer> status = context.client.get("/v1/status");
     if (!status) continue;

@@ -9,7 +9,7 @@ void RunQuery::declare(Flags& flags) {
   flags.text("--job", job, "Only runs of this job, by its id in its queue", "ID");
   flags.text("--queue", queue, "Only runs of this queue's jobs; the queue default includes jobs that name no queue",
              "NAME");
-  flags.text("--oban-job-id", oban_job_id, "The same as --job, for an integer", "N");
+  flags.integer("--oban-job-id", oban_job_id, "The same as --job, for an integer", "N");
   flags.text("--pass", pass, "Only runs that this pass marked stuck", "PASS");
   flags.time("--since", since,
              "Only runs recorded since then: 2026-01-02T03:04:05Z, or a duration before now such as 1h");
@@ -24,7 +24,7 @@ Target RunQuery::target() const {
   if (council) target.add("council", *council);
   if (job) target.add("job", *job);
   if (queue) target.add("queue", *queue);
-  if (oban_job_id) target.add("oban_job_id", *oban_job_id);
+  if (oban_job_id) target.add("oban_job_id", std::to_string(*oban_job_id));
   if (pass) target.add("pass", *pass);
   if (since) target.add("since", format_rfc3339(*since));
   if (until) target.add("until", format_rfc3339(*until));

@@ -15,7 +15,8 @@ namespace run_recorder {
 
 struct RunQuery {
   std::vector<std::string> statuses;
-  std::optional<std::string> council, job, queue, oban_job_id, pass;
+  std::optional<std::string> council, job, queue, pass;
+  std::optional<std::int64_t> oban_job_id;
   std::optional<Timestamp> since, until;
   std::uint64_t limit = 50;
 

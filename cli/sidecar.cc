@@ -22,9 +22,9 @@ namespace run_recorder {
 namespace {
 
 // How long a request to stop leaves for what is not written yet.
-constexpr std::chrono::milliseconds kLastWait{2'000};
+constexpr std::chrono::milliseconds kLastRelayWait{2'000};
 // After poll(2) a pipe takes as much without blocking.
-constexpr std::size_t kPieceBytes = 4'096;
+constexpr std::size_t kRelayPieceBytes = 4'096;
 
 enum class Order : char { kForget = 'f', kClosePipe = 'c', kDismiss = 'd', kTakeOver = 't' };
 
@@ -100,7 +100,7 @@ class Process {
 
   static std::string read_left() {
     std::string left;
-    char buffer[kPieceBytes];
+    char buffer[kRelayPieceBytes];
     while (true) {
       const ssize_t got = ::read(kOrders, buffer, sizeof(buffer));
       if (got < 0 && errno == EINTR) continue;
@@ -110,7 +110,7 @@ class Process {
   }
 
   void carry_on() {
-    char buffer[kPieceBytes];
+    char buffer[kRelayPieceBytes];
     while (has_pipe_) {
       pollfd polled{kPipe, POLLIN, 0};  // exec had made it non-blocking
       ::poll(&polled, 1, -1);
@@ -124,7 +124,7 @@ class Process {
   void write(std::string_view bytes) {
     while (!bytes.empty()) {
       wait_until_writable();
-      const ssize_t wrote = ::write(STDERR_FILENO, bytes.data(), std::min(kPieceBytes, bytes.size()));
+      const ssize_t wrote = ::write(STDERR_FILENO, bytes.data(), std::min(kRelayPieceBytes, bytes.size()));
       if (wrote < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (wrote < 0 && errno == EPIPE) ::_exit(0);  // nobody reads it any more
       if (wrote < 0) return;                        // a full disk, a terminal that hung up
@@ -139,7 +139,7 @@ class Process {
       const bool ends_soon = stop_requested_ && !writers;
       pollfd all[3] = {
           {STDERR_FILENO, POLLOUT, 0}, {ends_soon ? -1 : signals_.get(), POLLIN, 0}, {writers ? kPipe : -1, 0, 0}};
-      const int ready = ::poll(all, 3, ends_soon ? static_cast<int>(kLastWait.count()) : -1);
+      const int ready = ::poll(all, 3, ends_soon ? static_cast<int>(kLastRelayWait.count()) : -1);
       if (ready == 0) ::_exit(0);
       if (all[0].revents != 0) return;
       if (all[1].revents != 0) stop_requested_ = take_signals() || stop_requested_;

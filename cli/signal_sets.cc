@@ -8,8 +8,6 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kMaxStatusBytes = std::size_t{64} * 1024;  // mostly the user's groups
-
 // The set of the line "\nSigBlk:\t0000000000010000".
 std::optional<std::uint64_t> set_of(std::string_view status, std::string_view name) {
   const std::size_t line = status.find("\n" + std::string(name) + ":");

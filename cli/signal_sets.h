@@ -1,11 +1,15 @@
 // What the kernel says of a process's signals (/proc/PID/status): which wait for it, and what it does with each.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 namespace run_recorder {
+
+// Of /proc/PID/status, mostly the user's groups.
+inline constexpr std::size_t kMaxStatusBytes = std::size_t{64} * 1024;
 
 struct SignalSets {
   std::uint64_t pending = 0;  // sent to the whole process, not delivered yet; bit 0 is signal 1, as in all of them

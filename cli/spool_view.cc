@@ -251,7 +251,7 @@ Handler declare_records(Flags flags) {
   };
 }
 
-constexpr Command kCommands[] = {
+constexpr Command kSpoolCommands[] = {
     {"status", "Show what is in the spool", declare_view<show_spool>},
     {"list", "List the spool's segments", declare_view<list_spool>},
     {"records", "Show the events in the spool, applied or not", declare_records},
@@ -260,6 +260,6 @@ constexpr Command kCommands[] = {
 }  // namespace
 
 extern const Command kSpoolCommand = {"spool", "Inspect the spool's folder, with or without a running daemon",
-                                      nullptr, "--spool-path names another folder.", kCommands};
+                                      nullptr, "--spool-path names another folder.", kSpoolCommands};
 
 }  // namespace run_recorder

@@ -21,7 +21,7 @@ std::string ledger_in_words(const JsonObject& status) {
 }
 
 // "3 invalid_json, 1 too_large"; empty where all are zero.
-std::string counts_in_words(const JsonObject& counts) {
+std::string nonzero_in_words(const JsonObject& counts) {
   std::string words;
   for (const JsonMember& member : counts.members()) {
     if (member.value == "0") continue;
@@ -77,7 +77,7 @@ void add_reconciliation(Facts& facts, const JsonObject& reconciliation, Timestam
   facts.add("it found",
             fmt::format("{} examined: {} alive, {} stuck, {} unknown; {} marked", count(last, "examined"),
                         count(last, "alive"), count(last, "stuck"), count(last, "unknown"), count(last, "marked")));
-  if (const std::string reasons = counts_in_words(last.object("reasons")); !reasons.empty()) {
+  if (const std::string reasons = nonzero_in_words(last.object("reasons")); !reasons.empty()) {
     facts.add("its reasons", reasons);
   }
 }
@@ -97,7 +97,7 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
   add_unless_zero("excluded", "excluded", Colour::kNone);
   add_unless_zero("forgotten by the database", "forgotten", Colour::kRed);
   add_unless_zero("damaged in the spool", "damaged", Colour::kRed);
-  if (const std::string refused = counts_in_words(status.object("refused")); !refused.empty()) {
+  if (const std::string refused = nonzero_in_words(status.object("refused")); !refused.empty()) {
     facts.add("refused", refused, Colour::kYellow);
   }
   facts.add("connections", connections_in_words(status.object("connections")));

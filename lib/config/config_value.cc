@@ -55,6 +55,12 @@ std::optional<std::uint64_t> count_of(const RawValue& value) {
   return value.kind == Kind::kPlain ? parse_number<std::uint64_t>(value.text) : std::nullopt;
 }
 
+// 30, "30" or -1: what lacks a unit where one is needed.
+bool is_whole_number(const RawValue& value) {
+  const std::string* text = text_of(value);
+  return value.kind == Kind::kInteger || (text != nullptr && parse_number<std::int64_t>(*text));
+}
+
 // "0660", "660" and 0o660 are meant in octal; a plain 660 in the file would be decimal, and is refused.
 std::optional<mode_t> mode_of(const RawValue& value) {
   constexpr mode_t kHighest = 0777;
@@ -131,7 +137,7 @@ struct Assigner {
   Problem operator()(const SizeSlot& slot) const {
     const std::string* text = text_of(value);
     const std::optional<std::uint64_t> size = text == nullptr ? std::nullopt : parse_size(*text);
-    if (!size) return text != nullptr || value.kind == Kind::kInteger ? "needs a unit" : "";
+    if (!size) return is_whole_number(value) ? "needs a unit" : "";
     if (*size < slot.lowest || *size > slot.highest) return "";
     slot.member(config) = *size;
     return std::nullopt;
@@ -192,7 +198,7 @@ struct Assigner {
   static Problem time_of(const RawValue& text_value, std::chrono::milliseconds& time) {
     const std::string* text = text_of(text_value);
     const std::optional<std::chrono::milliseconds> read = text == nullptr ? std::nullopt : parse_duration(*text);
-    if (!read) return text != nullptr || text_value.kind == Kind::kInteger ? "needs a unit" : "";
+    if (!read) return is_whole_number(text_value) ? "needs a unit" : "";
     if (*read > kLongestTime) return "longer than ten years";
     time = *read;
     return std::nullopt;

@@ -29,7 +29,7 @@ std::string listed(std::span<const std::string_view> words, std::string_view las
 }
 
 std::optional<bool> to_flag(std::string_view text) {
-  if (text == "true" || text == "1" || text.empty()) return true;
+  if (text == "true" || text == "1") return true;
   if (text == "false" || text == "0") return false;
   return std::nullopt;
 }

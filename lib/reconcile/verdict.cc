@@ -152,7 +152,7 @@ RuleAnswer ask_worker(const RowFacts& facts, const Rules& rules) {
 }
 
 RuleAnswer ask_sender(const RowFacts& facts, const Rules& rules) {
-  constexpr std::string_view kName = "sender";
+  static constexpr std::string_view kName = "sender";
   const auto alive = [](std::string detail) { return says(4, kName, VerdictKind::kAlive, {}, std::move(detail)); };
   if (facts.other_recorder) return silent(4, kName, "another recorder's: not asked");
   if (facts.status == Status::kQueued) return silent(4, kName, "a queued run: not asked");

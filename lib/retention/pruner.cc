@@ -150,6 +150,7 @@ Result<PruneReport> Pruner::prune(Store& store, const PruneRequest& request) {
   const auto shortest = plan.shortest();
   if (!shortest) {
     report.nothing_due = true;
+    report.next.clear();
     return report;
   }
   const auto now = store.database_now();

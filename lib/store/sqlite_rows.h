@@ -85,6 +85,8 @@ struct PutParameter {
   }
   void operator()(const auto& value) const { bind(value); }
 };
+template <class Bind, class... Settings>
+PutParameter(const Bind&, Settings...) -> PutParameter<Bind>;
 
 // The ids of the chain of run ?1, at most ?2. Up and down from the given id at once: ids that no row has hold their
 // children together too. UNION forgets what it has seen, so that loops end.

@@ -483,6 +483,17 @@ def test_a_control_socket_closed_to_this_user_names_the_group():
     assert "the group root" in done.stderr
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
+def test_a_control_socket_of_its_owner_alone_names_no_group():
+    folder = temporary_folder()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(folder / "control.sock"))
+        os.chmod(folder / "control.sock", 0o600)
+        done = run_tool("list", "--control", folder / "control.sock", user="nobody", group="nogroup", extra_groups=[])
+    assert done.returncode == 1
+    assert "is open to its owner alone" in done.stderr
+
+
 def test_mistakes_in_flags_end_with_2_and_in_the_configuration_with_78():
     for arguments in ((), ("nonsense",), ("show",), ("list", "--limit", "0"), ("list", "extra"), ("dead-letters",),
                       ("list", "--limit", "5", "--all"), ("spool", "nonsense"), ("list", "--control"), ("list", "--status", "done"),
@@ -491,7 +502,11 @@ def test_mistakes_in_flags_end_with_2_and_in_the_configuration_with_78():
         done = run_tool(*arguments)
         assert (done.returncode, done.stdout) == (2, ""), arguments
         assert done.stderr, arguments
-    assert "unknown command nonsense" in run_tool("nonsense").stderr
+    for flags in ((), ("--control", "/nonexistent/c"), ("--control=/nonexistent/c", "--json")):
+        assert "unknown command nonsense" in run_tool(*flags, "nonsense").stderr
+    assert "a command is needed" in run_tool("--control", "/nonexistent/c").stderr
+    assert "spool needs one of: status, list, records, verify" in run_tool("spool").stderr
+    assert '--oban-job-id: invalid value "x": must be a whole number' in run_tool("list", "--oban-job-id", "x").stderr
     assert '--limit: invalid value "0": must be between 1 and 1000000000' in run_tool("list", "--limit", "0").stderr
     assert run_tool("list", env={"RUN_RECORDER_LIMITS_DEPTH": "1"}).returncode == 78
     assert run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode == 78

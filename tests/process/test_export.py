@@ -377,6 +377,12 @@ def test_a_killed_import_is_repeated(begin):
     check_same(first, second)
 
 
+def test_an_import_of_nothing_fails(begin):
+    """As behind an export that failed, in a pipe."""
+    done = tool(begin("sqlite"), "import", input="", status=1)
+    assert "standard input is empty" in done.stderr
+
+
 def test_an_export_continues_at_a_cursor(begin):
     server = begin("sqlite")
     record_all_kinds(server)

@@ -54,6 +54,12 @@ def test_only_what_is_finished_and_old_goes_and_dry_run_only_counts(servers):
     assert "run_recorder_pruned_runs_total 1\n" in server.control.get("/metrics").text
 
 
+def test_where_no_time_is_over_ever_there_is_no_next_page(servers):
+    server = started(servers)
+    answer = server.control.ok("POST", "/v1/prune?limit=10&cursor=x")
+    assert (answer["nothing_due"], answer["next"]) == (True, None)
+
+
 @on_both
 def test_times_by_status_and_council(servers):
     server = started(servers, {"keep": "10d", "failed": "0s"}, **{"retention.councils": {'"My.Nightly"': "1d", "audit": "0s"}})

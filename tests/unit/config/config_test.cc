@@ -325,7 +325,7 @@ fine = "30d"
 )");
   EXPECT_THAT(
       mistakes(sources),
-      ElementsAre(HasSubstr(":2: retention.failed: invalid value \"soon\": needs a unit; must be a duration"),
+      ElementsAre(HasSubstr(":2: retention.failed: invalid value \"soon\": must be a duration"),
                   HasSubstr(":4: retention.councils: invalid value \"30\" of \"nightly\": needs a unit"),
                   HasSubstr(":5: retention.councils: invalid value (a section) of \"My\": a name with dots")));
   sources = bare();

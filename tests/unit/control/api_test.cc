@@ -310,6 +310,7 @@ TEST_P(ControlApi, RefusesARequestForAPassThatIsWrong) {
   }
   EXPECT_EQ(error_of(ask("POST", "/v1/reconcile", std::string(60'000, '['))), "400 invalid");
   EXPECT_EQ(error_of(ask("POST", "/v1/reconcile?dry_run=maybe")), "400 invalid");
+  EXPECT_EQ(error_of(ask("POST", "/v1/reconcile?force=")), "400 invalid");
   EXPECT_EQ(error_of(ask("POST", "/v1/reconcile?dry=true")), "400 invalid");
   EXPECT_EQ(count("reconciliations"), 0U);
   EXPECT_EQ(object_of(ask("POST", "/v1/reconcile", " \n"))["examined"], 0);
