@@ -93,10 +93,10 @@ class Importer {
       refuse(line.number, {}, readable ? "not a JSON object" : "not JSON: " + scan.message);
       return {};
     }
+    read_ = true;
     const JsonObject object(line.text);
     if (!object.raw("run").empty()) return take_run(line, object);
     if (large_ && !object.raw("run_id").empty()) return take_part(line.number, object);
-    read_ = true;
     if (!object.raw("export").empty()) begun_ = true;
     if (!object.raw("end").empty()) ended_ = true;
     if (!object.raw("recorder").empty()) {

@@ -99,7 +99,7 @@ TEST(Arguments, HaveTheTypesOfTheirKinds) {
 TEST(Arguments, JoinRepeatedStatusesAndTakeTheLastOfOtherParameters) {
   const auto arguments = Arguments::parse(
       kParameters,
-      {{"status", "stuck,failed"}, {"status", "running"}, {"limit", "1"}, {"limit", "2"}, {"force", ""}});
+      {{"status", "stuck,failed"}, {"status", "running"}, {"limit", "1"}, {"limit", "2"}, {"force", "1"}});
   ASSERT_TRUE(arguments);
   EXPECT_EQ(arguments->get<std::vector<Status>>("status"),
             (std::vector{Status::kStuck, Status::kFailed, Status::kRunning}));
