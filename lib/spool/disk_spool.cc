@@ -15,10 +15,10 @@ namespace {
 
 using namespace spool_format;
 
-constexpr std::uint64_t kMinSegmentBytes = 64 * 1024;
+constexpr std::uint64_t kMinSegmentBytes = std::uint64_t{64} * 1024;
 constexpr std::uint64_t kSegmentsAtLeast = 16;  // within max_bytes, so that little is kept longer than it must
 // The more, the fewer groups wait for the allocation of blocks, and the longer each.
-constexpr std::uint64_t kZerosAheadBytes = 2 * 1024 * 1024;
+constexpr std::uint64_t kZerosAheadBytes = std::uint64_t{2} * 1024 * 1024;
 
 std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
   return std::max(std::min(wanted, max_bytes / kSegmentsAtLeast), kMinSegmentBytes);

@@ -22,7 +22,7 @@ constexpr std::string_view kIdentityMagic = "run-recorder spool";
 constexpr std::size_t kMaxIdentityBytes = 4096;
 constexpr std::size_t kShortIdDigits = 16;
 constexpr std::string_view kUnknown = "-";
-constexpr std::size_t kCopyBytes = 256 * 1024;
+constexpr std::size_t kCopyBytes = std::size_t{256} * 1024;
 
 // What a crash may leave of this program's own writing, and what a file system puts into its root.
 bool is_harmless(std::string_view name) {

@@ -67,7 +67,7 @@ std::string encode_mark(const Mark& mark);
 std::optional<Mark> parse_mark(std::string_view bytes);
 
 // One of the `hint` file's two slots; the one with the higher generation counts.
-inline constexpr std::size_t kHintSlotBytes = 64 * 1024;
+inline constexpr std::size_t kHintSlotBytes = std::size_t{64} * 1024;
 struct Hint {
   std::uint64_t generation = 0;
   std::string text = {};

@@ -10,7 +10,7 @@ namespace {
 
 using namespace spool_format;
 
-constexpr std::uint64_t kWindowBytes = 256 * 1024;
+constexpr std::uint64_t kWindowBytes = std::uint64_t{256} * 1024;
 
 bool all_zero(std::string_view bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == 0; });

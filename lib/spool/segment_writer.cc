@@ -15,10 +15,10 @@ namespace {
 
 using namespace spool_format;
 
-constexpr std::size_t kChunkBytes = 1024 * 1024;
+constexpr std::size_t kChunkBytes = std::size_t{1024} * 1024;
 // From here on a group carries the cost of new blocks by itself, and writing them twice would cost more.
-constexpr std::size_t kSmallGroupBytes = 64 * 1024;
-constexpr std::size_t kZeroBytes = 64 * 1024;
+constexpr std::size_t kSmallGroupBytes = std::size_t{64} * 1024;
+constexpr std::size_t kZeroBytes = std::size_t{64} * 1024;
 constexpr std::size_t kMaxZeroParts = 32;
 const std::array<char, kZeroBytes> kZeros{};
 

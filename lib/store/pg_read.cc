@@ -142,7 +142,7 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   const PageEnd end = end_of_page(*rows, filter.limit);
   RunPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
-    PgFields fields((*rows)[static_cast<int>(i)]);
+    PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
     page.runs.push_back(read_run(fields, RunParts::kWithoutData));
   }
   if (end.more && page.runs.back().inserted_at) {
@@ -181,7 +181,7 @@ Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view c
   const PageEnd end = end_of_page(*rows, limit);
   WholePage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
-    PgFields fields((*rows)[static_cast<int>(i)]);
+    PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
     WholeRun& whole = page.runs.emplace_back();
     whole.run = read_run(fields, RunParts::kAll);
     whole.place = encode_cursor({fields.text(), whole.run.run_id});
@@ -218,7 +218,7 @@ Result<EventPage> PgStore::some_events(std::string_view run_id, std::size_t limi
   const PageEnd end = end_of_page(*rows, limit);
   EventPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
-    PgFields fields((*rows)[static_cast<int>(i)]);
+    PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
     page.events.push_back(read_event(fields));
   }
   if (end.more) page.next = std::to_string(page.events.back().entry.seq);
@@ -294,7 +294,7 @@ Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std
     if (!rows) return rows.error();
     const PageEnd end = end_of_page(*rows, some);
     for (std::size_t i = 0; i < end.rows; ++i) {
-      PgFields fields((*rows)[static_cast<int>(i)]);
+      PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
       const Run& run = page.runs.emplace_back(read_run(fields, RunParts::kWithoutData));
       bytes += json_bytes(run);
     }
@@ -323,7 +323,7 @@ Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std:
   const PageEnd end = end_of_page(*rows, limit);
   ReconciliationPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
-    PgFields fields((*rows)[static_cast<int>(i)]);
+    PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
     page.passes.push_back(read_reconciliation(fields));
   }
   if (end.more)
@@ -362,7 +362,7 @@ Result<DeadLetterPage> PgStore::list_dead_letters(std::size_t limit, std::string
   const PageEnd end = end_of_page(*rows, limit);
   DeadLetterPage page;
   for (std::size_t i = 0; i < end.rows; ++i) {
-    PgFields fields((*rows)[static_cast<int>(i)]);
+    PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
     page.dead_letters.push_back(read_dead_letter(fields));
   }
   if (end.more) page.next = std::to_string(page.dead_letters.back().id);

@@ -52,7 +52,7 @@ std::string run_list(RunParts parts) {
     std::string value = "r." + std::string(column.name);
     if (column.name == "last_seq") value = kVersion;
     // typeof() reads a row's header only, not the pages that a long text lies on.
-    if (column.unloadable() && parts == RunParts::kToDecide) value = "typeof(" + value + ") <> 'null'";
+    if (column.unloadable() && parts == RunParts::kToDecide) value = fmt::format("typeof({}) <> 'null'", value);
     append(list, value);
   }
   return list;
