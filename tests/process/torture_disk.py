@@ -28,7 +28,7 @@ def run(*command):
 def fill_disk(ballast):
     """Until its file system takes no more."""
     room = os.statvfs(ballast.parent)
-    with open(ballast, "wb", buffering=0) as file:
+    with open(ballast, "ab", buffering=0) as file:
         try:
             for _ in range(room.f_bfree):
                 file.write(bytes(room.f_bsize))
@@ -91,9 +91,13 @@ class DiskFull(OnOwnFileSystem):
     def strike(self, trial):
         mark = len(trial.server.log())
         ballast = trial.disk / "ballast"
-        fill_disk(ballast)
-        # What was applied gives way first; then it is said, and the daemon goes on serving.
-        trial.advance_until_refused("spool_full")
+        before = trial.refusals("spool_full")
+
+        def refused():
+            fill_disk(ballast)  # what was applied gives way first, and then it is said; the daemon goes on serving
+            return trial.refusals("spool_full") > before
+        # Whatever of the load is left, and however much gives way.
+        trial.trickle_until(refused, "spool_full as an answer")
         assert self.count(trial, FULL, mark) == 1, "a full disk is one line in the log"
         _, verified = spool_status(trial)
         assert verified.returncode == 0, verified.stdout + verified.stderr
