@@ -691,6 +691,14 @@ class Postgres:
     def thaw(self):
         self._signal_all(signal.SIGCONT)
 
+    @contextmanager
+    def frozen(self):
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
     def url(self, database, user="postgres"):
         return f"postgresql://{user}@/{database}?host={quote(str(self.folder), safe='')}&port={self.port}"
 

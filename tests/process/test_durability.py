@@ -225,13 +225,10 @@ def test_a_frozen_server_is_an_outage_too(servers, cluster):
     server = servers().start()
     server.send({"type": "run_started", "run_id": "a"})
     server.wait_applied()
-    cluster.freeze()
-    try:
+    with cluster.frozen():
         server.send(*[{"type": "note", "run_id": "a"} for _ in range(100)])
         assert server.check_ledger()["accepted"] == 101
         assert server.control.request("GET", "/healthz").status == 200
-    finally:
-        cluster.thaw()
     server.wait_applied()
     assert len(server.database.events()["a"]) == 101
 
@@ -241,13 +238,10 @@ def test_a_frozen_server_does_not_hold_up_the_end(servers, cluster):
     server = servers({"daemon": {"shutdown_timeout": "1s"}}).start()
     server.send({"type": "run_started", "run_id": "a"})
     server.wait_applied()
-    cluster.freeze()
-    try:
+    with cluster.frozen():
         server.send(*[{"type": "note", "run_id": "a"} for _ in range(100)])
         server.signal(signal.SIGTERM)
         assert server.wait(20) == 0  # a call to the database may take 30 s otherwise
-    finally:
-        cluster.thaw()
     server.start()
     assert server.wait_applied()["applied"] == 101
 
@@ -257,16 +251,13 @@ def test_a_second_sigterm_exits_at_once(servers, cluster):
     server = servers({"daemon": {"shutdown_timeout": "1h"}}).start()
     server.send({"type": "run_started", "run_id": "a"})
     server.wait_applied()
-    cluster.freeze()
-    try:
+    with cluster.frozen():
         server.send(*[{"type": "note", "run_id": "a"} for _ in range(100)])
         server.signal(signal.SIGTERM)
         wait_until(lambda: not server._accepts(server.socket_path), "the daemon to stop accepting")
         assert server.alive()
         server.signal(signal.SIGTERM)
         server.wait()
-    finally:
-        cluster.thaw()
     server.start()
     assert server.wait_applied()["applied"] == 101
 

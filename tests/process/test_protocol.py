@@ -31,6 +31,16 @@ def refused(server, line, code):
         return client.refusals[1]["message"]
 
 
+def check_as_the_model_says(server, events):
+    """The rows, the history and the totals of the ledger after these events."""
+    server.send(*events)
+    server.wait_applied()
+    oracle = Oracle().apply_all(events)
+    oracle.check(server.database)
+    status = server.check_ledger()
+    assert {name: status[name] for name in oracle.totals()} == oracle.totals()
+
+
 def test_malformed_lines_are_invalid_json(server):
     for line in (b"{", b"nonsense", b'{"type":"a","run_id":"r"} x', b'{"type":"a","run_id":"\xff"}',
                  b'{"type":"a","run_id":"\xc0\xaf"}', b'{"type":"a","run_id":"\xed\xa0\x80"}',
@@ -211,12 +221,7 @@ def test_every_effect_is_in_the_history(server):
         {"type": "run_queued", "run_id": "a", "oban_job_id": 7}, started("a"), {"type": "note", "run_id": "a"},
         {"type": "run_failed", "run_id": "b", "errors": [{"kind": "cancelled"}]}, {"type": "run_queued", "run_id": "b"},
     ]
-    server.send(*events)
-    server.wait_applied()
-    oracle = Oracle().apply_all(events)
-    oracle.check(server.database)
-    status = server.check_ledger()
-    assert {name: status[name] for name in oracle.totals()} == oracle.totals()
+    check_as_the_model_says(server, events)
 
 
 @on_both
@@ -236,12 +241,7 @@ def test_jobs_heartbeats_findings_usage_and_progress(server):
         {"type": "run_heartbeat", "run_id": "c"}, {"type": "run_queued", "run_id": "d", "job_id": 7},
         {"type": "run_lost", "run_id": "d", "at": "2026-01-02T03:04:05Z"}, started("e", oban_job_id=8),
     ]
-    server.send(*events)
-    server.wait_applied()
-    oracle = Oracle().apply_all(events)
-    oracle.check(server.database)
-    status = server.check_ledger()
-    assert {name: status[name] for name in oracle.totals()} == oracle.totals()
+    check_as_the_model_says(server, events)
     error = server.control.run("d").get("run", server.control.run("d"))["error"]
     assert (error["kind"], error["reason"]) == ("stuck", "reported_lost")
 

@@ -661,14 +661,20 @@ def test_sigterm_ends_a_daemon_whose_log_is_not_read(servers, at_end):
 
 # ---- a service manager
 
-
-def test_a_service_manager_that_does_not_read_holds_nothing_up(servers, at_end):
-    server = servers()
+def notify_socket(server, at_end):
+    """The path and the socket on which a service manager hears of this daemon."""
     path = str(server.folder / "notify.sock")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     at_end(listener.close)
     listener.bind(path)
     listener.setblocking(False)
+    server.env["NOTIFY_SOCKET"] = path
+    return path, listener
+
+
+def test_a_service_manager_that_does_not_read_holds_nothing_up(servers, at_end):
+    server = servers()
+    path, listener = notify_socket(server, at_end)
     filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     at_end(filler.close)
     filler.setblocking(False)
@@ -679,7 +685,6 @@ def test_a_service_manager_that_does_not_read_holds_nothing_up(servers, at_end):
             filled += 1
     except BlockingIOError:
         pass
-    server.env["NOTIFY_SOCKET"] = path
     server.start()
     server.send({"type": "run_started", "run_id": "r1"})
     mark = len(server.log())
@@ -700,12 +705,7 @@ def test_a_service_manager_that_does_not_read_holds_nothing_up(servers, at_end):
 
 def test_systemd_is_notified_of_ready_reloading_and_stopping(servers, at_end):
     server = servers()
-    path = str(server.folder / "notify.sock")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    at_end(listener.close)
-    listener.bind(path)
-    listener.setblocking(False)
-    server.env["NOTIFY_SOCKET"] = path
+    _, listener = notify_socket(server, at_end)
     received = []
 
     def receives(word):
