@@ -246,6 +246,16 @@ std::optional<std::string> problem_of_url(std::string_view url) {
   return std::nullopt;
 }
 
+std::vector<std::string_view> option_names(std::string_view url) {
+  std::vector<std::string_view> names;
+  if (database_kind(url) != DatabaseKind::kPostgres || problem_of_url(url)) return names;
+  const std::string_view query = split_uri(url).query;
+  if (query.empty() || query.find('@') != std::string_view::npos) return names;
+  for (const std::string_view parameter : split(query, '&'))
+    names.push_back(parameter.substr(0, parameter.find('=')));
+  return names;
+}
+
 std::string redact_url(std::string_view url) {
   return with_hidden(url, find_passwords(url));
 }

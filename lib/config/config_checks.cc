@@ -1,11 +1,16 @@
 #include "config/config_checks.h"
 
 #include <algorithm>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "base/ascii.h"
 #include "base/host_port.h"
 #include "base/socket_path.h"
 #include "base/url.h"
+#include "config/config_table.h"
 #include "run/names.h"
 
 namespace run_recorder {
@@ -39,8 +44,38 @@ std::optional<std::string> check_socket_path(std::string_view text) {
   return check_path(text);
 }
 
+// The options of a libpq URI, as of PostgreSQL 18.
+const std::vector<std::string>& libpq_options() {
+  static const std::vector<std::string> kNames = [] {
+    std::istringstream words(
+        "application_name channel_binding client_encoding connect_timeout dbname "
+        "fallback_application_name gssdelegation gssencmode gsslib host hostaddr keepalives "
+        "keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts "
+        "max_protocol_version min_protocol_version oauth_client_id oauth_client_secret "
+        "oauth_issuer oauth_scope options passfile password port replication require_auth "
+        "requirepeer requiressl scram_client_key scram_server_key service servicefile ssl "
+        "ssl_max_protocol_version ssl_min_protocol_version sslcert sslcertmode sslcompression "
+        "sslcrl sslcrldir sslkey sslkeylogfile sslmode sslnegotiation sslpassword sslrootcert "
+        "sslsni target_session_attrs tcp_user_timeout user");
+    return std::vector<std::string>(std::istream_iterator<std::string>(words), {});
+  }();
+  return kNames;
+}
+
+// Of the options that are not in that list only the mistyped ones are refused here: a newer libpq may know others,
+// and names those that it does not.
+std::optional<std::string> check_url(std::string_view text) {
+  if (std::optional<std::string> problem = problem_of_url(text)) return problem;
+  for (const std::string_view name : option_names(text)) {
+    if (std::ranges::find(libpq_options(), name) != libpq_options().end()) continue;
+    const std::string near = nearest_name(name, libpq_options());
+    if (!near.empty()) return "unknown option \"" + std::string(name) + "\" (did you mean " + near + "?)";
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> check_optional_url(std::string_view text) {
-  return text.empty() ? std::nullopt : problem_of_url(text);
+  return text.empty() ? std::nullopt : check_url(text);
 }
 
 std::optional<std::string> check_prefix(std::string_view text) {
@@ -83,7 +118,7 @@ std::optional<std::string> check_listen(std::string_view text) {
 const TextRule kPathRule{"a path", check_path};
 const TextRule kOptionalPathRule{"a path, or empty for none", check_optional_path};
 const TextRule kSocketPathRule{"a path of 1 to 107 bytes", check_socket_path};
-const TextRule kUrlRule{"sqlite:PATH, or a libpq URI as postgresql://user@host:5432/database", problem_of_url};
+const TextRule kUrlRule{"sqlite:PATH, or a libpq URI as postgresql://user@host:5432/database", check_url};
 const TextRule kQueueUrlRule{"sqlite:PATH, a libpq URI, or empty for the database's", check_optional_url};
 const TextRule kPrefixRule{"up to 30 letters a to z, digits and _, no digit first; may be empty", check_prefix};
 const TextRule kGroupRule{"the name or number of a group, or empty for the daemon's own", check_optional_account};

@@ -58,6 +58,23 @@ struct OptionsFree {
   void operator()(PQconninfoOption* options) const { PQconninfoFree(options); }
 };
 
+// Why libpq does not take this url, without quoting it: an option that this libpq does not know by its name, which is
+// the one thing that problem_of_url() leaves to libpq.
+std::string problem_for_libpq(std::string_view url) {
+  std::vector<std::string_view> known{"ssl"}, shown;  // ssl=true means sslmode=require, in a URI only
+  const std::unique_ptr<PQconninfoOption, OptionsFree> options(PQconninfoParse("", nullptr));
+  for (const PQconninfoOption* option = options.get(); option && option->keyword; ++option) {
+    known.emplace_back(option->keyword);
+    if (std::string_view(option->dispchar) != "D")
+      shown.emplace_back(option->keyword);  // D: for those who debug libpq
+  }
+  for (const std::string_view name : option_names(url)) {
+    if (std::ranges::find(known, name) != known.end()) continue;
+    return fmt::format("unknown option \"{}\": must be one of {}", name, fmt::join(shown, ", "));
+  }
+  return "must be postgresql://user:password@host:port/database?options, with special characters written as %XX";
+}
+
 // The url as a key=value string with what every connection of ours needs. What the url says about a time limit or a
 // name wins; the encoding does not, because all our text is UTF-8.
 Result<std::string> connection_string(const PgOptions& options) {
@@ -66,9 +83,7 @@ Result<std::string> connection_string(const PgOptions& options) {
   // The complaint may quote any part of the url, a password with an unescaped "@" or "/" included.
   if (complaint) PQfreemem(complaint);
   if (!parsed) {
-    return Error{ErrorKind::kInvalid,
-                 "invalid database url: must be postgresql://user:password@host:port/database?options, with special "
-                 "characters written as %XX"};
+    return Error{ErrorKind::kInvalid, "invalid database url: " + problem_for_libpq(options.url)};
   }
   const auto timeout = std::max(kMinConnectTimeout, std::chrono::ceil<std::chrono::seconds>(options.connect_timeout));
   std::string text = "fallback_application_name='run-recorder' client_encoding='UTF8'";

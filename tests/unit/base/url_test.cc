@@ -61,6 +61,18 @@ TEST(Url, RefusesWhatIsMalformedWithoutQuotingIt) {
   }
 }
 
+TEST(Url, NamesItsOptionsButNoPieceOfAPassword) {
+  using testing::ElementsAre;
+  using testing::IsEmpty;
+  EXPECT_THAT(option_names("postgresql://u@h/d?sslmod=require&connect_timeout=3"),
+              ElementsAre("sslmod", "connect_timeout"));
+  EXPECT_THAT(option_names("postgresql:///?service=app"), ElementsAre("service"));
+  for (const char* url : {"postgresql://h/d", "postgresql://h/d?", "sqlite:x?mode=ro", "mysql://h/d?ssl=1", "x",
+                          "postgresql://u:12/x?secret=y@h", "postgresql://h/d?a=b=c"}) {
+    EXPECT_THAT(option_names(url), IsEmpty()) << url;
+  }
+}
+
 TEST(Url, IsShownWithoutItsPasswords) {
   EXPECT_EQ(redact_url("postgresql://u:secret@h:5432/d"), "postgresql://u:***@h:5432/d");
   EXPECT_EQ(redact_url("postgresql://u:secret@h/d?password=other&sslmode=require&sslpassword=third"),

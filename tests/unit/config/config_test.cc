@@ -451,6 +451,18 @@ TEST_F(ConfigTest, RefusesEachBadValue) {
   }
 }
 
+TEST_F(ConfigTest, NamesAMistypedOptionOfALibpqUri) {
+  EXPECT_THAT(
+      mistakes("[database]\nurl = \"postgresql://u:sesame@h/d?sslmod=require\"\n"
+               "[queues.a]\nkind = \"oban\"\nurl = \"postgres:///d?host=/run&target_session_attr=any\"\n"),
+      ElementsAre(AllOf(StartsWith("F:2: database.url: invalid value \"postgresql://***\""),
+                        HasSubstr(": unknown option \"sslmod\" (did you mean sslmode?); must be ")),
+                  AllOf(StartsWith("F:5: queues.a.url: "), HasSubstr("(did you mean target_session_attrs?)"))));
+  // Whether there are such is for libpq to say.
+  EXPECT_THAT(load("[database]\nurl = \"postgresql:///d?service=x&of_a_later_version=y\"\n").database.url,
+              HasSubstr("later"));
+}
+
 TEST_F(ConfigTest, ChecksEverySourceAlsoWhereAStrongerOneWins) {
   ConfigSources sources = with_file("[limits]\ndepth = 1\n");
   sources.flags = {{"--limits-depth", "5"}};

@@ -53,6 +53,21 @@ TEST_F(PgConnectionTest, NamesItselfToTheServer) {
   EXPECT_STREQ((*connection->exec("SELECT current_setting('client_encoding')"))[0][0].c_str(), "UTF8");
 }
 
+TEST(PgUrl, NamesAnOptionThatLibpqDoesNotKnow) {
+  PgOptions options;
+  options.url = "postgresql://u:secret@127.0.0.1:1/d?replication=true&ssl=true&sslmode=disable&no_such_option=value";
+  const auto refused = PgConnection::connect(options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kInvalid);
+  const std::string& message = refused.error().message;
+  EXPECT_EQ(
+      message.rfind("invalid database url: unknown option \"no_such_option\": must be one of service, user, ", 0), 0U)
+      << message;
+  EXPECT_NE(message.find(", target_session_attrs"), std::string::npos) << message;
+  EXPECT_EQ(message.find("secret"), std::string::npos) << message;
+  EXPECT_EQ(message.find("value"), std::string::npos) << message;
+}
+
 TEST_F(PgConnectionTest, TellsErrorsOfTheDataFromAllOthers) {
   const auto connection = connect(url);
   const std::vector<std::pair<std::string, std::string>> data{
