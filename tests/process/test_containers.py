@@ -1,5 +1,5 @@
 """Workers in containers, as the packaged daemon sees them: it is an ordinary user, and they are root's. Also a daemon
-that is in another time namespace than the one that knew its workers."""
+that is in another time namespace than the one that knew its workers, and one in a container without the host's PIDs."""
 
 import pwd
 import subprocess
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from harness import DAEMON, as_root, merged, wait_until
-from test_reconcile import NOW, reconcile, send_and_exit, started
+from test_reconcile import NOW, reconcile, send_and_exit, started, verdicts
 
 # Process 1 of a container: starts the worker, and a sender that has ended when it says so. The worker is named by the
 # pid that it has there.
@@ -98,3 +98,25 @@ def test_a_daemon_in_another_time_namespace_recognises_healthy_workers(servers, 
     assert status_of(server, "healthy") == "running"
     process.end()
     wait_stuck(server, "healthy")
+
+
+@pytest.mark.skipif(not as_root(), reason="needs to make a PID namespace")
+def test_a_daemon_without_the_hosts_pids_guesses_nothing_of_broken_connections(servers, worker):
+    """As docs/tasks.md says of it."""
+    server = servers(NOW)
+    server.write_config()
+    with open(server.log_path, "ab") as log:
+        server.process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", str(DAEMON), "--config",
+                                           str(server.config_path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                          env=server.environment())
+    server.wait_ready()
+    server.wait_boot_pass()
+    named, beating = worker(), worker()
+    send_and_exit(server, started("named", worker_pid=named.pid), started("beating", worker_pid=beating.pid, expires_in=1))
+    server.wait_applied()
+    named.end()
+
+    wait_until(lambda: reconcile(server) and status_of(server, "beating") == "stuck", "the heartbeat to expire")
+    assert verdicts(reconcile(server)) == {"named": ("unknown", "no_evidence")}
+    assert server.database.runs()["beating"]["error"]["reason"] == "heartbeat_expired"
+    assert status_of(server, "named") == "running"

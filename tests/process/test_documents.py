@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness import DAEMON, DEADLINE_S, TOOL, SqliteDatabase
 from test_manual import help_of, subcommands
@@ -267,6 +268,118 @@ def test_an_elixir_worker_reports_the_end_of_the_jobs_process(servers):
     assert (kind, payload["result"]) == ("run_completed", {"snoozed": 60})
     kind, payload = end_of(servers, "elixir", "worker.exs", (outcome, outcome.replace("{:ok, %{rows: 3}}", "{:cancel, :late}")))
     assert (kind, payload["errors"]) == ("run_failed", [{"kind": "cancelled", "message": ":late"}])
+
+
+# ---- containers
+
+
+IMAGE = (ROOT / "Dockerfile").read_text()
+IMAGE_USER = int(re.search(r"^USER (\d+):\1$", IMAGE, re.MULTILINE)[1])
+IMAGE_FOLDERS = set(json.loads(re.search(r"^VOLUME (.+)$", IMAGE, re.MULTILINE)[1]))
+KUBERNETES = sorted((DOCS / "examples" / "kubernetes").iterdir())
+COMPOSE = [DOCS / "examples" / name for name in ("compose.yml", "compose.postgresql.yml")]
+
+
+def variables():
+    return {f"RUN_RECORDER_{section}_{name}".replace(".", "_").upper() for section, name, _ in keys()}
+
+
+def check_command(command):
+    """Of what runs in the image: a program that is there, and a command that it has."""
+    program, words = Path(command[0]).name, command[1:]
+    assert f"/build/bin/{program}" in IMAGE
+    assert program != "run-recorder" or words[0] in subcommands(help_of(TOOL)), command
+
+
+def check_variables(names):
+    assert {name for name in names if name.startswith("RUN_RECORDER_")} <= variables()
+
+
+def check_files_of_comments(path):
+    """Files that the commands in its comments name."""
+    commands = re.findall(r"^# {5}(\S.*)$", path.read_text(), re.MULTILINE)
+    names = re.findall(r"[\w./-]+\.(?:yaml|yml|py)\b", " ".join(commands))
+    for name in names:
+        assert (path.parent / name).exists(), f"{path.name}: {name}"
+
+
+def workloads():
+    """(file, kind, its Pod's spec, names of the volumes that it claims)."""
+    found = []
+    for path in KUBERNETES:
+        for document in yaml.safe_load_all(path.read_text()):
+            assert {"apiVersion", "kind", "metadata"} <= set(document), path.name
+            if "template" in document.get("spec", {}):
+                spec = document["spec"]
+                assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"], path.name
+                claims = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())}
+                found.append((path.name, document["kind"], spec["template"]["spec"], claims))
+    return found
+
+
+def containers_of(pod):
+    return pod.get("initContainers", []) + pod["containers"]
+
+
+def test_the_manifests_for_kubernetes_name_what_the_image_and_the_examples_have():
+    for path in KUBERNETES:
+        check_files_of_comments(path)
+    assert [(name, kind) for name, kind, _, _ in workloads()] == [
+        ("daemonset.yaml", "DaemonSet"), ("sidecar.yaml", "StatefulSet"), ("worker.yaml", "Deployment")]
+    daemons = 0
+    for name, _, pod, claims in workloads():
+        volumes = {volume["name"] for volume in pod["volumes"]} | claims
+        mounts = {mount["name"] for container in containers_of(pod) for mount in container["volumeMounts"]}
+        assert mounts == volumes, name
+        for container in containers_of(pod):
+            paths = {mount["mountPath"] for mount in container["volumeMounts"]}
+            if container["image"] == "run-recorder":
+                daemons += 1
+                user = container["securityContext"]
+                assert (user["runAsUser"], user["runAsGroup"]) == (IMAGE_USER, IMAGE_USER)
+                assert IMAGE_FOLDERS <= paths, name
+                check_variables(variable["name"] for variable in container.get("env", ()))
+                for probe in ("startupProbe", "readinessProbe"):
+                    if probe in container:
+                        check_command(container[probe]["exec"]["command"])
+            elif container["name"] == "worker":
+                assert "/run/run-recorder" in paths, name
+                assert IMAGE_USER in (*pod["securityContext"].get("supplementalGroups", ()), pod["securityContext"].get("fsGroup"))
+    assert daemons == 2
+
+
+def test_the_sidecar_is_within_the_restricted_pod_security_standard():
+    _, _, pod, _ = next(workload for workload in workloads() if workload[0] == "sidecar.yaml")
+    assert not {"hostPID", "hostNetwork", "hostIPC"} & set(pod)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert all({"configMap", "emptyDir"} & set(volume) for volume in pod["volumes"])
+    for container in containers_of(pod):
+        context = container["securityContext"]
+        assert (context["allowPrivilegeEscalation"], context["capabilities"]) == (False, {"drop": ["ALL"]})
+        assert context["runAsUser"] != 0
+
+
+def test_the_compose_files_name_what_the_image_and_the_examples_have():
+    declared, used = set(), set()
+    for path in COMPOSE:
+        check_files_of_comments(path)
+        compose = yaml.safe_load(path.read_text())
+        declared |= set(compose["volumes"])
+        for name, service in compose["services"].items():
+            check_variables(service.get("environment", ()))
+            for volume in service["volumes"]:
+                source, target = volume.split(":")[:2]
+                if not source.startswith((".", "/")):
+                    used.add(source)
+                elif source.startswith("./") and source != "./database-password":  # its making is in the comment
+                    assert (path.parent / source).exists(), source
+                if name == "run-recorder" and source in declared:
+                    assert target in IMAGE_FOLDERS
+            if "user" in service:
+                assert service["user"].endswith(f":{IMAGE_USER}")
+    assert used == declared
+    assert "database-password" in COMPOSE[1].read_text().partition("services:")[0]
 
 
 # ---- the way to PostgreSQL
