@@ -21,9 +21,8 @@ std::string sqlite_path(std::string_view url);
 
 // What is wrong with a url, in words that quote nothing of it; empty where it is fine.
 std::optional<std::string> problem_of_url(std::string_view url);
-// The names of the options behind the ? of a libpq URI, as they stand there. None where the url is malformed, or
-// where an
-// @ stands behind the ?: then they may be pieces of a password.
+// The names of the options behind the ? of a libpq URI, as they stand there. None where the url is malformed, or has
+// an @ behind the ?: then they may be pieces of a password.
 std::vector<std::string_view> option_names(std::string_view url);
 
 // The url with every password in it replaced by "***"; all behind the scheme where the url is malformed.
