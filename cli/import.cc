@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,9 +23,11 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kLongestLine = 255 << 20;
-constexpr std::size_t kBytesAtOnce = 512 << 10;  // of a request, of which a longer line is the only one
-constexpr std::size_t kLinesAtOnce = 200;
-constexpr std::size_t kLargeRun = 1 << 20;  // goes in parts
+// Of a request, of which a longer line is the only one. Its runs are one transaction.
+constexpr std::size_t kBytesAtOnce = std::size_t{2} << 20;
+constexpr std::size_t kLinesAtOnce = 1'000;
+constexpr std::size_t kPartBytes = 512 << 10;  // of a large run's history
+constexpr std::size_t kLargeRun = 1 << 20;     // goes in parts
 constexpr std::size_t kImportDepth = 600;
 
 // A line on its way to the daemon.
@@ -76,6 +80,7 @@ class Importer {
   bool cut_off() const { return begun_ && !ended_; }
   bool read_nothing() const { return !read_; }
   void finish_progress() { progress_.clear(); }
+  std::chrono::milliseconds taken() const { return progress_.taken(); }
 
  private:
   Result<void> take(LineReader::Line& line) {
@@ -97,14 +102,26 @@ class Importer {
     const JsonObject object(line.text);
     if (!object.raw("run").empty()) return take_run(line, object);
     if (large_ && !object.raw("run_id").empty()) return take_part(line.number, object);
-    if (!object.raw("export").empty()) begun_ = true;
+    if (!object.raw("export").empty()) return take_head(line, object);
     if (!object.raw("end").empty()) ended_ = true;
     if (!object.raw("recorder").empty()) {
       recorders_.push_back({line.number, line.number, std::move(line.text)});
       return {};
     }
-    if (!object.raw("export").empty() || !object.raw("end").empty()) return {};
+    if (!object.raw("end").empty()) return {};
     return add({line.number, line.number, std::move(line.text)});
+  }
+
+  // The daemon knows which formats it can read: nothing behind one that it cannot is sent.
+  Result<void> take_head(LineReader::Line& line, const JsonObject& object) {
+    drop_unfinished();
+    begun_ = true;
+    runs_about_ += object.object("export").count("runs_about");
+    const std::uint64_t refused = sum_.refused;
+    if (const auto sent = add({line.number, line.number, std::move(line.text)}); !sent) return sent;
+    if (const auto sent = send(); !sent) return sent;
+    if (sum_.refused == refused) return {};
+    return Error{ErrorKind::kInvalid, "this export cannot be read, and nothing of it is imported"};
   }
 
   Result<void> take_run(LineReader::Line& line, const JsonObject& object) {
@@ -132,7 +149,7 @@ class Importer {
   Result<void> take_events(const JsonObject& object, bool more) {
     std::string part;
     for (const std::string_view element : object.elements("events")) {
-      if (part.size() > kBytesAtOnce) {
+      if (part.size() > kPartBytes) {
         if (const auto held = hold(part); !held) return held.error();
         part.clear();
       }
@@ -185,22 +202,26 @@ class Importer {
   // Until each of them is settled; what the daemon took before it went away it knows again.
   Result<void> send() {
     std::size_t settled = 0;
+    std::size_t at_once = items_.size();
     while (settled < items_.size()) {
+      const std::size_t end = std::min(settled + at_once, items_.size());
       std::string body;
-      for (std::size_t i = settled; i < items_.size(); ++i) body += items_[i].text + "\n";
+      for (std::size_t i = settled; i < end; ++i) body += items_[i].text + "\n";
       const Result<ControlAnswer> answer = context_.client.post("/v1/import", std::move(body));
-      if (!answer && answer.error().kind == ErrorKind::kInvalid) {
-        note(items_[settled], Outcome{"refused", {}, {}, answer.error().message});
-        ++settled;
+      const auto told = answer ? JsonObject(answer->body).elements("lines") : std::vector<std::string_view>();
+      if (told.empty()) {
+        const Error why = answer ? Error{ErrorKind::kUnavailable, "the daemon lost its database"} : answer.error();
+        const bool alone = end - settled == 1;
+        if (why.kind == ErrorKind::kInvalid && alone) {
+          note(items_[settled++], Outcome{"refused", {}, {}, why.message});
+        } else if (why.kind != ErrorKind::kInvalid && !patience_.wait(why)) {
+          return why;
+        }
+        // Half of it is done sooner, where it was too much.
+        at_once = std::max<std::size_t>((end - settled) / 2, 1);
         continue;
       }
-      const auto told = answer ? JsonObject(answer->body).elements("lines") : std::vector<std::string_view>();
-      const Error away = answer ? Error{ErrorKind::kUnavailable, "the daemon lost its database"} : answer.error();
-      if (!told.empty()) {
-        patience_.note_answer();
-      } else if (!patience_.wait(away)) {
-        return away;
-      }
+      patience_.note_answer();
       for (const std::string_view one : told) {
         const JsonObject line(one);
         note(items_[settled++], {line.text("outcome"), line.text("kind"), line.text("run_id"), line.text("reason")});
@@ -251,9 +272,16 @@ class Importer {
   }
 
   void show_progress() {
-    const std::string part = size_ > 0 ? fmt::format(", {} %", 100 * bytes_ / size_) : "";
     progress_.show(fmt::format("{} imported, {} were there, {} read{}", count_of(sum_.imported, "run"),
-                               with_separators(sum_.present), size_in_words(bytes_), part));
+                               with_separators(sum_.present), size_in_words(bytes_),
+                               pace_in_words(sum_.imported + sum_.present, part_done(), progress_.taken())));
+  }
+  // Of a file by its size, of a pipe by what the export's first line says; 0: unknown.
+  double part_done() const {
+    const auto ratio = [](std::uint64_t done, std::uint64_t all) {
+      return all == 0 ? 0 : static_cast<double>(done) / static_cast<double>(all);
+    };
+    return size_ > 0 ? ratio(bytes_, size_) : ratio(sum_.imported + sum_.present, runs_about_);
   }
 
   const Context& context_;
@@ -264,6 +292,7 @@ class Importer {
   bool read_ = false, begun_ = false, ended_ = false;
   std::uint64_t refused_run_ = 0;
   std::uint64_t bytes_ = 0, size_ = 0;
+  std::uint64_t runs_about_ = 0;
   ImportSum sum_;
   Patience patience_;
   Progress progress_;
@@ -284,8 +313,10 @@ int import_from_input(const Context& context) {
     const std::string others = sum.others > 0 ? fmt::format("; {} of passes, dead letters, removed ids and recorders",
                                                             count_of(sum.others, "line"))
                                               : "";
-    print(fmt::format("{} imported; {} there already, {} refused{}\n", count_of(sum.imported, "run"),
-                      with_separators(sum.present), with_separators(sum.refused), others));
+    print(fmt::format("{} imported; {} there already, {} refused{}; in {}{}\n", count_of(sum.imported, "run"),
+                      with_separators(sum.present), with_separators(sum.refused), others,
+                      duration_in_words(importer.taken()),
+                      pace_in_words(sum.imported + sum.present, 0, importer.taken())));
   }
   if (!done) return fail(done.error());
   if (importer.cut_off()) {

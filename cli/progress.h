@@ -22,6 +22,10 @@ class Progress {
   // Whether show() would show anything now.
   bool wanted() const;
   void clear();
+  // How long ago it began.
+  std::chrono::milliseconds taken() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began_);
+  }
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -132,6 +132,23 @@ std::string size_in_words(std::uint64_t bytes) {
   return fmt::format("{}{} {}", tenths / 10, fraction, kUnits[unit]);
 }
 
+std::string pace_in_words(std::uint64_t runs, double part, std::chrono::milliseconds taken) {
+  constexpr double kFirstGuess = 0.01;
+  std::string words;
+  const bool known = part > 0 && part <= 1;
+  const auto ms = static_cast<double>(taken.count());
+  if (known) words += fmt::format(", {:.0f} %", std::floor(100 * part));
+  if (runs > 0 && ms > 0) {
+    words += fmt::format(", {} runs/s",
+                         with_separators(static_cast<std::uint64_t>(static_cast<double>(runs) * 1'000 / ms)));
+  }
+  if (known && part >= kFirstGuess && part < 1) {
+    const auto left = static_cast<std::int64_t>(ms * (1 - part) / part / 1'000) + 1;
+    words += fmt::format(", {} left", duration_in_words(std::chrono::seconds{left}));
+  }
+  return words;
+}
+
 std::string percent_encoded(std::string_view text) {
   // "." and ".." alone would be read as steps in the path.
   if (text == ".") return "%2E";

@@ -37,6 +37,10 @@ std::string count_of(std::uint64_t number, std::string_view noun);
 // "512 B", "1.5 KiB", "1 GiB".
 std::string size_in_words(std::uint64_t bytes);
 
+// What follows the counts of something long: ", 61 %, 9,500 runs/s, 12 s left". part: of the whole, from 0 to 1; 0 or
+// more than 1: unknown. What is not known yet is left out.
+std::string pace_in_words(std::uint64_t runs, double part, std::chrono::milliseconds taken);
+
 // RFC 3986: everything but the unreserved characters as %XX, so that any run_id is one path segment.
 std::string percent_encoded(std::string_view text);
 

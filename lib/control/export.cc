@@ -61,7 +61,8 @@ std::optional<HistoryPlace> parse_history(std::string_view text) {
 
 class Exporter {
  public:
-  Exporter(Store& store, std::size_t limit, Place place) : store_(store), limit_(limit), place_(std::move(place)) {}
+  Exporter(Store& store, std::size_t limit, Place place, std::optional<std::uint64_t> runs_about)
+      : store_(store), limit_(limit), runs_about_(runs_about), place_(std::move(place)) {}
 
   Result<JsonText> page() {
     while (!done_ && taken_ < limit_ && bytes_ < kBytesAtOnce) {
@@ -75,7 +76,7 @@ class Exporter {
   Result<void> step() {
     switch (place_.section) {
       case Section::kHead:
-        add(R"({"export":{"format":2,"version":")" RR_VERSION R"("}})");
+        add(head());
         go_to(Section::kRecorders);
         return {};
       case Section::kRecorders:
@@ -96,6 +97,14 @@ class Exporter {
         return {};
     }
     return {};
+  }
+
+  JsonText head() const {
+    JsonWriter out;
+    out.number("format", kExportFormat);
+    out.text("version", RR_VERSION);
+    out.number("runs_about", runs_about_);
+    return "{\"export\":" + std::move(out).object() + "}";
   }
 
   void add(const JsonText& line) {
@@ -215,6 +224,7 @@ class Exporter {
 
   Store& store_;
   const std::size_t limit_;
+  const std::optional<std::uint64_t> runs_about_;
   Place place_;
   JsonList list_{"lines"};
   std::size_t taken_ = 0;
@@ -224,10 +234,11 @@ class Exporter {
 
 }  // namespace
 
-Result<JsonText> export_page(Store& store, std::size_t limit, std::string_view cursor) {
+Result<JsonText> export_page(Store& store, std::size_t limit, std::string_view cursor,
+                             std::optional<std::uint64_t> runs_about) {
   auto place = parse_place(cursor);
   if (!place) return place.error();
-  return Exporter(store, limit, std::move(*place)).page();
+  return Exporter(store, limit, std::move(*place), runs_about).page();
 }
 
 }  // namespace run_recorder

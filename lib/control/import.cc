@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/json_writer.h"
+#include "control/difference.h"
 #include "control/move.h"
 #include "control/row_from_json.h"
 #include "control/row_json.h"
@@ -15,6 +17,9 @@ namespace {
 using LineOutcome = ImportReport::Outcome;
 
 constexpr std::size_t kMaxDepth = 600;  // what an event may nest, and its envelopes
+// Of one transaction: more make it no faster, and others wait for it.
+constexpr std::size_t kRunsOfTransaction = 1'000;
+constexpr std::size_t kBytesOfTransaction = std::size_t{4} << 20;
 
 std::string_view member_of(std::string_view object, std::string_view name) {
   for (const JsonMember& member : json_members(object)) {
@@ -27,14 +32,17 @@ Error refused(std::string message) {
   return Error{ErrorKind::kInvalid, std::move(message)};
 }
 
-Error differs() {
-  return Error{ErrorKind::kConflict, "exists already and differs"};
+// in: the first difference, in words; may be empty.
+Error differs(std::string_view in = {}) {
+  constexpr std::string_view kDiffers = "exists already and differs";
+  return Error{ErrorKind::kConflict, fmt::format("{}{}{}", kDiffers, in.empty() ? "" : ": ", in)};
 }
 
-// As JSON without the entries' ids, which each database gives by itself.
-bool same_event(const StoredEvent& a, StoredEvent b) {
-  b.id = a.id;
-  return json_equal(event_json(a), event_json(b));
+// As JSON without the entries' ids, which each database gives by itself. Empty: they are the same.
+std::string difference_of(const StoredEvent& imported, StoredEvent here) {
+  here.id = imported.id;
+  const std::string difference = first_difference(event_json(imported), event_json(here));
+  return difference.empty() ? "" : fmt::format("event {}: {}", imported.entry.seq, difference);
 }
 
 // How many of the entries are there already; kConflict where one is and differs.
@@ -45,7 +53,9 @@ Result<std::size_t> count_stored(Store& store, std::string_view run_id, std::spa
     const auto page = store.list_events(run_id, events.size() - stored, std::to_string(before));
     if (!page) return page.error();
     for (const StoredEvent& event : page->events) {
-      if (!same_event(events[stored], event)) return differs();
+      if (const auto difference = difference_of(events[stored], event); !difference.empty()) {
+        return differs(difference);
+      }
       ++stored;
     }
     if (page->next.empty()) break;
@@ -62,20 +72,17 @@ Result<LineOutcome> keep_part(Store& store, const std::string& run_id, std::span
   return LineOutcome::kKept;
 }
 
-Result<LineOutcome> import_run(Store& store, const Run& run, std::span<const StoredEvent> events) {
-  const bool whole = events.empty() ? run.last_seq == 0 : events.front().entry.seq == 1;
-  if (whole) {
-    const auto added = store.insert_whole(run, events);
-    if (!added) return added.error();
-    if (*added) return LineOutcome::kImported;
-  }
+// A run whose row, or a part of whose history, is there.
+Result<LineOutcome> compare_run(Store& store, const Run& run, std::span<const StoredEvent> events) {
   const auto there = store.find_run(run.run_id);
   if (!there) return there.error();
   if (there->has_value()) {
-    if (!json_equal(run_json(run, true), run_json(**there, true))) return differs();
+    const std::string difference = first_difference(run_json(run, true), run_json(**there, true));
+    if (!difference.empty()) return differs(difference);
     const auto stored = count_stored(store, run.run_id, events);
     if (!stored) return stored.error();
-    return *stored == events.size() ? Result<LineOutcome>(LineOutcome::kPresent) : differs();
+    if (*stored == events.size()) return LineOutcome::kPresent;
+    return differs(fmt::format("of the history's {} events that came {} are here", events.size(), *stored));
   }
   // The rest of its history is there, from its other parts or from an import that was interrupted.
   if (const auto kept = keep_part(store, run.run_id, events); !kept) return kept.error();
@@ -84,21 +91,27 @@ Result<LineOutcome> import_run(Store& store, const Run& run, std::span<const Sto
   return *added ? Result<LineOutcome>(LineOutcome::kImported) : differs();
 }
 
-Result<LineOutcome> take_run(Store& store, std::string_view line, std::string& run_id) {
-  Run run;
-  const auto read = read_row(member_of(line, "run"), run);
-  run_id = run.run_id;
+Result<MovedRun> read_whole_run(std::string_view line, std::string& run_id) {
+  MovedRun moved;
+  const auto read = read_row(member_of(line, "run"), moved.run);
+  run_id = moved.run.run_id;
   if (!read) return read.error();
   if (member_of(line, "more") == "true") {
     return refused("more: only run-recorder import assembles a run in parts");
   }
-  const auto events = read_events(member_of(line, "events"), run.run_id);
+  auto events = read_events(member_of(line, "events"), moved.run.run_id);
   if (!events) return events.error();
   const std::int64_t last = events->empty() ? 0 : events->back().entry.seq;
-  if (last != run.last_seq) {
+  if (last != moved.run.last_seq) {
     return refused(fmt::format("last_seq: must be {}, the seq of its last event", last));
   }
-  return import_run(store, run, *events);
+  moved.history = std::move(*events);
+  return moved;
+}
+
+// Its history begins with its first entry.
+bool is_whole(const MovedRun& moved) {
+  return moved.history.empty() || moved.history.front().entry.seq == 1;
 }
 
 Result<LineOutcome> take_part(Store& store, std::string_view line, std::string& run_id) {
@@ -142,24 +155,49 @@ Result<LineOutcome> take_dead_letter(Store& store, std::string_view object, std:
   return outcome_of(store.insert_dead_letter(letter));
 }
 
-Result<bool> is_known_as_it_is(Store& store, const RecorderRow& row) {
+// Of what a recorder goes on from; its host and times may be others by now.
+JsonText checkpoint_json(const RecorderRow& row) {
+  RecorderRow progress;
+  progress.checkpoint = row.checkpoint;
+  return recorder_json(progress);
+}
+
+// Nothing: it is known as it is.
+Result<void> compare_recorder(Store& store, const RecorderRow& row) {
   std::string before = row.self.id;
   before.pop_back();  // sorts before it, and no other recorder's id lies between
   const auto some = store.list_recorders(before, 100);
   if (!some) return some.error();
   const auto found = std::ranges::find(*some, row.self.id, [](const RecorderRow& one) { return one.self.id; });
-  return found != some->end() && found->checkpoint.ledger == row.checkpoint.ledger &&
-         found->checkpoint.applied == row.checkpoint.applied;
+  if (found == some->end()) return differs();
+  const std::string difference = first_difference(checkpoint_json(row), checkpoint_json(*found));
+  return difference.empty() ? Result<void>() : differs(difference);
 }
 
 Result<LineOutcome> take_recorder(Store& store, std::string_view object) {
   RecorderRow row;
   if (const auto read = read_row(object, row); !read) return read.error();
-  const auto outcome = outcome_of(store.insert_recorder(row));
-  if (!outcome || *outcome == LineOutcome::kImported) return outcome;
-  const auto same = is_known_as_it_is(store, row);
-  if (!same) return same.error();
-  return *same ? outcome : differs();
+  auto outcome = outcome_of(store.insert_recorder(row));
+  if (outcome && *outcome == LineOutcome::kPresent) {
+    if (const auto same = compare_recorder(store, row); !same) outcome = same.error();
+  }
+  if (outcome) return outcome;
+  Error named = outcome.error();
+  named.message = fmt::format("recorder {}: {}", row.self.id, named.message);
+  return named;
+}
+
+Result<LineOutcome> take_head(std::string_view head) {
+  if (json_type(head) != JsonType::kObject) return refused("export: must be an object");
+  const std::string_view format = member_of(head, "format");
+  const auto number = json_type(format) == JsonType::kNumber ? json_integer(format) : std::nullopt;
+  if (number && *number >= 1 && *number <= kExportFormat) return LineOutcome::kPassed;
+  const std::string_view version = member_of(head, "version");
+  return refused(
+      fmt::format("export.format: must be 1 to {}, is {}: version {} wrote it, this daemon is {}; import it "
+                  "with a daemon that is at least as new",
+                  kExportFormat, format,
+                  json_type(version) == JsonType::kString ? json_string_value(version) : "unknown", RR_VERSION));
 }
 
 // Whether the next line may fare better: it was this one that was refused.
@@ -183,24 +221,127 @@ bool is_refusal(const Error& error) {
   return false;
 }
 
-Result<LineOutcome> take_line(Store& store, std::string_view text, ImportReport::Line& line) {
-  const JsonScan scan = scan_json(text, kMaxDepth);
-  if (scan.problem != JsonProblem::kNone) return refused("not JSON: " + scan.message);
-  for (const JsonMember& member : scan.members) {
-    if (member.key == "run") return line.kind = "run", take_run(store, text, line.run_id);
-    if (member.key == "run_id") return line.kind = "run", take_part(store, text, line.run_id);
-    if (member.key == "pruned") return line.kind = "pruned", take_pruned(store, member.value);
-    if (member.key == "reconciliation") {
-      return line.kind = "reconciliation", take_reconciliation(store, member.value);
-    }
-    if (member.key == "dead_letter") {
-      return line.kind = "dead_letter", take_dead_letter(store, member.value, line.run_id);
-    }
-    if (member.key == "recorder") return line.kind = "recorder", take_recorder(store, member.value);
-    if (member.key == "export" || member.key == "end") return LineOutcome::kPassed;
+// A line that is no run to be taken whole.
+Result<LineOutcome> take_other(Store& store, std::string_view text, const JsonMember& member,
+                               ImportReport::Line& line) {
+  if (member.key == "run_id") return line.kind = "run", take_part(store, text, line.run_id);
+  if (member.key == "pruned") return line.kind = "pruned", take_pruned(store, member.value);
+  if (member.key == "reconciliation") {
+    return line.kind = "reconciliation", take_reconciliation(store, member.value);
   }
-  return refused("unknown line: must be an object with run, pruned, reconciliation, dead_letter or recorder");
+  if (member.key == "dead_letter") {
+    return line.kind = "dead_letter", take_dead_letter(store, member.value, line.run_id);
+  }
+  if (member.key == "recorder") return line.kind = "recorder", take_recorder(store, member.value);
+  if (member.key == "export") return take_head(member.value);
+  return LineOutcome::kPassed;  // end
 }
+
+constexpr std::string_view kMembers[] = {"run",         "run_id",   "pruned", "reconciliation",
+                                         "dead_letter", "recorder", "export", "end"};
+
+// Takes line after line. Whole runs wait for others, so that many are one transaction; whatever else comes waits for
+// them. A transaction that is refused is tried again as two halves, down to the run that is the reason.
+class LineImporter {
+ public:
+  explicit LineImporter(Store& store) : store_(store) {}
+
+  // False: the database went away.
+  bool take(std::string_view text, std::uint64_t number) {
+    ImportReport::Line line;
+    line.number = number;
+    const JsonScan scan = scan_json(text, kMaxDepth);
+    if (scan.problem != JsonProblem::kNone) return settle(line, refused("not JSON: " + scan.message));
+    const auto known = std::ranges::find_if(
+        scan.members, [](const JsonMember& member) { return std::ranges::count(kMembers, member.key) > 0; });
+    if (known == scan.members.end()) {
+      return settle(line, refused("unknown line: must be an object with run, pruned, reconciliation, dead_letter or "
+                                  "recorder"));
+    }
+    if (known->key != "run") {
+      if (!write_all()) return false;
+      const auto outcome = take_other(store_, text, *known, line);
+      return settle(std::move(line), outcome);
+    }
+    line.kind = "run";
+    auto moved = read_whole_run(text, line.run_id);
+    if (!moved) return settle(line, moved.error());
+    const bool whole = is_whole(*moved);
+    // The same run a second time is compared with the first.
+    if ((!whole || ids_.contains(line.run_id)) && !write_all()) return false;
+    if (!whole) return settle(line, compare_run(store_, moved->run, moved->history));
+    ids_.insert(line.run_id);
+    runs_.push_back(std::move(*moved));
+    waiting_.push_back(report_.lines.size());
+    report_.lines.push_back(std::move(line));
+    bytes_ += text.size();
+    return (runs_.size() < kRunsOfTransaction && bytes_ < kBytesOfTransaction) || write_all();
+  }
+
+  // Nothing waits any more. False as above.
+  bool write_all() {
+    const std::size_t before = waiting_.empty() ? 0 : waiting_.front();
+    const auto written = write(0, runs_.size());
+    if (!written) {
+      // From there on nothing is told: all of it can be sent again.
+      report_.lines.resize(before);
+      report_.stopped_by = written.error();
+    }
+    runs_.clear();
+    waiting_.clear();
+    ids_.clear();
+    bytes_ = 0;
+    return static_cast<bool>(written);
+  }
+
+  ImportReport take_report() && { return std::move(report_); }
+
+ private:
+  bool settle(ImportReport::Line line, const Result<LineOutcome>& outcome) {
+    if (!tell(line, outcome)) return false;
+    report_.lines.push_back(std::move(line));
+    return true;
+  }
+
+  bool tell(ImportReport::Line& line, const Result<LineOutcome>& outcome) {
+    if (!outcome && !is_refusal(outcome.error())) {
+      report_.stopped_by = outcome.error();
+      return false;
+    }
+    line.outcome = outcome ? *outcome : LineOutcome::kRefused;
+    if (!outcome) line.reason = outcome.error().message;
+    return true;
+  }
+
+  Result<void> write(std::size_t from, std::size_t to) {
+    if (from == to) return {};
+    const auto added = store_.insert_whole(std::span(runs_).subspan(from, to - from));
+    if (!added && is_refusal(added.error()) && to - from > 1) {
+      const std::size_t middle = from + (to - from) / 2;
+      if (const auto first = write(from, middle); !first) return first;
+      return write(middle, to);
+    }
+    for (std::size_t i = from; i < to; ++i) {
+      const auto outcome = outcome_of_run(i, added, i - from);
+      if (!tell(report_.lines[waiting_[i]], outcome)) return outcome.error();
+    }
+    return {};
+  }
+
+  Result<LineOutcome> outcome_of_run(std::size_t i, const Result<std::vector<bool>>& added, std::size_t place) {
+    if (!added) return added.error();
+    if ((*added)[place]) return LineOutcome::kImported;
+    return compare_run(store_, runs_[i].run, runs_[i].history);
+  }
+
+  Store& store_;
+  ImportReport report_;
+  // Each run that waits, where its line is in the report, and their ids.
+  std::vector<MovedRun> runs_;
+  std::vector<std::size_t> waiting_;
+  std::set<std::string, std::less<>> ids_;
+  std::size_t bytes_ = 0;
+};
 
 }  // namespace
 
@@ -241,26 +382,18 @@ JsonText ImportReport::to_json() const {
 }
 
 ImportReport import_lines(Store& store, std::string_view body) {
-  ImportReport report;
+  LineImporter importer(store);
   std::uint64_t number = 0;
-  while (!body.empty()) {
+  bool going = true;
+  while (going && !body.empty()) {
     const std::size_t end = std::min(body.find('\n'), body.size());
     const std::string_view text = body.substr(0, end);
     body.remove_prefix(std::min(end + 1, body.size()));
     ++number;
-    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    ImportReport::Line line;
-    line.number = number;
-    const auto outcome = take_line(store, text, line);
-    if (!outcome && !is_refusal(outcome.error())) {
-      report.stopped_by = outcome.error();
-      break;
-    }
-    line.outcome = outcome ? *outcome : LineOutcome::kRefused;
-    if (!outcome) line.reason = outcome.error().message;
-    report.lines.push_back(std::move(line));
+    if (text.find_first_not_of(" \t\r") != std::string_view::npos) going = importer.take(text, number);
   }
-  return report;
+  if (going) importer.write_all();
+  return std::move(importer).take_report();
 }
 
 }  // namespace run_recorder

@@ -1,5 +1,5 @@
 // All that is worth keeping on its way from one database to another, as lines of JSON, each of bounded size:
-//   {"export":{"format":2,…}}                        the first line
+//   {"export":{"format":2,"version":…,"runs_about":…}}  the first line; how many runs there were a while ago, or null
 //   {"recorder":{…,"positions":{…}}}                 a recorder's positions: import it when all others are in
 //   {"pruned":[{"run_id":…,"pruned_at":…},…]}        ids of removed runs that are remembered
 //   {"reconciliation":{…}}, {"dead_letter":{…}}
@@ -22,8 +22,11 @@
 
 namespace run_recorder {
 
+inline constexpr std::int64_t kExportFormat = 2;  // what is written; older ones are read too
+
 // A page of these lines, {"lines":[…],"next":CURSOR or null}: at most limit, fewer where they are large.
-Result<JsonText> export_page(Store& store, std::size_t limit, std::string_view cursor);
+Result<JsonText> export_page(Store& store, std::size_t limit, std::string_view cursor,
+                             std::optional<std::uint64_t> runs_about);
 
 struct ImportReport {
   enum class Outcome {
@@ -47,8 +50,9 @@ struct ImportReport {
 std::string_view to_string(ImportReport::Outcome outcome);
 
 // Takes lines as export_page gives them. What is there already is never changed. A large run comes in parts by
-// {"run_id":…,"events":[…]}, with its row and the last of them as {"run":{…},"events":[…]}; each line is a
-// transaction of its own.
+// {"run_id":…,"events":[…]}, with its row and the last of them as {"run":{…},"events":[…]}. Up to 1,000 runs, or 4
+// MiB of them, are one transaction; one that is refused costs only itself. Any other line is a transaction of its
+// own.
 ImportReport import_lines(Store& store, std::string_view body);
 
 }  // namespace run_recorder

@@ -6,7 +6,13 @@ namespace run_recorder {
 
 ApiAnswer get_export(Backend& backend, const Call& call) {
   const Paging paging = paging_of(call.arguments);
-  return backend.read([&](Store& store) { return export_page(store, paging.limit, paging.cursor); });
+  // As the last pass counted them: counting now could take longer than a request may.
+  std::optional<std::uint64_t> runs_about;
+  if (const auto counts = backend.reconciler().status().runs_by_status) {
+    runs_about = 0;
+    for (const auto& [status, count] : *counts) *runs_about += count;
+  }
+  return backend.read([&](Store& store) { return export_page(store, paging.limit, paging.cursor, runs_about); });
 }
 
 ApiAnswer post_import(Backend& backend, const Call& call) {

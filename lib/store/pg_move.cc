@@ -1,6 +1,8 @@
 // Rows out of PostgreSQL and from another database into it.
 #include <fmt/format.h>
 
+#include <set>
+
 #include "base/hex.h"
 #include "store/moving.h"
 #include "store/paging.h"
@@ -52,16 +54,23 @@ Result<std::vector<RecorderRow>> PgStore::list_recorders(std::string_view after,
 
 // ---- in
 
-Result<bool> PgStore::insert_whole(const Run& run, std::span<const StoredEvent> history) {
-  const auto rows = exec_giving_ids(
-      fmt::format("WITH added AS ({0} WHERE NOT EXISTS (SELECT 1 FROM {1} h WHERE h.run_id = $3) ON CONFLICT DO "
-                  "NOTHING RETURNING 1), known AS (DELETE FROM {2} WHERE run_id = $3 AND EXISTS (SELECT 1 FROM "
-                  "added)), history AS ({3} WHERE EXISTS (SELECT 1 FROM added)) SELECT count(*) FROM added",
-                  moved_run_.with("$1::jsonb"), table("run_events"), table("pruned"),
-                  moved_history_.with("$2::jsonb")),
-      {moved_run_json(run), moved_history_json(history), run.run_id});
+Result<std::vector<bool>> PgStore::insert_whole(std::span<const MovedRun> runs) {
+  std::vector<bool> added(runs.size());
+  if (runs.empty()) return added;
+  // A subquery that is no join looks each id up by the key, whatever the tables' statistics say.
+  constexpr std::string_view kStatement =
+      "WITH added AS ({0} WHERE (SELECT 1 FROM {1} h WHERE h.run_id = c.i LIMIT 1) IS NULL ON CONFLICT DO NOTHING "
+      "RETURNING run_id), known AS (DELETE FROM {2} WHERE run_id IN (SELECT run_id FROM added)), "
+      "history AS ({3} WHERE c.i IN (SELECT run_id FROM added)) SELECT run_id FROM added";
+  const MovedJson json = moved_json(runs);
+  const auto rows = exec_giving_ids(fmt::format(kStatement, moved_run_.with("$1::jsonb"), table("run_events"),
+                                                table("pruned"), moved_history_.with("$2::jsonb")),
+                                    {json.runs, json.history});
   if (!rows) return rows.error();
-  return PgFields((*rows)[0]).integer() == 1;
+  std::set<std::string, std::less<>> ids;
+  for (const auto& row : *rows) ids.insert(PgFields(row).text());
+  for (std::size_t i = 0; i < runs.size(); ++i) added[i] = ids.contains(runs[i].run.run_id);
+  return added;
 }
 
 Result<void> PgStore::insert_history(std::string_view run_id, std::span<const StoredEvent> part) {

@@ -147,6 +147,12 @@ void put_change(JsonRecords& rows, const RunChange& change, std::string_view sel
   rows.end();
 }
 
+void put_moved(JsonRecords& rows, const Run& run) {
+  rows.begin();
+  for (const RunColumn& column : run_columns()) put(rows, column, run, {});
+  rows.end();
+}
+
 // Of a StoredEvent, or of a HistoryEntry.
 template <class Row>
 void put_entry(JsonRecords& rows, const Row& row) {
@@ -221,10 +227,21 @@ std::string history_json(const BatchWrite& batch) {
 
 std::string moved_run_json(const Run& run) {
   JsonRecords rows;
-  rows.begin();
-  for (const RunColumn& column : run_columns()) put(rows, column, run, {});
-  rows.end();
+  put_moved(rows, run);
   return std::move(rows).take();
+}
+
+MovedJson moved_json(std::span<const MovedRun> runs) {
+  std::vector<const MovedRun*> sorted;
+  for (const MovedRun& moved : runs) sorted.push_back(&moved);
+  std::ranges::sort(sorted, {}, [](const MovedRun* moved) -> const std::string& { return moved->run.run_id; });
+  JsonRecords rows;
+  JsonRecords entries;
+  for (const MovedRun* moved : sorted) {
+    put_moved(rows, moved->run);
+    for (const StoredEvent& event : moved->history) put_entry(entries, event);
+  }
+  return {.runs = std::move(rows).take(), .history = std::move(entries).take()};
 }
 
 std::string moved_history_json(std::span<const StoredEvent> history) {

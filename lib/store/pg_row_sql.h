@@ -36,9 +36,13 @@ bool fills_optional_columns(const BatchWrite& batch);
 // them in the same order. self: $1. Empty: there are none.
 std::string runs_json(const BatchWrite& batch, bool insert, std::string_view self);
 std::string history_json(const BatchWrite& batch);
-// What a move takes.
+// What a move takes: of a row, of entries, and of rows with their histories, by run_id as above.
 std::string moved_run_json(const Run& run);
 std::string moved_history_json(std::span<const StoredEvent> history);
+struct MovedJson {
+  std::string runs, history;
+};
+MovedJson moved_json(std::span<const MovedRun> runs);
 
 // What a new row must have beside our own columns, where an application made the table: an id that the table does
 // not make by itself, and the history's updated_at. Names and values, each followed by ", ".

@@ -73,7 +73,7 @@ class PgStore final : public Store {
   Result<WholePage> whole_runs(std::size_t limit, std::string_view cursor) override;
   Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) override;
   Result<std::vector<RecorderRow>> list_recorders(std::string_view after, std::size_t limit) override;
-  Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) override;
+  Result<std::vector<bool>> insert_whole(std::span<const MovedRun> runs) override;
   Result<void> insert_history(std::string_view run_id, std::span<const StoredEvent> part) override;
   Result<bool> insert_row(const Run& run) override;
   Result<void> remove_history(std::string_view run_id) override;

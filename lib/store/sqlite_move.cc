@@ -103,22 +103,34 @@ Result<bool> SqliteStore::write_whole(const Run& run, Timestamp now) {
   return true;
 }
 
-Result<bool> SqliteStore::insert_whole(const Run& run, std::span<const StoredEvent> history) {
+Result<std::vector<bool>> SqliteStore::insert_whole(std::span<const MovedRun> runs) {
   if (auto begun = begin_call(); !begun) return begun.error();
+  connection_->use_large_cache();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   const Timestamp now = clock_();
-  const auto begun_before = finds(kHasHistory, run.run_id);
+  std::vector<bool> added;
+  for (const MovedRun& moved : runs) {
+    const auto written = write_with_history(moved, now);
+    if (!written) return written.error();
+    added.push_back(*written);
+  }
+  if (auto done = transaction->commit(); !done) return done.error();
+  return added;
+}
+
+// Inside of the caller's transaction, which is rolled back where this fails. False: it is there, or a part of it.
+Result<bool> SqliteStore::write_with_history(const MovedRun& moved, Timestamp now) {
+  const auto begun_before = finds(kHasHistory, moved.run.run_id);
   if (!begun_before) return begun_before.error();
   if (*begun_before) return false;
-  const auto inserted = write_whole(run, now);
+  const auto inserted = write_whole(moved.run, now);
   if (!inserted || !*inserted) return inserted;
-  for (const StoredEvent& event : history) {
+  for (const StoredEvent& event : moved.history) {
     const auto written = write_history(event.entry, event.recorder, event.inserted_at.value_or(now));
     if (!written) return written.error();
     if (!*written) return Error{ErrorKind::kData, "duplicate event id in its history"};
   }
-  if (auto done = transaction->commit(); !done) return done.error();
   return true;
 }
 

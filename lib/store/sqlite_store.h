@@ -72,7 +72,7 @@ class SqliteStore final : public Store {
   Result<WholePage> whole_runs(std::size_t limit, std::string_view cursor) override;
   Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) override;
   Result<std::vector<RecorderRow>> list_recorders(std::string_view after, std::size_t limit) override;
-  Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) override;
+  Result<std::vector<bool>> insert_whole(std::span<const MovedRun> runs) override;
   Result<void> insert_history(std::string_view run_id, std::span<const StoredEvent> part) override;
   Result<bool> insert_row(const Run& run) override;
   Result<void> remove_history(std::string_view run_id) override;
@@ -174,6 +174,7 @@ class SqliteStore final : public Store {
   Result<bool> undo_one(const RecorderSelf& self, std::string_view pass_id, std::string_view run_id,
                         std::int64_t marked_seq, Timestamp now);
   Result<bool> write_whole(const Run& run, Timestamp now);
+  Result<bool> write_with_history(const MovedRun& moved, Timestamp now);
   Result<bool> may_go(const std::vector<AgedRow>& chain);
   template <class... Values>
   Result<std::vector<RunningRow>> read_running_rows(std::string_view sql, const Values&... values);

@@ -249,6 +249,11 @@ struct PrunedPage {
   std::vector<PrunedRun> runs;  // by run_id
   std::string next;
 };
+// A row with its whole history, as another database had them.
+struct MovedRun {
+  Run run;
+  std::vector<StoredEvent> history;
+};
 // What a database has of a recorder: all that it needs to go on there with its spool.
 struct RecorderRow {
   RecorderSelf self;
@@ -345,9 +350,10 @@ class Store {
   virtual Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) = 0;
   // By id, those after the given one.
   virtual Result<std::vector<RecorderRow>> list_recorders(std::string_view after, std::size_t limit) = 0;
-  // A row with its whole history (their ids are not kept); a removed run's id is forgotten by it. False: there is
-  // such a row, or a part of its history, and nothing was written.
-  virtual Result<bool> insert_whole(const Run& run, std::span<const StoredEvent> history) = 0;
+  // Rows with their whole histories (their ids are not kept), each run at most once; a removed run's id is forgotten
+  // by its row. Which of them, in their order, were new: of the others there is such a row, or a part of its history,
+  // and nothing was written of them. An error is one of all: nothing was written.
+  virtual Result<std::vector<bool>> insert_whole(std::span<const MovedRun> runs) = 0;
   // A large history comes in parts, and its row when all are there: until then nobody sees the run, and an event of
   // it that is applied meanwhile becomes a dead letter. kConflict: there is a row. kData: an entry is there already.
   virtual Result<void> insert_history(std::string_view run_id, std::span<const StoredEvent> part) = 0;

@@ -1,6 +1,7 @@
 """export and import: all runs with their history from one database to the other and back, every column as it was."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -129,7 +130,7 @@ def test_an_existing_run_that_differs_is_named_and_stays(begin):
     first.wait_applied()
     second.wait_applied()
     done = tool(second, "import", input=tool(first, "export").stdout, status=1)
-    assert "run both: exists already and differs" in done.stderr
+    assert 'run both: exists already and differs: council is "postgresql" here and "sqlite" in the import' in done.stderr
     assert "1 run imported; 0 there already, 1 refused" in done.stdout
     assert second.control.run("both")["council"] == "postgresql"
     assert second.control.run("one")["status"] == "running"
@@ -181,6 +182,63 @@ def test_each_line_is_judged_by_itself(begin, kind):
     done = tool(server, "import", input="\n".join(texts), status=1)
     assert f"0 runs imported; {len(bad)} there already, {len(bad)} refused" in done.stdout
     assert "line 12: run bad: attempt: must be a whole number from 1 to 2147483647" in done.stderr
+
+
+@on_both
+def test_a_run_that_the_database_refuses_costs_only_itself(begin, kind):
+    """Many runs are one transaction; where it is refused the others are imported all the same."""
+    server = begin(kind)
+    refuse(server, "poison")
+    names = [f"run-{number:03}" for number in range(150)]
+    names.insert(77, "poison")
+    outcomes = assert_imported(server, "\n".join(json.dumps(run_line(name, 2)) for name in names), status=1, imported=150, refused=1)
+    assert [(line["line"], line["run_id"]) for line in outcomes if line["outcome"] == "refused"] == [(78, "poison")]
+    assert set(server.database.runs()) == set(names) - {"poison"}
+    assert {len(history) for history in server.database.events().values()} == {2}
+
+
+@on_both
+def test_a_run_that_comes_twice_is_compared_with_itself(begin, kind):
+    lines = [run_line("r", 2), run_line("s"), run_line("r", 2), run_line("r", 2, council="other"), run_line("r", 1)]
+    outcomes = assert_imported(begin(kind), "\n".join(map(json.dumps, lines)), status=1, imported=2, present=1, refused=2)
+    assert [line["outcome"] for line in outcomes] == ["imported", "imported", "present", "refused", "refused"]
+    assert outcomes[3]["reason"] == 'exists already and differs: council is "c" here and "other" in the import'
+    assert outcomes[4]["reason"] == "exists already and differs: last_seq is 2 here and 1 in the import"
+
+
+@on_both
+def test_a_history_that_differs_names_the_entry(begin, kind):
+    server = begin(kind)
+    first, second = run_line("r", 3), run_line("r", 3)
+    second["events"][1]["payload"] = {"x": "y" * 100}
+    assert_imported(server, json.dumps(first), imported=1)
+    reason = assert_imported(server, json.dumps(second), status=1, refused=1)[0]["reason"]
+    assert reason.startswith("exists already and differs: event 2: payload is {} here and {")
+    assert len(reason) < 200
+
+
+def test_an_export_of_a_newer_format_is_refused_as_a_whole(begin):
+    server = begin("sqlite")
+    head = {"export": {"format": 3, "version": "9.8.7"}}
+    done = tool(server, "import", input="\n".join(map(json.dumps, (head, run_line("r"), {"end": True}))), status=1)
+    assert "line 1: export.format: must be 1 to 2, is 3: version 9.8.7 wrote it" in done.stderr
+    assert server.database.runs() == {}
+    for head in ({"export": {"format": 1}}, {"export": {"format": 2, "version": "0.1.0"}}):
+        tool(server, "import", input="\n".join(map(json.dumps, (head, run_line(f"r{head['export']['format']}"), {"end": True}))))
+    assert set(server.database.runs()) == {"r1", "r2"}
+
+
+def test_the_first_line_says_about_how_many_runs_there_are(begin):
+    server = begin("sqlite")
+    assert_imported(server, "\n".join(json.dumps(run_line(f"r{number}")) for number in range(5)), imported=5)
+    server.tool("reconcile")
+    head = json.loads(tool(server, "export").stdout.splitlines()[0])["export"]
+    assert (head["format"], head["runs_about"]) == (2, 5)
+
+
+def test_the_end_says_how_many_came_and_how_fast(begin):
+    done = tool(begin("sqlite"), "import", input=json.dumps(run_line("r")))
+    assert re.fullmatch(r"1 run imported; 0 there already, 0 refused; in [0-9.]+ m?s(, [0-9,]+ runs/s)?\n", done.stdout)
 
 
 @on_both
@@ -338,7 +396,7 @@ def test_a_recorder_with_a_position_is_left_alone(begin):
     server.send({"type": "note", "run_id": "other"})
     server.wait_applied()
     done = tool(server, "import", input=text, status=1)
-    assert "line 2: exists already and differs" in done.stderr
+    assert f"line 2: recorder {server.status()['recorder']}: exists already and differs: applied is " in done.stderr
     server.check_ledger()
 
 
@@ -393,3 +451,6 @@ def test_an_export_continues_at_a_cursor(begin):
         rest = tool(server, "export", "--cursor", page["next"]).stdout
         assert text.splitlines()[len(page["lines"]):] == rest.splitlines()
     assert server.control.get("/v1/export?cursor=x").status == 400
+    done = server.tool("export", "--cursor", "zzz")
+    assert 'invalid cursor "zzz"' in done.stderr
+    assert "--cursor" not in done.stderr, "a cursor that was refused is no advice"

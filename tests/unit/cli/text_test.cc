@@ -69,6 +69,16 @@ TEST_F(Text, FormatsNumbersAndSizes) {
   EXPECT_EQ(size_in_words(1ULL << 30), "1 GiB");
 }
 
+TEST_F(Text, APaceSaysWhatIsKnown) {
+  using std::chrono::milliseconds;
+  EXPECT_EQ(pace_in_words(0, 0, milliseconds{0}), "");
+  EXPECT_EQ(pace_in_words(19'000, 0, milliseconds{2'000}), ", 9,500 runs/s");
+  EXPECT_EQ(pace_in_words(1'000, 0.25, milliseconds{10'000}), ", 25 %, 100 runs/s, 31.0 s left");
+  EXPECT_EQ(pace_in_words(10, 0.001, milliseconds{1'000}), ", 0 %, 10 runs/s") << "too early for a guess";
+  EXPECT_EQ(pace_in_words(10, 1, milliseconds{1'000}), ", 100 %, 10 runs/s");
+  EXPECT_EQ(pace_in_words(10, 1.5, milliseconds{1'000}), ", 10 runs/s") << "more than there were said to be";
+}
+
 TEST_F(Text, AnyRunIdIsOnePathSegment) {
   EXPECT_EQ(percent_encoded("a/b ü%?#"), "a%2Fb%20%C3%BC%25%3F%23");
   EXPECT_EQ(percent_encoded("A-z_0.9~"), "A-z_0.9~");

@@ -196,7 +196,7 @@ TEST_P(ColumnTable, EveryColumnOfTheHistoryIsWritten) {
 TEST_P(ColumnTable, EveryColumnIsMoved) {
   const Run run = filled("r", 2);
   const std::vector<StoredEvent> events{filled_event<StoredEvent>("r", 1, 1), filled_event<StoredEvent>("r", 2, 2)};
-  ASSERT_TRUE(store().insert_whole(run, events).value());
+  ASSERT_TRUE(insert_one(store(), run, events).value());
   EXPECT_EQ(shown(run_columns(), store().whole_runs(1, "").value().runs.at(0).run, every),
             shown(run_columns(), run, every));
   for (std::size_t i = 0; i < events.size(); ++i) {

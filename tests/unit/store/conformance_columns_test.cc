@@ -264,7 +264,7 @@ TEST_P(StoreColumns, LargeUsagesEndAPage) {
 TEST_P(StoreColumns, AreMovedWithWholeRows) {
   Run written = reporting("r");
   written.inserted_at = written.updated_at = written.last_event_at = at("2026-01-02T00:00:00.5Z");
-  ASSERT_TRUE(store().insert_whole(written, {}).value());
+  ASSERT_TRUE(insert_one(store(), written, {}).value());
   expect_same_reports(stored("r"), written);
   written.run_id = "part";
   ASSERT_TRUE(store().insert_row(written).value());

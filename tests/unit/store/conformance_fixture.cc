@@ -234,6 +234,13 @@ Timestamp at(const char* rfc3339) {
   return parse_rfc3339(rfc3339).value();
 }
 
+Result<bool> insert_one(Store& store, Run run, std::vector<StoredEvent> history) {
+  const MovedRun moved[] = {{std::move(run), std::move(history)}};
+  const auto added = store.insert_whole(moved);
+  if (!added) return added.error();
+  return added->at(0);
+}
+
 std::vector<std::string> ids_of(const std::vector<Run>& runs) {
   std::vector<std::string> ids;
   for (const Run& run : runs) ids.push_back(run.run_id);

@@ -81,6 +81,8 @@ RunChange insert(Run run);
 RunChange update(Run before, bool fields = false, bool outcome = false);
 HistoryEntry entry(std::string run_id, std::int64_t seq, std::string type = "note");
 Timestamp at(const char* rfc3339);
+// Moves one run in: whether it was new.
+Result<bool> insert_one(Store& store, Run run, std::vector<StoredEvent> history);
 std::vector<std::string> ids_of(const std::vector<Run>& runs);
 std::vector<std::string> ids_of(const std::vector<RunningRow>& rows);
 

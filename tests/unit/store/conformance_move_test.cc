@@ -63,7 +63,7 @@ TEST_P(StoreMove, WholeRowsComeOldestFirstPageByPage) {
   for (const char* id : {"b", "a", "c|d"}) {
     auto run = whole(id, 0);
     if (run.run_id == "b") run.inserted_at = at("2026-01-01T00:00:00Z");
-    ASSERT_TRUE(store().insert_whole(run, {}).value());
+    ASSERT_TRUE(insert_one(store(), run, {}).value());
   }
   std::vector<std::string> ids;
   std::string cursor;
@@ -84,7 +84,7 @@ TEST_P(StoreMove, WholeRowsPagesAreBoundedByBytes) {
   for (int i = 0; i < 10; ++i) {
     auto run = whole(fmt::format("r{}", i), 0);
     run.input = run.result = run.error = large;
-    ASSERT_TRUE(store().insert_whole(run, {}).value());
+    ASSERT_TRUE(insert_one(store(), run, {}).value());
   }
   std::size_t runs = 0;
   std::string cursor;
@@ -98,20 +98,51 @@ TEST_P(StoreMove, WholeRowsPagesAreBoundedByBytes) {
 }
 
 TEST_P(StoreMove, ARowComesWithItsHistoryOrNotAtAll) {
-  EXPECT_TRUE(store().insert_whole(whole("r", 3), entries("r", 1, 3)).value());
-  EXPECT_FALSE(store().insert_whole(whole("r", 0), {}).value());
+  EXPECT_TRUE(insert_one(store(), whole("r", 3), entries("r", 1, 3)).value());
+  EXPECT_FALSE(insert_one(store(), whole("r", 0), {}).value());
   EXPECT_EQ(history_size("r"), 3U);
   auto twice = entries("s", 1, 2);
   twice.back().entry.event_id = "e1";
-  EXPECT_EQ(store().insert_whole(whole("s", 2), twice).error().kind, ErrorKind::kData);
+  EXPECT_EQ(insert_one(store(), whole("s", 2), twice).error().kind, ErrorKind::kData);
   EXPECT_FALSE(store().find_run("s").value());
   EXPECT_EQ(history_size("s"), 0U);
+}
+
+TEST_P(StoreMove, SeveralRowsComeInOneTransactionWithoutThoseThatAreThere) {
+  ASSERT_TRUE(insert_one(store(), whole("there", 1), entries("there", 1, 1)).value());
+  ASSERT_TRUE(store().insert_history("part", entries("part", 1, 1)));
+  const PrunedRun removed[] = {{"z", at("2026-01-02T00:00:00Z")}};
+  ASSERT_EQ(store().insert_pruned(removed).value(), 1U);
+  const std::vector<MovedRun> runs{{whole("z", 2), entries("z", 1, 2)},
+                                   {whole("there", 2), entries("there", 1, 2)},
+                                   {whole("part", 2), entries("part", 1, 2)},
+                                   {whole("none", 0), {}},
+                                   {whole("a", 3), entries("a", 1, 3)}};
+  EXPECT_THAT(store().insert_whole(runs).value(), ElementsAre(true, false, false, true, true));
+  EXPECT_EQ(history_size("z"), 2U);
+  EXPECT_EQ(history_size("a"), 3U);
+  EXPECT_EQ(history_size("there"), 1U);
+  EXPECT_EQ(history_size("part"), 1U);
+  EXPECT_FALSE(store().find_run("part").value());
+  EXPECT_THAT(store().list_pruned(9, "").value().runs, IsEmpty());
+  EXPECT_THAT(store().insert_whole({}).value(), IsEmpty());
+}
+
+TEST_P(StoreMove, OneRowThatIsRefusedKeepsAllOthersOfItsTransactionOut) {
+  auto twice = entries("bad", 1, 2);
+  twice.back().entry.event_id = "e1";
+  const std::vector<MovedRun> runs{
+      {whole("a", 1), entries("a", 1, 1)}, {whole("bad", 2), twice}, {whole("c", 0), {}}};
+  EXPECT_EQ(store().insert_whole(runs).error().kind, ErrorKind::kData);
+  EXPECT_FALSE(store().find_run("a").value());
+  EXPECT_FALSE(store().find_run("c").value());
+  EXPECT_EQ(history_size("a"), 0U);
 }
 
 TEST_P(StoreMove, ALargeHistoryComesInPartsAndThenItsRow) {
   ASSERT_TRUE(store().insert_history("r", entries("r", 1, 2)));
   EXPECT_FALSE(store().find_run("r").value());
-  EXPECT_FALSE(store().insert_whole(whole("r", 4), entries("r", 1, 4)).value());
+  EXPECT_FALSE(insert_one(store(), whole("r", 4), entries("r", 1, 4)).value());
   EXPECT_EQ(store().insert_history("r", entries("r", 2, 3)).error().kind, ErrorKind::kData);
   EXPECT_EQ(history_size("r"), 2U);
   const auto early = store().insert_row(whole("r", 4));
@@ -128,7 +159,7 @@ TEST_P(StoreMove, ALargeHistoryComesInPartsAndThenItsRow) {
 
 TEST_P(StoreMove, AHistoryWithoutARowCanBeTakenOutAgain) {
   ASSERT_TRUE(store().insert_history("r", entries("r", 1, 2)));
-  ASSERT_TRUE(store().insert_whole(whole("s", 1), entries("s", 1, 1)).value());
+  ASSERT_TRUE(insert_one(store(), whole("s", 1), entries("s", 1, 1)).value());
   ASSERT_TRUE(store().remove_history("r"));
   ASSERT_TRUE(store().remove_history("s"));
   EXPECT_EQ(history_size("r"), 0U);
@@ -136,7 +167,7 @@ TEST_P(StoreMove, AHistoryWithoutARowCanBeTakenOutAgain) {
 }
 
 TEST_P(StoreMove, IdsOfRemovedRunsMoveAndARowIsStronger) {
-  ASSERT_TRUE(store().insert_whole(whole("there", 0), {}).value());
+  ASSERT_TRUE(insert_one(store(), whole("there", 0), {}).value());
   const std::vector<PrunedRun> ids{{"a\n\\.", at("2026-01-02T00:00:00.123456Z")},
                                    {"b", at("2026-01-02T00:00:00Z")},
                                    {"there", at("2026-01-02T00:00:00Z")}};
@@ -151,7 +182,7 @@ TEST_P(StoreMove, IdsOfRemovedRunsMoveAndARowIsStronger) {
   EXPECT_EQ(second.runs.front().run_id, "b");
   EXPECT_THAT(second.next, IsEmpty());
   // A run that comes back is remembered no longer.
-  EXPECT_TRUE(store().insert_whole(whole("b", 0), {}).value());
+  EXPECT_TRUE(insert_one(store(), whole("b", 0), {}).value());
   ASSERT_TRUE(store().insert_history("a\n\\.", entries("a\n\\.", 1, 1)));
   EXPECT_TRUE(store().insert_row(whole("a\n\\.", 1)).value());
   EXPECT_THAT(store().list_pruned(5, "").value().runs, IsEmpty());
