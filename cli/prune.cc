@@ -1,16 +1,20 @@
 // `run-recorder prune`: removes finished runs whose time is over. Returns the exit status.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json_writer.h"
+#include "base/utf8.h"
 #include "cli/command.h"
 #include "cli/context.h"
 #include "cli/event_line.h"
 #include "cli/json_object.h"
+#include "cli/line_reader.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
@@ -20,6 +24,7 @@ namespace {
 
 struct PruneOptions {
   bool dry_run = false;
+  bool yes = false;
   std::vector<std::string> statuses;
   std::optional<std::string> council, older_than;
 };
@@ -59,30 +64,67 @@ void say(const PruneSum& sum, const PruneOptions& options) {
   }
 }
 
-int prune(const Context& context, const PruneOptions& options) {
-  PruneSum sum;
+// All pages; what was done before an error is in sum.
+Result<void> run_pages(const Context& context, const PruneOptions& options, PruneSum& sum) {
+  Progress progress;
   std::string cursor;
-  {
-    Progress progress;
-    do {
-      const Result<ControlAnswer> answer = context.client.post("/v1/prune", request_body(options, cursor));
-      if (!answer) {
-        progress.clear();
-        if (sum.runs > 0 && !options.dry_run) {
-          complain(fmt::format("{} removed before this:", count_of(sum.runs, "run")));
-        }
-        return fail(answer.error());
-      }
-      const JsonObject report(answer->body);
-      sum.examined += report.count("examined");
-      sum.runs += report.count("runs");
-      sum.events += report.count("events");
-      sum.kept += report.count("kept");
-      sum.nothing_due = report.is_true("nothing_due");
-      cursor = report.text("next");
-      progress.show(fmt::format("{} examined, {} {}", with_separators(sum.examined), count_of(sum.runs, "run"),
-                                options.dry_run ? "to be removed" : "removed"));
-    } while (!cursor.empty());
+  do {
+    const Result<ControlAnswer> answer = context.client.post("/v1/prune", request_body(options, cursor));
+    if (!answer) return answer.error();
+    const JsonObject report(answer->body);
+    sum.examined += report.count("examined");
+    sum.runs += report.count("runs");
+    sum.events += report.count("events");
+    sum.kept += report.count("kept");
+    sum.nothing_due = report.is_true("nothing_due");
+    cursor = report.text("next");
+    progress.show(fmt::format("{} examined, {} {}", with_separators(sum.examined), count_of(sum.runs, "run"),
+                              options.dry_run ? "to be removed" : "removed"));
+  } while (!cursor.empty());
+  return {};
+}
+
+// "remove 1,234 finished runs with 3,702 events, older than 90d, completed, of nightly? [y/N] "
+std::string question(const PruneSum& due, const PruneOptions& options) {
+  std::string which;
+  if (options.older_than) which += ", older than " + *options.older_than;
+  std::string statuses;
+  for (const std::string& status : options.statuses) statuses += (statuses.empty() ? "" : " or ") + status;
+  if (!statuses.empty()) which += ", " + statuses;
+  if (options.council) which += ", of " + *options.council;
+  return fmt::format("remove {} with {}{}? [y/N] ", count_of(due.runs, "finished run"), count_of(due.events, "event"),
+                     printable(which));
+}
+
+// Whoever sits at a terminal is asked, with what would go; scripts never are.
+Result<bool> confirmed(const Context& context, const PruneOptions& options) {
+  const bool somebody_is_there = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
+  if (options.dry_run || options.yes || !somebody_is_there) return true;
+  PruneOptions looking = options;
+  looking.dry_run = true;
+  PruneSum due;
+  if (const auto counted = run_pages(context, looking, due); !counted) return counted.error();
+  if (due.runs == 0) return true;
+  (void)write_all(STDERR_FILENO, question(due, options));
+  LineReader reader(STDIN_FILENO, 100);
+  std::optional<LineReader::Line> line;
+  while (!(line = reader.next()) && !reader.ended()) {
+    if (const auto read = reader.read(); !read) return read.error();
+  }
+  return line && (line->text == "y" || line->text == "Y" || line->text == "yes");
+}
+
+int prune(const Context& context, const PruneOptions& options) {
+  const Result<bool> wanted = confirmed(context, options);
+  if (!wanted) return fail(wanted.error());
+  if (!*wanted) {
+    complain("nothing was removed");
+    return kExitOther;
+  }
+  PruneSum sum;
+  if (const auto done = run_pages(context, options, sum); !done) {
+    if (sum.runs > 0 && !options.dry_run) complain(fmt::format("{} removed before this:", count_of(sum.runs, "run")));
+    return fail(done.error());
   }
   if (!context.json) {
     say(sum, options);
@@ -98,6 +140,7 @@ int prune(const Context& context, const PruneOptions& options) {
 Handler declare_prune(Flags flags) {
   const auto options = std::make_shared<PruneOptions>();
   flags.on("--dry-run", options->dry_run, "Count only, change nothing");
+  flags.on("--yes", options->yes, "Do not ask before anything is removed (on a terminal; otherwise nobody is asked)");
   flags.statuses("--status", options->statuses, Flags::Statuses::kFinished,
                  "Only these: completed, failed, cancelled, stuck; several by comma");
   flags.text("--council", options->council, "Only runs of this council", "NAME");

@@ -12,9 +12,7 @@ class Api {
  public:
   Api(ApiOptions options, Recorder& recorder, Reconciler& reconciler, Pruner& pruner)
       : backend_(std::move(options), recorder, reconciler, pruner) {}
-  ApiAnswer answer(const ApiRequest& request) {
-    return answer_call(backend_, request.method, request.target, request.body);
-  }
+  ApiAnswer answer(const ApiRequest& request) { return answer_call(backend_, request); }
 
  private:
   Backend backend_;

@@ -24,6 +24,7 @@
 #include "base/liveness.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "net/access.h"
 #include "net/coroutine.h"
 #include "net/listener.h"
 #include "net/refusal_guard.h"
@@ -139,7 +140,8 @@ struct HttpServer::Impl {
   template <class Protocol>
   asio::awaitable<void> turn_away(asio::basic_stream_socket<Protocol> socket, Gate& gate);
   // Takes the request's body.
-  asio::awaitable<ApiAnswer> answer(http::request<http::string_body>& request, bool metrics_only);
+  asio::awaitable<ApiAnswer> answer(http::request<http::string_body>& request, std::optional<uid_t> user,
+                                    bool metrics_only);
   void listen_tcp();
 
   const HttpOptions options;
@@ -210,6 +212,7 @@ template <class Protocol>
 asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol> socket, Gate& gate) {
   const bool metrics_only = &gate == &metrics_gate;
   const auto closed = std::unique_ptr<Gate, void (*)(Gate*)>(&gate, [](Gate* at) { at->leave(); });
+  const std::optional<uid_t> user = metrics_only ? std::nullopt : peer_of(socket.native_handle()).uid;
   beast::basic_stream<Protocol> stream(std::move(socket));
   beast::flat_buffer buffer(kHeaderBytes + kBodyBytes);
   while (true) {
@@ -238,7 +241,7 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
     } else {
       stream.expires_never();
       auto& request = parser.get();
-      ApiAnswer made = co_await answer(request, metrics_only);
+      ApiAnswer made = co_await answer(request, user, metrics_only);
       response = to_response(std::move(made), request.version(), request.keep_alive());
       if (request.method() == http::verb::head) response->body().clear();
     }
@@ -251,12 +254,14 @@ asio::awaitable<void> HttpServer::Impl::serve(asio::basic_stream_socket<Protocol
   stream.socket().shutdown(asio::socket_base::shutdown_send, ignored);
 }
 
-asio::awaitable<ApiAnswer> HttpServer::Impl::answer(http::request<http::string_body>& request, bool metrics_only) {
+asio::awaitable<ApiAnswer> HttpServer::Impl::answer(http::request<http::string_body>& request,
+                                                    std::optional<uid_t> user, bool metrics_only) {
   ApiRequest asked;
   // HEAD is GET without the body; see serve().
   asked.method = request.method() == http::verb::head ? "GET" : std::string(request.method_string());
   asked.target = std::string(request.target());
   asked.body = std::move(request.body());
+  asked.user = user;
   const TargetTraits target = traits(asked.target);
   if (metrics_only && !target.on_metrics) {
     co_return error_answer(404, "not_found", "only /metrics, /healthz and /readyz are served here");

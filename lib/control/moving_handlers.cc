@@ -1,4 +1,5 @@
 // What moves to another database, and what goes for good: see handlers.h.
+#include "base/account.h"
 #include "control/handlers.h"
 #include "control/move.h"
 
@@ -33,6 +34,7 @@ ApiAnswer post_prune(Backend& backend, const Call& call) {
   prune.older_than = arguments.get<std::chrono::milliseconds>("older_than");
   prune.limit = static_cast<std::size_t>(arguments.get<std::int64_t>("limit").value_or(0));
   prune.cursor = arguments.get<std::string>("cursor").value_or("");
+  prune.asked_by = call.user ? user_name(*call.user) : "unknown";
   return backend.read([&](Store& store) -> Result<JsonText> {
     const auto report = backend.pruner().prune(store, prune);
     if (!report) return report.error();

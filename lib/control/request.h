@@ -1,6 +1,9 @@
 // A request to the control API, and what its target says. Values and pure functions; any thread.
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +17,7 @@ struct ApiRequest {
   std::string method;  // GET, POST, DELETE
   std::string target;  // "/v1/runs?limit=5"
   std::string body;
+  std::optional<uid_t> user = {};  // of the process that asks; empty: not known, as over TCP
 };
 
 // "/v1/runs/a%2Fb?limit=5" decoded: valid UTF-8 without NUL. The path has at least one part, which may be empty.

@@ -54,23 +54,23 @@ TargetTraits traits_of(std::string_view target) {
   return traits;
 }
 
-ApiAnswer answer_call(Backend& backend, std::string_view method, std::string_view target, std::string_view body) {
-  const auto parsed = parse_target(target);
+ApiAnswer answer_call(Backend& backend, const ApiRequest& request) {
+  const auto parsed = parse_target(request.target);
   if (!parsed) return error_answer(parsed.error());
   std::string allowed;
   for (const Route& route : routes()) {
     auto ids = match(route.path, parsed->path);
     if (!ids) continue;
-    if (route.method != method) {
+    if (route.method != request.method) {
       allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", route.method);
       continue;
     }
-    auto arguments = arguments_of(route, parsed->query, body);
+    auto arguments = arguments_of(route, parsed->query, request.body);
     if (!arguments) return error_answer(arguments.error());
-    return route.handler(backend, Call{std::move(*ids), std::move(*arguments), body});
+    return route.handler(backend, Call{std::move(*ids), std::move(*arguments), request.body, request.user});
   }
   if (!allowed.empty()) return wrong_method(allowed);
-  return error_answer(404, "not_found", fmt::format("there is nothing at {}", target));
+  return error_answer(404, "not_found", fmt::format("there is nothing at {}", request.target));
 }
 
 std::vector<std::string> documented_routes() {

@@ -23,6 +23,7 @@ struct Call {
   std::vector<std::string> ids;  // what stands in the path for {id}, decoded
   Arguments arguments;
   std::string_view body;
+  std::optional<uid_t> user = {};  // see ApiRequest
 };
 
 struct Route {
@@ -56,7 +57,7 @@ std::span<const Route> routes();
 TargetTraits traits_of(std::string_view target);
 
 // The handler's answer; 404, 405 with Allow, or 400 where there is no such call.
-ApiAnswer answer_call(Backend& backend, std::string_view method, std::string_view target, std::string_view body);
+ApiAnswer answer_call(Backend& backend, const ApiRequest& request);
 
 // The beginning of each route's line in the table of docs/control-api.md: "| `GET /v1/clock` | |".
 std::vector<std::string> documented_routes();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/time.h"
 #include "retention/retention.h"
 
 namespace run_recorder {
@@ -13,6 +14,34 @@ JsonText PruneReport::to_json() const {
   return fmt::format(
       "{{\"dry_run\":{},\"examined\":{},\"runs\":{},\"events\":{},\"kept\":{},\"nothing_due\":{},\"next\":{}}}",
       dry_run, examined, runs, events, kept, nothing_due, next.empty() ? "null" : json_string(next));
+}
+
+std::string rule_in_words(const PruneRequest& request, const RetentionPolicy& policy) {
+  std::string words;
+  const auto say = [&words](std::string_view name, std::string_view value) {
+    words += fmt::format("{}{}={}", words.empty() ? "" : " ", name, value);
+  };
+  if (request.older_than) {
+    say("older_than", format_duration(*request.older_than));
+  } else {
+    say("keep", format_duration(policy.keep));
+    const std::pair<std::string_view, std::optional<std::chrono::milliseconds>> times[] = {
+        {"completed", policy.completed},
+        {"failed", policy.failed},
+        {"cancelled", policy.cancelled},
+        {"stuck", policy.stuck}};
+    for (const auto& [name, time] : times) {
+      if (time) say(name, format_duration(*time));
+    }
+    if (!policy.councils.empty()) say("councils", std::to_string(policy.councils.size()));
+  }
+  std::string statuses;
+  for (const Status status : request.statuses) {
+    statuses += fmt::format("{}{}", statuses.empty() ? "" : ",", to_string(status));
+  }
+  if (!statuses.empty()) say("status", statuses);
+  if (request.council) say("council", *request.council);
+  return words;
 }
 
 PrunePlan::PrunePlan(const PruneRequest& request, const RetentionPolicy& policy)

@@ -23,7 +23,11 @@ struct PruneRequest {
   std::optional<std::chrono::milliseconds> older_than = {};  // instead of the policy's times
   std::size_t limit = 0;                                     // examine so many rows; 0: all
   std::string cursor = {};                                   // where an earlier request ended
+  std::string asked_by = {};                                 // who, for the log; empty: it is a regular pass
 };
+// Which runs go, as the configuration spells it: "older_than=90d status=completed,failed council=x", or the times of
+// [retention].
+std::string rule_in_words(const PruneRequest& request, const RetentionPolicy& policy);
 
 struct PruneReport {
   bool dry_run = false;

@@ -145,13 +145,28 @@ Result<PruneReport> Pruner::regular_pass() {
 // ---- one pass
 
 Result<PruneReport> Pruner::prune(Store& store, const PruneRequest& request) {
-  PrunePlan plan(request, policy());
+  const RetentionPolicy policy = this->policy();
+  PrunePlan plan(request, policy);
+  const auto done = prune_pages(store, plan, request);
+  const PruneReport& report = plan.report();
+  // Also where it did not come to its end: what went is gone.
+  if (!request.dry_run && !request.asked_by.empty() && report.runs > 0) {
+    log_info("removed finished runs on request", {{"RUNS", report.runs},
+                                                  {"EVENTS", report.events},
+                                                  {"USER", request.asked_by},
+                                                  {"POLICY", rule_in_words(request, policy)}});
+  }
+  if (!done) return done.error();
+  return report;
+}
+
+Result<void> Pruner::prune_pages(Store& store, PrunePlan& plan, const PruneRequest& request) {
   PruneReport& report = plan.report();
   const auto shortest = plan.shortest();
   if (!shortest) {
     report.nothing_due = true;
     report.next.clear();
-    return report;
+    return {};
   }
   const auto now = store.database_now();
   if (!now) return now.error();
@@ -165,7 +180,7 @@ Result<PruneReport> Pruner::prune(Store& store, const PruneRequest& request) {
     if (const auto done = prune_page(store, plan, page.value().rows); !done) return done.error();
     report.next = page.value().next;
   } while (!report.next.empty() && (request.limit == 0 || report.examined < request.limit) && pause(milliseconds{0}));
-  return report;
+  return {};
 }
 
 Result<void> Pruner::prune_page(Store& store, PrunePlan& plan, const std::vector<AgedRow>& rows) {

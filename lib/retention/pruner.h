@@ -44,8 +44,8 @@ class Pruner {
   void stop();
   void reconfigure(const RetentionPolicy& policy);
 
-  // Does what it is asked and returns when it is done, as far as limit allows. kInvalid: a cursor that is none;
-  // kUnavailable: the daemon is stopping; else what the store says.
+  // Does what it is asked and returns when it is done, as far as limit allows; what went on request is logged with
+  // who asked. kInvalid: a cursor that is none; kUnavailable: the daemon is stopping; else what the store says.
   Result<PruneReport> prune(Store& store, const PruneRequest& request);
   PrunerStatus status() const;
   // For the watchdog: a regular pass has made no progress for too long.
@@ -54,6 +54,7 @@ class Pruner {
  private:
   void run();
   Result<PruneReport> regular_pass();
+  Result<void> prune_pages(Store& store, PrunePlan& plan, const PruneRequest& request);
   Result<void> prune_page(Store& store, PrunePlan& plan, const std::vector<AgedRow>& rows);
   Result<void> remove(Store& store, PrunePlan& plan, const PrunePlan::Group& group);
   bool pause(std::chrono::milliseconds time);  // false: stopping

@@ -11,6 +11,7 @@ import fcntl
 import http.client
 import json
 import os
+import pty
 import pwd
 import re
 import select
@@ -903,3 +904,30 @@ class SqliteDatabase:
 
 def as_root():
     return os.getuid() == 0
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *argv):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, clean_environment(TERM="dumb"))
+        self.output = b""
+
+    def write(self, data):
+        os.write(self.fd, data)
+
+    def read_until(self, words):
+        end = time.monotonic() + DEADLINE_S
+        while words not in self.output:
+            assert time.monotonic() < end, f"{words} in {self.output}"
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.output += os.read(self.fd, 65536)
+                except OSError:
+                    raise AssertionError(f"the terminal closed before {words}: {self.output}") from None
+        self.output = self.output.split(words, 1)[1]
+
+    def wait(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from harness import DEADLINE_S, TOOL, clean_environment, temporary_folder, wait_until
+from harness import DEADLINE_S, TOOL, Terminal, clean_environment, temporary_folder, wait_until
 
 SH = ("sh", "-c")
 PR_SET_CHILD_SUBREAPER = 36
@@ -530,33 +530,6 @@ def test_a_broken_configuration_does_not_keep_the_command_from_running(server):
 
 
 # ---- keys and job control
-
-
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, *argv):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(argv[0], argv, clean_environment(TERM="dumb"))
-        self.output = b""
-
-    def write(self, data):
-        os.write(self.fd, data)
-
-    def read_until(self, words):
-        end = time.monotonic() + DEADLINE_S
-        while words not in self.output:
-            assert time.monotonic() < end, f"{words} in {self.output}"
-            if select.select([self.fd], [], [], 0.1)[0]:
-                try:
-                    self.output += os.read(self.fd, 65536)
-                except OSError:
-                    pytest.fail(f"the terminal closed before {words}: {self.output}")
-        self.output = self.output.split(words, 1)[1]
-
-    def wait(self):
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def test_a_key_reaches_the_command_once(servers, at_end):

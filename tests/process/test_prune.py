@@ -1,11 +1,13 @@
 """Retention: finished runs go when their time is over, chains together, beside live ingestion, and do not come back."""
 
 import json
+import os
+import pwd
 import signal
 import threading
 
 from databases import on_both, on_postgres
-from harness import wait_until
+from harness import TOOL, Terminal, wait_until
 
 
 def started(servers, retention=None, **config):
@@ -33,6 +35,12 @@ def prune(server, *flags, status=0):
     done = server.tool("prune", "--json", *flags)
     assert done.returncode == status, done.stderr
     return json.loads(done.stdout)
+
+
+def on_terminal(server, at_end, *flags):
+    terminal = Terminal(str(TOOL), "--control", str(server.control_path), "prune", *flags)
+    at_end(os.close, terminal.fd)
+    return terminal
 
 
 def ids(server):
@@ -75,6 +83,53 @@ def test_times_by_status_and_council(servers):
     assert prune(server, "--older-than", "1d", "--status", "failed")["runs"] == 1
     assert ids(server) == ["audit"]
     assert prune(server, "--older-than", "1d", "--council", "other")["runs"] == 0
+
+
+@on_both
+def test_who_asked_and_what_went_is_in_the_log(servers):
+    server = started(servers, {"keep": "10d", "failed": "0s"})
+    server.send(*run_of("done"), *run_of("failed", end="run_failed"))
+    server.wait_applied()
+    age(server, 20)
+    prune(server, "--dry-run")
+    assert "on request" not in server.log()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    prune(server)
+    server.wait_for_log(f'removed finished runs on request runs=1 events=2 user={user} policy="keep=10d failed=0s"')
+    prune(server, "--older-than", "1d", "--status", "failed,stuck", "--council", "demo")
+    server.wait_for_log(f'runs=1 events=2 user={user} policy="older_than=1d status=failed,stuck council=demo"')
+
+
+def test_at_a_terminal_it_asks_first(servers, at_end):
+    server = started(servers)
+    server.send(*run_of("first"), *run_of("second"))
+    server.wait_applied()
+    age(server, 20)
+    for answer in (b"n\n", b"\n", b"\x04"):
+        terminal = on_terminal(server, at_end, "--older-than", "10d")
+        terminal.read_until(b"remove 2 finished runs with 4 events, older than 10d? [y/N]")
+        terminal.write(answer)
+        terminal.read_until(b"nothing was removed")
+        assert terminal.wait() == 1
+    assert ids(server) == ["first", "second"]
+    terminal = on_terminal(server, at_end, "--older-than", "10d")
+    terminal.read_until(b"[y/N]")
+    terminal.write(b"y\n")
+    terminal.read_until(b"2 runs removed")
+    assert terminal.wait() == 0
+    assert ids(server) == []
+
+
+def test_yes_and_a_count_are_not_asked_for(servers, at_end):
+    server = started(servers)
+    server.send(*run_of("r"))
+    server.wait_applied()
+    age(server, 20)
+    for flags, said in ((("--dry-run",), b"1 run would be removed"), (("--yes",), b"1 run removed"), ((), b"0 runs removed")):
+        terminal = on_terminal(server, at_end, "--older-than", "10d", *flags)
+        terminal.read_until(said)
+        assert terminal.wait() == 0
+    assert ids(server) == []
 
 
 @on_both
