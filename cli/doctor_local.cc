@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "cli/child.h"
 #include "cli/text.h"
+#include "spool/file_system.h"
 #include "spool/inspect.h"
 
 namespace run_recorder {
@@ -145,6 +146,8 @@ void check_spool_folder(DoctorReport& report, const std::string& path) {
 
 void check_disk(DoctorReport& report, const Config& config) {
   std::filesystem::path path = config.spool.path;
+  if (const auto weak = weak_file_system(path))
+    report.warning("disk", weak->words(path), "move [spool] path to a disk");
   std::error_code ignored;
   while (!std::filesystem::exists(path, ignored) && path.has_parent_path() && path != path.parent_path()) {
     path = path.parent_path();

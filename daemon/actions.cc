@@ -15,6 +15,7 @@
 #include "database/process_deadline.h"
 #include "parts.h"
 #include "queue/queue.h"
+#include "spool/file_system.h"
 
 namespace run_recorder {
 namespace {
@@ -31,6 +32,7 @@ void say(std::string_view what, std::string_view how) {
 void say_warnings(const Config& config) {
   for (const std::string& warning : config.warnings) say("warning", warning);
   for (const ExposedFile& file : exposed_files(config)) say("warning", file.found + "; " + file.advice);
+  if (const auto weak = weak_file_system(config.spool.path)) say("warning", weak->words(config.spool.path));
 }
 
 int status_of(const Error& error) {
@@ -46,6 +48,11 @@ int status_of(const Error& error) {
 }
 
 int check_database(const Config& config) {
+  const bool file = database_kind(config.database.url) == DatabaseKind::kSqlite && config.database.url_given;
+  if (const auto folder = file ? check_sqlite_folder(sqlite_path(config.database.url)) : Result<void>(); !folder) {
+    say("database", folder.error().message);
+    return status_of(folder.error());
+  }
   const auto verified = migrate(store_options_of(config), true);
   const bool to_be_migrated = !verified && verified.error().kind == ErrorKind::kNotFound && config.database.migrate;
   if (!verified && !to_be_migrated) {

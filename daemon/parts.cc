@@ -2,8 +2,12 @@
 
 #include <unistd.h>
 
+#include <filesystem>
+
+#include "base/file.h"
 #include "base/log.h"
 #include "base/url.h"
+#include "spool/file_system.h"
 
 namespace run_recorder {
 namespace {
@@ -73,12 +77,21 @@ std::unique_ptr<Spool> open_spool(const Config& config) {
     throw StartError(needed ? kExitNotThere : kExitOther, "spool: " + spool.error().message);
   }
   log_opening(opening, config);
+  if (const auto weak = weak_file_system(config.spool.path)) {
+    log_warning("the spool is on a file system that cannot keep what it promises",
+                {{"PATH", config.spool.path}, {"FILE_SYSTEM", weak->type}, {"WHY", weak->loses}});
+  }
   return std::move(spool.value());
 }
 
 std::optional<SqliteFileLock> claim_database(const Config& config) {
   if (database_kind(config.database.url) != DatabaseKind::kSqlite) return std::nullopt;
-  auto lock = SqliteFileLock::acquire(sqlite_path(config.database.url));
+  const std::string path = sqlite_path(config.database.url);
+  // The state folder may be made; one that somebody named may be mistyped.
+  const auto folder = config.database.url_given ? check_sqlite_folder(path)
+                                                : make_directories(std::filesystem::path(path).parent_path(), 0700);
+  if (!folder) throw StartError(kExitNotThere, "database: " + folder.error().message);
+  auto lock = SqliteFileLock::acquire(path);
   if (lock) return std::move(lock.value());
   const bool held = lock.error().kind == ErrorKind::kConflict;
   throw StartError(held ? kExitNotThere : kExitOther, "database: " + lock.error().message);

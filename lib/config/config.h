@@ -35,7 +35,8 @@ struct Config {
     std::string table_prefix{kDefaultTablePrefix};
     bool migrate = true;
     std::string password_file;
-    std::string password;  // no key: the content of password_file
+    std::string password;    // no key: the content of password_file
+    bool url_given = false;  // no key: url was configured
     // The url as the driver gets it, the password of password_file included. Never log it.
     std::string connection_url() const;
   } database;

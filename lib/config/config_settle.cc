@@ -44,6 +44,7 @@ void fill_path(ConfigDraft& draft, const std::string& key, std::string& member, 
 }
 
 void fill_paths(ConfigDraft& draft) {
+  draft.config.database.url_given = draft.given("database.url");
   draft.config.socket.path_given = draft.given("socket.path");
   draft.config.control.path_given = draft.given("control.path");
   const DefaultFolders folders = default_folders(draft.sources.environment, draft.sources.uid);

@@ -38,7 +38,6 @@ constexpr int kCacheKiB = 1'024;
 constexpr int kLargeCacheKiB = 8'192;
 // The daemon's own tables hold what jobs were given and returned: the owner writes, the group may read.
 constexpr mode_t kFileMode = 0640;
-constexpr mode_t kFolderMode = 0700;
 
 constexpr std::string_view kGeneralError = "HY000";  // the SQLSTATE for it
 
@@ -58,14 +57,7 @@ Error file_errno(const std::string& path, int error_number) {
 // Makes the file, empty, where there is none. An existing one is not even opened: closing a descriptor of it would
 // drop the locks that other connections of this process hold.
 Result<void> create_file(const std::string& path) {
-  const auto folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty()) {
-    if (auto made = make_directories(folder, kFolderMode); !made) {
-      const Error error = made.error();
-      return file_error(error.kind == ErrorKind::kDenied ? ErrorKind::kRefused : ErrorKind::kUnavailable, path,
-                        error.message);
-    }
-  }
+  if (const auto folder = check_sqlite_folder(path); !folder) return folder;
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kFileMode);
   if (fd >= 0) {
     ::close(fd);
@@ -128,6 +120,17 @@ ErrorKind kind_of_sqlite_code(int code) {
     default:
       return ErrorKind::kUnavailable;
   }
+}
+
+Result<void> check_sqlite_folder(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  std::error_code problem;
+  if (folder.empty() || std::filesystem::exists(folder, problem) || problem) return {};
+  return file_error(
+      ErrorKind::kUnavailable, path,
+      fmt::format("there is no folder {0}: correct the path, mount it, or make it (mkdir -p -m 0700 {0}, "
+                  "as the daemon's user)",
+                  folder));
 }
 
 std::optional<Timestamp> parse_sqlite_time(std::string_view text) {

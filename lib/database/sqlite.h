@@ -149,9 +149,13 @@ inline SqliteRows SqliteStatement::rows_for(std::span<const std::string> texts) 
   return SqliteRows(*this);
 }
 
+// kUnavailable, with what to do: the folder that the file would be in is not there. It is never made, for it may be
+// mistyped, or a mount that is missing.
+Result<void> check_sqlite_folder(const std::string& path);
+
 struct SqliteOptions {
   std::string path;
-  bool create = false;     // the file and its missing parent folders (0700)
+  bool create = false;     // the file, in a folder that is there
   bool read_only = false;  // writes nothing, not even the mode of the journal
   std::chrono::milliseconds deadline{30'000};
 };

@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -150,6 +152,42 @@ def test_without_any_configuration_it_runs_on_sqlite_in_the_usual_folders(daemon
     assert (base / "state" / "spool").is_dir()
     assert stat.S_IMODE(server.socket_path.stat().st_mode) == 0o660
     assert stat.S_IMODE(server.control_path.stat().st_mode) in (0o600, 0o660)
+
+
+def test_a_mistyped_folder_of_the_database_is_named_and_not_made(daemons):
+    server = daemons()
+    folder = server.folder / "mistyped"
+    server.config["database"]["url"] = f"sqlite:{folder}/run-recorder.db"
+    server.write_config()
+    for arguments in ((), ("--check",), ("--migrate",), ("--drain",)):
+        done = server.run(*arguments)
+        assert done.returncode == 69, done.stdout + done.stderr
+        assert f"there is no folder {folder}:" in done.stdout + done.stderr + server.log()
+        assert f"mkdir -p -m 0700 {folder}" in done.stdout + done.stderr + server.log()
+        assert not folder.exists()
+    folder.mkdir()
+    server.start()
+
+
+def test_a_spool_in_memory_is_warned_of_and_works(at_end, daemons):
+    """acknowledged, it says, means that it survives a restart of the host: not there."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    memory = Path("/dev/shm")
+    if not any(point == str(memory) and kind == "tmpfs" for _, point, kind, *_ in mounts) or not os.access(memory, os.W_OK):
+        pytest.skip("no tmpfs at /dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory))
+    at_end(shutil.rmtree, folder)
+    server = daemons(config={"spool": {"path": folder / "spool"}})
+    server.write_config()
+    words = f"{folder}/spool is on tmpfs: acknowledged events do not survive a restart of the host"
+    checked = server.run("--check")
+    assert checked.returncode == 0
+    assert re.search(rf"(?m)^warning +{re.escape(words)}$", checked.stdout)
+    server.start()
+    server.wait_for_log("the spool is on a file system that cannot keep what it promises.*file_system=tmpfs")
+    server.send({"type": "note", "run_id": "r"})
+    examined = server.tool("doctor", "--json", "--config", str(server.config_path))
+    assert words in [json.loads(line)["found"] for line in examined.stdout.splitlines()]
 
 
 def test_check_accepts_what_is_good_and_changes_nothing(servers):

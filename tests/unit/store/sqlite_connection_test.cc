@@ -63,14 +63,20 @@ TEST_F(Sqlite, AFileOfAnotherJournalModeIsTakenIntoWal) {
   EXPECT_EQ(text(*open(), "PRAGMA journal_mode"), "wal");
 }
 
-TEST_F(Sqlite, MissingFoldersAreMadeForTheOwnerAlone) {
+TEST_F(Sqlite, AFolderThatIsMissingIsNamedAndNotMade) {
   const std::string deep = folder_.file("x") + "/y/z.db";
-  ASSERT_TRUE(SqliteConnection::open({.path = deep, .create = true}));
+  const Error missing = open_error(deep, true);
+  EXPECT_EQ(missing.kind, ErrorKind::kUnavailable) << "it may be mounted later";
+  EXPECT_THAT(missing.message, ::testing::HasSubstr("there is no folder " + folder_.file("x") + "/y"));
+  EXPECT_THAT(missing.message, ::testing::HasSubstr("mkdir -p"));
+  EXPECT_FALSE(std::filesystem::exists(folder_.file("x")));
+}
+
+TEST_F(Sqlite, ANewFileIsNothingForOthers) {
+  open();
   struct stat status {};
-  ASSERT_EQ(stat((folder_.file("x") + "/y").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 0777U, 0700U);
-  ASSERT_EQ(stat(deep.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 0007U, 0U) << "nothing for others";
+  ASSERT_EQ(stat(path().c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0007U, 0U);
 }
 
 TEST_F(Sqlite, WhatIsNoDatabaseIsRefused) {
