@@ -115,6 +115,7 @@ class Importer {
   // The daemon knows which formats it can read: nothing behind one that it cannot is sent.
   Result<void> take_head(LineReader::Line& line, const JsonObject& object) {
     drop_unfinished();
+    if (const auto sent = send(); !sent) return sent;
     begun_ = true;
     runs_about_ += object.object("export").count("runs_about");
     const std::uint64_t refused = sum_.refused;

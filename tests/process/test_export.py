@@ -228,6 +228,12 @@ def test_an_export_of_a_newer_format_is_refused_as_a_whole(begin):
     assert set(server.database.runs()) == {"r1", "r2"}
 
 
+def test_a_refused_run_of_one_export_does_not_end_the_next_in_the_same_input(begin):
+    head = {"export": {"format": 2, "version": "0.1.0"}}
+    lines = (head, run_line("bad", council=""), {"end": True}, head, run_line("good"), {"end": True})
+    assert_imported(begin("sqlite"), "\n".join(map(json.dumps, lines)), status=1, imported=1, refused=1)
+
+
 def test_the_first_line_says_about_how_many_runs_there_are(begin):
     server = begin("sqlite")
     assert_imported(server, "\n".join(json.dumps(run_line(f"r{number}")) for number in range(5)), imported=5)

@@ -131,6 +131,13 @@ TEST(PrunePlan, AGroupIsBoundedBeyondItsFirstChain) {
   EXPECT_THAT(runs_of(plan.take_group(true)), IsEmpty());
 }
 
+TEST(PrunePlan, SaysByWhichRuleRunsGo) {
+  const RetentionPolicy policy{.keep = 240h, .failed = 0h, .councils = {{"a", 1h}, {"b", 2h}}};
+  EXPECT_EQ(rule_in_words({}, policy), "keep=10d failed=0s councils=2");
+  EXPECT_EQ(rule_in_words({.statuses = {Status::kFailed, Status::kStuck}, .council = "x", .older_than = 48h}, policy),
+            "older_than=2d status=failed,stuck council=x");
+}
+
 TEST(PrunePlan, CountsWhatTheStoreRemoved) {
   PrunePlan plan({}, kTenDays);
   plan.examine(aged("a"));
