@@ -67,6 +67,12 @@ std::optional<Timestamp> to_time(std::string value) {
   return parse_rfc3339(value);
 }
 
+std::optional<RunOrder> to_order(std::string_view text) {
+  if (text == "started") return RunOrder::kStarted;
+  if (text == "recorded") return RunOrder::kRecorded;
+  return std::nullopt;
+}
+
 // A member of a body as the text that it has in a query; a list of strings is joined by commas. Empty: it is neither.
 std::optional<std::string> as_query_text(const nlohmann::json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -106,6 +112,8 @@ std::string allowed_values(const Parameter& parameter) {
              "written %2B)";
     case ParameterKind::kDuration:
       return "a duration above 0s, as 30d";
+    case ParameterKind::kOrder:
+      return "started or recorded";
   }
   return "";
 }
@@ -184,6 +192,8 @@ std::optional<Arguments::Value> Arguments::value_of(const Parameter& parameter, 
       const auto duration = parse_duration(text);
       return value(duration && duration->count() > 0 ? duration : std::nullopt);
     }
+    case ParameterKind::kOrder:
+      return value(to_order(text));
   }
   return std::nullopt;
 }

@@ -17,6 +17,7 @@
 #include "base/time.h"
 #include "control/request.h"
 #include "run/status.h"
+#include "store/store.h"
 
 namespace run_recorder {
 
@@ -29,6 +30,7 @@ enum class ParameterKind {
   kEndStatuses,  // the same, of runs that have ended
   kTime,         // Timestamp; RFC 3339 with offset
   kDuration,     // std::chrono::milliseconds, above 0
+  kOrder,        // RunOrder
 };
 
 struct Parameter {
@@ -59,8 +61,8 @@ class Arguments {
   bool flag(std::string_view name) const { return get<bool>(name).value_or(false); }
 
  private:
-  using Value =
-      std::variant<std::string, bool, std::int64_t, std::vector<Status>, Timestamp, std::chrono::milliseconds>;
+  using Value = std::variant<std::string, bool, std::int64_t, std::vector<Status>, Timestamp,
+                             std::chrono::milliseconds, RunOrder>;
 
   explicit Arguments(std::span<const Parameter> parameters) : parameters_(parameters) {}
   Result<const Parameter*> known(std::string_view name) const;

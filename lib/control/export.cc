@@ -137,7 +137,7 @@ class Exporter {
   }
 
   Result<void> passes() {
-    const auto page = store_.list_reconciliations(rows(), place_.rest);
+    const auto page = store_.list_reconciliations(rows(), place_.rest, "");
     if (!page) return page.error();
     for (const ReconciliationRow& row : page->passes) add("{\"reconciliation\":" + reconciliation_json(row) + "}");
     go_on(Section::kLetters, page->next);

@@ -8,8 +8,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kPassPatience{10'000};  // of who requests a pass
 
-Result<JsonText> list_reconciliations(Store& store, const Paging& paging) {
-  const auto page = store.list_reconciliations(paging.limit, paging.cursor);
+Result<JsonText> list_reconciliations(Store& store, const Paging& paging, std::string_view id_prefix) {
+  const auto page = store.list_reconciliations(paging.limit, paging.cursor, id_prefix);
   if (!page) return page.error();
   JsonList list("reconciliations");
   for (const ReconciliationRow& row : page.value().passes) list.add(reconciliation_json(row));
@@ -20,7 +20,8 @@ Result<JsonText> list_reconciliations(Store& store, const Paging& paging) {
 
 ApiAnswer get_reconciliations(Backend& backend, const Call& call) {
   const Paging paging = paging_of(call.arguments);
-  return backend.read([&](Store& store) { return list_reconciliations(store, paging); });
+  const std::string id_prefix = call.arguments.get<std::string>("id_prefix").value_or("");
+  return backend.read([&](Store& store) { return list_reconciliations(store, paging, id_prefix); });
 }
 
 ApiAnswer post_reconcile(Backend& backend, const Call& call) {

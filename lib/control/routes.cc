@@ -14,13 +14,22 @@ constexpr Parameter kLimit{"limit", ParameterKind::kNumber, 1, kLargestLimit};
 constexpr Parameter kCursor{"cursor"};
 constexpr Parameter kDryRun{"dry_run", ParameterKind::kFlag};
 
+constexpr Parameter kIdPrefix{"id_prefix"};
+
 constexpr Parameter kPage[] = {kLimit, kCursor};
+constexpr Parameter kPasses[] = {kIdPrefix, kLimit, kCursor};
 constexpr Parameter kRuns[] = {kStatuses,
                                kCouncil,
+                               {"council_glob"},
+                               kIdPrefix,
                                {"job"},
                                {"queue"},
                                {"oban_job_id", ParameterKind::kNumber},
                                {"pass"},
+                               {"longer_than", ParameterKind::kDuration},
+                               {"error"},
+                               {"exit_status", ParameterKind::kNumber, 0, 255},
+                               {"by", ParameterKind::kOrder},
                                {"since", ParameterKind::kTime},
                                {"until", ParameterKind::kTime},
                                kLimit,
@@ -44,7 +53,7 @@ constexpr Route kRoutes[] = {
   {"GET", "/v1/runs/{id}/events", get_events, kPage},
   {"GET", "/v1/runs/{id}/chain", get_chain, kPage},
   {"GET", "/v1/runs/{id}/explain", get_explanation},
-  {"GET", "/v1/reconciliations", get_reconciliations, kPage},
+  {"GET", "/v1/reconciliations", get_reconciliations, kPasses},
   {"POST", "/v1/reconcile", post_reconcile, kPass, Input::kQueryOrBody},
   {"POST", "/v1/reconciliations/{id}/undo", post_undo, {}, Input::kIgnored},
   {"GET", "/v1/export", get_export, kPage},

@@ -15,10 +15,16 @@ RunFilter filter_of(const Arguments& arguments) {
   RunFilter filter;
   filter.statuses = arguments.get<std::vector<Status>>("status").value_or(std::vector<Status>());
   filter.council = arguments.get<std::string>("council");
+  filter.council_glob = arguments.get<std::string>("council_glob");
+  filter.id_prefix = arguments.get<std::string>("id_prefix");
   filter.oban_job_id = arguments.get<std::int64_t>("oban_job_id");
   filter.job = arguments.get<std::string>("job");
   filter.queue = arguments.get<std::string>("queue");
   filter.pass = arguments.get<std::string>("pass");
+  filter.longer_than = arguments.get<std::chrono::milliseconds>("longer_than");
+  filter.error_text = arguments.get<std::string>("error");
+  filter.exit_status = arguments.get<std::int64_t>("exit_status");
+  filter.by = arguments.get<RunOrder>("by").value_or(RunOrder::kRecorded);
   filter.since = arguments.get<Timestamp>("since");
   filter.until = arguments.get<Timestamp>("until");
   Paging paging = paging_of(arguments);

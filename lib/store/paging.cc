@@ -11,6 +11,8 @@ namespace {
 constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 // Not in a time, so that the first one ends it whatever bytes the id holds.
 constexpr char kSeparator = '|';
+// Before the cursor of a list that is ordered by when runs started. Not a digit of cursors.
+constexpr std::string_view kStartedMark = "s.";
 
 int digit_value(char digit) {
   const auto place = kDigits.find(digit);
@@ -70,6 +72,19 @@ std::optional<PagePlace> decode_cursor(std::string_view cursor) {
     if (i >= separator || (*bytes)[i] < '0' || (*bytes)[i] > '9') return std::nullopt;
   }
   return PagePlace{bytes->substr(0, separator), bytes->substr(separator + 1)};
+}
+
+std::string encode_run_cursor(RunOrder by, const PagePlace& place) {
+  return (by == RunOrder::kStarted ? std::string(kStartedMark) : std::string()) + encode_cursor(place);
+}
+
+Result<PagePlace> decode_run_cursor(RunOrder by, std::string_view cursor) {
+  const bool marked = cursor.starts_with(kStartedMark);
+  auto place = decode_cursor(marked ? cursor.substr(kStartedMark.size()) : cursor);
+  if (!place) return invalid_cursor(cursor);
+  if (marked == (by == RunOrder::kStarted)) return std::move(*place);
+  return Error{ErrorKind::kInvalid, marked ? "cursor: it belongs to a list with by=started; begin again without it"
+                                           : "cursor: it belongs to a list with by=recorded; begin again without it"};
 }
 
 std::string encode_id_cursor(std::string_view id) {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "store/store.h"
 
 namespace run_recorder {
 
@@ -27,6 +28,10 @@ struct PagePlace {
 std::string encode_cursor(const PagePlace& place);
 // Empty where the text is no such cursor.
 std::optional<PagePlace> decode_cursor(std::string_view cursor);
+
+// The same of a list of runs, which has two orders: kInvalid where the cursor is none, or belongs to the other order.
+std::string encode_run_cursor(RunOrder by, const PagePlace& place);
+Result<PagePlace> decode_run_cursor(RunOrder by, std::string_view cursor);
 
 // A place in a list ordered by an id.
 std::string encode_id_cursor(std::string_view id);

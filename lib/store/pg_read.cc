@@ -8,6 +8,7 @@
 #include "store/chain.h"
 #include "store/paging.h"
 #include "store/pg_store.h"
+#include "store/text_match.h"
 #include "store/transition_sql.h"
 
 namespace run_recorder {
@@ -72,10 +73,108 @@ std::string job_condition(PgCommand& command, const std::string& job) {
 }
 
 // Cursors outlive the statement that made them; a time that PostgreSQL cannot read must not look like bad data.
+bool fits_time_cursor(const PagePlace& place) {
+  return parse_rfc3339(place.time) && place.id.find('\0') == std::string::npos;
+}
+
 std::optional<PagePlace> decode_time_cursor(std::string_view cursor) {
   auto place = decode_cursor(cursor);
-  if (!place || !parse_rfc3339(place->time) || place->id.find('\0') != std::string::npos) return std::nullopt;
+  if (!place || !fits_time_cursor(*place)) return std::nullopt;
   return place;
+}
+
+// A list comes from one part of the table or two, each of which an index has in the order of a time. An index of
+// coalesce(started_at, inserted_at) would do for both, but where an application made the table the two may be of
+// different types, and then that is no immutable expression.
+struct RunsPart {
+  std::string moment;  // of rows as r
+  std::string_view which;
+};
+struct RunsInOrder {
+  std::vector<RunsPart> parts;
+  std::string type;  // of their moments
+};
+RunsInOrder runs_in_order(const PgSchema& schema, RunOrder by) {
+  const PgColumn& inserted = schema.column("runs", "inserted_at");
+  if (by == RunOrder::kRecorded) return {{{"r.inserted_at", "true"}}, inserted.type};
+  const bool alike = schema.column("runs", "started_at").base == inserted.base;
+  const auto moment = [&](std::string_view column) {
+    return alike ? fmt::format("r.{}", column) : schema.instant("runs", column, "r");
+  };
+  return {{{moment("started_at"), "r.started_at IS NOT NULL"}, {moment("inserted_at"), "r.started_at IS NULL"}},
+          alike ? inserted.base : "timestamptz"};
+}
+
+void add_outcome_conditions(PgCommand& command, std::vector<std::string>& conditions, const PgSchema& schema,
+                            const RunFilter& filter) {
+  if (filter.longer_than) {
+    conditions.push_back(fmt::format(
+        "r.status <> 'stuck' AND coalesce({}, CASE WHEN r.status = 'running' THEN now() END) - {} > {} * interval '1 "
+        "millisecond'",
+        schema.instant("runs", "finalized_at", "r"), schema.instant("runs", "started_at", "r"),
+        command.param(filter.longer_than->count(), "bigint")));
+  }
+  if (filter.error_text) {
+    conditions.push_back(fmt::format("strpos(lower(r.error::text), lower({})) > 0",
+                                     command.param(within_json(*filter.error_text), "text")));
+  }
+  if (filter.exit_status) {
+    conditions.push_back(
+        fmt::format("(r.error::jsonb @> {}::jsonb OR r.result::jsonb @> {}::jsonb)",
+                    command.param(fmt::format(R"({{"errors":[{{"exit_status":{}}}]}})", *filter.exit_status), "text"),
+                    command.param(fmt::format(R"({{"exit_status":{}}})", *filter.exit_status), "text")));
+  }
+}
+
+// Of rows as r, but for what the list's order bounds.
+std::vector<std::string> conditions_of(PgCommand& command, const PgSchema& schema, const RunFilter& filter) {
+  std::vector<std::string> conditions{"true"};
+  if (!filter.statuses.empty()) {
+    conditions.push_back(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
+  }
+  if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
+  if (filter.council_glob) {
+    conditions.push_back("r.council LIKE " + command.param(like_pattern(*filter.council_glob), "text"));
+  }
+  if (filter.id_prefix) {
+    // The key of a table that we made is in the order of bytes; that of another one may not serve.
+    conditions.push_back(fmt::format(
+        R"(r.run_id IN (SELECT p.run_id FROM {} p WHERE p.run_id COLLATE "C" >= {} AND p.run_id COLLATE "C" < {} )"
+        R"(ORDER BY p.run_id COLLATE "C" LIMIT {}))",
+        schema.table("runs"), command.param(*filter.id_prefix, "text"),
+        command.param(above_prefix(*filter.id_prefix), "text"), kPrefixIds));
+  }
+  if (filter.oban_job_id) conditions.push_back("r.oban_job_id = " + command.param(*filter.oban_job_id, "bigint"));
+  if (filter.job) conditions.push_back(job_condition(command, *filter.job));
+  if (filter.queue) {
+    const std::string queue = command.param(*filter.queue, "text");
+    conditions.push_back(*filter.queue == kDefaultQueue
+                             ? fmt::format("(r.queue = {} OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
+                                           "r.oban_job_id IS NOT NULL)))",
+                                           queue)
+                             : fmt::format("r.queue = {}", queue));
+  }
+  if (filter.pass) {
+    conditions.push_back(fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = '{}')",
+                                     schema.table("run_events"), command.param(*filter.pass, "text"), kStuckEvent));
+  }
+  add_outcome_conditions(command, conditions, schema, filter);
+  return conditions;
+}
+
+// Each with {} for the moment that orders the list.
+Result<std::vector<std::string>> bounds_of(PgCommand& command, const RunFilter& filter, const std::string& type) {
+  std::vector<std::string> bounds;
+  if (filter.since) bounds.push_back("{} >= " + command.param(format_rfc3339(*filter.since), type));
+  if (filter.until) bounds.push_back("{} < " + command.param(format_rfc3339(*filter.until), type));
+  if (!filter.cursor.empty()) {
+    const auto after = decode_run_cursor(filter.by, filter.cursor);
+    if (!after) return after.error();
+    if (!fits_time_cursor(*after)) return invalid_cursor(filter.cursor);
+    const std::string time = command.param(after->time, type);
+    bounds.push_back("({}, r.run_id) < (" + time + ", " + command.param(after->id, "text") + ")");
+  }
+  return bounds;
 }
 
 std::string letter_list() {
@@ -100,43 +199,24 @@ PageEnd end_of_page(const pqxx::result& rows, std::size_t limit) {
 
 Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
   PgCommand command;
-  std::vector<std::string> conditions{"true"};
-  const std::string time_type = schema_.column("runs", "inserted_at").type;
-  if (!filter.statuses.empty()) {
-    conditions.push_back(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
-  }
-  if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
-  if (filter.oban_job_id) conditions.push_back("r.oban_job_id = " + command.param(*filter.oban_job_id, "bigint"));
-  if (filter.job) conditions.push_back(job_condition(command, *filter.job));
-  if (filter.queue) {
-    const std::string queue = command.param(*filter.queue, "text");
-    conditions.push_back(*filter.queue == kDefaultQueue
-                             ? fmt::format("(r.queue = {} OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
-                                           "r.oban_job_id IS NOT NULL)))",
-                                           queue)
-                             : fmt::format("r.queue = {}", queue));
-  }
-  if (filter.pass) {
-    conditions.push_back(fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = '{}')",
-                                     table("run_events"), command.param(*filter.pass, "text"), kStuckEvent));
-  }
-  if (filter.since) {
-    conditions.push_back("r.inserted_at >= " + command.param(format_rfc3339(*filter.since), time_type));
-  }
-  if (filter.until) {
-    conditions.push_back("r.inserted_at < " + command.param(format_rfc3339(*filter.until), time_type));
-  }
-  if (!filter.cursor.empty()) {
-    const auto after = decode_time_cursor(filter.cursor);
-    if (!after) return invalid_cursor(filter.cursor);
-    const std::string time = command.param(after->time, time_type);
-    conditions.push_back(fmt::format("(r.inserted_at, r.run_id) < ({}, {})", time, command.param(after->id, "text")));
+  const RunsInOrder order = runs_in_order(schema_, filter.by);
+  const std::vector<std::string> conditions = conditions_of(command, schema_, filter);
+  const auto bounds = bounds_of(command, filter, order.type);
+  if (!bounds) return bounds.error();
+  std::string parts;
+  for (const RunsPart& part : order.parts) {
+    std::string bounded;
+    for (const std::string& bound : *bounds) bounded += " AND " + fmt::format(fmt::runtime(bound), part.moment);
+    parts += fmt::format(
+        "{0}(SELECT r.*, {1} AS run_recorder_moment FROM {2} r WHERE {3} AND {4}{5} ORDER BY {1} DESC, r.run_id DESC "
+        "LIMIT {6})",
+        parts.empty() ? "" : " UNION ALL ", part.moment, table("runs"), part.which, fmt::join(conditions, " AND "),
+        bounded, filter.limit + 1);
   }
   const std::string inner = fmt::format(
-      "SELECT {}, r.inserted_at AS o1, r.run_id AS o2, {} AS weight FROM {} r WHERE {} ORDER BY r.inserted_at DESC, "
-      "r.run_id DESC LIMIT {}",
-      run_list(schema_, RunParts::kWithoutData), weight_sql(RunParts::kWithoutData), table("runs"),
-      fmt::join(conditions, " AND "), filter.limit + 1);
+      "SELECT {}, r.run_recorder_moment AS o1, r.run_id AS o2, {} AS weight FROM ({}) r ORDER BY "
+      "r.run_recorder_moment DESC, r.run_id DESC LIMIT {}",
+      run_list(schema_, RunParts::kWithoutData), weight_sql(RunParts::kWithoutData), parts, filter.limit + 1);
   const auto rows = connection_->exec(page_sql(inner, "o1 DESC, o2 DESC"), command.params);
   if (!rows) return rows.error();
   const PageEnd end = end_of_page(*rows, filter.limit);
@@ -145,9 +225,10 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
     PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
     page.runs.push_back(read_run(fields, RunParts::kWithoutData));
   }
-  if (end.more && page.runs.back().inserted_at) {
-    page.next = encode_cursor({format_rfc3339(*page.runs.back().inserted_at), page.runs.back().run_id});
-  }
+  if (!end.more) return page;
+  const Run& last = page.runs.back();
+  const auto moment = filter.by == RunOrder::kStarted && last.started_at ? last.started_at : last.inserted_at;
+  if (moment) page.next = encode_run_cursor(filter.by, {format_rfc3339(*moment), last.run_id});
   return page;
 }
 
@@ -304,14 +385,19 @@ Result<ChainPage> PgStore::chain(std::string_view run_id, std::size_t limit, std
   return page;
 }
 
-Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std::string_view cursor) {
+Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std::string_view cursor,
+                                                         std::string_view id_prefix) {
   PgCommand command;
   std::string condition = "true";
+  if (!id_prefix.empty()) {
+    condition = fmt::format("pass_id >= {} AND pass_id < {}", command.param(id_prefix, "text"),
+                            command.param(above_prefix(id_prefix), "text"));
+  }
   if (!cursor.empty()) {
     const auto after = decode_time_cursor(cursor);
     if (!after) return invalid_cursor(cursor);
     const std::string time = command.param(after->time, "timestamptz");
-    condition = fmt::format("(started_at, pass_id) < ({}, {})", time, command.param(after->id, "text"));
+    condition += fmt::format(" AND (started_at, pass_id) < ({}, {})", time, command.param(after->id, "text"));
   }
   const auto time = [this](std::string_view column) { return schema_.time_text("reconciliations", column, "c"); };
   const std::string inner = fmt::format(
@@ -331,10 +417,12 @@ Result<ReconciliationPage> PgStore::some_reconciliations(std::size_t limit, std:
   return page;
 }
 
-Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std::string_view cursor) {
+Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std::string_view cursor,
+                                                         std::string_view id_prefix) {
   const auto weight = [](const ReconciliationRow& row) { return row.report.size(); };
-  return page_of_parts(&ReconciliationPage::passes, limit, std::string(cursor), weight,
-                       [&](std::size_t some, const std::string& from) { return some_reconciliations(some, from); });
+  return page_of_parts(
+      &ReconciliationPage::passes, limit, std::string(cursor), weight,
+      [&](std::size_t some, const std::string& from) { return some_reconciliations(some, from, id_prefix); });
 }
 
 Result<std::map<Status, std::uint64_t>> PgStore::count_by_status() {

@@ -42,7 +42,8 @@ class PgStore final : public Store {
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
   Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
   Result<ChainPage> chain(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
-  Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) override;
+  Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor,
+                                                  std::string_view id_prefix) override;
   Result<std::map<Status, std::uint64_t>> count_by_status() override;
 
   Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) override;
@@ -96,7 +97,8 @@ class PgStore final : public Store {
   Result<RunPage> some_runs(const RunFilter& filter);
   Result<EventPage> some_events(std::string_view run_id, std::size_t limit, std::string_view cursor);
   Result<WholePage> some_whole_runs(std::size_t limit, std::string_view cursor);
-  Result<ReconciliationPage> some_reconciliations(std::size_t limit, std::string_view cursor);
+  Result<ReconciliationPage> some_reconciliations(std::size_t limit, std::string_view cursor,
+                                                  std::string_view id_prefix);
   Result<std::vector<Run>> chain_order(std::string_view run_id, bool& truncated);
   Result<std::vector<RunningRow>> rows_within(std::string_view which, std::string_view after, std::size_t limit,
                                               const EventWindow& window);

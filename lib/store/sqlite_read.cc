@@ -6,18 +6,21 @@
 #include "store/migrations.h"
 #include "store/paging.h"
 #include "store/sqlite_store.h"
+#include "store/text_match.h"
 #include "store/transition_sql.h"
 
 namespace run_recorder {
 
 namespace {
 
+// Of the ids from ?2 up to ?3; the plus leaves the order to its index, which has the ids too.
 constexpr std::string_view kListReconciliations =
     "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
-    "ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
+    "WHERE +pass_id >= ?2 AND +pass_id < ?3 ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
 constexpr std::string_view kListReconciliationsAfter =
     "SELECT pass_id, recorder, \"trigger\", started_at, finished_at, report FROM \"{{prefix}}reconciliations\" "
-    "WHERE (started_at, pass_id) < (?2, ?3) ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
+    "WHERE +pass_id >= ?2 AND +pass_id < ?3 AND (started_at, pass_id) < (?4, ?5) "
+    "ORDER BY started_at DESC, pass_id DESC LIMIT ?1";
 
 constexpr std::string_view kChainRank =
     "SELECT run_id, parent_attempt_run_id, attempt, started_at FROM \"{{prefix}}runs\" WHERE run_id = ?1";
@@ -43,12 +46,43 @@ struct Condition {
   }
 };
 
+// As the index has it.
+std::string_view moment_of(RunOrder by) {
+  return by == RunOrder::kStarted ? "coalesce(r.started_at, r.inserted_at)" : "r.inserted_at";
+}
+
+void require_outcome(Condition& condition, const RunFilter& filter) {
+  if (filter.longer_than) {
+    condition.also(fmt::format(
+        "r.status <> 'stuck' AND (julianday(coalesce(run_recorder_time(r.finalized_at), CASE WHEN r.status = "
+        "'running' THEN 'now' END)) - julianday(run_recorder_time(r.started_at))) * 86400000.0 > {}",
+        filter.longer_than->count()));
+  }
+  if (filter.error_text) condition.also("instr(lower(r.error), lower(?)) > 0", within_json(*filter.error_text));
+  if (filter.exit_status) {
+    condition.also(fmt::format(
+        "(CASE WHEN json_valid(r.error) THEN EXISTS (SELECT 1 FROM json_tree(r.error, '$.errors') t WHERE t.key = "
+        "'exit_status' AND t.type = 'integer' AND t.atom = {0}) ELSE 0 END OR CASE WHEN json_valid(r.result) THEN "
+        "coalesce(json_extract(r.result, '$.exit_status') = {0}, 0) ELSE 0 END)",
+        *filter.exit_status));
+  }
+}
+
 Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& after) {
+  const std::string_view moment = moment_of(filter.by);
   Condition condition;
   if (!filter.statuses.empty()) {
     condition.also(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
   }
   if (filter.council) condition.also("r.council = ?", *filter.council);
+  if (filter.council_glob) condition.also("r.council GLOB ?", glob_pattern(*filter.council_glob));
+  if (filter.id_prefix) {
+    condition.also(fmt::format("r.run_id IN (SELECT p.run_id FROM \"{{{{prefix}}}}runs\" p WHERE p.run_id >= ? AND "
+                               "p.run_id < ? ORDER BY p.run_id LIMIT {})",
+                               kPrefixIds),
+                   *filter.id_prefix);
+    condition.texts.push_back(above_prefix(*filter.id_prefix));
+  }
   if (filter.oban_job_id) condition.also(fmt::format("r.oban_job_id = {}", *filter.oban_job_id));
   if (filter.job) {
     // An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
@@ -70,20 +104,21 @@ Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& 
                                kStuckEvent),
                    *filter.pass);
   }
+  require_outcome(condition, filter);
   if (filter.since) {
     const std::string since = format_rfc3339(*filter.since);
     // The day serves the index whatever form the time has; the function judges the form.
-    condition.also("r.inserted_at >= ?", since.substr(0, 10));
-    condition.also("run_recorder_time(r.inserted_at) >= ?", since);
+    condition.also(fmt::format("{} >= ?", moment), since.substr(0, 10));
+    condition.also(fmt::format("run_recorder_time({}) >= ?", moment), since);
   }
   if (filter.until) {
     const std::string until = format_rfc3339(*filter.until);
     // Every time of the day itself is below the day followed by a character above all digits, spaces and T.
-    condition.also("r.inserted_at < ?", until.substr(0, 10) + "~");
-    condition.also("run_recorder_time(r.inserted_at) < ?", until);
+    condition.also(fmt::format("{} < ?", moment), until.substr(0, 10) + "~");
+    condition.also(fmt::format("run_recorder_time({}) < ?", moment), until);
   }
   if (after) {
-    condition.also("(r.inserted_at, r.run_id) < (?, ?)", after->time);
+    condition.also(fmt::format("({}, r.run_id) < (?, ?)", moment), after->time);
     condition.texts.push_back(after->id);
   }
   return condition;
@@ -95,14 +130,17 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
   constexpr RunParts kParts = RunParts::kWithoutData;
   std::optional<PagePlace> after;
   if (!filter.cursor.empty()) {
-    after = decode_cursor(filter.cursor);
-    if (!after) return invalid_cursor(filter.cursor);
+    auto place = decode_run_cursor(filter.by, filter.cursor);
+    if (!place) return place.error();
+    after = std::move(*place);
   }
+  // Few rows have a prefix, and they are found by the key: the plus keeps the order's index out of it.
+  const std::string order = fmt::format("{}{}", filter.id_prefix ? "+" : "", moment_of(filter.by));
   const Condition condition = condition_of(filter, after);
   // One row more than asked for says whether there is a next page.
-  const std::string sql = fmt::format(
-      "SELECT {}, r.inserted_at FROM \"{{{{prefix}}}}runs\" r{} ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}",
-      run_list(kParts), condition.sql, filter.limit + 1);
+  const std::string sql =
+      fmt::format("SELECT {}, {} FROM \"{{{{prefix}}}}runs\" r{} ORDER BY {} DESC, r.run_id DESC LIMIT {}",
+                  run_list(kParts), moment_of(filter.by), condition.sql, order, filter.limit + 1);
   if (auto begun = begin_call(); !begun) return begun.error();
   auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
   if (!prepared) return prepared.error();
@@ -111,7 +149,7 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
   std::size_t bytes = 0;
   const auto on_row = [&](const SqliteRows& row) {
     if (!page.runs.empty() && (page.runs.size() >= filter.limit || bytes > kPageBytes)) {
-      page.next = encode_cursor(last);
+      page.next = encode_run_cursor(filter.by, last);
       return false;
     }
     SqliteFields fields(row);
@@ -196,7 +234,8 @@ Result<ChainPage> SqliteStore::chain(std::string_view run_id, std::size_t limit,
   return page;
 }
 
-Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, std::string_view cursor) {
+Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, std::string_view cursor,
+                                                             std::string_view id_prefix) {
   std::optional<PagePlace> after;
   if (!cursor.empty()) {
     after = decode_cursor(cursor);
@@ -217,8 +256,10 @@ Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, 
     last = {std::string(row.text(3)), pass.pass_id};
     return true;
   };
-  const auto done = after ? read(kListReconciliationsAfter, on_row, limit + 1, after->time, after->id)
-                          : read(kListReconciliations, on_row, limit + 1);
+  const std::string above = above_prefix(id_prefix);
+  const auto done = after
+                        ? read(kListReconciliationsAfter, on_row, limit + 1, id_prefix, above, after->time, after->id)
+                        : read(kListReconciliations, on_row, limit + 1, id_prefix, above);
   if (!done) return done.error();
   return page;
 }

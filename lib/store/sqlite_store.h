@@ -39,7 +39,8 @@ class SqliteStore final : public Store {
   Result<std::optional<Run>> find_run(std::string_view run_id) override;
   Result<EventPage> list_events(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
   Result<ChainPage> chain(std::string_view run_id, std::size_t limit, std::string_view cursor) override;
-  Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) override;
+  Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor,
+                                                  std::string_view id_prefix) override;
   Result<std::map<Status, std::uint64_t>> count_by_status() override;
 
   Result<DeadLetterPage> list_dead_letters(std::size_t limit, std::string_view cursor) override;

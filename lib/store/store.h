@@ -135,20 +135,32 @@ enum class Committed {
                // check_in() again
 };
 
+// Which time orders a list of runs, and is meant by since and until.
+enum class RunOrder {
+  kRecorded,  // inserted_at: a walk over all pages meets every row
+  kStarted,   // started_at, or inserted_at where there is none: a row that starts meanwhile moves ahead of the walk
+};
+
 struct RunFilter {
   std::vector<Status> statuses;
   std::optional<std::string> council;
+  std::optional<std::string> council_glob;  // a pattern as in text_match.h
+  std::optional<std::string> id_prefix;     // of the first 1,000 ids that begin so
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::string> job;    // job_id, or oban_job_id as text
   std::optional<std::string> queue;  // "default" also finds rows with a job whose queue nobody named
   std::optional<std::string> pass;   // rows that this pass marked, whatever became of them
-  std::optional<Timestamp> since;    // inserted at or after
-  std::optional<Timestamp> until;    // inserted before
+  std::optional<std::chrono::milliseconds> longer_than;  // ended or running, and not stuck
+  std::optional<std::string> error_text;                 // within the error's JSON, in any case of letters
+  std::optional<std::int64_t> exit_status;               // that exec recorded
+  RunOrder by = RunOrder::kRecorded;
+  std::optional<Timestamp> since;  // at or after
+  std::optional<Timestamp> until;  // before
   std::size_t limit = 100;
   std::string cursor;  // from RunPage::next; empty: the first page
 };
 struct RunPage {
-  std::vector<Run> runs;  // newest first (inserted_at, run_id descending); without input and result
+  std::vector<Run> runs;  // newest first (that time, run_id descending); without input and result
   std::string next;       // empty: no more
 };
 
@@ -295,7 +307,9 @@ class Store {
   // The rows of the chain run_id is in, from the root down (parent before child, then attempt, started_at): the 1,000
   // nearest to it, page by page; loops in the data end. No rows without a cursor: no such run.
   virtual Result<ChainPage> chain(std::string_view run_id, std::size_t limit, std::string_view cursor) = 0;
-  virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor) = 0;
+  // Of the passes whose id begins with id_prefix; empty: all.
+  virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor,
+                                                          std::string_view id_prefix) = 0;
   virtual Result<std::map<Status, std::uint64_t>> count_by_status() = 0;
 
   // ---- dead letters

@@ -178,6 +178,32 @@ def test_every_form_of_key(servers, kind, key, history_key):
     check_move(servers, server, ddl)
 
 
+def only_started_with_time_zone(ddl):
+    return ddl.replace('"started_at" timestamp,', '"started_at" timestamptz,')
+
+
+@pytest.mark.parametrize("kind, change", (("sqlite", str), ("postgresql", str), ("postgresql", only_started_with_time_zone)))
+def test_runs_in_the_order_of_their_start(servers, kind, change):
+    server = start(servers, change(TABLES[kind]("number", "number")))
+    server.send({"type": "run_started", "run_id": "before", "at": "2026-01-02T03:04:04.999999Z"},
+                {"type": "run_started", "run_id": "behind", "at": "2026-01-02T03:04:05.000001Z"},
+                {"type": "run_queued", "run_id": "waits"})
+    server.wait_applied()
+    # What has not started counts by when it was recorded, in an application's own precision.
+    server.database.execute("UPDATE council_ex_runs SET inserted_at = '2026-01-02T03:04:06' WHERE run_id = 'waits';")
+    walked, query = [], "/v1/runs?by=started&limit=1"
+    while query:
+        page = server.control.ok("GET", query)
+        walked += [run["run_id"] for run in page["runs"]]
+        query = page["next"] and f"/v1/runs?by=started&limit=1&cursor={page['next']}"
+    assert walked == ["waits", "behind", "old", "before"]
+
+    def ids(times):
+        return [run["run_id"] for run in server.control.ok("GET", f"/v1/runs?by=started&{times}")["runs"]]
+    assert ids("since=2026-01-02T03:04:05Z&until=2026-01-02T03:04:06Z") == ["behind", "old"]
+    assert ids("id_prefix=be") == ["behind", "before"]
+
+
 @on_both
 def test_the_daemons_migration_first_is_in_the_way_of_the_applications_and_what_helps(servers, kind):
     key = {"sqlite": "text", "postgresql": "uuid"}[kind]

@@ -192,7 +192,7 @@ TEST_P(StoreMove, APassMovesOnce) {
   ReconciliationRow row{"pass", "recorder", "boot", at("2026-01-02T00:00:00Z"), std::nullopt, R"({"runs":[]})"};
   EXPECT_TRUE(store().insert_reconciliation(row).value());
   EXPECT_FALSE(store().insert_reconciliation(row).value());
-  EXPECT_THAT(store().list_reconciliations(5, "").value().passes, SizeIs(1));
+  EXPECT_THAT(store().list_reconciliations(5, "", "").value().passes, SizeIs(1));
 }
 
 TEST_P(StoreMove, ARecorderMovesWithItsLettersOrNotAtAll) {

@@ -9,6 +9,7 @@ namespace run_recorder::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
@@ -45,7 +46,7 @@ TEST_P(StoreRead, AnEmptyDatabaseHasNothing) {
   EXPECT_EQ(store().list_runs({}).value().next, "");
   EXPECT_THAT(store().list_events("r", 10, "").value().events, IsEmpty());
   EXPECT_THAT(chain("r"), IsEmpty());
-  EXPECT_THAT(store().list_reconciliations(10, "").value().passes, IsEmpty());
+  EXPECT_THAT(store().list_reconciliations(10, "", "").value().passes, IsEmpty());
   EXPECT_THAT(store().list_dead_letters(10, "").value().dead_letters, IsEmpty());
   EXPECT_THAT(store().count_by_status().value(), IsEmpty());
 }
@@ -113,6 +114,129 @@ TEST_P(StoreRead, ListFiltersAloneAndTogether) {
   EXPECT_THAT(listed(since), ElementsAre("a", "b"));
 }
 
+TEST_P(StoreRead, RunsAreFoundByPatternsOfTheirName) {
+  for (const char* name : {"nightly-a", "nightly_b", "Nightly-c", "nightly*", "100%", "a[b]"}) {
+    Run run = running(name);
+    run.council = name;
+    store_run(run);
+  }
+  const auto fitting = [this](const std::string& pattern) {
+    RunFilter filter;
+    filter.council_glob = pattern;
+    return ids_of(store().list_runs(filter).value().runs);
+  };
+  EXPECT_THAT(fitting("nightly-*"), ElementsAre("nightly-a"));
+  EXPECT_THAT(fitting("nightly?*"), UnorderedElementsAre("nightly-a", "nightly_b", "nightly*"));
+  EXPECT_THAT(fitting("nightly\\*"), ElementsAre("nightly*"));
+  EXPECT_THAT(fitting("*%"), ElementsAre("100%"));
+  EXPECT_THAT(fitting("a[*"), ElementsAre("a[b]"));
+  EXPECT_THAT(fitting("?ightly-c"), ElementsAre("Nightly-c"));
+  EXPECT_THAT(fitting("*"), SizeIs(6));
+}
+
+TEST_P(StoreRead, RunsAreFoundByWhatTheirIdBeginsWith) {
+  for (const char* id : {"0192-a", "0192-b", "0193", "é1", "é", "zz"}) store_run(running(id));
+  const auto beginning = [this](const std::string& prefix, RunOrder by) {
+    RunFilter filter;
+    filter.id_prefix = prefix;
+    filter.by = by;
+    return ids_of(store().list_runs(filter).value().runs);
+  };
+  for (const RunOrder by : {RunOrder::kRecorded, RunOrder::kStarted}) {
+    EXPECT_THAT(beginning("0192", by), UnorderedElementsAre("0192-a", "0192-b"));
+    EXPECT_THAT(beginning("0192-b", by), ElementsAre("0192-b"));
+    EXPECT_THAT(beginning("é", by), UnorderedElementsAre("é", "é1"));
+    EXPECT_THAT(beginning("z", by), ElementsAre("zz"));
+    EXPECT_THAT(beginning("y", by), IsEmpty());
+  }
+}
+
+TEST_P(StoreRead, RunsAreFoundByHowTheyEnded) {
+  const auto put = [this](const char* id, Status status, int seconds, std::optional<std::string> error,
+                          std::optional<std::string> result) {
+    Run run = running(id);
+    run.status = status;
+    run.started_at = at("2026-01-02T00:00:00Z");
+    if (status != Status::kRunning) run.finalized_at = at("2026-01-02T00:00:00Z") + std::chrono::seconds(seconds);
+    run.error = error;
+    run.result = result;
+    store_run(run);
+  };
+  put("quick", Status::kCompleted, 60, {}, R"({"exit_status":0})");
+  put("slow", Status::kFailed, 61, R"({"errors":["text",{"exit_status":3,"message":"Verbindung \"A\" verweigert"}]})",
+      {});
+  put("other", Status::kFailed, 1, R"({"errors":[{"exit_status":33}]})", {});
+  put("going", Status::kRunning, 0, {}, {});
+  put("stuck", Status::kStuck, 900, R"({"kind":"stuck","reason":"silent"})", {});
+  const auto listed = [this](const RunFilter& filter) { return ids_of(store().list_runs(filter).value().runs); };
+
+  RunFilter longer;
+  longer.longer_than = std::chrono::minutes(1);
+  EXPECT_THAT(listed(longer), UnorderedElementsAre("slow", "going"));
+  longer.longer_than = std::chrono::milliseconds(59'999);
+  EXPECT_THAT(listed(longer), UnorderedElementsAre("quick", "slow", "going"));
+  RunFilter error;
+  error.error_text = "verbindung \"a\" VER";
+  EXPECT_THAT(listed(error), ElementsAre("slow"));
+  error.error_text = "%";
+  EXPECT_THAT(listed(error), IsEmpty());
+  RunFilter exit;
+  exit.exit_status = 3;
+  EXPECT_THAT(listed(exit), ElementsAre("slow"));
+  exit.exit_status = 0;
+  EXPECT_THAT(listed(exit), ElementsAre("quick"));
+}
+
+TEST_P(StoreRead, OrderedByWhenTheyStarted) {
+  const auto put = [this](const char* id, const char* started, const char* inserted) {
+    Run run = running(id);
+    if (started != nullptr) run.started_at = at(started);
+    if (started == nullptr) run.started_at = std::nullopt;
+    store_run(run);
+    database().set_time("runs", "inserted_at", at(inserted), fmt::format("run_id = '{}'", id));
+  };
+  put("late", "2026-01-01T00:00:00Z", "2026-01-09T00:00:00Z");
+  put("middle", "2026-01-05T00:00:00.000001Z", "2026-01-05T00:00:01Z");
+  put("same", "2026-01-05T00:00:00.000001Z", "2026-01-06T00:00:01Z");
+  put("waits", nullptr, "2026-01-03T00:00:00Z");
+  put("new", "2026-01-08T00:00:00Z", "2026-01-08T00:00:00Z");
+  RunFilter filter;
+  EXPECT_THAT(ids_of(store().list_runs(filter).value().runs), ElementsAre("late", "new", "same", "middle", "waits"));
+  filter.by = RunOrder::kStarted;
+  EXPECT_THAT(ids_of(store().list_runs(filter).value().runs), ElementsAre("new", "same", "middle", "waits", "late"));
+  filter.since = at("2026-01-03T00:00:00Z");
+  filter.until = at("2026-01-08T00:00:00Z");
+  EXPECT_THAT(ids_of(store().list_runs(filter).value().runs), ElementsAre("same", "middle", "waits"));
+
+  filter.since = filter.until = std::nullopt;
+  filter.limit = 1;
+  std::vector<std::string> seen;
+  do {
+    const RunPage page = store().list_runs(filter).value();
+    for (const auto& run : page.runs) seen.push_back(run.run_id);
+    filter.cursor = page.next;
+  } while (!filter.cursor.empty() && seen.size() < 10);
+  EXPECT_THAT(seen, ElementsAre("new", "same", "middle", "waits", "late"));
+}
+
+TEST_P(StoreRead, ACursorOfTheOtherOrderIsInvalid) {
+  for (const char* id : {"a", "b"}) store_run(running(id));
+  RunFilter recorded, started;
+  recorded.limit = started.limit = 1;
+  started.by = RunOrder::kStarted;
+  recorded.cursor = store().list_runs(started).value().next;
+  RunFilter first;
+  first.limit = 1;
+  started.cursor = store().list_runs(first).value().next;
+  for (const RunFilter& filter : {recorded, started}) {
+    ASSERT_FALSE(filter.cursor.empty());
+    const auto runs = store().list_runs(filter);
+    ASSERT_FALSE(runs);
+    EXPECT_EQ(runs.error().kind, ErrorKind::kInvalid);
+    EXPECT_THAT(runs.error().message, HasSubstr("begin again without it"));
+  }
+}
+
 TEST_P(StoreRead, PagesAreStableWhileRowsAreInserted) {
   std::vector<std::string> expected;
   for (int i = 0; i < 25; ++i) {
@@ -171,7 +295,7 @@ TEST_P(StoreRead, AMalformedCursorIsInvalid) {
     ASSERT_FALSE(runs) << cursor;
     EXPECT_EQ(runs.error().kind, ErrorKind::kInvalid);
     EXPECT_EQ(store().list_events("r", 10, cursor).error().kind, ErrorKind::kInvalid) << cursor;
-    EXPECT_EQ(store().list_reconciliations(10, cursor).error().kind, ErrorKind::kInvalid) << cursor;
+    EXPECT_EQ(store().list_reconciliations(10, cursor, "").error().kind, ErrorKind::kInvalid) << cursor;
     EXPECT_EQ(store().list_dead_letters(10, cursor).error().kind, ErrorKind::kInvalid) << cursor;
   }
 }

@@ -214,7 +214,7 @@ TEST_P(StorePasses, ReportsAreSavedReplacedAndListedNewestFirst) {
   ASSERT_TRUE(store().save_reconciliation(pass("a", "2026-01-02T00:00:00Z")));
   ASSERT_TRUE(store().save_reconciliation(pass("c", "2026-01-01T00:00:00Z")));
   ASSERT_TRUE(store().save_reconciliation(pass("d", "2026-01-03T00:00:00Z")));
-  const auto all = store().list_reconciliations(10, "").value();
+  const auto all = store().list_reconciliations(10, "", "").value();
   EXPECT_THAT(ids_of(all), ElementsAre("d", "b", "a", "c"));
   EXPECT_EQ(all.next, "");
   const ReconciliationRow& read = all.passes[1];
@@ -228,7 +228,7 @@ TEST_P(StorePasses, ReportsAreSavedReplacedAndListedNewestFirst) {
   std::vector<std::string> seen;
   std::string cursor;
   do {
-    const auto page = store().list_reconciliations(1, cursor).value();
+    const auto page = store().list_reconciliations(1, cursor, "").value();
     for (const std::string& id : ids_of(page)) seen.push_back(id);
     cursor = page.next;
   } while (!cursor.empty() && seen.size() < 10);

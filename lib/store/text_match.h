@@ -1,0 +1,26 @@
+// What people write to find runs, as the databases' conditions want it: names with wildcards, beginnings of ids,
+// words of an error. Pure, thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace run_recorder {
+
+// A name's pattern has * for any characters, ? for one, and \ before a character that stands for itself.
+// For PostgreSQL's LIKE with its default escape.
+std::string like_pattern(std::string_view pattern);
+// For SQLite's GLOB, which knows no escape but has [ ] for sets.
+std::string glob_pattern(std::string_view pattern);
+
+// So many of the ids that begin with a prefix are looked at, the first in the order of bytes: a short one may be that
+// of all rows.
+inline constexpr std::size_t kPrefixIds = 1'000;
+// Above every id that begins with this, in the order of bytes; ids are UTF-8 without U+10FFFF, which is no character.
+std::string above_prefix(std::string_view prefix);
+
+// The text as it stands within a JSON string: "a\"b" as a\"b.
+std::string within_json(std::string_view text);
+
+}  // namespace run_recorder
