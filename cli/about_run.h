@@ -14,15 +14,16 @@ namespace run_recorder {
 // "/v1/runs/ID", with what follows: "/events".
 std::string run_path(const std::string& run_id, std::string_view what = "");
 
-// Asks for the path and prints the answer, as JSON where that is wanted, else in words. Returns the exit status.
-int print_answer(const Context& context, const std::string& path,
+// Asks about a run, which may be named by the beginning of its id, and prints the answer, as JSON where that is
+// wanted, else in words. what: as in run_path(). Returns the exit status.
+int print_answer(const Context& context, const std::string& run_id, std::string_view what,
                  std::string (*in_words)(const JsonObject& answer, const Terminal& terminal));
 
 // Of a command that takes nothing but a run.
 template <int (*show)(const Context&, const std::string&)>
 Handler declare_about_run(Flags flags) {
   const auto run_id = std::make_shared<std::string>();
-  flags.operand("RUN", *run_id, "The run's id");
+  flags.operand("RUN", *run_id, "The run's id, or its beginning");
   return [run_id](const Invocation& invocation) { return show(invocation.context(), *run_id); };
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 
 #include "cli/about_run.h"
@@ -10,11 +11,13 @@
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/timeline.h"
+#include "cli/whole_id.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kLongestNote = 1'000;    // of each row
+constexpr std::size_t kLongestCell = 1'000;    // as notes may be
+constexpr std::ptrdiff_t kTimelineAt = 3;      // behind run, name and status
 constexpr std::uint64_t kWholeChain = 10'000;  // the daemon gives a thousand
 
 // What the table of a chain shows of a run: a thousand whole ones may be large.
@@ -25,28 +28,30 @@ struct Attempt {
   Timestamp ended;  // or now
 };
 
-Attempt attempt_of(const JsonObject& run, Timestamp now) {
-  Attempt attempt{.cells = run_cells(run, now),
+Attempt attempt_of(const JsonObject& run, const RunView& view, Timestamp now) {
+  Attempt attempt{.cells = view.cells(run),
                   .colour = colour_of_status(run.text("status")),
                   .started = run.time("started_at"),
                   .ended = run.time("finalized_at").value_or(now)};
-  std::string& note = attempt.cells.back().text;
-  if (note.size() > kLongestNote) note = fit(note, kLongestNote);
+  for (Cell& cell : attempt.cells) {
+    if (cell.text.size() > kLongestCell) cell.text = fit(cell.text, kLongestCell);
+  }
   return attempt;
 }
 
 int show_chain(const Context& context, const std::string& run_id) {
   const Timestamp now = now_utc();
   const Terminal terminal = terminal_of(1);
+  RunView view(usual_layout(), terminal, now);
   std::vector<Attempt> attempts;
-  const Result<Listed> listed =
-      list_pages(context.client, Target(run_path(run_id, "/chain")), "runs", kWholeChain, [&](const auto& items) {
-        if (context.json) {
-          print_json_lines(items);
-          return;
-        }
-        for (const std::string_view item : items) attempts.push_back(attempt_of(JsonObject(item), now));
-      });
+  const auto take = [&](const std::vector<std::string_view>& items) {
+    if (context.json) return print_json_lines(items);
+    for (const std::string_view item : items) view.include(JsonObject(item));
+    for (const std::string_view item : items) attempts.push_back(attempt_of(JsonObject(item), view, now));
+  };
+  const Result<Listed> listed = ask_by_id(context.client, Ids::kRuns, run_id, [&](const std::string& id) {
+    return list_pages(context.client, Target(run_path(id, "/chain")), "runs", kWholeChain, take);
+  });
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
   if (listed->truncated) {
@@ -61,12 +66,12 @@ int show_chain(const Context& context, const std::string& run_id) {
     span.include(attempt.started);
     if (attempt.started) span.include(attempt.ended);
   }
-  std::vector<Column> columns = run_columns();
-  columns.insert(columns.end() - 1, {.title = "TIMELINE", .optional = 1});
+  std::vector<Column> columns = view.columns();
+  columns.insert(columns.begin() + kTimelineAt, {.title = "TIMELINE", .optional = 1});
   Table table(columns, terminal);
   for (Attempt& attempt : attempts) {
     const std::string drawn = attempt.started ? span.draw(*attempt.started, attempt.ended) : "";
-    attempt.cells.insert(attempt.cells.end() - 1, {drawn, attempt.colour});
+    attempt.cells.insert(attempt.cells.begin() + kTimelineAt, {drawn, attempt.colour});
     table.add(std::move(attempt.cells));
   }
   print(table.render());

@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <clocale>
+#include <cstdlib>
+#include <ctime>
 #include <memory>
 
 #include "base/url.h"
@@ -74,6 +76,18 @@ std::string missing_action(const CLI::App& command, const CLI::RequiredError& er
   return fmt::format("{} needs one of: {}", command.get_name(), names);
 }
 
+// Before any flag is read: times of day are what the zone makes of them. A command that is run gets the zone it would
+// have had.
+void take_zone(const std::vector<std::string>& arguments) {
+  const auto command = std::ranges::find_if(arguments, [](const std::string& name) {
+    return std::ranges::any_of(commands(), [&](const Command* each) { return each->name == name; });
+  });
+  const bool wraps = command != arguments.end() && wraps_command(*command);
+  if (wraps || std::ranges::count(arguments, "--utc") == 0) return;
+  ::setenv("TZ", "UTC0", 1);
+  ::tzset();
+}
+
 // False, with the exit status set: there is nothing to run, and why is said.
 bool parse(CLI::App& app, std::vector<std::string> arguments, int& status) {
   const std::vector<std::string> given = arguments;
@@ -109,6 +123,7 @@ int run_command_line(std::vector<std::string> arguments) {
   Invocation invocation;
   invocation.environment = environment_of(environ);
   invocation.command = take_command(arguments);
+  take_zone(arguments);
   auto flags = take_config_flags(arguments);
   if (!flags) throw StartError(kExitUsage, flags.error().message);
   invocation.config_flags = std::move(*flags);
@@ -120,6 +135,8 @@ int run_command_line(std::vector<std::string> arguments) {
   app.fallthrough();
   app.add_option("--socket", invocation.socket, "The daemon's event socket")->type_name("PATH");
   app.add_option("--control", invocation.control, "The daemon's control socket")->type_name("PATH");
+  app.add_flag_callback(
+      "--utc", [] {}, "Times of day in UTC, instead of the local time zone; --json has UTC always");
   app.add_flag("--json", invocation.json, "Print the daemon's JSON objects, one a line, instead of tables");
   app.footer(
       "--config FILE and --section-key VALUE work as with run-recorderd. Exit status: 0 done, 2 usage, 78 "

@@ -222,7 +222,7 @@ void declare_fields(Flags& flags, EmitOptions& options) {
   flags.text("--run-id", options.run_id, "The run's id, one for each attempt (default inside exec: its run)", "ID");
   flags.text("--id", options.id, "The event's id; a second event with it changes nothing (default: a new one)", "ID");
   flags.text("--at", options.at, "When it happened, RFC 3339 with offset (default: when it is received)", "TIME");
-  flags.text("--council", options.council, "What is being run (queued, started)", "NAME");
+  flags.text("--council,--name", options.council, "What is being run (queued, started)", "NAME");
   flags.text("--input", options.input, "The run's input (queued, started)", "JSON");
   flags.integer("--attempt", options.attempt, "The attempt's number (queued, started)", "N");
   flags.text("--parent-attempt-run-id", options.parent_attempt_run_id,

@@ -7,9 +7,11 @@
 #include "cli/about_run.h"
 #include "cli/command.h"
 #include "cli/json_object.h"
+#include "cli/local_time.h"
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/timeline.h"
+#include "cli/whole_id.h"
 
 namespace run_recorder {
 namespace {
@@ -42,8 +44,11 @@ int list_events(const Context& context, const std::string& run_id, std::uint64_t
   const auto add = [&](const JsonObject& event) {
     const std::optional<Timestamp> moment = moment_of(event);
     if (!first) first = moment;
-    std::string at = moment ? format_rfc3339(*moment).substr(0, 23) + "Z" : "";
-    if (!at.empty()) at[10] = ' ';
+    std::string at;
+    if (moment) {
+      at =
+          terminal.columns > 0 ? local_milliseconds(*moment) : local_time_with_offset(*moment, Digits::kMilliseconds);
+    }
     if (is_narrow(terminal) && !at.empty()) at.erase(0, 11);  // AFTER says how many days later
     const std::string effect = event.text("effect");
     const auto after = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(*moment - *first); };
@@ -55,16 +60,15 @@ int list_events(const Context& context, const std::string& run_id, std::uint64_t
                {moment ? span.draw(*moment, *moment) : "", colour_of_effect(effect)},
                {std::string(event.raw("payload")), Colour::kDim}});
   };
-  const Result<Listed> listed =
-      list_pages(context.client, Target(run_path(run_id, "/events")), "events", limit, [&](const auto& items) {
-        if (context.json) {
-          print_json_lines(items);
-          return;
-        }
-        for (const std::string_view item : items) span.include(moment_of(JsonObject(item)));
-        for (const std::string_view item : items) add(JsonObject(item));
-        if (!table.empty()) print(table.render());
-      });
+  const auto take = [&](const std::vector<std::string_view>& items) {
+    if (context.json) return print_json_lines(items);
+    for (const std::string_view item : items) span.include(moment_of(JsonObject(item)));
+    for (const std::string_view item : items) add(JsonObject(item));
+    if (!table.empty()) print(table.render());
+  };
+  const Result<Listed> listed = ask_by_id(context.client, Ids::kRuns, run_id, [&](const std::string& id) {
+    return list_pages(context.client, Target(run_path(id, "/events")), "events", limit, take);
+  });
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
   if (!context.json) hint_more(*listed, "event");
@@ -77,7 +81,7 @@ Handler declare_events(Flags flags) {
     std::uint64_t limit = 1'000;
   };
   const auto values = std::make_shared<Values>();
-  flags.operand("RUN", values->run_id, "The run's id");
+  flags.operand("RUN", values->run_id, "The run's id, or its beginning");
   flags.limit(values->limit, "entries");
   return [values](const Invocation& invocation) {
     return list_events(invocation.context(), values->run_id, values->limit);

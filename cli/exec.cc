@@ -63,7 +63,7 @@ std::string find_socket(const Invocation& invocation, std::vector<std::string>& 
 
 Handler declare_exec(Flags flags) {
   const auto options = std::make_shared<ExecOptions>();
-  flags.text("--council", options->council, "What is being run (default: the command's name)", "NAME");
+  flags.text("--council,--name", options->council, "What is being run (default: the command's name)", "NAME");
   flags.text("--run-id", options->run_id, "The run's id (default: a new one)", "ID");
   flags.integer("--attempt", options->attempt, "The first attempt's number", "N", 1, kHighestAttempt);
   flags.text("--parent,--parent-attempt-run-id", options->parent_attempt_run_id, "The previous attempt's run id",

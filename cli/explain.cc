@@ -18,7 +18,7 @@ std::string explanation_in_words(const JsonObject& object, const Terminal& termi
   const std::string status = object.text("status");
   Facts facts(terminal);
   facts.add("run", object.text("run_id"), Colour::kBold);
-  facts.add("council", object.text("council"));
+  facts.add("name", object.text("council"));
   facts.add("status", status, colour_of_status(status));
   facts.add("attempt", object.text("attempt"));
   if (const std::string job = object.text("oban_job_id"); !job.empty()) facts.add("job", job);
@@ -49,7 +49,7 @@ std::string explanation_in_words(const JsonObject& object, const Terminal& termi
 }
 
 int explain_run(const Context& context, const std::string& run_id) {
-  return print_answer(context, run_path(run_id, "/explain"), explanation_in_words);
+  return print_answer(context, run_id, "/explain", explanation_in_words);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "cli/run_query.h"
+#include "cli/local_time.h"
 #include "run/status.h"
 
 namespace run_recorder {
@@ -33,9 +33,9 @@ CLI::Validator age_value() {
                     "a duration above 0s such as 12h or 90d");
 }
 
-CLI::Validator since_value() {
-  return value_that([](const std::string& text) { return parse_since(text, now_utc()).has_value(); },
-                    "a time such as 2026-01-02T03:04:05Z, or a duration before now such as 1h");
+CLI::Validator moment_value() {
+  return value_that([](const std::string& text) { return parse_moment(text, now_utc()).has_value(); },
+                    std::string(kMoments));
 }
 
 CLI::Validator status_value(Flags::Statuses allowed) {
@@ -132,9 +132,17 @@ void Flags::age(const char* flag, std::optional<std::string>& value, const char*
 
 void Flags::time(const char* flag, std::optional<Timestamp>& value, const char* help) {
   app_->add_option_function<std::string>(
-          flag, [&value](const std::string& text) { value = parse_since(text, now_utc()); }, help)
-      ->check(since_value())
+          flag, [&value](const std::string& text) { value = parse_moment(text, now_utc()); }, help)
+      ->check(moment_value())
       ->type_name("TIME");
+}
+
+void Flags::choice(const char* flag, std::string& value, const std::vector<std::string>& choices, const char* help) {
+  app_->add_option(flag, value, help)
+      ->check(value_that([choices](const std::string& text) { return std::ranges::count(choices, text) > 0; },
+                         fmt::format("{}", fmt::join(choices, " or "))))
+      ->capture_default_str()
+      ->type_name("WORD");
 }
 
 void Flags::statuses(const char* flag, std::vector<std::string>& value, Statuses allowed, const char* help) {

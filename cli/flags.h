@@ -51,8 +51,10 @@ class Flags {
   void duration(const char* flag, std::chrono::milliseconds& value, const char* help);
   // "90d", above 0; as it was written.
   void age(const char* flag, std::optional<std::string>& value, const char* help);
-  // A time, or a duration before now.
+  // A time as people write it, or a duration before now: see local_time.h.
   void time(const char* flag, std::optional<Timestamp>& value, const char* help);
+  // One of these words; the default is shown.
+  void choice(const char* flag, std::string& value, const std::vector<std::string>& choices, const char* help);
   // Several by comma.
   enum class Statuses { kAll, kFinished };
   void statuses(const char* flag, std::vector<std::string>& value, Statuses allowed, const char* help);

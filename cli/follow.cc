@@ -75,9 +75,12 @@ class Follower {
 
 }  // namespace
 
-int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval, RunWidth width) {
+int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval,
+                const RunLayout& layout) {
   Follower follower(context, query);
-  Table table(run_columns(width), terminal_of(STDOUT_FILENO));
+  const Terminal terminal = terminal_of(STDOUT_FILENO);
+  RunView view(layout, terminal, now_utc());
+  Table table(view.columns(), terminal);
   bool away = false;
   for (bool first = true;; first = false) {
     const Result<std::vector<std::string>> changed = follower.changes();
@@ -89,8 +92,9 @@ int follow_runs(const Context& context, const RunQuery& query, std::chrono::mill
       if (context.json) {
         print_json_lines({changed->begin(), changed->end()});
       } else {
-        const Timestamp now = now_utc();
-        for (const std::string& run : *changed) table.add(run_cells(JsonObject(run), now, width));
+        view.set_now(now_utc());
+        for (const std::string& run : *changed) view.include(JsonObject(run));
+        for (const std::string& run : *changed) table.add(view.cells(JsonObject(run)));
         if (!table.empty()) print(table.render());
       }
     }

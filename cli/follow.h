@@ -16,6 +16,6 @@ constexpr std::uint64_t kFollowedRuns = 200;
 // The runs there are, oldest first, then one line for each that is new or whose status changed. Returns the exit
 // status where it fails; else it goes on.
 int follow_runs(const Context& context, const RunQuery& query, std::chrono::milliseconds interval,
-                RunWidth width = RunWidth::kUsual);
+                const RunLayout& layout);
 
 }  // namespace run_recorder

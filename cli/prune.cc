@@ -143,7 +143,7 @@ Handler declare_prune(Flags flags) {
   flags.on("--yes", options->yes, "Do not ask before anything is removed (on a terminal; otherwise nobody is asked)");
   flags.statuses("--status", options->statuses, Flags::Statuses::kFinished,
                  "Only these: completed, failed, cancelled, stuck; several by comma");
-  flags.text("--council", options->council, "Only runs of this council", "NAME");
+  flags.text("--council,--name", options->council, "Only runs of this name", "NAME");
   flags.age("--older-than", options->older_than,
             "Runs whose last event was applied, or which were found stuck, longer ago than this, instead of what "
             "[retention] says");

@@ -11,8 +11,10 @@
 #include "cli/context.h"
 #include "cli/progress.h"
 #include "cli/run_view.h"
+#include "cli/short_ids.h"
 #include "cli/table.h"
 #include "cli/text.h"
+#include "cli/whole_id.h"
 
 namespace run_recorder {
 namespace {
@@ -51,8 +53,10 @@ std::string report_for_people(const JsonObject& report, const Terminal& terminal
             marked == "0" || marked.empty() ? Colour::kNone : Colour::kMagenta);
   std::string out = facts.render();
 
+  ShortIds ids(terminal);
+  for (const std::string_view item : report.elements("runs")) ids.include(JsonObject(item).text("run_id"));
   Table table({{.title = "RUN", .shrinks_to = 36},
-               {.title = "COUNCIL", .shrinks_to = 7},
+               {.title = "NAME", .shrinks_to = 7},
                {.title = "ATTEMPT", .right = true, .optional = 3},
                {.title = "JOB", .right = true, .optional = 2},
                {.title = "SILENT FOR", .right = true, .optional = 1},
@@ -63,7 +67,7 @@ std::string report_for_people(const JsonObject& report, const Terminal& terminal
     const JsonObject run(item);
     const std::string verdict = run.text("verdict");
     const auto age = run.integer("age_seconds");
-    table.add({{run.text("run_id")},
+    table.add({{ids.of(run.text("run_id"))},
                {run.text("council")},
                {run.text("attempt")},
                {run.text("oban_job_id")},
@@ -121,8 +125,9 @@ int reconcile(const Context& context, const ReconcileOptions& options) {
 }
 
 int undo_reconciliation(const Context& context, const std::string& pass_id) {
-  const Result<ControlAnswer> answer =
-      context.client.post("/v1/reconciliations/" + percent_encoded(pass_id) + "/undo", "{}");
+  const Result<ControlAnswer> answer = ask_by_id(context.client, Ids::kPasses, pass_id, [&](const std::string& id) {
+    return context.client.post("/v1/reconciliations/" + percent_encoded(id) + "/undo", "{}");
+  });
   if (!answer) return fail(answer.error());
   if (context.json) {
     print_json_lines({answer->body});
@@ -135,20 +140,22 @@ int undo_reconciliation(const Context& context, const std::string& pass_id) {
 }
 
 int list_reconciliations(const Context& context, std::uint64_t limit) {
+  const Terminal terminal = terminal_of(1);
+  ShortIds ids(terminal);
   Table table({{.title = "PASS"},
                {.title = "WHEN"},
                {.title = "TRIGGER"},
                {.title = "TOOK", .right = true},
                {.title = "MARKED", .right = true},
                {.title = "FOUND", .shrinks_to = 20, .optional = 1}},
-              terminal_of(1));
+              terminal);
   const Timestamp now = now_utc();
   const auto cells = [&](const JsonObject& pass) -> std::vector<Cell> {
     const JsonObject report = pass.object("report");
     const auto started = pass.time("started_at");
     const auto finished = pass.time("finished_at");
     const std::string marked = report.text("marked");
-    return {{pass.text("pass_id")},
+    return {{ids.of(pass.text("pass_id"))},
             {started ? age_in_words(*started, now) : ""},
             {pass.text("trigger") + (report.is_true("dry_run") ? " (dry run)" : "")},
             {started && finished
@@ -158,7 +165,12 @@ int list_reconciliations(const Context& context, std::uint64_t limit) {
             {counts_in_words(report), Colour::kDim}};
   };
   const Result<Listed> listed =
-      print_pages(context, Target("/v1/reconciliations"), "reconciliations", limit, table, cells);
+      list_pages(context.client, Target("/v1/reconciliations"), "reconciliations", limit, [&](const auto& items) {
+        if (context.json) return print_json_lines(items);
+        for (const std::string_view item : items) ids.include(JsonObject(item).text("pass_id"));
+        for (const std::string_view item : items) table.add(cells(JsonObject(item)));
+        if (!table.empty()) print(table.render());
+      });
   if (!listed) return fail(listed.error());
   if (!context.json && listed->items == 0) complain("no pass has been made yet");
   return kExitDone;

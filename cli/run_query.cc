@@ -1,19 +1,53 @@
 #include "cli/run_query.h"
 
+#include <fmt/format.h>
+
+#include <set>
+
+#include "cli/json_object.h"
+#include "cli/whole_id.h"
+#include "config/config_table.h"
+
 namespace run_recorder {
+namespace {
+
+// So many of the newest runs are asked for their names.
+constexpr const char* kNamesAmong = "1000";
+
+void add_name(Target& target, const std::string& name) {
+  target.add(is_pattern(name) ? "council_glob" : "council", name);
+}
+
+}  // namespace
 
 void RunQuery::declare(Flags& flags) {
   flags.statuses("--status", statuses, Flags::Statuses::kAll,
                  "Only these: queued, running, completed, failed, cancelled, stuck; several by comma");
-  flags.text("--council", council, "Only runs of this council", "NAME");
+  flags.text("--council,--name", council, "Only runs of this name; * stands for any characters, ? for one", "NAME");
   flags.text("--job", job, "Only runs of this job, by its id in its queue", "ID");
   flags.text("--queue", queue, "Only runs of this queue's jobs; the queue default includes jobs that name no queue",
              "NAME");
   flags.integer("--oban-job-id", oban_job_id, "The same as --job, for an integer", "N");
   flags.text("--pass", pass, "Only runs that this pass marked stuck", "PASS");
+  flags.age("--longer-than", longer_than, "Only runs that took longer than this, or are running for longer");
+  flags.text("--error", error, "Only runs whose error has this text, in small or capital letters", "TEXT");
+  flags.integer("--exit-code", exit_status, "Only runs of which exec recorded this exit status", "N", 0, 255);
   flags.time("--since", since,
-             "Only runs recorded since then: 2026-01-02T03:04:05Z, or a duration before now such as 1h");
-  flags.time("--until", until, "Only runs recorded before then; a time as in --since");
+             "Only runs started since then: \"2026-01-02 03:04\", 2026-01-02, 03:04, yesterday, 1h, 1w, or "
+             "2026-01-02T03:04:05Z");
+  flags.time("--until", until, "Only runs started before then; a time as in --since");
+  flags.choice("--by", by, {"started", "recorded"}, "The time of the order, --since and --until");
+}
+
+Result<void> RunQuery::complete(const ControlClient& client) {
+  if (!pass) return {};
+  Result<std::string> whole = whole_id(client, Ids::kPasses, *pass);
+  if (whole) {
+    pass = std::move(*whole);
+  } else if (whole.error().kind != ErrorKind::kNotFound) {
+    return whole.error();
+  }
+  return {};
 }
 
 Target RunQuery::target() const {
@@ -21,22 +55,39 @@ Target RunQuery::target() const {
   std::string joined;
   for (const std::string& status : statuses) joined += (joined.empty() ? "" : ",") + status;
   if (!joined.empty()) target.add("status", joined);
-  if (council) target.add("council", *council);
+  if (council) add_name(target, *council);
   if (job) target.add("job", *job);
   if (queue) target.add("queue", *queue);
   if (oban_job_id) target.add("oban_job_id", std::to_string(*oban_job_id));
   if (pass) target.add("pass", *pass);
+  if (longer_than) target.add("longer_than", *longer_than);
+  if (error) target.add("error", *error);
+  if (exit_status) target.add("exit_status", std::to_string(*exit_status));
   if (since) target.add("since", format_rfc3339(*since));
   if (until) target.add("until", format_rfc3339(*until));
+  target.add("by", by);
   return target;
 }
 
-std::optional<Timestamp> parse_since(std::string_view text, Timestamp now) {
-  if (const std::optional<Timestamp> time = parse_rfc3339(text)) return time;
-  if (text.ends_with(" ago")) text.remove_suffix(4);
-  const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
-  if (!duration) return std::nullopt;
-  return now - *duration;
+bool is_pattern(std::string_view name) {
+  return name.find_first_of("*?") != std::string_view::npos;
+}
+
+std::string nobody_of_that_name(const ControlClient& client, const std::string& name) {
+  Target one("/v1/runs");
+  add_name(one, name);
+  const Result<ControlAnswer> any = client.get(one.add("limit", "1").str());
+  if (!any || !JsonObject(any->body).elements("runs").empty()) return {};
+  if (is_pattern(name)) return fmt::format("no recorded run's name fits \"{}\"", name);
+  std::set<std::string> names;
+  const Result<ControlAnswer> newest = client.get(Target("/v1/runs").add("limit", kNamesAmong).str());
+  if (newest) {
+    const JsonObject page(newest->body);
+    for (const std::string_view run : page.elements("runs")) names.insert(JsonObject(run).text("council"));
+  }
+  const std::string near = nearest_name(name, std::vector<std::string>(names.begin(), names.end()));
+  return fmt::format("no run named \"{}\" is recorded{}", name,
+                     near.empty() ? std::string() : fmt::format("; did you mean \"{}\"?", near));
 }
 
 }  // namespace run_recorder

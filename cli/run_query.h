@@ -15,16 +15,21 @@ namespace run_recorder {
 
 struct RunQuery {
   std::vector<std::string> statuses;
-  std::optional<std::string> council, job, queue, pass;
-  std::optional<std::int64_t> oban_job_id;
+  std::optional<std::string> council, job, queue, pass, longer_than, error;
+  std::optional<std::int64_t> oban_job_id, exit_status;
+  std::string by = "started";  // or "recorded"
   std::optional<Timestamp> since, until;
   std::uint64_t limit = 50;
 
   void declare(Flags& flags);  // the filters; the limit is the command's own
+  // Makes the pass a whole id where only its beginning was given.
+  Result<void> complete(const ControlClient& client);
   Target target() const;
 };
 
-// "2026-01-02T03:04:05Z", or a duration before now: "1h", "30m ago".
-std::optional<Timestamp> parse_since(std::string_view text, Timestamp now);
+// Whether a name is a pattern: with * or ?.
+bool is_pattern(std::string_view name);
+// Why there are no runs of this name, where there never were any; else empty.
+std::string nobody_of_that_name(const ControlClient& client, const std::string& name);
 
 }  // namespace run_recorder

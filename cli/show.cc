@@ -47,7 +47,7 @@ Facts facts_of(const JsonObject& run, const Terminal& terminal) {
     if (!value.empty()) facts.add(name, value);
   };
   facts.add("run", run.text("run_id"), Colour::kBold);
-  facts.add("council", run.text("council"));
+  facts.add("name", run.text("council"));
   facts.add("status", status, colour_of_status(status));
   if (const std::string words = error_in_words(run); !words.empty())
     facts.add("because", words, colour_of_status(status));
@@ -87,7 +87,7 @@ std::string run_in_words(const JsonObject& run, const Terminal& terminal) {
 }
 
 int show_run(const Context& context, const std::string& run_id) {
-  return print_answer(context, run_path(run_id), run_in_words);
+  return print_answer(context, run_id, "", run_in_words);
 }
 
 }  // namespace

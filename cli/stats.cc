@@ -94,7 +94,7 @@ std::string stats_json(const std::string& council, const CouncilStats& stats) {
 }
 
 std::vector<Column> stats_columns(bool with_usage) {
-  std::vector<Column> columns = {{.title = "COUNCIL", .shrinks_to = 12},
+  std::vector<Column> columns = {{.title = "NAME", .shrinks_to = 12},
                                  {.title = "RUNS", .right = true},
                                  {.title = "DONE", .right = true},
                                  {.title = "FAILED", .right = true},
@@ -133,7 +133,8 @@ std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& st
   return cells;
 }
 
-int show_stats(const Context& context, const RunQuery& query) {
+int show_stats(const Context& context, RunQuery& query) {
+  if (const Result<void> complete = query.complete(context.client); !complete) return fail(complete.error());
   std::map<std::string, CouncilStats> councils;
   const Timestamp now = now_utc();
   const Result<Listed> listed =
@@ -182,7 +183,7 @@ Handler declare_stats(Flags flags) {
 
 }  // namespace
 
-extern const Command kStatsCommand = {"stats", "Show outcomes, durations and usage of the newest runs, by council",
+extern const Command kStatsCommand = {"stats", "Show outcomes, durations and usage of the newest runs, by name",
                                       declare_stats};
 
 }  // namespace run_recorder

@@ -9,6 +9,7 @@ namespace run_recorder {
 namespace {
 
 constexpr std::size_t kGap = 2;
+constexpr int kSpare = 3;               // optional columns from here on go before others become hard to read
 constexpr std::size_t kLeastRoom = 20;  // for the values of facts; with less they are not wrapped
 
 // Cut at spaces into lines of at most so many columns; a word that is longer stays whole. 0: one line.
@@ -31,7 +32,7 @@ std::vector<std::string_view> wrapped(std::string_view text, std::size_t columns
 }  // namespace
 
 Table::Table(std::vector<Column> columns, const Terminal& terminal)
-    : columns_(std::move(columns)), terminal_(terminal), shown_(columns_.size(), true) {
+    : columns_(std::move(columns)), terminal_(terminal), shown_(columns_.size(), true), has_values_(columns_.size()) {
   for (const Column& column : columns_) natural_widths_.push_back(display_width(column.title));
 }
 
@@ -40,12 +41,17 @@ void Table::add(std::vector<Cell> row) {
   for (std::size_t i = 0; i < row.size(); ++i) {
     row[i].text = printable(row[i].text);
     natural_widths_[i] = std::max(natural_widths_[i], display_width(row[i].text));
+    if (!row[i].text.empty()) has_values_[i] = true;
   }
   rows_.push_back(std::move(row));
 }
 
 // The widest column that may shrink gives first, one column of the screen at a time. False: that is not enough.
-bool Table::shrink_to_fit() {
+bool Table::shrink_to_fit(Floor floor) {
+  const auto least = [&](std::size_t i) {
+    return floor == Floor::kReadable ? std::max(columns_[i].shrinks_to, columns_[i].readable)
+                                     : columns_[i].shrinks_to;
+  };
   widths_ = natural_widths_;
   std::size_t total = 0;
   for (std::size_t i = 0; i < columns_.size(); ++i) {
@@ -54,7 +60,7 @@ bool Table::shrink_to_fit() {
   for (; total > terminal_.columns; --total) {
     std::size_t widest = columns_.size();
     for (std::size_t i = 0; i < columns_.size(); ++i) {
-      const bool can = shown_[i] && columns_[i].shrinks_to > 0 && widths_[i] > columns_[i].shrinks_to;
+      const bool can = shown_[i] && columns_[i].shrinks_to > 0 && widths_[i] > least(i);
       if (can && (widest == columns_.size() || widths_[i] > widths_[widest])) widest = i;
     }
     if (widest == columns_.size()) return false;
@@ -63,22 +69,29 @@ bool Table::shrink_to_fit() {
   return true;
 }
 
+// The highest of the optional columns that are at least this. False: there is none.
+bool Table::leave_one_out(int least) {
+  std::size_t found = columns_.size();
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    if (!shown_[i] || columns_[i].optional < least) continue;
+    least = columns_[i].optional;
+    found = i;
+  }
+  if (found == columns_.size()) return false;
+  shown_[found] = false;
+  return true;
+}
+
 void Table::settle_widths() {
   if (terminal_.columns == 0) {
     widths_ = natural_widths_;
     return;
   }
-  while (!shrink_to_fit()) {
-    std::size_t least = columns_.size();
-    int highest = 0;
-    for (std::size_t i = 0; i < columns_.size(); ++i) {
-      if (!shown_[i] || columns_[i].optional == 0 || columns_[i].optional < highest) continue;
-      highest = columns_[i].optional;
-      least = i;
-    }
-    if (least == columns_.size()) return;
-    shown_[least] = false;
-  }
+  for (std::size_t i = 0; i < columns_.size(); ++i) shown_[i] = has_values_[i] || !columns_[i].only_with_values;
+  bool fits = shrink_to_fit(Floor::kReadable);
+  while (!fits && leave_one_out(kSpare)) fits = shrink_to_fit(Floor::kReadable);
+  if (!fits) fits = shrink_to_fit(Floor::kLeast);
+  while (!fits && leave_one_out(1)) fits = shrink_to_fit(Floor::kLeast);
 }
 
 void Table::append_row(std::string& out, const std::vector<Cell>& row) const {
@@ -104,11 +117,11 @@ void Table::append_row(std::string& out, const std::vector<Cell>& row) const {
 std::string Table::render() {
   settle_widths();
   std::string out;
-  if (!titled_) {
+  if (shown_ != titled_) {
     std::vector<Cell> titles;
     for (const Column& column : columns_) titles.push_back({column.title, Colour::kDim});
     append_row(out, titles);
-    titled_ = true;
+    titled_ = shown_;
   }
   for (const std::vector<Cell>& row : rows_) append_row(out, row);
   rows_.clear();

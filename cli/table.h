@@ -15,6 +15,8 @@ struct Column {
   bool right = false;          // numbers stand at the right
   std::size_t shrinks_to = 0;  // may be cut to this many columns where the terminal is narrow; 0: never cut
   int optional = 0;            // above 0: left out where it still does not fit, the highest and then the last first
+  bool only_with_values = false;  // on a terminal left out until a row has a value
+  std::size_t readable = 0;       // cut to less than this only once what is optional above 2 is left out
 };
 
 struct Cell {
@@ -28,13 +30,15 @@ class Table {
 
   void add(std::vector<Cell> row);
   bool empty() const { return rows_.empty(); }
-  // The rows added since the last call, under the titles the first time. Widths only grow from call to call, so pages
-  // of a long list stand under each other.
+  // The rows added since the last call, under the titles the first time, and again where a column has come in. Widths
+  // only grow from call to call, so pages of a long list stand under each other.
   std::string render();
 
  private:
   void settle_widths();
-  bool shrink_to_fit();
+  enum class Floor { kReadable, kLeast };
+  bool shrink_to_fit(Floor floor);
+  bool leave_one_out(int least);
   void append_row(std::string& out, const std::vector<Cell>& row) const;
 
   std::vector<Column> columns_;
@@ -43,7 +47,8 @@ class Table {
   std::vector<std::size_t> natural_widths_;
   std::vector<std::size_t> widths_;  // as shown
   std::vector<bool> shown_;
-  bool titled_ = false;
+  std::vector<bool> has_values_;
+  std::vector<bool> titled_;  // the columns under the last titles; empty before the first
 };
 
 // "name:  value" lines with the values under each other.

@@ -30,20 +30,24 @@ Result<std::string> picture(const Context& context, const RunQuery& query) {
   if (!status) return status.error();
   const std::string head = status_line(JsonObject(status->body), terminal);
   const std::size_t rows = terminal_rows();
-  Table table(run_columns(), terminal);
-  const Timestamp now = now_utc();
+  RunView view(usual_layout(), terminal, now_utc());
+  Table table(view.columns(), terminal);
   const Result<Listed> listed =
       list_pages(context.client, query.target(), "runs",
                  std::min<std::uint64_t>(query.limit, rows > 5 ? rows - 4 : 1), [&](const auto& items) {
-                   for (const std::string_view item : items) table.add(run_cells(JsonObject(item), now));
+                   for (const std::string_view item : items) view.include(JsonObject(item));
+                   for (const std::string_view item : items) table.add(view.cells(JsonObject(item)));
                  });
   // The daemon answers for itself while its database is away.
   if (!listed) return head + "\n\n" + fit(printable(listed.error().message), terminal.columns) + "\n";
   return head + "\n\n" + (table.empty() ? "no such runs\n" : table.render());
 }
 
-int watch(const Context& context, const RunQuery& query, std::chrono::milliseconds interval) {
-  if (context.json || !terminal_of(STDOUT_FILENO).is_terminal) return follow_runs(context, query, interval);
+int watch(const Context& context, RunQuery& query, std::chrono::milliseconds interval) {
+  if (const Result<void> complete = query.complete(context.client); !complete) return fail(complete.error());
+  if (context.json || !terminal_of(STDOUT_FILENO).is_terminal) {
+    return follow_runs(context, query, interval, usual_layout());
+  }
   for (bool first = true;; first = false) {
     const Result<std::string> drawn = picture(context, query);
     if (!drawn && first) return fail(drawn.error());

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from databases import on_both
 from harness import DEADLINE_S, TOOL, clean_environment, temporary_folder
 from test_manual import all_commands, help_of
 
@@ -44,8 +45,8 @@ def json_of(server, *arguments, **options):
 
 def send_some(server):
     server.send(
-        {"type": "run_started", "run_id": "a", "council": "backup", "input": {"n": 1}, "at": "2026-01-02T03:04:05Z"},
-        {"type": "run_completed", "run_id": "a", "result": {"files": 42}, "at": "2026-01-02T03:04:07Z"},
+        {"type": "run_started", "run_id": "a", "council": "backup", "input": {"n": 1}, "at": "2020-01-02T03:04:05Z"},
+        {"type": "run_completed", "run_id": "a", "result": {"files": 42}, "at": "2020-01-02T03:04:07Z"},
         {"type": "run_started", "run_id": "b/1 ü", "council": "import", "oban_job_id": 7},
         {"type": "run_failed", "run_id": "b/1 ü", "errors": [{"kind": "exit", "message": "exited with status 3"}]},
         {"type": "run_started", "run_id": "b2", "council": "import", "oban_job_id": 7, "attempt": 2,
@@ -56,9 +57,9 @@ def send_some(server):
 
 def test_list_shows_a_table_and_with_json_the_daemons_objects(server):
     send_some(server)
-    lines = tool(server, "list").stdout.splitlines()
-    assert lines[0].split() == ["RUN", "COUNCIL", "STATUS", "ATTEMPT", "JOB", "STARTED", "TOOK", "NOTE"]
-    assert re.search(r"^a +backup +completed +1 .* ago +2\.0 s$", lines[-1])
+    lines = tool(server, "list", env={"TZ": "XXX-2"}).stdout.splitlines()
+    assert lines[0].split() == ["RUN", "NAME", "STATUS", "NOTE", "STARTED", "TOOK", "ATTEMPT", "JOB"]
+    assert re.search(r"^a +backup +completed +2020-01-02 05:04:05\+02:00 +2\.0 s +1$", lines[-1])
     assert "exited with status 3" in "\n".join(lines)
     served = server.control.ok("GET", "/v1/runs")["runs"]
     assert json_of(server, "list") == served
@@ -75,12 +76,128 @@ def test_list_filters_and_pages(server):
     assert ids("--oban-job-id", 7) == ["b2", "b/1 ü"]
     assert ids("--limit", 2) == ["c", "b2"]
     assert ids("--all") == ["c", "b2", "b/1 ü", "a"]
-    assert ids("--since", "1h") == ["c", "b2", "b/1 ü", "a"]
+    assert ids("--since", "1h") == ["c", "b2", "b/1 ü"]
+    assert ids("--since", "1h", "--by", "recorded") == ["c", "b2", "b/1 ü", "a"]
     assert ids("--since", "2999-01-01T00:00:00Z") == []
     assert "there are more" in tool(server, "list", "--limit", 2).stderr
     assert "no such runs" in tool(server, "list", "--council", "none").stderr
     assert "status" in tool(server, "list", "--status", "dead", status=2).stderr
-    tool(server, "list", "--since", "yesterday", status=2)
+    assert "yesterday" in tool(server, "list", "--since", "soon", status=2).stderr
+
+
+def test_runs_are_found_by_their_names(server):
+    send_some(server)
+
+    def names(*flags):
+        return sorted({run["council"] for run in json_of(server, "list", *flags)})
+    for flag in ("--council", "--name"):
+        assert names(flag, "import") == ["import"]
+        assert names(flag, "*port") == ["import"]
+        assert names(flag, "?????") == ["later"]
+        assert names(flag, "Import*") == []
+    assert "--council" in tool(server, "list", "--name", "import", "--council", "import", status=2).stderr
+    assert {row["council"] for row in json_of(server, "stats", "--name", "b*")} == {"backup"}
+
+
+def test_a_name_that_nobody_has_is_said(server):
+    send_some(server)
+    done = tool(server, "list", "--name", "bakcup")
+    assert done.stdout.splitlines()[1:] == []
+    assert 'no run named "bakcup" is recorded; did you mean "backup"?' in done.stderr
+    assert 'no recorded run\'s name fits "x*"' in tool(server, "list", "--name", "x*").stderr
+    # There are such runs, only not those that are asked for.
+    stderr = tool(server, "list", "--name", "backup", "--status", "failed").stderr
+    assert "no such runs" in stderr and "recorded" not in stderr
+
+
+@on_both
+def test_runs_are_found_by_how_they_ended(server):
+    send_some(server)
+    tool(server, "exec", "--run-id", "seven", "--name", "script", "--", "sh", "-c", "echo No space left >&2; exit 7", status=7)
+    tool(server, "exec", "--run-id", "done", "--name", "script", "--", "true")
+
+    def ids(*flags):
+        return sorted(run["run_id"] for run in json_of(server, "list", *flags))
+    assert ids("--exit-code", 7) == ["seven"]
+    assert ids("--exit-code", 0) == ["done"]
+    assert ids("--error", "no SPACE") == ["seven"]
+    assert ids("--error", "status") == ["b/1 ü", "seven"]
+    assert ids("--longer-than", "1s", "--name", "backup") == ["a"]
+    assert ids("--longer-than", "2s", "--name", "backup") == []
+    assert "300" in tool(server, "list", "--exit-code", 300, status=2).stderr
+
+
+def test_columns_and_order_are_chosen(server):
+    send_some(server)
+    lines = tool(server, "list", "--columns", "attempt,run,council", "--sort", "run").stdout.splitlines()
+    assert lines[0].split() == ["ATTEMPT", "RUN", "NAME"]
+    assert [line.split()[1] for line in lines[1:]] == ["a", "b/1", "b2", "c"]
+    assert [run["run_id"] for run in json_of(server, "list", "--sort", "-attempt")][0] == "b2"
+    assert [run["run_id"] for run in json_of(server, "list", "--sort", "-took")][0] == "a"
+    assert "--sort" in tool(server, "list", "--sort", "took", "--follow", status=2).stderr
+    for flag in ("--columns", "--sort"):
+        stderr = tool(server, "list", flag, "nope", status=2).stderr
+        assert f'{flag}: invalid value "nope": must be one of run, name, status, note, started, took' in stderr
+
+
+def test_times_are_local(server):
+    send_some(server)
+    zone = {"TZ": "XXX-14"}  # where the day began 14 hours earlier
+
+    def ids(*flags, env=zone):
+        return [run["run_id"] for run in json_of(server, "list", *flags, env=env)]
+    assert ids("--since", "2020-01-02 17:04:05", "--until", "2020-01-02 17:04:06") == ["a"]
+    assert ids("--since", "2020-01-02 17:04:06", "--until", "2020-01-03") == []
+    assert ids("--since", "2020-01-02 03:04:05", "--until", "2020-01-02 03:04:06", "--utc") == ["a"]
+    assert ids("--since", "2020-01-02 03:04:05 UTC", "--until", "2020-01-02 03:04:06 UTC") == ["a"]
+    assert "2020-01-02 17:04:05" in tool(server, "show", "a", env=zone).stdout
+    assert "2020-01-02 03:04:05 UTC" in tool(server, "show", "a", "--utc", env=zone).stdout
+    assert json_of(server, "show", "a", env=zone)[0]["started_at"] == "2020-01-02T03:04:05.000000Z"
+    # A command gets its zone as it was.
+    assert tool(server, "exec", "--", "sh", "-c", "echo $TZ", "--utc", env=zone).stdout == "XXX-14\n"
+
+
+@on_both
+def test_the_beginning_of_an_id_is_enough(server):
+    one, other = "9c8b7a6d-1111-4222-8333-444455556666", "9c8b7a6d-1122-4222-8333-444455556666"
+    server.send(*({"type": "run_started", "run_id": run_id, "council": "c"} for run_id in (one, other, "r1", "r10", "_%")))
+    for command in ("show", "events", "chain", "explain"):
+        assert json_of(server, command, "9c8b7a6d-1111")[0]["run_id"] == one
+        done = tool(server, command, "9c8b", status=1)
+        assert one in done.stderr and other in done.stderr and done.stdout == ""
+        assert json_of(server, command, "r1")[0]["run_id"] == "r1"
+        assert "nobody" in tool(server, command, "nobody", status=1).stderr
+    assert json_of(server, "show", "_")[0]["run_id"] == "_%"
+    assert json_of(server, "show", "9c8b7a6d-11…", status=1) == []
+    assert json_of(server, "show", "9c8b7a6d-111…")[0]["run_id"] == one
+    server.send(*({"type": "run_started", "run_id": f"many{n}"} for n in range(7)))
+    assert re.search(r"(many\d, ){4}many\d …$", tool(server, "show", "many", status=1).stderr.strip())
+
+
+def test_the_beginning_of_a_passs_id_is_enough(server):
+    stuck_run(server)
+    report = json_of(server, "reconcile")[0]
+    assert report["marked"] == 1
+    others = [one["pass_id"] for one in json_of(server, "reconciliations") if one["pass_id"] != report["pass_id"]]
+    beginning = next(report["pass_id"][:length] for length in range(8, 37)
+                     if not any(other.startswith(report["pass_id"][:length]) for other in others))
+    assert [run["run_id"] for run in json_of(server, "list", "--pass", beginning)] == ["gone"]
+    assert json_of(server, "reconcile", "--undo", beginning)[0]["undone"] == 1
+    assert others and "several passes" in tool(server, "reconcile", "--undo", report["pass_id"][:1], status=1).stderr
+    assert "several passes" in tool(server, "list", "--pass", report["pass_id"][:1], status=1).stderr
+
+
+@on_both
+def test_a_cursor_of_the_other_order_is_refused(server):
+    send_some(server)
+    for order, other in (("started", "recorded"), ("recorded", "started")):
+        cursor = server.control.ok("GET", f"/v1/runs?by={order}&limit=1")["next"]
+        assert cursor
+        assert len(server.control.ok("GET", f"/v1/runs?by={order}&limit=1&cursor={cursor}")["runs"]) == 1
+        refused = server.control.request("GET", f"/v1/runs?by={other}&cursor={cursor}")
+        assert refused.status == 400
+        assert f"a list with by={order}; begin again without it" in refused.text
+    assert server.control.request("GET", "/v1/runs?by=name").status == 400
 
 
 def bring_reports(server):
@@ -117,11 +234,11 @@ def test_usage_and_progress_are_shown(server):
     for words in (r"queue +mail", r"job +9f8c", r"progress +29 of 100 rows \(29 %\)", r"expires +5 min after its last event",
                   r"  input_tokens +1,234,567", r"  cost_usd +0\.125"):
         assert re.search(rf"(?m)^{words}$", shown)
-    assert re.search(r"(?m)^text .* 9f8c .* 29 of 100 rows \(29 %\)$", tool(server, "list", "--queue", "mail").stdout)
+    assert re.search(r"(?m)^text +mails +running +29 of 100 rows \(29 %\) .* 9f8c$", tool(server, "list", "--queue", "mail").stdout)
     wide = tool(server, "list", "--wide").stdout
     assert re.split(r"  +", wide.splitlines()[0].strip()) == [
-        "RUN", "COUNCIL", "STATUS", "ATTEMPT", "JOB", "STARTED", "TOOK", "QUEUE", "PARENT", "RECORDED", "LAST EVENT", "PROGRESS",
-        "USAGE", "NOTE"]
+        "RUN", "NAME", "STATUS", "NOTE", "STARTED", "TOOK", "ATTEMPT", "JOB", "QUEUE", "PARENT", "RECORDED", "LAST EVENT",
+        "PROGRESS", "USAGE"]
     assert re.search(r"(?m)^text .* mail +before .* 29 of 100 rows \(29 %\) +input_tokens 1,234,567, output_tokens 890, ", wide)
     assert re.search(r"(?m)^number .* 3 +input_tokens 3, cost_usd 0\.1, pages 2$", wide)
     run = json_of(server, "list", "--wide", "--job", "9f8c")[0]
@@ -168,7 +285,8 @@ def test_show_events_and_chain_of_a_run_with_any_id(server):
     assert re.search(r"(?m)^because +exited with status 3$", shown)
     assert json_of(server, "show", "b/1 ü")[0]["run_id"] == "b/1 ü"
     assert '"files": 42' in tool(server, "show", "a").stdout
-    assert re.search(r"2 +2026-01-02 03:04:07\.000Z +\+2\.0 s +run_completed +applied", tool(server, "events", "a").stdout)
+    assert re.search(r"2 +2020-01-02 03:04:07\.000\+00:00 +\+2\.0 s +run_completed +applied",
+                     tool(server, "events", "a", "--utc").stdout)
     assert [event["type"] for event in json_of(server, "events", "b2")] == ["run_started", "progress"]
     assert [run["run_id"] for run in json_of(server, "chain", "b2")] == ["b/1 ü", "b2"]
     assert re.search(r"(?s)b/1 ü.*failed.*b2.*running", tool(server, "chain", "b/1 ü").stdout)
@@ -435,6 +553,29 @@ def test_all_tables_fit_with_ids_as_they_are_in_practice(servers):
     assert "TIMELINE" in on_terminal(server, "events", first, columns=80, NO_COLOR="1")
     assert "█" in on_terminal(server, "chain", first, columns=80, NO_COLOR="1")
     assert "█" in on_terminal(server, "stats", columns=80, NO_COLOR="1")
+
+
+def test_at_eighty_columns_ids_are_short_and_names_and_reasons_readable(servers):
+    server = servers().start()
+    first, second = "9c8b7a6d-1111-4222-8333-444455556666", "0a0b7a6d-1122-4222-8333-444455556666"
+    council = "MyApp.Councils.Nightly"
+    server.send({"type": "run_started", "run_id": first, "council": council, "at": "2020-01-02T03:00:00Z"},
+                {"type": "run_started", "run_id": second, "council": council, "at": "2020-01-02T04:00:00Z"},
+                *({"type": "run_failed", "run_id": run_id, "errors": ["no space left on device"]} for run_id in (first, second)),
+                {"type": "run_started", "run_id": "named-by-people", "council": council})
+    server.wait_applied()
+    rows = on_terminal(server, "list", columns=80, NO_COLOR="1").splitlines()
+    assert rows[0].split()[:4] == ["RUN", "NAME", "STATUS", "NOTE"]
+    failed = on_terminal(server, "list", "--status", "failed", columns=80, NO_COLOR="1").splitlines()
+    assert failed[0].split()[:4] == ["RUN", "NAME", "STATUS", "NOTE"]
+    assert "JOB" not in failed[0]
+    for line, run_id in zip(failed[1:], (second, first)):
+        assert line.startswith(f"{run_id[:8]}  {council[:18]}"), line
+        assert "no space left on de" in line
+        assert json_of(server, "show", line.split()[0])[0]["run_id"] == run_id
+    assert any(row.startswith("named-by-people ") for row in rows)
+    assert first in on_terminal(server, "list", columns=200, NO_COLOR="1")
+    assert first in server.tool("list").stdout
 
 
 def test_watch_refreshes_the_newest_runs(servers):

@@ -46,7 +46,7 @@ def all_commands():
 
 
 # The flags of every command and of the configuration, which any section may name.
-COMMON = {"--socket", "--control", "--json", "--config", "--section-key", "--help", "--version", "--spool-path"}
+COMMON = {"--socket", "--control", "--json", "--utc", "--config", "--section-key", "--help", "--version", "--spool-path"}
 
 
 # ---- the tool

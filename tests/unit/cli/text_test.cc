@@ -85,14 +85,6 @@ TEST_F(Text, AnyRunIdIsOnePathSegment) {
   EXPECT_EQ(percent_encoded(".."), "%2E%2E");
 }
 
-TEST_F(Text, SinceTakesATimeOrADurationBeforeNow) {
-  const Timestamp now = *parse_rfc3339("2026-01-02T03:04:05Z");
-  EXPECT_EQ(parse_since("2026-01-01T00:00:00+01:00", now), parse_rfc3339("2025-12-31T23:00:00Z"));
-  EXPECT_EQ(parse_since("1h", now), now - std::chrono::hours(1));
-  EXPECT_EQ(parse_since("30m ago", now), now - std::chrono::minutes(30));
-  EXPECT_FALSE(parse_since("yesterday", now));
-}
-
 TEST_F(Text, ABarHasAtLeastOneBlock) {
   EXPECT_EQ(bar(0, 1, 4), "████");
   EXPECT_EQ(bar(0, 0, 4), "█···");
