@@ -74,6 +74,13 @@ def test_each_flag_is_in_its_commands_section():
             assert flag in flags_of_page(sections[command]), " ".join(words)
 
 
+def test_the_columns_of_a_list_are_named():
+    refused = subprocess.run([str(TOOL), "list", "--columns", "?"], capture_output=True, text=True, timeout=60, check=False).stderr
+    names = re.search(r"must be one of (.*)", refused)[1].split(", ")
+    listed = re.search(r"\(by comma: ((?:[a-z_]+,\s)+)", page("run-recorder.1"))[1].replace("\n", " ").strip(" ,").split(", ")
+    assert listed == names
+
+
 def test_a_section_names_no_flag_that_its_commands_do_not_take():
     taken = {}
     for command, words in all_commands():
