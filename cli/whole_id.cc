@@ -1,6 +1,7 @@
 #include "cli/whole_id.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <vector>

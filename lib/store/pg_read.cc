@@ -1,5 +1,6 @@
 // Reads rows, history, chains, passes and dead letters in PostgreSQL.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
