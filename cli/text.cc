@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cwchar>
 
 #include "base/percent.h"
@@ -117,19 +116,6 @@ std::string number_in_words(std::string_view number) {
 
 std::string count_of(std::uint64_t number, std::string_view noun) {
   return fmt::format("{} {}{}", with_separators(number), noun, number == 1 ? "" : "s");
-}
-
-std::string size_in_words(std::uint64_t bytes) {
-  static constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  std::uint64_t tenths = bytes * 10;
-  if (bytes >= UINT64_MAX / 10) return std::to_string(bytes) + " B";
-  while (tenths >= 10'240 && unit + 1 < kUnits.size()) {
-    tenths /= 1'024;
-    ++unit;
-  }
-  const std::string fraction = tenths % 10 == 0 ? "" : fmt::format(".{}", tenths % 10);
-  return fmt::format("{}{} {}", tenths / 10, fraction, kUnits[unit]);
 }
 
 std::string pace_in_words(std::uint64_t runs, double part, std::chrono::milliseconds taken) {

@@ -34,9 +34,6 @@ std::string number_in_words(std::string_view number);
 // "1 run", "2 runs", "1,234 runs".
 std::string count_of(std::uint64_t number, std::string_view noun);
 
-// "512 B", "1.5 KiB", "1 GiB".
-std::string size_in_words(std::uint64_t bytes);
-
 // What follows the counts of something long: ", 61 %, 9,500 runs/s, 12 s left". part: of the whole, from 0 to 1; 0 or
 // more than 1: unknown. What is not known yet is left out.
 std::string pace_in_words(std::uint64_t runs, double part, std::chrono::milliseconds taken);

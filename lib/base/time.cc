@@ -1,5 +1,7 @@
 #include "base/time.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <limits>
 
@@ -234,6 +236,19 @@ std::string format_size(std::uint64_t bytes) {
     if (count != 0 && count << unit.shift == bytes) return std::to_string(count).append(unit.name);
   }
   return "0B";
+}
+
+std::string size_in_words(std::uint64_t bytes) {
+  static constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  std::uint64_t tenths = bytes * 10;
+  if (bytes >= UINT64_MAX / 10) return std::to_string(bytes) + " B";
+  while (tenths >= 10'240 && unit + 1 < kUnits.size()) {
+    tenths /= 1'024;
+    ++unit;
+  }
+  const std::string fraction = tenths % 10 == 0 ? "" : fmt::format(".{}", tenths % 10);
+  return fmt::format("{}{} {}", tenths / 10, fraction, kUnits[unit]);
 }
 
 }  // namespace run_recorder

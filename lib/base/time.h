@@ -36,5 +36,7 @@ std::string format_duration(std::chrono::milliseconds duration);
 // "512B", "64KiB", "16MiB", "1GiB", "2TiB". Empty where the unit is missing or the value does not fit.
 std::optional<std::uint64_t> parse_size(std::string_view text);
 std::string format_size(std::uint64_t bytes);
+// For people, to a tenth: "512 B", "1.5 KiB", "1 GiB".
+std::string size_in_words(std::uint64_t bytes);
 
 }  // namespace run_recorder

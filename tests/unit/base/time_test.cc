@@ -186,5 +186,12 @@ TEST(Size, FormatTakesTheLargestExactUnit) {
   EXPECT_EQ(format_size(1024 * 1024), "1MiB");
 }
 
+TEST(Sizes, AreRoundedForPeople) {
+  EXPECT_EQ(size_in_words(0), "0 B");
+  EXPECT_EQ(size_in_words(512), "512 B");
+  EXPECT_EQ(size_in_words(1'536), "1.5 KiB");
+  EXPECT_EQ(size_in_words(1ULL << 30), "1 GiB");
+}
+
 }  // namespace
 }  // namespace run_recorder
