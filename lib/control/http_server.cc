@@ -46,7 +46,8 @@ constexpr std::uint32_t kHeaderBytes = 16 << 10;
 constexpr std::uint64_t kBodyBytes = 64 << 10;
 constexpr std::chrono::seconds kReadTimeout{30};
 constexpr std::chrono::seconds kAcceptPause{1};
-constexpr std::chrono::minutes kReadTime{3};  // several calls to the database, each to its deadline
+constexpr std::chrono::seconds kListenPause{5};  // until an address that could not be had is tried again
+constexpr std::chrono::minutes kReadTime{3};     // several calls to the database, each to its deadline
 
 using Response = http::response<http::string_body>;
 
@@ -142,7 +143,9 @@ struct HttpServer::Impl {
   // Takes the request's body.
   asio::awaitable<ApiAnswer> answer(http::request<http::string_body>& request, std::optional<uid_t> user,
                                     bool metrics_only);
-  void listen_tcp();
+  // Tries until the address can be had.
+  asio::awaitable<void> serve_metrics(asio::ip::tcp::endpoint endpoint);
+  bool listen_tcp(const asio::ip::tcp::endpoint& endpoint);
 
   const HttpOptions options;
   const Answer api;
@@ -157,6 +160,8 @@ struct HttpServer::Impl {
   std::optional<Listener> listener;
   asio::local::stream_protocol::acceptor local{io};
   asio::ip::tcp::acceptor tcp{io};
+  bool stopping = false;  // of the I/O thread
+  RepeatGuard unserved{LogLevel::kError, "metrics are not served", "metrics are served again"};
   std::thread thread;
 };
 
@@ -274,22 +279,43 @@ asio::awaitable<ApiAnswer> HttpServer::Impl::answer(http::request<http::string_b
   co_return co_await asio::co_spawn(handlers, work, asio::use_awaitable);
 }
 
-void HttpServer::Impl::listen_tcp() {
-  const auto wanted = parse_host_port(options.metrics_listen);
+namespace {
+
+asio::ip::tcp::endpoint metrics_endpoint(const std::string& listen) {
+  const auto wanted = parse_host_port(listen);
   if (!wanted) {
-    throw StartError(kExitConfiguration, fmt::format("metrics.listen: invalid value \"{}\": {}; must be {}",
-                                                     options.metrics_listen, wanted.error().message, kHostPortForms));
+    throw StartError(kExitConfiguration, fmt::format("metrics.listen: invalid value \"{}\": {}; must be {}", listen,
+                                                     wanted.error().message, kHostPortForms));
   }
-  const asio::ip::tcp::endpoint endpoint(asio::ip::make_address(wanted->address), wanted->port);
+  return {asio::ip::make_address(wanted->address), wanted->port};
+}
+
+}  // namespace
+
+bool HttpServer::Impl::listen_tcp(const asio::ip::tcp::endpoint& endpoint) {
   boost::system::error_code problem;
   tcp.open(endpoint.protocol(), problem);
   if (!problem) tcp.set_option(asio::socket_base::reuse_address(true), problem);
   if (!problem) tcp.bind(endpoint, problem);
   if (!problem) tcp.listen(asio::socket_base::max_listen_connections, problem);
-  if (problem) {
-    throw StartError(kExitNotThere, fmt::format("metrics.listen: cannot listen on {}: {}", options.metrics_listen,
-                                                problem.message()));
+  if (!problem) {
+    unserved.clear();
+    return true;
   }
+  boost::system::error_code ignored;
+  tcp.close(ignored);
+  unserved.report(fmt::format("cannot listen on {}: {}", options.metrics_listen, problem.message()));
+  return false;
+}
+
+asio::awaitable<void> HttpServer::Impl::serve_metrics(asio::ip::tcp::endpoint endpoint) {
+  while (!tcp.is_open()) {
+    asio::steady_timer pause(io, kListenPause);
+    co_await pause.async_wait(kAwait);
+    if (stopping) co_return;
+    listen_tcp(endpoint);
+  }
+  co_await accept_all(tcp, metrics_gate);
 }
 
 HttpServer::HttpServer(HttpOptions options, Answer answer, Traits traits)
@@ -305,8 +331,9 @@ void HttpServer::start() {
   impl.local.assign(asio::local::stream_protocol(), impl.listener->release());
   asio::co_spawn(impl.io, impl.accept_all(impl.local, impl.control_gate), asio::detached);
   if (!impl.options.metrics_listen.empty()) {
-    impl.listen_tcp();
-    asio::co_spawn(impl.io, impl.accept_all(impl.tcp, impl.metrics_gate), asio::detached);
+    const asio::ip::tcp::endpoint endpoint = metrics_endpoint(impl.options.metrics_listen);
+    impl.listen_tcp(endpoint);  // before anybody can be told that this has started
+    asio::co_spawn(impl.io, impl.serve_metrics(endpoint), asio::detached);
   }
   impl.thread = std::thread([&impl] {
     name_this_thread("control");
@@ -315,7 +342,9 @@ void HttpServer::start() {
 }
 
 HttpCounters HttpServer::counters() const {
-  HttpCounters counters{impl_->control_gate.counters(), impl_->metrics_gate.counters()};
+  HttpCounters counters{impl_->control_gate.counters(),
+                        impl_->metrics_gate.counters(),
+                        {impl_->options.metrics_listen, impl_->unserved.detail()}};
   if (impl_->options.metrics_listen.empty()) counters.metrics = {};
   return counters;
 }
@@ -335,6 +364,7 @@ void HttpServer::stop() {
       boost::system::error_code ignored;
       impl.local.close(ignored);
       impl.tcp.close(ignored);
+      impl.stopping = true;
     });
     impl.handlers.join();
     impl.io.stop();

@@ -33,9 +33,14 @@ struct ListenerCounters {
   std::size_t limit = 0;  // 0: there is no such listener
   std::uint64_t refused = 0;
 };
+struct MetricsListening {
+  std::string listen;  // as configured; empty: nowhere
+  std::string error;   // why nothing listens there; tried again until it does
+};
 struct HttpCounters {
   ListenerCounters control;
   ListenerCounters metrics;
+  MetricsListening metrics_listening;
 };
 
 class HttpServer {
@@ -48,7 +53,8 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // StartError as net/listener.h says; 69 where the TCP address is taken, 78 where it is none.
+  // StartError as net/listener.h says; 78 where the TCP address is none. One that is taken, or that this host does
+  // not have, is tried again every few seconds.
   void start();
   // Closes all connections, those that wait for an answer too.
   void stop();
