@@ -105,9 +105,15 @@ int check_spool(const Config& config) {
 
 }  // namespace
 
-int check(const Config& config) {
+// That it could be loaded is all there is to it.
+int check_config(const Config& config) {
   say("configuration", config.file.empty() ? std::string("fine: no file, defaults") : "fine: " + config.file);
   say_warnings(config);
+  return kExitDone;
+}
+
+int check(const Config& config) {
+  check_config(config);
   const int statuses[] = {check_database(config), check_queues(config), check_spool(config)};
   int worst = kExitDone;
   for (const int status : statuses) {

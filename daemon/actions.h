@@ -1,5 +1,5 @@
-// What the daemon does instead of serving: --check, --migrate, --print, --drain, --adopt-spool. Each returns the exit
-// status and says on stdout what it found; StartError is main's. For the main thread.
+// What the daemon does instead of serving: --check, --check-config, --migrate, --print, --drain, --adopt-spool. Each
+// returns the exit status and says on stdout what it found; StartError is main's. For the main thread.
 #pragma once
 
 #include "config/config.h"
@@ -8,6 +8,7 @@
 namespace run_recorder {
 
 int check(const Config& config);
+int check_config(const Config& config);
 int migrate_database(const Config& config);
 int print_migrations(const Config& config);
 int drain(const Config& config, Signals& signals);

@@ -100,6 +100,7 @@ int run(int argc, char** argv) {
     return config.error().exit_status();
   }
   if (options.action == Action::kCheck) return check(config.value());
+  if (options.action == Action::kCheckConfig) return check_config(config.value());
   if (options.action == Action::kPrintMigrations) return print_migrations(config.value());
   if (options.action == Action::kAdoptSpool) return adopt_spool(config.value());
   if (options.action == Action::kMigrate) return migrate_database(config.value());

@@ -16,15 +16,17 @@ Action action_of(const std::vector<std::string>& arguments) {
   if (has("--help") || has("-h")) return Action::kHelp;
   if (has("--version")) return Action::kVersion;
   if (has("--print")) {
-    if (has("--check") || has("--drain") || has("--adopt-spool"))
+    if (has("--check") || has("--check-config") || has("--drain") || has("--adopt-spool"))
       throw StartError(kExitUsage, "--print goes with --migrate only");
     return Action::kPrintMigrations;
   }
-  const int actions = has("--check") + has("--migrate") + has("--drain") + has("--adopt-spool");
+  const int actions =
+      has("--check") + has("--check-config") + has("--migrate") + has("--drain") + has("--adopt-spool");
   if (actions > 1) {
-    throw StartError(kExitUsage, "--check, --migrate, --drain and --adopt-spool exclude each other");
+    throw StartError(kExitUsage, "--check, --check-config, --migrate, --drain and --adopt-spool exclude each other");
   }
   if (has("--check")) return Action::kCheck;
+  if (has("--check-config")) return Action::kCheckConfig;
   if (has("--migrate")) return Action::kMigrate;
   if (has("--drain")) return Action::kDrain;
   if (has("--adopt-spool")) return Action::kAdoptSpool;
@@ -38,7 +40,7 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
   auto flags = take_config_flags(arguments);
   if (!flags) throw StartError(kExitUsage, flags.error().message);
   options.config_flags = std::move(flags.value());
-  static constexpr std::string_view kKnown[] = {"--help",    "-h",      "--version", "--check",
+  static constexpr std::string_view kKnown[] = {"--help",    "-h",      "--version", "--check",      "--check-config",
                                                 "--migrate", "--print", "--drain",   "--adopt-spool"};
   for (const std::string& argument : arguments) {
     if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
@@ -57,6 +59,7 @@ Usage: run-recorderd [ACTION] [--config FILE] [--SECTION-KEY VALUE]...
 
 Without an action it serves until SIGTERM; with one it exits when that is done. Actions:
   --check        Check the configuration, the database, the queue and the spool; change nothing
+  --check-config Check the configuration alone, as a reload would read it; change nothing
   --migrate      Bring the database's schema up to date
   --print        Print the SQL of all migrations, alone or with --migrate
   --drain        Apply what is in the spool; exit 0 only when it is empty

@@ -101,7 +101,8 @@ def test_the_completion_knows_commands_flags_and_values():
         "run-recorder list --spool-keep ": set(),
         "run-recorder list --log-level d": {"debug"},
         "run-recorder status --": {"--help", "--version", "--socket", "--control", "--utc", "--json", *settings},
-        "run-recorderd --": {"--check", "--migrate", "--print", "--drain", "--adopt-spool", "--version", "--help", *settings},
+        "run-recorderd --": {"--check", "--check-config", "--migrate", "--print", "--drain", "--adopt-spool", "--version", "--help",
+                             *settings},
         "run-recorderd --log-format ": {"text", "json"},
     }.items():
         assert completed(line.split(" ")) == expected, line
