@@ -29,7 +29,8 @@ USER 10001:10001
 ENV RUNTIME_DIRECTORY=/run/run-recorder STATE_DIRECTORY=/var/lib/run-recorder
 # The sockets, for the workers; the spool, and the SQLite database where no other is configured.
 VOLUME ["/run/run-recorder", "/var/lib/run-recorder"]
-# Alive: it answers. Whether it takes events is GET /readyz on the control socket.
+# It answers and accepts all events. Whether it accepts at least starts and ends of runs is GET /readyz on the control
+# socket.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/bin/run-recorder", "status"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/run-recorderd"]

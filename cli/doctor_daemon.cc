@@ -131,8 +131,8 @@ bool check_daemon(DoctorReport& report, const Context& context) {
   const JsonObject spool = status.object("spool");
   if (spool.is_true("failed")) {
     report.wrong("accepting", spool.text("failure"), "look at the disk under the spool, then restart the daemon");
-  } else if (const auto ready = context.client.get("/readyz"); !ready) {
-    report.wrong("accepting", ready.error().message,
+  } else if (const std::string refused = status.object("accepting").text("message"); !refused.empty()) {
+    report.wrong("accepting", refused,
                  "bring the database back, or raise [spool] max_bytes, or free the disk under the spool");
   } else {
     report.fine("accepting", "events are accepted");

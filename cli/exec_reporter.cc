@@ -56,6 +56,9 @@ void ExecReporter::say_away() {
 
 std::string ExecReporter::why_unsent(int stopped_by) const {
   if (!client_.problem().empty()) return printable(client_.problem());
+  for (const EventClient::Waiting& one : client_.waiting()) {
+    if (one.refusal) return "the daemon cannot take events now: " + printable(to_string(*one.refusal));
+  }
   if (stopped_by == 0) return "the daemon does not answer";
   return fmt::format("asked to stop by {} before the daemon had answered", signal_name(stopped_by));
 }

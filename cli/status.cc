@@ -47,6 +47,21 @@ std::string spool_in_words(const JsonObject& spool, Timestamp now) {
                      size_in_words(spool.count("kept_bytes")), count_of(spool.count("segments"), "segment"));
 }
 
+// The daemon's own words; empty from one that does not say yet.
+void add_accepting(Facts& facts, const JsonObject& accepting) {
+  const std::string state = accepting.text("state");
+  if (state.empty()) return;
+  const std::string message = accepting.text("message");
+  facts.add("accepting", message.empty() ? "all events" : message, message.empty() ? Colour::kGreen : Colour::kRed);
+  if (accepting.is_true("disk_low")) {
+    facts.add("disk",
+              fmt::format("runs low: {} free under {}, [spool] min_free is {}",
+                          size_in_words(accepting.count("free_bytes")), accepting.text("path"),
+                          size_in_words(accepting.count("min_free"))),
+              Colour::kYellow);
+  }
+}
+
 void add_database(Facts& facts, const JsonObject& database, Timestamp now) {
   const std::string state = database.text("state");
   const auto since = database.time("since");
@@ -92,6 +107,7 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
   facts.add("daemon", fmt::format("{}, pid {} on {}, since {}", status.text("version"), status.text("pid"),
                                   status.text("host"), time_and_age(status.time("started_at"), now)));
   facts.add("recorder", status.text("recorder"));
+  add_accepting(facts, status.object("accepting"));
   facts.add("events", ledger_in_words(status), status.count("dead_letters") > 0 ? Colour::kRed : Colour::kNone);
   add_unless_zero("conflicts", "conflicts", Colour::kYellow);
   add_unless_zero("excluded", "excluded", Colour::kNone);
@@ -104,6 +120,12 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
   const JsonObject spool = status.object("spool");
   facts.add("spool", spool_in_words(spool, now));
   if (spool.is_true("failed")) facts.add("spool failure", spool.text("failure"), Colour::kRed);
+  if (const std::string error = status.object("metrics").text("error"); !error.empty()) {
+    facts.add("metrics", "not served: " + error, Colour::kRed);
+  }
+  if (const std::string why = status.text("reload_refused"); !why.empty()) {
+    facts.add("reload refused", why, Colour::kRed);
+  }
   add_database(facts, status.object("database"), now);
   add_reconciliation(facts, status.object("reconciliation"), now);
   return facts.render();
@@ -114,12 +136,14 @@ std::string status_for_people(const JsonObject& status, const Terminal& terminal
 int show_status(const Context& context) {
   const Result<ControlAnswer> answer = context.client.get("/v1/status");
   if (!answer) return fail(answer.error());
+  const JsonObject status(answer->body);
   if (context.json) {
     print_json_lines({answer->body});
   } else {
-    print(status_for_people(JsonObject(answer->body), terminal_of(1)));
+    print(status_for_people(status, terminal_of(1)));
   }
-  return kExitDone;
+  const std::string accepting = status.object("accepting").text("state");
+  return accepting.empty() || accepting == "accepting" ? kExitDone : kExitOther;
 }
 
 std::string status_line(const JsonObject& status, const Terminal& terminal) {
@@ -141,7 +165,7 @@ Handler declare_status(Flags) {
 
 }  // namespace
 
-extern const Command kStatusCommand = {"status", "Show the daemon's state: its ledger, spool and database",
+extern const Command kStatusCommand = {"status", "Show the daemon's state; exit 1 where it refuses events",
                                        declare_status};
 
 }  // namespace run_recorder

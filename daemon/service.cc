@@ -1,5 +1,6 @@
 #include "service.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -47,7 +48,6 @@ Service::Service(Config config, ConfigSources sources)
       control_socket_(config_.control.path,
                       "the control socket was deleted or replaced, nobody can connect to it; restart the daemon",
                       "the control socket is back"),
-      spool_max_bytes_(config_.spool.max_bytes),
       oldest_waiting_(read_received_at(config_.spool.path)) {}
 
 Service::~Service() {
@@ -103,7 +103,8 @@ void Service::start() {
   api_ = make_api();
   http_ = make_http();
   start_threads();
-  check_files();  // what it compares with later
+  check_files();          // what it compares with later
+  server_->acceptance();  // said before the first event meets it
   log_info("run-recorderd accepts events", {{"VERSION", RR_VERSION},
                                             {"SOCKET", config_.socket.path},
                                             {"CONTROL", config_.control.path},
@@ -128,6 +129,7 @@ std::unique_ptr<EventServer> Service::make_server(std::size_t watched_processes)
   options.on_connection_end = [this](const ProcessIdentity& sender, const std::string& connection) {
     on_connection_end(sender, connection);
   };
+  options.why_events_wait = [this] { return why_events_wait(); };
   return std::make_unique<EventServer>(std::move(options), *spool_, now_utc,
                                        [this](std::vector<Accepted>&& events) { accept(std::move(events)); });
 }
@@ -159,7 +161,7 @@ std::unique_ptr<Api> Service::make_api() {
   options.store.deadline = kAnswerWithin;
   options.status = [this] { return status_json(snapshot()); };
   options.metrics = [this] { return metrics_text(snapshot()); };
-  options.not_ready = [this] { return not_ready(snapshot()); };
+  options.acceptance = [this] { return server_->acceptance(); };
   return std::make_unique<Api>(std::move(options), *recorder_, *reconciler_, *pruner_);
 }
 
@@ -203,6 +205,23 @@ void Service::on_connection_end(const ProcessIdentity& sender, const std::string
   reconciler_->process_ended(sender, connection);
 }
 
+// On several threads.
+std::string Service::why_events_wait() const {
+  const DatabaseStatus database = recorder_->database();
+  const std::string since = database.since ? " since " + format_rfc3339(*database.since) : "";
+  switch (database.state) {
+    case DatabaseState::kUp:
+      return {};
+    case DatabaseState::kConnecting:
+      return "the database has not been reached yet";
+    case DatabaseState::kAway:
+      return "the database is away" + since;
+    case DatabaseState::kRefused:
+      return "the database refuses this daemon" + since;
+  }
+  return {};
+}
+
 // ---- the main thread
 
 int Service::stop() {
@@ -233,31 +252,46 @@ void Service::reload() {
   notify_reloading();
   const auto loaded = load_config(sources_);
   if (!loaded) {
-    for (const ConfigProblem& problem : loaded.error().all) {
-      log_error("reload refused, nothing was changed", {{"PROBLEM", problem.text()}});
-    }
-    notify_ready(status_sentence(snapshot()));
-    return;
+    std::vector<std::string> problems;
+    for (const ConfigProblem& problem : loaded.error().all) problems.push_back(problem.text());
+    refuse_reload(problems);
+  } else if (const auto done = take_over(loaded.value()); !done) {
+    refuse_reload({done.error().message});
   }
-  const ConfigDifference difference = diff_config(config_, loaded.value());
-  const Config changed = with_reloadable(config_, loaded.value());
-  if (const auto done = server_->reconfigure(limits_of(changed)); !done) {
-    log_error("reload refused, nothing was changed", {{"PROBLEM", done.error().message}});
-    notify_ready(status_sentence(snapshot()));
-    return;
-  }
+  told_ = status_sentence(snapshot());
+  notify_ready(told_);
+}
+
+// Changes nothing when it fails.
+Result<void> Service::take_over(const Config& loaded) {
+  const ConfigDifference difference = diff_config(config_, loaded);
+  const Config changed = with_reloadable(config_, loaded);
+  if (auto done = server_->reconfigure(limits_of(changed)); !done) return done;
   reconciler_->reconfigure(changed.reconcile);
   pruner_->reconfigure(changed.retention);
   spool_->set_limits(changed.spool.max_bytes, changed.spool.min_free, changed.spool.keep);
-  spool_max_bytes_ = changed.spool.max_bytes;
   set_up_log(changed.log_options());
   config_ = changed;
+  {
+    const MutexLock lock(reload_mutex_);
+    reload_refused_.clear();
+  }
   log_info("reloaded",
            {{"CHANGED", difference.reloadable.empty() ? std::string("nothing") : joined(difference.reloadable)}});
   if (!difference.need_restart.empty()) {
     log_warning("some changes need a restart", {{"KEYS", joined(difference.need_restart)}});
   }
-  notify_ready(status_sentence(snapshot()));
+  return {};
+}
+
+// The log has every mistake; the sentence for the service manager, until a reload succeeds, the first.
+void Service::refuse_reload(const std::vector<std::string>& problems) {
+  for (const std::string& problem : problems) {
+    log_error("reload refused, nothing was changed", {{"PROBLEM", problem}});
+  }
+  const MutexLock lock(reload_mutex_);
+  reload_refused_ = problems.front();
+  if (problems.size() > 1) reload_refused_ += fmt::format(" (and {} more)", problems.size() - 1);
 }
 
 void Service::tell_service_manager(const Signals& signals) {
@@ -309,8 +343,11 @@ Snapshot Service::snapshot() const {
   snapshot.http = http_->counters();
   snapshot.log = log_health();
   snapshot.spool = spool_->usage();
-  snapshot.spool_max_bytes = spool_max_bytes_;
-  snapshot.disk_full = spool_->disk_is_full();
+  snapshot.acceptance = server_->acceptance();
+  {
+    const MutexLock lock(reload_mutex_);
+    snapshot.reload_refused = reload_refused_;
+  }
   snapshot.oldest_waiting = oldest_waiting_.since(snapshot.spool, snapshot.now);
   return snapshot;
 }

@@ -2,13 +2,14 @@
 // one. For the main thread.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "config/config.h"
 #include "control/api.h"
 #include "control/http_server.h"
@@ -39,6 +40,9 @@ class Service {
   void start();
   int stop();
   void reload();
+  Result<void> take_over(const Config& loaded);
+  void refuse_reload(const std::vector<std::string>& problems);
+  std::string why_events_wait() const;
   std::unique_ptr<ProcessWatch> make_watch(std::size_t most);
   std::unique_ptr<EventServer> make_server(std::size_t watched_processes);
   std::unique_ptr<Reconciler> make_reconciler();
@@ -72,8 +76,9 @@ class Service {
   std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> http_;
-  std::atomic<std::uint64_t> spool_max_bytes_;  // for snapshots while a reload changes it
-  std::string told_;                            // the last sentence for the service manager
+  std::string told_;  // the last sentence for the service manager
+  mutable Mutex reload_mutex_;
+  std::string reload_refused_ GUARDED_BY(reload_mutex_);  // why the last one was; empty: it was not
   OldestWaiting oldest_waiting_;
 };
 

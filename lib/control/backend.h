@@ -12,14 +12,15 @@
 #include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
 #include "retention/pruner.h"
+#include "server/acceptance.h"
 
 namespace run_recorder {
 
 struct ApiOptions {
   StoreOptions store;
-  std::function<JsonText()> status;        // the object of /v1/status
-  std::function<std::string()> metrics;    // Prometheus text
-  std::function<std::string()> not_ready;  // why no event would be accepted now; empty: it would
+  std::function<JsonText()> status;      // the object of /v1/status
+  std::function<std::string()> metrics;  // Prometheus text
+  std::function<Acceptance()> acceptance;
 };
 
 class Backend {

@@ -28,9 +28,22 @@ ApiAnswer get_health(Backend&, const Call&) {
   return json_answer(R"({"status":"ok"})");
 }
 
+// While runs can still begin and end it is ready: whoever balances by this must not take it out.
 ApiAnswer get_readiness(Backend& backend, const Call& call) {
-  const std::string why = backend.options().not_ready();
-  return why.empty() ? get_health(backend, call) : error_answer(503, "unavailable", why);
+  const Acceptance acceptance = backend.options().acceptance();
+  switch (acceptance.state) {
+    case Acceptance::State::kAccepting:
+      break;
+    case Acceptance::State::kLifecycleOnly: {
+      JsonWriter out;
+      out.text("status", to_string(acceptance.state));
+      out.text("reason", in_words(acceptance));
+      return json_answer(std::move(out).object());
+    }
+    case Acceptance::State::kRefusing:
+      return error_answer(503, "unavailable", in_words(acceptance));
+  }
+  return get_health(backend, call);
 }
 
 ApiAnswer get_metrics(Backend& backend, const Call&) {

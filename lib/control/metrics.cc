@@ -62,6 +62,12 @@ void write_received(Samples& out, const Snapshot& now) {
   add(now.server.excluded_types, "excluded");
 }
 
+void write_accepting(Samples& out, const Snapshot& now) {
+  const Acceptance::State state = now.acceptance.state;
+  out.add(state == Acceptance::State::kRefusing ? 0 : 1, label("events", "lifecycle"));
+  out.add(state == Acceptance::State::kAccepting ? 1 : 0, label("events", "other"));
+}
+
 void write_lines(Samples& out, const Snapshot& now) {
   out.add(now.server.accepted, label("outcome", "accepted"));
   out.add(now.server.excluded, label("outcome", "excluded"));
@@ -124,6 +130,8 @@ constexpr Metric kMetrics[] = {
      [](Out& out, const Now& now) { out.add(1, label("version", now.version)); }},
     {"start_time_seconds", "gauge", "When the daemon started, as seconds since 1970.",
      [](Out& out, const Now& now) { out.add(seconds(now.started_at)); }},
+    {"accepting", "gauge", "1 when events are accepted: those of the four lifecycle types, and all others.",
+     write_accepting},
     {"received_events_total", "counter",
      "Valid events since the start of the daemon, by type and whether they were accepted or excluded.",
      write_received},
@@ -155,6 +163,9 @@ constexpr Metric kMetrics[] = {
        out.add(now.http.control.refused, label("listener", "control"));
        out.add(now.http.metrics.refused, label("listener", "metrics"));
      }},
+    {"metrics_listening", "gauge", "1 when [metrics] listen is served, 0 while its address cannot be had.",
+     [](Out& out, const Now& now) { out.add(now.http.metrics_listening.error.empty() ? 1 : 0); },
+     [](const Now& now) { return !now.http.metrics_listening.listen.empty(); }},
     {"log_lines_dropped_total", "counter", "Lines of the log that nobody read or that could not be written.",
      [](Out& out, const Now& now) { out.add(now.log.lines_dropped); }},
     {"ledger_events", "gauge",
@@ -177,7 +188,13 @@ constexpr Metric kMetrics[] = {
        out.add(now.spool.kept_bytes, label("state", "kept"));
      }},
     {"spool_max_bytes", "gauge", "How many bytes of events not yet applied the spool may hold.",
-     [](Out& out, const Now& now) { out.add(now.spool_max_bytes); }},
+     [](Out& out, const Now& now) { out.add(now.acceptance.room.max_bytes); }},
+    {"spool_disk_free_bytes", "gauge", "Bytes free on the file system of the spool.",
+     [](Out& out, const Now& now) { out.add(*now.acceptance.room.free_bytes); },
+     [](const Now& now) { return now.acceptance.room.free_bytes.has_value(); }},
+    {"spool_min_free_bytes", "gauge",
+     "Events are refused where fewer bytes are free on the file system of the spool.",
+     [](Out& out, const Now& now) { out.add(now.acceptance.room.min_free); }},
     {"spool_failed", "gauge", "1 when a sync failed, or the files are gone, and nothing is accepted until a restart.",
      [](Out& out, const Now& now) { out.add(now.spool.failed ? 1 : 0); }},
     {"database_up", "gauge", "1 when the database is reachable and usable.",

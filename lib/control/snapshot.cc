@@ -78,6 +78,43 @@ Json index_wait_json(const std::optional<IndexWait>& wait) {
           {"error", text_or_null(wait->error)}};
 }
 
+// Sizes in bytes; as SpoolRoom has them.
+Json accepting_json(const Acceptance& acceptance) {
+  const auto text_or_null = [](std::string_view text) { return text.empty() ? Json() : Json(std::string(text)); };
+  const SpoolRoom& room = acceptance.room;
+  return {{"state", to_string(acceptance.state)},
+          {"reason", text_or_null(to_string(acceptance.reason))},
+          {"message", text_or_null(in_words(acceptance))},
+          {"limit", text_or_null(limit_of(acceptance.reason))},
+          {"since", format_rfc3339(acceptance.since)},
+          {"path", room.path.string()},
+          {"bytes", room.pending_bytes},
+          {"allowed_bytes", room.allowed_bytes},
+          {"max_bytes", room.max_bytes},
+          {"free_bytes", room.free_bytes ? Json(*room.free_bytes) : Json()},
+          {"min_free", room.min_free},
+          {"disk_low", acceptance.disk_low}};
+}
+
+Json metrics_json(const MetricsListening& metrics) {
+  if (metrics.listen.empty()) return {{"listen", nullptr}, {"state", "off"}, {"error", nullptr}};
+  return {{"listen", metrics.listen},
+          {"state", metrics.error.empty() ? "listening" : "not_listening"},
+          {"error", metrics.error.empty() ? Json() : Json(metrics.error)}};
+}
+
+std::string acceptance_sentence(const Acceptance& acceptance) {
+  switch (acceptance.state) {
+    case Acceptance::State::kAccepting:
+      return acceptance.disk_low ? "ingesting; the disk runs low: " + disk_in_words(acceptance.room) : "ingesting";
+    case Acceptance::State::kLifecycleOnly:
+      return "ingesting lifecycle events only: " + in_words(acceptance);
+    case Acceptance::State::kRefusing:
+      return "not ingesting: " + in_words(acceptance);
+  }
+  return {};
+}
+
 }  // namespace
 
 JsonText status_json(const Snapshot& snapshot) {
@@ -90,6 +127,7 @@ JsonText status_json(const Snapshot& snapshot) {
   out["host"] = snapshot.host;
   out["pid"] = snapshot.pid;
   out["started_at"] = format_rfc3339(snapshot.started_at);
+  out["accepting"] = accepting_json(snapshot.acceptance);
   out["accepted"] = recorder.accepted;
   out["applied"] = recorder.ledger.applied;
   out["duplicate"] = recorder.ledger.duplicate;
@@ -110,6 +148,8 @@ JsonText status_json(const Snapshot& snapshot) {
                       {"unwatched", snapshot.processes.unwatched}};
   out["listeners"] = {{"control", listener_json(snapshot.http.control)},
                       {"metrics", listener_json(snapshot.http.metrics)}};
+  out["metrics"] = metrics_json(snapshot.http.metrics_listening);
+  out["reload_refused"] = snapshot.reload_refused.empty() ? Json() : Json(snapshot.reload_refused);
   out["log_lines_dropped"] = snapshot.log.lines_dropped;
   out["database"] = {{"state", to_string(recorder.database)},
                      {"url", snapshot.database_url},
@@ -121,7 +161,7 @@ JsonText status_json(const Snapshot& snapshot) {
                   {"last_seq", snapshot.spool.last_seq},
                   {"pending_bytes", snapshot.spool.pending_bytes},
                   {"kept_bytes", snapshot.spool.kept_bytes},
-                  {"max_bytes", snapshot.spool_max_bytes},
+                  {"max_bytes", snapshot.acceptance.room.max_bytes},
                   {"segments", snapshot.spool.segments},
                   {"oldest_at", time_or_null(snapshot.oldest_waiting)},
                   {"failed", snapshot.spool.failed},
@@ -131,8 +171,7 @@ JsonText status_json(const Snapshot& snapshot) {
 }
 
 std::string status_sentence(const Snapshot& snapshot) {
-  std::string sentence = "ingesting";
-  if (const std::string why = not_ready(snapshot); !why.empty()) sentence = "not ingesting: " + why;
+  std::string sentence = acceptance_sentence(snapshot.acceptance);
   sentence += fmt::format("; {} in spool", snapshot.recorder.waiting);
   switch (snapshot.recorder.database) {
     case DatabaseState::kUp:
@@ -156,19 +195,15 @@ std::string status_sentence(const Snapshot& snapshot) {
     const std::uint64_t letters = snapshot.recorder.ledger.dead_letters;
     sentence += fmt::format("; {} dead letter{}", letters, letters == 1 ? "" : "s");
   }
+  if (!snapshot.reload_refused.empty()) sentence += "; reload refused: " + snapshot.reload_refused;
+  if (const MetricsListening& metrics = snapshot.http.metrics_listening; !metrics.error.empty()) {
+    sentence += "; metrics are not served: " + metrics.error;
+  }
   if (snapshot.log.stalled) sentence += "; the log is not read";
   const ReconcilerStatus& reconciler = snapshot.reconciler;
   if (!reconciler.last || !reconciler.last_good_at) return sentence + "; no reconciliation yet";
   return sentence + fmt::format("; last reconciliation {} ago: {} stuck",
                                 age_in_words(snapshot.now - *reconciler.last_good_at), reconciler.last->stuck);
-}
-
-std::string not_ready(const Snapshot& snapshot) {
-  if (snapshot.spool.failed) return "the spool failed: " + snapshot.spool.failure;
-  if (!snapshot.server.spool_failure.empty()) return snapshot.server.spool_failure;
-  if (snapshot.spool.pending_bytes >= snapshot.spool_max_bytes) return "the spool is full";
-  if (snapshot.disk_full) return "the spool's file system is full: less than [spool] min_free is free";
-  return {};
 }
 
 }  // namespace run_recorder

@@ -34,8 +34,8 @@ struct Snapshot {
   HttpCounters http;
   LogHealth log;
   SpoolUsage spool;
-  std::uint64_t spool_max_bytes = 0;
-  bool disk_full = false;  // of the spool, see Spool::disk_is_full()
+  Acceptance acceptance;
+  std::string reload_refused;  // the last reload was refused: why
   std::optional<Timestamp>
       oldest_waiting;  // when the oldest event not applied yet was received, to ten seconds or so
 };
@@ -43,7 +43,5 @@ struct Snapshot {
 JsonText status_json(const Snapshot& snapshot);
 // "ingesting; 0 in spool; last reconciliation 3 min ago: 2 stuck"
 std::string status_sentence(const Snapshot& snapshot);
-// Why no event would be accepted now; empty: it would.
-std::string not_ready(const Snapshot& snapshot);
 
 }  // namespace run_recorder

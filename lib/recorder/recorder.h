@@ -107,6 +107,7 @@ class Recorder {
   void check_in_soon();
 
   RecorderStatus status() const;
+  DatabaseStatus database() const { return health_.status(); }
   // Its id changes where another process turns out to record under it.
   RecorderSelf self() const { return registration_.self(); }
   // See Registration.

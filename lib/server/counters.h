@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "base/mutex.h"
@@ -21,6 +22,10 @@ class Counters {
   ServerCounters snapshot() const {
     const MutexLock lock(mutex_);
     return counters_;
+  }
+  std::string spool_failure() const {
+    const MutexLock lock(mutex_);
+    return counters_.spool_failure;
   }
 
  private:

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/number.h"
 #include "net/listener.h"
+#include "server/acceptance_watch.h"
 #include "server/acceptor.h"
 #include "server/counters.h"
 #include "server/descriptors.h"
@@ -66,6 +67,7 @@ struct EventServer::Impl {
   Counters counters;
   OpenConnections open;
   SessionContext context;
+  AcceptanceWatch acceptance;
   SpoolWriter writer;
   std::optional<Listener> listener;
   std::unique_ptr<Acceptor> acceptor;
@@ -80,7 +82,8 @@ EventServer::Impl::Impl(ServerOptions the_options, Spool& the_spool, WallClock c
     : options(std::move(the_options)),
       spool(the_spool),
       context(options.bounds, std::move(clock), counters),
-      writer(spool, counters, std::move(on_accepted),
+      acceptance(spool, counters, options.why_events_wait),
+      writer(spool, counters, acceptance, std::move(on_accepted),
              {[](Submissions&& group) { settle(group); },
               [this](std::function<void()> what) { on_sessions_thread(std::move(what)); },
               [this] { context.io.run_one(); }},
@@ -207,6 +210,10 @@ void EventServer::start() {
 
 void EventServer::stop(std::chrono::milliseconds within) {
   impl_->stop(within);
+}
+
+Acceptance EventServer::acceptance() {
+  return impl_->acceptance.look();
 }
 
 bool EventServer::connection_open(std::string_view connection) const {

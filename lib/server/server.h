@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "server/acceptance.h"
 #include "server/types.h"
 #include "spool/spool.h"
 
@@ -48,6 +49,9 @@ class EventServer {
   bool settle_pending(std::chrono::milliseconds within);
 
   ServerCounters counters() const;
+
+  // Whether events are accepted now. Logs what changed since somebody looked last: to be called once a second.
+  Acceptance acceptance();
 
   // Changes nothing when it fails (kInvalid: a user or group is unknown). It takes effect soon after.
   Result<void> reconfigure(const ServerLimits& limits);

@@ -9,23 +9,23 @@ namespace {
 
 constexpr std::chrono::seconds kAppendTime{60};  // a disk that takes longer for one sync is as good as gone
 
-constexpr std::string_view kFullMessage = "the spool is full; send this event again later";
 // The reason is for the operator, in the log.
 constexpr std::string_view kFailedMessage = "the daemon cannot write to its spool; send this event again later";
 
 }  // namespace
 
-SpoolWriter::SpoolWriter(Spool& spool, Counters& counters, OnAccepted on_accepted, Sessions sessions,
-                         const ServerBounds& bounds)
+SpoolWriter::SpoolWriter(Spool& spool, Counters& counters, AcceptanceWatch& acceptance, OnAccepted on_accepted,
+                         Sessions sessions, const ServerBounds& bounds)
     : spool_(spool),
       counters_(counters),
+      acceptance_(acceptance),
       on_accepted_(std::move(on_accepted)),
       sessions_(std::move(sessions)),
       bounds_(bounds),
       liveness_(kAppendTime),
       small_liveness_(kAppendTime),
-      failed_(LogLevel::kError, "the spool cannot accept events, all are refused", "the spool accepts events again"),
-      full_(LogLevel::kError, "the spool is full, events are refused", "the spool has room again") {}
+      failed_(LogLevel::kError, "the spool cannot accept events, all are refused", "the spool accepts events again") {
+}
 
 SpoolWriter::~SpoolWriter() {
   stop(std::chrono::milliseconds{0});
@@ -205,14 +205,15 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
   std::uint64_t seq = appended.first_seq;
   std::size_t entry = 0;
   std::uint64_t refused = 0;
+  Refusal why{RefusalCode::kSpoolFull, {}};
   for (const auto& submission : group) {
     for (Submission::Item& item : submission->items) {
       if (appended.admissions[entry++] == Spool::Admission::kAccepted) {
         accepted.push_back({seq++, std::move(item.event), item.body.size()});
         ++submission->accepted;
       } else {
-        submission->refused.push_back({item.line, {RefusalCode::kSpoolFull, std::string(kFullMessage)}});
-        ++refused;
+        if (refused++ == 0) why.message = no_room();
+        submission->refused.push_back({item.line, why});
       }
     }
     submission->items = {};
@@ -227,7 +228,6 @@ void SpoolWriter::settle(Submissions& group, const Spool::Appended& appended) {
     }
   });
   failed_.clear();
-  note_room(refused > 0);
   if (!accepted.empty()) {
     on_accepted_(std::move(accepted));
   }
@@ -249,15 +249,12 @@ void SpoolWriter::refuse_all(Submissions& group, const Error& error) {
   failed_.report(error.message);
 }
 
-void SpoolWriter::note_room(bool refused) {
-  if (refused) {
-    full_.report(
-        "unapplied events have reached [spool] max_bytes, or the file system has less than [spool] "
-        "min_free left",
-        Clock::now());
-  } else {
-    full_.clear_when_over(Clock::now());
-  }
+// For the sender of an event that found none: the cause as it shows now. Where it does not show, there is room again,
+// or there was for others, but not for this one.
+std::string SpoolWriter::no_room() {
+  counters_.update([](ServerCounters& counters) { counters.spool_failure.clear(); });  // this append did not fail
+  const std::string cause = in_words(acceptance_.look());
+  return (cause.empty() ? "the spool has too little room for this event" : cause) + "; send this event again later";
 }
 
 }  // namespace run_recorder

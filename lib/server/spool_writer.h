@@ -18,7 +18,7 @@
 #include "base/liveness.h"
 #include "base/log.h"
 #include "base/mutex.h"
-#include "net/refusal_guard.h"
+#include "server/acceptance_watch.h"
 #include "server/commit_turns.h"
 #include "server/counters.h"
 #include "server/types.h"
@@ -35,8 +35,9 @@ class SpoolWriter {
     std::function<void()> run_one;  // waits for something to do, and does it
   };
 
-  SpoolWriter(Spool& spool, Counters& counters, OnAccepted on_accepted, Sessions sessions,
-              const ServerBounds& bounds);
+  // The first three outlive it.
+  SpoolWriter(Spool& spool, Counters& counters, AcceptanceWatch& acceptance, OnAccepted on_accepted,
+              Sessions sessions, const ServerBounds& bounds);
   ~SpoolWriter();
   SpoolWriter(const SpoolWriter&) = delete;
   SpoolWriter& operator=(const SpoolWriter&) = delete;
@@ -64,10 +65,11 @@ class SpoolWriter {
   void commit(Submissions& group);
   void settle(Submissions& group, const Spool::Appended& appended);
   void refuse_all(Submissions& group, const Error& error);
-  void note_room(bool refused);
+  std::string no_room();
 
   Spool& spool_;
   Counters& counters_;
+  AcceptanceWatch& acceptance_;
   const OnAccepted on_accepted_;
   const Sessions sessions_;
   const ServerBounds bounds_;
@@ -84,7 +86,6 @@ class SpoolWriter {
 
   // Of whoever commits.
   RepeatGuard failed_;
-  RefusalGuard full_;
 };
 
 }  // namespace run_recorder

@@ -61,6 +61,9 @@ struct ServerOptions {
   // Event. On the sessions' thread, once connection_open() is false and, unless it was cut off, everything that came
   // over it is accepted. It must not block and must not throw. May be empty; not called for those that stop() closes.
   std::function<void(const std::string& sender_process, const std::string& connection)> on_connection_end;
+  // Why events wait in the spool, for those who are refused because too many do: as "the database is away since …";
+  // empty: no reason is known. From several threads; it must not block. May be empty.
+  std::function<std::string()> why_events_wait;
 };
 
 // An event that is durable, on its way to the recorder.

@@ -24,6 +24,21 @@ std::uint64_t segment_bytes_for(std::uint64_t wanted, std::uint64_t max_bytes) {
   return std::max(std::min(wanted, max_bytes / kSegmentsAtLeast), kMinSegmentBytes);
 }
 
+// Of max_bytes; the rest is for privileged records.
+std::uint64_t allowed_of(std::uint64_t max_bytes) {
+  return max_bytes - max_bytes / 10;
+}
+
+// What one record takes that is appended alone.
+std::uint64_t bytes_alone(std::size_t body_bytes) {
+  return kGroupHeaderBytes + kRecordHeaderBytes + body_bytes;
+}
+
+// The lesser of the two, where 0 stands for none.
+void keep_least(std::uint64_t& least, std::uint64_t another) {
+  least = least == 0 ? another : std::min(least, another);
+}
+
 Error as_append_error(const Error& error) {
   return error.kind == ErrorKind::kFull ? error : Error{ErrorKind::kIo, error.message};
 }
@@ -148,6 +163,9 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
     if (!done) writer_->retract(end);
   }
   if (!done && done.error().kind == ErrorKind::kFull) {
+    const std::uint64_t free = free_bytes().value_or(0);
+    const MutexLock state_lock(state_mutex_);
+    disk_refusal_ = {done.error().message, free};
     std::fill(appended.admissions.begin(), appended.admissions.end(), Admission::kFull);
     return appended;
   }
@@ -158,6 +176,7 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
   assert(next_seq_ == appended.first_seq);
   next_seq_ = last_seq + 1;
   table_.grow(writer_->end(), last_seq);
+  disk_refusal_ = {};
   return appended;
 }
 
@@ -170,13 +189,17 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
   {
     const MutexLock state_lock(state_mutex_);
     const std::uint64_t pending = table_.pending_bytes();
+    forget_refusals(pending, room);
     std::uint64_t used = kGroupHeaderBytes;
     for (const Entry& entry : entries) {
-      const std::uint64_t limit = entry.privileged ? limits_.max_bytes : limits_.max_bytes - limits_.max_bytes / 10;
+      const std::uint64_t limit = entry.privileged ? limits_.max_bytes : allowed_of(limits_.max_bytes);
       const std::uint64_t with_it = used + kRecordHeaderBytes + entry.body.size();
       const bool fits = pending + with_it <= limit && with_it <= room && entry.body.size() <= kMaxRecordBytes;
       appended.admissions.push_back(fits ? Admission::kAccepted : Admission::kFull);
-      if (!fits) continue;
+      if (!fits) {
+        note_refusal(entry, with_it, pending, room);
+        continue;
+      }
       used = with_it;
       bodies.push_back(entry.body);
     }
@@ -191,21 +214,44 @@ void DiskSpool::admit(std::span<const Entry> entries, Appended& appended, std::v
   for (const Segment& segment : evicted) delete_segment(segment);
 }
 
+// Not of a record that would not even fit into an empty spool: there is never room for that one.
+void DiskSpool::note_refusal(const Entry& entry, std::uint64_t with_it, std::uint64_t pending, std::uint64_t room) {
+  const std::uint64_t alone = bytes_alone(entry.body.size());
+  const std::uint64_t limit = entry.privileged ? limits_.max_bytes : allowed_of(limits_.max_bytes);
+  if (alone > limit || entry.body.size() > kMaxRecordBytes) return;
+  if (pending + with_it > limit) keep_least(entry.privileged ? wanted_.privileged : wanted_.other, alone);
+  if (with_it > room) keep_least(wanted_.disk, alone);
+}
+
+void DiskSpool::forget_refusals(std::uint64_t pending, std::uint64_t room) {
+  if (pending + wanted_.other <= allowed_of(limits_.max_bytes)) wanted_.other = 0;
+  if (pending + wanted_.privileged <= limits_.max_bytes) wanted_.privileged = 0;
+  if (wanted_.disk <= room) wanted_.disk = 0;
+}
+
+std::optional<std::uint64_t> DiskSpool::free_bytes() const {
+  struct statvfs status {};
+  if (fstatvfs(folder_, &status) != 0) return std::nullopt;
+  return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
 // Bytes the file system has left above min_free. Deletes kept segments where that is less than wanted.
 std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
   while (true) {
-    struct statvfs status {};
-    if (fstatvfs(folder_, &status) != 0) return UINT64_MAX;  // not known: writing fails where it is full
-    const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+    const std::optional<std::uint64_t> free = free_bytes();
+    if (!free) return UINT64_MAX;  // not known: writing fails where it is full
     std::optional<Segment> segment;
     {
       const MutexLock state_lock(state_mutex_);
-      const std::uint64_t room = free_bytes > limits_.min_free ? free_bytes - limits_.min_free : 0;
+      const std::uint64_t room = *free > limits_.min_free ? *free - limits_.min_free : 0;
       if (room >= wanted) return room;
       segment = table_.take_released();
       if (!segment) return room;
+      giving_way_bytes_ = segment->bytes();
     }
     delete_segment(*segment);
+    const MutexLock state_lock(state_mutex_);
+    giving_way_bytes_ = 0;
   }
 }
 
@@ -350,12 +396,29 @@ SpoolUsage DiskSpool::usage() const {
   return usage;
 }
 
-bool DiskSpool::disk_is_full() const {
-  struct statvfs status {};
-  if (fstatvfs(folder_, &status) != 0) return false;  // not known: writing fails where it is
-  const std::uint64_t free_bytes = static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+bool DiskSpool::has_room_for(std::uint64_t wanted, std::uint64_t limit) const {
+  return table_.pending_bytes() + std::max(wanted, bytes_alone(1)) <= limit;
+}
+
+SpoolRoom DiskSpool::room() const {
+  SpoolRoom room;
+  room.path = options_.path;
+  room.free_bytes = free_bytes();
   const MutexLock state_lock(state_mutex_);
-  return free_bytes <= limits_.min_free && !table_.front_is_released();
+  room.pending_bytes = table_.pending_bytes();
+  room.max_bytes = limits_.max_bytes;
+  room.allowed_bytes = allowed_of(limits_.max_bytes);
+  room.min_free = limits_.min_free;
+  room.has_privileged_room = has_room_for(wanted_.privileged, room.max_bytes);
+  room.has_room = room.has_privileged_room && has_room_for(wanted_.other, room.allowed_bytes);
+  if (room.free_bytes) {
+    const std::uint64_t needed = limits_.min_free + std::max(wanted_.disk, bytes_alone(1));
+    room.disk_has_room = *room.free_bytes + giving_way_bytes_ + table_.releasable_bytes() >= needed;
+  }
+  // Not where there is more than then: an append has to find out.
+  if (!room.free_bytes || *room.free_bytes <= disk_refusal_.free_bytes) room.disk_error = disk_refusal_.error;
+  room.failure = failure_;
+  return room;
 }
 
 void DiskSpool::set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) {

@@ -46,7 +46,7 @@ class DiskSpool final : public Spool {
   void set_hint(std::string_view text) override;
   FilesCheck check_files() override;
   SpoolUsage usage() const override;
-  bool disk_is_full() const override;
+  SpoolRoom room() const override;
   void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) override;
 
  private:
@@ -55,6 +55,17 @@ class DiskSpool final : public Spool {
     std::uint64_t min_free;
     std::chrono::milliseconds keep;
     std::uint64_t segment_bytes;
+  };
+  // What was refused for want of room, until there is: the least that it needs. 0: nothing was.
+  struct Wanted {
+    std::uint64_t other = 0;       // of max_bytes, by records that are not privileged
+    std::uint64_t privileged = 0;  // of max_bytes, by those that are
+    std::uint64_t disk = 0;        // of the file system, by either
+  };
+  // A write that the file system refused although it seemed to have room: by a quota, or without a min_free.
+  struct DiskRefusal {
+    std::string error;             // empty: the last one was not refused
+    std::uint64_t free_bytes = 0;  // it had then
   };
   // The position of read(): one open segment, and whether its last record was not handed out yet.
   struct Cursor {
@@ -67,7 +78,12 @@ class DiskSpool final : public Spool {
   // Appending.
   void admit(std::span<const Entry> entries, Appended& appended, std::vector<std::string_view>& bodies,
              std::uint64_t& zeros_ahead) REQUIRES(append_mutex_);
+  void note_refusal(const Entry& entry, std::uint64_t with_it, std::uint64_t pending, std::uint64_t room)
+      REQUIRES(state_mutex_);
+  void forget_refusals(std::uint64_t pending, std::uint64_t room) REQUIRES(state_mutex_);
+  bool has_room_for(std::uint64_t wanted, std::uint64_t limit) const REQUIRES(state_mutex_);
   std::uint64_t disk_room(std::uint64_t wanted) REQUIRES(append_mutex_);
+  std::optional<std::uint64_t> free_bytes() const;
   Result<void> ensure_segment() REQUIRES(append_mutex_);
   Result<void> begin_segment() REQUIRES(append_mutex_);
   void mark_synced(std::uint64_t seq, bool durable) REQUIRES(append_mutex_);
@@ -110,6 +126,9 @@ class DiskSpool final : public Spool {
   SegmentTable table_ GUARDED_BY(state_mutex_);
   std::uint64_t next_seq_ GUARDED_BY(state_mutex_);
   SpoolLimits limits_ GUARDED_BY(state_mutex_);
+  Wanted wanted_ GUARDED_BY(state_mutex_);
+  DiskRefusal disk_refusal_ GUARDED_BY(state_mutex_);
+  std::uint64_t giving_way_bytes_ GUARDED_BY(state_mutex_) = 0;  // of a segment that disk_room() deletes now
   bool failed_ GUARDED_BY(state_mutex_) = false;
   std::string failure_ GUARDED_BY(state_mutex_);
 

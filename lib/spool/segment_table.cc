@@ -108,6 +108,11 @@ bool SegmentTable::front_is_released() const {
   return released_count_ > 0 && segments_.size() >= 2;
 }
 
+std::uint64_t SegmentTable::releasable_bytes() const {
+  const bool with_last = !segments_.empty() && released_count_ == segments_.size();
+  return released_bytes_ - (with_last ? segments_.back().bytes() : 0);
+}
+
 bool SegmentTable::last_is_expired(Timestamp now, std::chrono::milliseconds keep) {
   if (segments_.empty() || segments_.back().bytes() == 0 || released_count_ < segments_.size()) return false;
   return since(segments_.back().released_since, now, keep);

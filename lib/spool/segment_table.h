@@ -38,6 +38,8 @@ class SegmentTable {
   std::uint64_t pending_bytes() const;
   std::uint64_t kept_bytes() const { return total_bytes_ - pending_bytes(); }
   std::uint64_t total_bytes() const { return total_bytes_; }
+  // Of the segments that take_released() would take, one after the other.
+  std::uint64_t releasable_bytes() const;
 
   // The segment that holds seq, or else the next one; empty behind the last.
   std::optional<Segment> find(std::uint64_t seq) const;

@@ -72,6 +72,23 @@ struct SpoolUsage {
   std::string failure;
 };
 
+// What there is room for, as far as it shows before anything is appended.
+struct SpoolRoom {
+  std::filesystem::path path;
+  std::uint64_t pending_bytes = 0;          // not yet released
+  std::uint64_t max_bytes = 0;              // so many may be
+  std::uint64_t allowed_bytes = 0;          // so many before only privileged records are accepted
+  std::uint64_t min_free = 0;               // of the file system
+  std::optional<std::uint64_t> free_bytes;  // empty: the system does not say
+  // What an append would find now. A record that was refused for want of room counts as waiting for that much until
+  // it is there; a spool that has a little room, but not for that one, is full.
+  bool has_room = true;
+  bool has_privileged_room = true;
+  bool disk_has_room = true;  // above min_free, or kept segments would give way
+  std::string disk_error;     // the file system refused the last write all the same: what the system said
+  std::string failure;        // nothing is accepted until the next open(), as in SpoolUsage
+};
+
 class Spool {
  public:
   // Creates the folder (0700) where it is missing, locks it, finds the tail. On another machine than before it takes
@@ -139,8 +156,8 @@ class Spool {
   virtual FilesCheck check_files() = 0;
 
   virtual SpoolUsage usage() const = 0;
-  // The file system has nothing left above min_free, and no kept segment could be deleted. One system call.
-  virtual bool disk_is_full() const = 0;
+  // One system call.
+  virtual SpoolRoom room() const = 0;
   virtual void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) = 0;
 };
 

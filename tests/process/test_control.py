@@ -2,9 +2,12 @@
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 import threading
+
+import pytest
 
 from databases import on_postgres
 from harness import DEADLINE_S, parse_time, wait_until
@@ -40,18 +43,14 @@ def test_events_are_counted_by_type_and_outcome(servers):
 
 
 def start_with_metrics(server):
-    """On a port that nobody uses; somebody may take it just before the daemon does."""
-    for _ in range(50):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server.config["metrics"] = {"listen": f"127.0.0.1:{port}"}
-        server.write_config()
-        server.spawn()
-        if wait_until(lambda: server.process.poll() or server._accepts(server.socket_path), "the daemon") != 69:
-            server.wait_ready()
-            return port
-    raise AssertionError("no port is free")
+    """On a port that nobody uses; where somebody takes it just before the daemon does, that waits for it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server.config["metrics"] = {"listen": f"127.0.0.1:{port}"}
+    server.start()
+    wait_until(lambda: server.status()["metrics"]["state"] == "listening", "the metrics to be served")
+    return port
 
 
 def scrape(port):
@@ -90,16 +89,41 @@ def test_a_full_metrics_listener_does_not_block_the_control_socket(servers, at_e
     wait_until(lambda: scrape(port) == 200, "room for a scrape")
 
 
-def test_a_full_file_system_is_reported(servers):
-    server = servers({"spool": {"min_free": "1000TiB"}}).start()
-    answer = server.control.get("/readyz")
-    assert answer.status == 503
-    assert "min_free" in answer.json["error"]["message"]
-    assert server.control.get("/healthz").status == 200
-    with server.client() as client:
-        client.send({"type": "run_started", "run_id": "r1"})
-        assert client.codes() == {1: "spool_full"}
-    assert server.restart().status()["accepted"] == 0
+@pytest.mark.parametrize("taken", (True, False), ids=("taken", "not-there"))
+def test_metrics_that_cannot_be_served_keep_nobody_from_recording(servers, at_end, taken):
+    """The address is another program's, or no address of this host (TEST-NET-1)."""
+    server = servers()
+    other = socket.socket()
+    at_end(other.close)
+    other.bind(("127.0.0.1", 0))
+    other.listen()
+    address = f"127.0.0.1:{other.getsockname()[1]}" if taken else "192.0.2.1:9464"
+    server.config["metrics"] = {"listen": address}
+    server.start()
+    server.send({"type": "run_started", "run_id": "r1"})
+    server.wait_applied()
+    metrics = server.status()["metrics"]
+    assert (metrics["listen"], metrics["state"]) == (address, "not_listening")
+    assert address in metrics["error"]
+    shown = server.tool("status")
+    assert shown.returncode == 0, "events are accepted"
+    assert re.search(rf"metrics +not served: .*{re.escape(address)}", shown.stdout), shown.stdout
+    assert "\nrun_recorder_metrics_listening 0\n" in server.control.get("/metrics").text
+    assert len(server.wait_for_log(rf" error metrics are not served: .*{re.escape(address)}")) == 1
+    if not taken:
+        return
+    other.close()
+    wait_until(lambda: server.status()["metrics"]["state"] == "listening", "it to be tried again")
+    assert scrape(int(address.rpartition(":")[2])) == 200
+    assert "\nrun_recorder_metrics_listening 1\n" in server.control.get("/metrics").text
+    server.wait_for_log("metrics are served again")
+
+
+def test_a_metrics_address_that_is_none_is_a_mistake_of_the_configuration(servers):
+    server = servers({"metrics": {"listen": "nowhere"}})
+    done = server.run()
+    assert done.returncode == 78
+    assert "metrics.listen" in done.stderr
 
 
 def test_the_oldest_event_that_waits_has_an_age_also_after_a_restart(daemons):

@@ -28,9 +28,18 @@ std::vector<std::string> values(const nlohmann::json& list, const std::string& n
 TEST_P(ControlApi, SaysThatItIsHealthyAndReady) {
   EXPECT_EQ(got("/healthz")["status"], "ok");
   EXPECT_EQ(got("/readyz")["status"], "ok");
-  not_ready_ = "the spool is full";
+  acceptance_.state = Acceptance::State::kRefusing;
+  acceptance_.reason = Acceptance::Reason::kMinFree;
   EXPECT_EQ(got("/healthz")["status"], "ok");
   EXPECT_EQ(refused("/readyz"), "503 unavailable");
+}
+
+TEST_P(ControlApi, IsReadyWhileRunsCanBeginAndEndAndSaysThatTheRestIsRefused) {
+  acceptance_.state = Acceptance::State::kLifecycleOnly;
+  acceptance_.reason = Acceptance::Reason::kMaxBytes;
+  const auto ready = got("/readyz");
+  EXPECT_EQ(ready["status"], "lifecycle_only");
+  EXPECT_THAT(ready["reason"].get<std::string>(), HasSubstr("the spool is full but for lifecycle events"));
 }
 
 TEST_P(ControlApi, GivesStatusAndMetrics) {

@@ -36,7 +36,7 @@ class ControlFixture : public RecorderFixture {
     options.store = store_options();
     options.status = [] { return R"({"waiting":0})"; };
     options.metrics = [] { return "run_recorder_up 1\n"; };
-    options.not_ready = [this] { return not_ready_; };
+    options.acceptance = [this] { return acceptance_; };
     PrunerOptions pruner;
     pruner.store = store_options();
     pruner_ = std::make_unique<Pruner>(pruner, *recorder_);
@@ -64,7 +64,7 @@ class ControlFixture : public RecorderFixture {
   }
   std::string refused(const std::string& target) { return error_of(get(target)); }
 
-  std::string not_ready_;
+  Acceptance acceptance_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Api> api_;

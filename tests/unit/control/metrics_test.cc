@@ -16,6 +16,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(MetricTable, MatchesTheDocument) {
   std::set<std::string> documented;
@@ -60,6 +61,29 @@ TEST(MetricsText, HasAHelpAndATypeBeforeEveryFamilyAndEachOnce) {
         "findings_total", "ack_latency_seconds", "runs", "spool_oldest_age_seconds"}) {
     EXPECT_TRUE(families.contains(std::string("run_recorder_") + name)) << name;
   }
+}
+
+TEST(MetricsText, SaysWhichEventsAreAcceptedAndWhatTheDiskHas) {
+  Snapshot made = snapshot();
+  made.acceptance.state = Acceptance::State::kLifecycleOnly;
+  made.acceptance.room.min_free = 2'048;
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_accepting{events=\"lifecycle\"} 1\n"
+                                            "run_recorder_accepting{events=\"other\"} 0\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_spool_min_free_bytes 2048\n"));
+  EXPECT_THAT(metrics_text(made), Not(HasSubstr("spool_disk_free_bytes"))) << "not known";
+  made.acceptance.state = Acceptance::State::kRefusing;
+  made.acceptance.room.free_bytes = 1'024;
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_accepting{events=\"lifecycle\"} 0\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_spool_disk_free_bytes 1024\n"));
+}
+
+TEST(MetricsText, SaysWhetherItsAddressIsServedWhereThereIsOne) {
+  Snapshot made = snapshot();
+  EXPECT_THAT(metrics_text(made), Not(HasSubstr("metrics_listening")));
+  made.http.metrics_listening.listen = "127.0.0.1:9464";
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_metrics_listening 1\n"));
+  made.http.metrics_listening.error = "taken";
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_metrics_listening 0\n"));
 }
 
 TEST(MetricsText, CountsHistogramsCumulatively) {

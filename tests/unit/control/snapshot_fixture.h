@@ -13,7 +13,7 @@ inline Snapshot snapshot() {
   made.started_at = parse_rfc3339("2026-03-01T12:00:00Z").value();
   made.now = made.started_at + std::chrono::hours{1};
   made.database_url = "sqlite:/x";
-  made.spool_max_bytes = 1'000;
+  made.acceptance.room.max_bytes = 1'000;
   made.recorder.ledger = {.applied = 5, .duplicate = 4, .dead_letters = 2, .dead_letters_removed = 1, .conflicts = 3};
   made.recorder.waiting = 7;
   made.recorder.accepted = 19;

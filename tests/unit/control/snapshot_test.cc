@@ -13,6 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 TEST(StatusJson, HoldsTheLedgerSoThatItAddsUp) {
   const auto status = nlohmann::json::parse(status_json(snapshot()));
@@ -68,21 +69,67 @@ TEST(StatusSentence, NamesBacklogDeadLettersReconciliationAndDatabase) {
   EXPECT_THAT(status_sentence(made), HasSubstr("the database is away"));
   made.recorder.database = DatabaseState::kRefused;
   EXPECT_THAT(status_sentence(made), HasSubstr("the database refuses this daemon"));
-  made.spool.failed = true;
-  made.spool.failure = "disk on fire";
+  made.acceptance.state = Acceptance::State::kRefusing;
+  made.acceptance.reason = Acceptance::Reason::kFailed;
+  made.acceptance.failure = "disk on fire";
   EXPECT_THAT(status_sentence(made), HasSubstr("not ingesting: the spool failed: disk on fire"));
 }
 
-TEST(NotReady, NamesWhyNoEventWouldBeAccepted) {
+Snapshot too_little_disk() {
   Snapshot made = snapshot();
-  EXPECT_EQ(not_ready(made), "");
-  made.spool.pending_bytes = 1'000;
-  EXPECT_EQ(not_ready(made), "the spool is full");
-  made.spool.pending_bytes = 0;
-  made.disk_full = true;
-  EXPECT_NE(not_ready(made).find("min_free"), std::string::npos);
-  made.server.spool_failure = "no space";
-  EXPECT_EQ(not_ready(made), "no space");
+  made.acceptance.state = Acceptance::State::kRefusing;
+  made.acceptance.reason = Acceptance::Reason::kMinFree;
+  made.acceptance.since = made.now - 1min;
+  made.acceptance.room.path = "/spool";
+  made.acceptance.room.pending_bytes = 10;
+  made.acceptance.room.allowed_bytes = 900;
+  made.acceptance.room.free_bytes = 1'024;
+  made.acceptance.room.min_free = 2'048;
+  return made;
+}
+
+TEST(StatusJson, SaysWhetherEventsAreAcceptedAndWhyNot) {
+  auto accepting = nlohmann::json::parse(status_json(snapshot()))["accepting"];
+  EXPECT_EQ(accepting["state"], "accepting");
+  for (const char* name : {"reason", "message", "limit", "free_bytes"})
+    EXPECT_TRUE(accepting[name].is_null()) << name;
+  accepting = nlohmann::json::parse(status_json(too_little_disk()))["accepting"];
+  EXPECT_EQ(accepting, nlohmann::json::parse(R"({"state": "refusing", "reason": "min_free",
+    "message": "too little disk: 1 KiB free under /spool, [spool] min_free is 2 KiB", "limit": "[spool] min_free",
+    "since": "2026-03-01T12:59:00.000000Z", "path": "/spool", "bytes": 10, "allowed_bytes": 900, "max_bytes": 1000,
+    "free_bytes": 1024, "min_free": 2048, "disk_low": false})"));
+}
+
+TEST(StatusJson, SaysWhetherMetricsAreServedOverTcp) {
+  Snapshot made = snapshot();
+  EXPECT_EQ(nlohmann::json::parse(status_json(made))["metrics"]["state"], "off");
+  made.http.metrics_listening.listen = "127.0.0.1:9464";
+  EXPECT_EQ(nlohmann::json::parse(status_json(made))["metrics"]["state"], "listening");
+  made.http.metrics_listening.error = "cannot listen";
+  const auto metrics = nlohmann::json::parse(status_json(made))["metrics"];
+  EXPECT_EQ(metrics["listen"], "127.0.0.1:9464");
+  EXPECT_EQ(metrics["state"], "not_listening");
+  EXPECT_EQ(metrics["error"], "cannot listen");
+  EXPECT_THAT(status_sentence(made), HasSubstr("; metrics are not served: cannot listen"));
+}
+
+TEST(StatusSentence, SaysWhichEventsAreRefusedAndWhy) {
+  Snapshot made = too_little_disk();
+  EXPECT_THAT(status_sentence(made), StartsWith("not ingesting: too little disk: 1 KiB free under /spool"));
+  made.acceptance.state = Acceptance::State::kLifecycleOnly;
+  made.acceptance.reason = Acceptance::Reason::kMaxBytes;
+  EXPECT_THAT(status_sentence(made), StartsWith("ingesting lifecycle events only: the spool is full but for"));
+  made.acceptance.state = Acceptance::State::kAccepting;
+  made.acceptance.disk_low = true;
+  EXPECT_THAT(status_sentence(made), StartsWith("ingesting; the disk runs low: 1 KiB free under /spool"));
+}
+
+TEST(StatusSentence, NamesARefusedReload) {
+  Snapshot made = snapshot();
+  EXPECT_TRUE(nlohmann::json::parse(status_json(made))["reload_refused"].is_null());
+  made.reload_refused = "line 3: bad";
+  EXPECT_EQ(nlohmann::json::parse(status_json(made))["reload_refused"], "line 3: bad");
+  EXPECT_THAT(status_sentence(made), HasSubstr("; reload refused: line 3: bad;"));
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ class GatedSpool : public Spool {
   std::string hint() const override { return spool_->hint(); }
   void set_hint(std::string_view text) override { spool_->set_hint(text); }
   SpoolUsage usage() const override { return spool_->usage(); }
-  bool disk_is_full() const override { return spool_->disk_is_full(); }
+  SpoolRoom room() const override { return spool_->room(); }
   void set_limits(std::uint64_t max_bytes, std::uint64_t min_free, std::chrono::milliseconds keep) override {
     spool_->set_limits(max_bytes, min_free, keep);
   }

@@ -40,8 +40,9 @@ class SpoolWriterTest : public ::testing::Test {
       const std::lock_guard lock(mutex_);
       groups_.push_back(std::move(runs));
     };
+    acceptance_ = std::make_unique<AcceptanceWatch>(*spool_, counters_, nullptr);
     writer_ = std::make_unique<SpoolWriter>(
-        *spool_, counters_, on_accepted,
+        *spool_, counters_, *acceptance_, on_accepted,
         SpoolWriter::Sessions{settle, [this](auto task) { post(std::move(task)); }, [this] { run_one(); }}, bounds);
   }
   // ---- the sessions' side: tasks that one thread at a time runs
@@ -84,6 +85,7 @@ class SpoolWriterTest : public ::testing::Test {
   TempFolder folder_;
   std::unique_ptr<GatedSpool> spool_;
   Counters counters_;
+  std::unique_ptr<AcceptanceWatch> acceptance_;
   Submissions settled_;
   std::mutex mutex_;
   std::condition_variable posted_;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 
 #include "spool/spool.h"
 #include "spool_fixture.h"
@@ -52,6 +53,33 @@ TEST(SpoolRoom, LastTenthIsForPrivilegedRecords) {
   EXPECT_GT(fill(*opened.spool, 1000, true), 90U);
   EXPECT_LE(opened.spool->usage().pending_bytes, 1U << 20);
   EXPECT_GT(opened.spool->usage().pending_bytes, (1U << 20) - 2000);
+}
+
+TEST(SpoolRoom, IsSeenWithoutAppending) {
+  const QuickFolder folder;
+  const Opened opened = open_spool(small_options(folder.path()));
+  EXPECT_TRUE(opened.spool->room().has_room);
+  const std::uint64_t others = fill(*opened.spool, 1000, false);
+  SpoolRoom room = opened.spool->room();
+  EXPECT_FALSE(room.has_room) << "though a few bytes are left: the last one did not fit";
+  EXPECT_TRUE(room.has_privileged_room);
+  EXPECT_EQ(room.allowed_bytes, room.max_bytes - room.max_bytes / 10);
+  EXPECT_LE(room.pending_bytes, room.allowed_bytes);
+  const std::uint64_t privileged = fill(*opened.spool, 1000, true);
+  EXPECT_FALSE(opened.spool->room().has_privileged_room);
+  opened.spool->release(others / 2);
+  room = opened.spool->room();
+  EXPECT_TRUE(room.has_room && room.has_privileged_room);
+  opened.spool->release(others + privileged);
+  EXPECT_EQ(append_sized(*opened.spool, 1000, false), Admission::kAccepted);
+}
+
+TEST(SpoolRoom, ARecordThatNeverFitsDoesNotMakeTheSpoolFull) {
+  const QuickFolder folder;
+  const Opened opened = open_spool(small_options(folder.path()));
+  EXPECT_EQ(append_sized(*opened.spool, 2 << 20, true), Admission::kFull);
+  const SpoolRoom room = opened.spool->room();
+  EXPECT_TRUE(room.has_room && room.has_privileged_room && room.disk_has_room);
 }
 
 TEST(SpoolRoom, EachEntryIsAdmittedByItself) {
@@ -116,9 +144,11 @@ TEST(SpoolRoom, MinFreeOfTheFileSystemIsLeft) {
   ASSERT_EQ(statvfs(folder.path().c_str(), &status), 0);
   options.min_free = status.f_bavail * status.f_frsize * 2;
   const Opened opened = open_spool(options);
+  EXPECT_FALSE(opened.spool->room().disk_has_room) << "before anything is appended";
   EXPECT_EQ(append_sized(*opened.spool, 10, true), Admission::kFull);
   EXPECT_FALSE(opened.spool->usage().failed);
   opened.spool->set_limits(1 << 30, 0, hours(1));
+  EXPECT_TRUE(opened.spool->room().disk_has_room);
   EXPECT_EQ(append_sized(*opened.spool, 10, true), Admission::kAccepted);
 }
 
@@ -190,7 +220,9 @@ TEST(SpoolDisk, KeptSegmentsGiveWayOnAFullFileSystem) {
   options.min_free = 300'000;
   const Opened opened = open_spool(options);
   const std::uint64_t first = fill(*opened.spool, 3000, true);
+  EXPECT_FALSE(opened.spool->room().disk_has_room);
   opened.spool->release(first);
+  EXPECT_TRUE(opened.spool->room().disk_has_room) << "what is kept gives way";
   EXPECT_GT(fill(*opened.spool, 3000, true), first / 2);
 }
 
@@ -203,6 +235,25 @@ TEST(SpoolDisk, NoInodeForANewSegmentDoesNotStopTheOldOne) {
   for (int i = 0; i < 1000; ++i) ASSERT_EQ(append_sized(*opened.spool, 3000, true), Admission::kAccepted);
   EXPECT_LT(opened.spool->usage().segments, 9U);
   EXPECT_EQ(seqs_of(*opened.spool), range(1, 1000));
+}
+
+TEST(SpoolDisk, AWriteThatTheFileSystemRefusesThoughItHasRoomIsKnownUntilOneSucceeds) {
+  const SmallDisk disk("size=8m,nr_inodes=20");
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  const SpoolOptions options = options_for(disk.path() / "spool");
+  { const Opened first = open_spool(options); }
+  std::vector<std::filesystem::path> filling;
+  do {
+    filling.push_back(disk.path() / std::to_string(filling.size()));
+  } while (std::ofstream(filling.back()));
+  const Opened opened = open_spool(options);
+  EXPECT_EQ(append_sized(*opened.spool, 10, true), Admission::kFull);
+  const SpoolRoom room = opened.spool->room();
+  EXPECT_TRUE(room.disk_has_room);
+  EXPECT_THAT(room.disk_error, HasSubstr("No space left on device"));
+  for (const auto& file : filling) std::filesystem::remove(file);
+  EXPECT_EQ(append_sized(*opened.spool, 10, true), Admission::kAccepted);
+  EXPECT_EQ(opened.spool->room().disk_error, "");
 }
 
 TEST(SpoolDisk, NoDescriptorForANewSegmentDoesNotStopTheOldOne) {
