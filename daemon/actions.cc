@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
 
@@ -31,6 +32,7 @@ void say(std::string_view what, std::string_view how) {
 // What does not keep the daemon from starting.
 void say_warnings(const Config& config) {
   for (const std::string& warning : config.warnings) say("warning", warning);
+  if (!config.no_socket_paths.empty()) say("warning", "to serve, " + config.no_socket_paths);
   for (const ExposedFile& file : exposed_files(config)) say("warning", file.found + "; " + file.advice);
   if (const auto weak = weak_file_system(config.spool.path)) say("warning", weak->words(config.spool.path));
 }
@@ -47,6 +49,13 @@ int status_of(const Error& error) {
   }
 }
 
+// "no password supplied" is half of the truth for who may not read the one there is.
+std::string with_reason(const std::string& message, const Config& config) {
+  if (config.password_out_of_reach.empty() || message.find("password") == std::string::npos) return message;
+  return fmt::format("{} for it ({}): run this as root; it says: {}", kPasswordOutOfReach,
+                     config.password_out_of_reach, message);
+}
+
 int check_database(const Config& config) {
   const bool file = database_kind(config.database.url) == DatabaseKind::kSqlite && config.database.url_given;
   if (const auto folder = file ? check_sqlite_folder(sqlite_path(config.database.url)) : Result<void>(); !folder) {
@@ -56,7 +65,7 @@ int check_database(const Config& config) {
   const auto verified = migrate(store_options_of(config), true);
   const bool to_be_migrated = !verified && verified.error().kind == ErrorKind::kNotFound && config.database.migrate;
   if (!verified && !to_be_migrated) {
-    say("database", verified.error().message);
+    say("database", with_reason(verified.error().message, config));
     return status_of(verified.error());
   }
   const std::string schema = verified ? fmt::format("schema version {}", verified.value().schema_version)
@@ -68,7 +77,7 @@ int check_database(const Config& config) {
 int check_queue(const Config& config, const std::string& name, const Config::Queue& queue) {
   const std::string what = queue_check_name(config, name);
   if (const auto checked = make_oban_queue(queue_options_of(config, queue))->check(); !checked) {
-    say(what, checked.error().message);
+    say(what, with_reason(checked.error().message, config));
     return kExitNotThere;
   }
   say(what, fmt::format("fine: {} in {}", queue.full_table(), config.shown_url_of(queue)));
@@ -83,24 +92,53 @@ int check_queues(const Config& config) {
   return status;
 }
 
-// Only looks: the folder may be in use by a running daemon.
-int check_spool(const Config& config) {
-  std::filesystem::path path = config.spool.path;
+// Empty where a folder can be made in that one; it is made for a moment, since rights alone do not tell (/proc).
+std::string problem_of_making_folder(const std::filesystem::path& where) {
+  std::string name = (where / ".run-recorder-check-XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr) return errno_words(errno);
+  rmdir(name.c_str());
+  return {};
+}
+
+int check_missing_spool(const Config& config) {
+  std::filesystem::path path = std::filesystem::absolute(config.spool.path);
   std::error_code ignored;
-  const bool there = std::filesystem::exists(path, ignored);
-  if (there && !std::filesystem::is_directory(path, ignored)) {
-    say("spool", fmt::format("{} is not a folder", path.string()));
+  while (!std::filesystem::exists(path, ignored) && path != path.parent_path()) path = path.parent_path();
+  const bool folder = std::filesystem::is_directory(path, ignored);
+  const std::string problem = folder ? problem_of_making_folder(path) : "not a folder";
+  if (!problem.empty()) {
+    say("spool", fmt::format("{} cannot be made: {}: {}", config.spool.path, path.string(), problem));
     return kExitNotThere;
   }
-  while (!std::filesystem::exists(path, ignored) && path.has_parent_path() && path != path.parent_path()) {
-    path = path.parent_path();
+  say("spool", fmt::format("fine: {} (will be made)", config.spool.path));
+  return kExitDone;
+}
+
+// Only looks: the folder may be in use by a running daemon.
+int check_spool(const Config& config) {
+  const std::filesystem::path path = config.spool.path;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return check_missing_spool(config);
+  if (!std::filesystem::is_directory(path, ignored)) {
+    say("spool", fmt::format("{} is not a folder", path.string()));
+    return kExitNotThere;
   }
   if (access(path.c_str(), W_OK | X_OK) != 0) {
     say("spool", fmt::format("{}: no permission to write there: {}", path.string(), errno_words(errno)));
     return kExitNotThere;
   }
-  say("spool", fmt::format("fine: {}{}", config.spool.path, there ? "" : " (will be made)"));
+  say("spool", fmt::format("fine: {}", config.spool.path));
   return kExitDone;
+}
+
+// Says nothing where all files are as they should be.
+int check_files(const Config& config) {
+  int status = kExitDone;
+  for (const WrongFile& file : wrong_files(config, geteuid())) {
+    if (file.keeps_from_starting) status = kExitNotThere;
+    say(file.keeps_from_starting ? "files" : "warning", file.found + "; " + file.advice);
+  }
+  return status;
 }
 
 }  // namespace
@@ -114,7 +152,7 @@ int check_config(const Config& config) {
 
 int check(const Config& config) {
   check_config(config);
-  const int statuses[] = {check_database(config), check_queues(config), check_spool(config)};
+  const int statuses[] = {check_database(config), check_queues(config), check_spool(config), check_files(config)};
   int worst = kExitDone;
   for (const int status : statuses) {
     if (status == kExitConfiguration || worst == kExitDone) worst = status;
@@ -132,7 +170,7 @@ int migrate_database(const Config& config) {
   }
   const auto report = outcome.get();
   if (!report) {
-    fmt::print(stderr, "run-recorderd: database: {}\n", report.error().message);
+    fmt::print(stderr, "run-recorderd: database: {}\n", with_reason(report.error().message, config));
     return status_of(report.error());
   }
   for (const std::string& name : report.value().applied) fmt::print("applied {}\n", name);
@@ -188,11 +226,12 @@ int drain(const Config& config, Signals& signals) {
   recorder->stop(milliseconds{0});
   const RecorderStatus status = recorder->status();
   if (up && status.waiting == 0) {
-    fmt::print("the spool is empty: {} applied, {} duplicate, {} dead letters\n", status.ledger.applied,
-               status.ledger.duplicate, status.ledger.dead_letters);
+    fmt::print("the spool is empty: {} applied, {} duplicate, {} dead letters; {} of them by this drain\n",
+               status.ledger.applied, status.ledger.duplicate, status.ledger.dead_letters, status.batch_events);
     return kExitDone;
   }
-  log_error("events are left in the spool", {{"WAITING", status.waiting}, {"DATABASE_ERROR", status.database_error}});
+  log_error("events are left in the spool",
+            {{"WAITING", status.waiting}, {"DATABASE_ERROR", with_reason(status.database_error, config)}});
   return up ? kExitOther : kExitNotThere;
 }
 

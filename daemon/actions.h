@@ -1,4 +1,5 @@
-// What the daemon does instead of serving: --check, --check-config, --migrate, --print, --drain, --adopt-spool. Each
+// What the daemon does instead of serving: --check, --check-config, --migrate, --print, --drain, --restore,
+// --adopt-spool. Each
 // returns the exit status and says on stdout what it found; StartError is main's. For the main thread.
 #pragma once
 
@@ -13,5 +14,7 @@ int migrate_database(const Config& config);
 int print_migrations(const Config& config);
 int drain(const Config& config, Signals& signals);
 int adopt_spool(const Config& config);
+// Replaces the SQLite database with the copy on standard input, and keeps the one before (restore.cc).
+int restore_database(const Config& config);
 
 }  // namespace run_recorder

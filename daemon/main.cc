@@ -16,6 +16,7 @@
 #include "base/utf8.h"
 #include "config/config.h"
 #include "options.h"
+#include "owner.h"
 #include "service.h"
 #include "service_manager.h"
 #include "signals.h"
@@ -39,9 +40,10 @@ void complain(std::string_view what) {
   fmt::print(stderr, "run-recorderd: {}\n", printable(hide_passwords(what)));
 }
 
-int serve(Config config, ConfigSources sources, Signals& signals) {
+int serve(Config config, ConfigSources sources, const std::string& acting, Signals& signals) {
   set_up_log(config.log_options());
   const LogWriter log_writer;
+  if (!acting.empty()) log_info(acting);
   for (const std::string& note : config.notes) log_warning(note);
   for (const std::string& warning : config.warnings) log_warning(warning);
   try {
@@ -82,6 +84,18 @@ LoadedConfig load_once_names_are_known(const ConfigSources& sources) {
   return config;
 }
 
+int act(Action action, const Config& config) {
+  if (action == Action::kCheck) return check(config);
+  require_usable_files(config);
+  if (action == Action::kAdoptSpool) return adopt_spool(config);
+  if (action == Action::kMigrate) return migrate_database(config);
+  if (action == Action::kRestore) return restore_database(config);
+  Signals signals;
+  set_up_log(config.log_options());
+  const LogWriter log_writer;
+  return drain(config, signals);
+}
+
 int run(int argc, char** argv) {
   keep_some_freed_memory();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
@@ -94,21 +108,25 @@ int run(int argc, char** argv) {
   sources.flags = options.config_flags;
   sources.environment = environment_of(environ);
   sources.uid = geteuid();
-  auto config = options.action == Action::kServe ? load_once_names_are_known(sources) : load_config(sources);
+  const bool serves = options.action == Action::kServe;
+  sources.without_sockets = !serves;
+  auto config = serves ? load_once_names_are_known(sources) : load_config(sources);
+  if (config && (sources.acting_as = whom_to_act_as(config.value()))) config = load_config(sources);
   if (!config) {
     tell(config.error());
     return config.error().exit_status();
   }
-  if (options.action == Action::kCheck) return check(config.value());
   if (options.action == Action::kCheckConfig) return check_config(config.value());
   if (options.action == Action::kPrintMigrations) return print_migrations(config.value());
-  if (options.action == Action::kAdoptSpool) return adopt_spool(config.value());
-  if (options.action == Action::kMigrate) return migrate_database(config.value());
-  Signals signals;
-  if (options.action == Action::kServe) return serve(std::move(config.value()), std::move(sources), signals);
-  set_up_log(config.value().log_options());
-  const LogWriter log_writer;
-  return drain(config.value(), signals);
+  std::string acting;
+  if (sources.acting_as) acting = act_as(*sources.acting_as, config.value(), serves, arguments);
+  if (serves) {
+    require_usable_files(config.value());
+    Signals signals;
+    return serve(std::move(config.value()), std::move(sources), acting, signals);
+  }
+  if (!acting.empty()) complain(acting);
+  return act(options.action, config.value());
 }
 
 }  // namespace

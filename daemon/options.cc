@@ -16,19 +16,21 @@ Action action_of(const std::vector<std::string>& arguments) {
   if (has("--help") || has("-h")) return Action::kHelp;
   if (has("--version")) return Action::kVersion;
   if (has("--print")) {
-    if (has("--check") || has("--check-config") || has("--drain") || has("--adopt-spool"))
+    if (has("--check") || has("--check-config") || has("--drain") || has("--restore") || has("--adopt-spool"))
       throw StartError(kExitUsage, "--print goes with --migrate only");
     return Action::kPrintMigrations;
   }
-  const int actions =
-      has("--check") + has("--check-config") + has("--migrate") + has("--drain") + has("--adopt-spool");
+  const int actions = has("--check") + has("--check-config") + has("--migrate") + has("--drain") + has("--restore") +
+                      has("--adopt-spool");
   if (actions > 1) {
-    throw StartError(kExitUsage, "--check, --check-config, --migrate, --drain and --adopt-spool exclude each other");
+    throw StartError(kExitUsage,
+                     "--check, --check-config, --migrate, --drain, --restore and --adopt-spool exclude each other");
   }
   if (has("--check")) return Action::kCheck;
   if (has("--check-config")) return Action::kCheckConfig;
   if (has("--migrate")) return Action::kMigrate;
   if (has("--drain")) return Action::kDrain;
+  if (has("--restore")) return Action::kRestore;
   if (has("--adopt-spool")) return Action::kAdoptSpool;
   return Action::kServe;
 }
@@ -40,8 +42,8 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
   auto flags = take_config_flags(arguments);
   if (!flags) throw StartError(kExitUsage, flags.error().message);
   options.config_flags = std::move(flags.value());
-  static constexpr std::string_view kKnown[] = {"--help",    "-h",      "--version", "--check",      "--check-config",
-                                                "--migrate", "--print", "--drain",   "--adopt-spool"};
+  static constexpr std::string_view kKnown[] = {"--help",    "-h",      "--version", "--check",   "--check-config",
+                                                "--migrate", "--print", "--drain",   "--restore", "--adopt-spool"};
   for (const std::string& argument : arguments) {
     if (std::ranges::find(kKnown, argument) == std::end(kKnown)) {
       throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what is allowed",
@@ -63,6 +65,7 @@ Without an action it serves until SIGTERM; with one it exits when that is done. 
   --migrate      Bring the database's schema up to date
   --print        Print the SQL of all migrations, alone or with --migrate
   --drain        Apply what is in the spool; exit 0 only when it is empty
+  --restore      Replace the SQLite database with the copy on standard input; the one before is kept
   --adopt-spool  Let a spool that was moved here from another machine keep its recorder id
   --version      Print the version
   --help         Print this help

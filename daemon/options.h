@@ -7,7 +7,18 @@
 
 namespace run_recorder {
 
-enum class Action { kServe, kCheck, kCheckConfig, kMigrate, kPrintMigrations, kDrain, kAdoptSpool, kHelp, kVersion };
+enum class Action {
+  kServe,
+  kCheck,
+  kCheckConfig,
+  kMigrate,
+  kPrintMigrations,
+  kDrain,
+  kRestore,
+  kAdoptSpool,
+  kHelp,
+  kVersion
+};
 
 struct DaemonOptions {
   Action action = Action::kServe;

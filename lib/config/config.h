@@ -111,6 +111,11 @@ struct Config {
   bool file_holds_password = false;   // in a url
   std::vector<std::string> notes;     // worth a line in the log: a file that may not be read, skipped
   std::vector<std::string> warnings;  // the same: variables of the environment that were passed over
+  // Why the sockets have no default path here, where that is no mistake (ConfigSources::without_sockets); else empty.
+  std::string no_socket_paths;
+  // Where the service's password for the database may be, which this user may not read; empty: it is known, or there
+  // is none.
+  std::string password_out_of_reach;
 
   LogOptions log_options() const { return {log.level, log.format}; }
 };
@@ -118,16 +123,31 @@ struct Config {
 using Environment = std::map<std::string, std::string>;
 Environment environment_of(const char* const* environ_block);
 
+// Where the service of this machine has its things, as the package and its unit say.
+struct SystemPlaces {
+  std::string runtime = "/run/run-recorder";
+  std::string state = "/var/lib/run-recorder";
+  // What LoadCredential= of the unit made, and where systemd takes it from (systemd.exec(5)); the first one counts.
+  std::vector<std::string> passwords = {
+      "/run/credentials/run-recorder.service/database-password", "/etc/credstore/run-recorder.database-password",
+      "/run/credstore/run-recorder.database-password", "/usr/lib/credstore/run-recorder.database-password"};
+};
+
 // Where settings come from. Flags win over the environment, the environment over the file, the file over defaults.
 struct ConfigSources {
   std::vector<std::pair<std::string, std::string>> flags;  // {"--limits-depth", "32"}; {"--config", FILE}
   Environment environment;
   uid_t uid = 0;  // whose defaults: the effective user id
+  // Whom root becomes before it makes any file; empty: it stays who it is.
+  std::optional<uid_t> acting_as = {};
+  // For what serves nobody: sockets without a default path are no mistake then.
+  bool without_sockets = false;
   // The command-line tool needs no paths of its own, no password and none of the names; and looks and sends with
   // defaults where it may not read the file (one named by --config must be readable), and whatever else the
   // environment holds: an unknown variable is a warning.
   bool for_tool = false;
   std::string default_file = "/etc/run-recorder/run-recorder.toml";  // read where it exists
+  SystemPlaces places = {};
 };
 
 // One mistake. text() is one line: where, key, what was found, what is allowed. Never holds a password.
@@ -159,6 +179,22 @@ struct ExposedFile {
 };
 // Of the files of this configuration, as their modes and the groups' members are now.
 std::vector<ExposedFile> exposed_files(const Config& config);
+
+// How --check begins what it says of a database whose password this user may not read; doctor looks for it.
+inline constexpr std::string_view kPasswordOutOfReach = "this user may not read the service's password";
+
+// A file or folder of the spool or of the SQLite database with an owner or a mode that the daemon's user cannot work
+// with.
+struct WrongFile {
+  std::string found;
+  std::string advice;               // the command that repairs it, for root
+  bool keeps_from_starting = true;  // false: it can be used as it is
+};
+// Of all that are there, in the order: spool, database, the folders they are in. daemon: whose they should be.
+std::vector<WrongFile> wrong_files(const Config& config, uid_t daemon);
+// Whose the spool is: the folder's owner or, before there is one, that of the folder it will be made in. Empty where
+// neither is there.
+std::optional<uid_t> owner_of_spool(const Config& config);
 
 using LoadedConfig = boost::system::result<Config, ConfigProblems>;
 LoadedConfig load_config(const ConfigSources& sources);

@@ -8,8 +8,6 @@ namespace run_recorder {
 namespace {
 
 constexpr std::string_view kName = "run-recorder";
-constexpr std::string_view kSystemRuntime = "/run/run-recorder";
-constexpr std::string_view kSystemState = "/var/lib/run-recorder";
 
 // Empty where the variable is unset, or not absolute: such values are to be ignored (XDG), and systemd gives none.
 std::string folder_variable(const Environment& environment, const std::string& name) {
@@ -33,22 +31,29 @@ bool is_socket(const std::string& path) {
   return !path.empty() && stat(path.c_str(), &found) == 0 && S_ISSOCK(found.st_mode);
 }
 
+bool belongs_to(const std::string& folder, uid_t uid) {
+  struct stat found {};
+  return stat(folder.c_str(), &found) == 0 && found.st_uid == uid;
+}
+
 std::string client_path(const std::string& path, bool given, const Environment& environment, std::string_view name) {
   if (given) return path;
   const std::string own = below(below(folder_variable(environment, "XDG_RUNTIME_DIR"), kName), name);
-  return is_socket(own) ? own : below(std::string(kSystemRuntime), name);
+  return is_socket(own) ? own : below(SystemPlaces().runtime, name);
 }
 
 }  // namespace
 
-DefaultFolders default_folders(const Environment& environment, uid_t uid) {
+DefaultFolders default_folders(const Environment& environment, uid_t uid, const SystemPlaces& places) {
+  // By hand (su, cron) the service's user has nothing of what systemd gives the service.
+  const bool of_service = uid == 0 || belongs_to(places.state, uid);
   DefaultFolders folders;
   folders.runtime = first_folder(folder_variable(environment, "RUNTIME_DIRECTORY"));
-  if (folders.runtime.empty() && uid == 0) folders.runtime = kSystemRuntime;
+  if (folders.runtime.empty() && of_service) folders.runtime = places.runtime;
   if (folders.runtime.empty()) folders.runtime = below(folder_variable(environment, "XDG_RUNTIME_DIR"), kName);
 
   folders.state = first_folder(folder_variable(environment, "STATE_DIRECTORY"));
-  if (folders.state.empty() && uid == 0) folders.state = kSystemState;
+  if (folders.state.empty() && of_service) folders.state = places.state;
   if (folders.state.empty()) folders.state = below(folder_variable(environment, "XDG_STATE_HOME"), kName);
   if (folders.state.empty()) {
     folders.state = below(below(folder_variable(environment, "HOME"), ".local/state"), kName);

@@ -1,4 +1,6 @@
 // What the sources leave open, and what holds between keys.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -15,6 +17,19 @@ constexpr std::size_t kMostQueues = 16;
 constexpr std::string_view kPasswordCredential = "database-password";
 constexpr std::size_t kLargestPassword = 4096;
 
+bool is_socket_path(std::string_view key) {
+  return key == "socket.path" || key == "control.path";
+}
+
+// A default that does not work.
+void report_default(ConfigDraft& draft, const std::string& key, const std::string& message) {
+  if (draft.sources.without_sockets && is_socket_path(key)) {
+    draft.config.no_socket_paths = key + ": " + message;
+  } else {
+    draft.report("defaults", key, message);
+  }
+}
+
 // A folder of the environment can make a socket's path too long.
 void check_default_path(ConfigDraft& draft, const std::string& key) {
   if (draft.sources.for_tool) return;
@@ -22,7 +37,7 @@ void check_default_path(ConfigDraft& draft, const std::string& key) {
   const auto& slot = std::get<TextSlot>(entry.slot);
   const std::string path = slot.member(draft.config);
   if (const std::optional<std::string> problem = slot.rule.check(path)) {
-    draft.report("defaults", key, invalid_value(shown(path), *problem, entry.key));
+    report_default(draft, key, invalid_value(shown(path), *problem, entry.key));
   }
 }
 
@@ -35,19 +50,18 @@ void fill_path(ConfigDraft& draft, const std::string& key, std::string& member, 
     return;
   }
   if (draft.sources.for_tool) return;
-  const bool runtime = key == "socket.path" || key == "control.path";
-  draft.report("defaults", key,
-               std::string("no default: neither ") +
-                   (runtime ? "$RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is"
-                            : "$STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is") +
-                   " an absolute path; set this key");
+  report_default(draft, key,
+                 std::string("no default: neither ") +
+                     (is_socket_path(key) ? "$RUNTIME_DIRECTORY nor $XDG_RUNTIME_DIR is"
+                                          : "$STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is") +
+                     " an absolute path; set this key");
 }
 
 void fill_paths(ConfigDraft& draft) {
   draft.config.database.url_given = draft.given("database.url");
   draft.config.socket.path_given = draft.given("socket.path");
   draft.config.control.path_given = draft.given("control.path");
-  const DefaultFolders folders = default_folders(draft.sources.environment, draft.sources.uid);
+  const DefaultFolders folders = default_folders(draft.sources.environment, draft.sources.uid, draft.sources.places);
   fill_path(draft, "socket.path", draft.config.socket.path, folders.runtime, "", "/events.sock");
   fill_path(draft, "control.path", draft.config.control.path, folders.runtime, "", "/control.sock");
   fill_path(draft, "database.url", draft.config.database.url, folders.state, "sqlite:", "/run-recorder.db");
@@ -62,8 +76,8 @@ void settle_control(ConfigDraft& draft) {
   if (!draft.given("control.group")) {
     // Only root and a group's own members may give a file to it.
     const auto group = find_group(std::string(kAdminGroup));
-    const bool may_give =
-        group && (draft.sources.uid == 0 || std::ranges::count(groups_of(draft.sources.uid), *group) > 0);
+    const uid_t uid = draft.sources.acting_as.value_or(draft.sources.uid);
+    const bool may_give = group && (uid == 0 || std::ranges::count(groups_of(uid), *group) > 0);
     draft.config.control.group = may_give ? kAdminGroup : std::string_view();
   }
   if (!draft.given("control.mode")) draft.config.control.mode = draft.config.control.group.empty() ? 0600 : 0660;
@@ -116,11 +130,29 @@ std::string credential_file(const ConfigDraft& draft) {
   return std::filesystem::exists(path, ignored) ? path : std::string();
 }
 
+// Whoever acts for the service by hand has its configuration, and not what systemd gives it: the password is where
+// the unit takes it from. Only for the url of that file: it is meant for that server and no other.
+std::string password_of_service(ConfigDraft& draft) {
+  const bool by_unit = draft.sources.environment.contains("CREDENTIALS_DIRECTORY");
+  const std::string& file = draft.config.file;
+  const bool services = file == draft.sources.default_file && draft.where("database.url").starts_with(file + ":");
+  if (by_unit || !services) return {};
+  std::string out_of_reach;
+  for (const std::string& path : draft.sources.places.passwords) {
+    const Result<UniqueFd> opened = open_file(path, O_RDONLY);
+    if (opened) return path;
+    if (opened.error().kind == ErrorKind::kDenied && out_of_reach.empty()) out_of_reach = path;
+  }
+  draft.config.password_out_of_reach = out_of_reach;
+  return {};
+}
+
 void read_password(ConfigDraft& draft) {
   Config::Database& database = draft.config.database;
   if (database_kind(database.url) != DatabaseKind::kPostgres) return;
   const bool by_itself = !draft.given("database.password_file") && !has_password(database.url);
   if (by_itself) database.password_file = credential_file(draft);
+  if (by_itself && database.password_file.empty()) database.password_file = password_of_service(draft);
   if (database.password_file.empty()) return;
   const std::string place =
       by_itself ? "credential " + std::string(kPasswordCredential) : draft.where("database.password_file");

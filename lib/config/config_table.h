@@ -144,6 +144,7 @@ struct DefaultFolders {
   std::string runtime;
   std::string state;
 };
-DefaultFolders default_folders(const Environment& environment, uid_t uid);
+// For root, and for the user whom the service's state folder belongs to, they are the service's.
+DefaultFolders default_folders(const Environment& environment, uid_t uid, const SystemPlaces& places);
 
 }  // namespace run_recorder
