@@ -7,15 +7,15 @@ namespace run_recorder {
 
 extern const Command kEmitCommand, kExecCommand, kListCommand, kShowCommand, kEventsCommand, kChainCommand,
     kExplainCommand, kWatchCommand, kStatsCommand, kStatusCommand, kReconcileCommand, kReconciliationsCommand,
-    kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand, kDoctorCommand;
+    kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand, kDoctorCommand, kAdminCommand;
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kCommands = {&kEmitCommand,    &kExecCommand,        &kListCommand,
-                                           &kShowCommand,    &kEventsCommand,      &kChainCommand,
-                                           &kExplainCommand, &kWatchCommand,       &kStatsCommand,
-                                           &kStatusCommand,  &kReconcileCommand,   &kReconciliationsCommand,
-                                           &kPruneCommand,   &kDeadLettersCommand, &kSpoolCommand,
-                                           &kExportCommand,  &kImportCommand,      &kDoctorCommand};
+  static constexpr std::array kCommands = {
+      &kEmitCommand,   &kExecCommand,        &kListCommand,      &kShowCommand,
+      &kEventsCommand, &kChainCommand,       &kExplainCommand,   &kWatchCommand,
+      &kStatsCommand,  &kStatusCommand,      &kReconcileCommand, &kReconciliationsCommand,
+      &kPruneCommand,  &kDeadLettersCommand, &kSpoolCommand,     &kExportCommand,
+      &kImportCommand, &kDoctorCommand,      &kAdminCommand};
   return kCommands;
 }
 

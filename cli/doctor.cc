@@ -20,6 +20,21 @@ struct DoctorOptions {
   std::string socket_path;
 };
 
+// As the daemon would see them: its database and queues where it does not say itself, its spool and the disk.
+void examine_files(DoctorReport& report, const DoctorOptions& options, const SeenDaemon& daemon) {
+  const auto said = daemons_own_check(options.config_flags);
+  if (said.empty()) report.wrong("run-recorderd", "it cannot be run", "install it beside run-recorder or in PATH");
+  if (!daemon.answers) take_check(report, said, "database", std::string(kDatabaseAdvice));
+  take_queues(report, said, *options.config);
+  // Where a daemon runs, its own are meant, whatever this user's defaults are.
+  Config config = *options.config;
+  if (!daemon.spool_path.empty()) config.spool.path = daemon.spool_path;
+  if (!daemon.database_url.empty()) config.database.url = daemon.database_url;
+  check_spool_folder(report, config.spool.path, daemon.answers);
+  check_owners(report, config);
+  check_disk(report, config);
+}
+
 int examine(const Context& context, const DoctorOptions& options) {
   DoctorReport report;
   const bool configured = options.config.has_value();
@@ -39,21 +54,10 @@ int examine(const Context& context, const DoctorOptions& options) {
     }
   }
   check_socket(report, "event socket", options.socket_path);
-  const bool answers = check_socket(report, "control socket", context.client.path());
-  const bool database_up = answers && check_daemon(report, context);
-  if (configured) {
-    const auto said = daemons_own_check(options.config_flags);
-    if (said.empty()) report.wrong("run-recorderd", "it cannot be run", "install it beside run-recorder or in PATH");
-    if (!database_up) {
-      take_check(report, said, "database",
-                 "events wait in the spool meanwhile; repair what it says. run-recorderd --migrate makes the tables, "
-                 "and docs/operations.md lists the rights that are needed");
-    }
-    take_queues(report, said, *options.config);
-    check_spool_folder(report, options.config->spool.path);
-    check_disk(report, *options.config);
-  }
-  if (database_up) check_clock(report, context);
+  const bool reachable = check_socket(report, "control socket", context.client.path());
+  const SeenDaemon daemon = reachable ? check_daemon(report, context) : SeenDaemon();
+  if (configured) examine_files(report, options, daemon);
+  check_clock(report, context, daemon);
   if (context.json) {
     print_json(report.json());
   } else {
@@ -68,6 +72,7 @@ int examine_installation(const Invocation& invocation) {
   sources.flags = invocation.config_flags;
   sources.environment = invocation.environment;
   sources.uid = ::geteuid();
+  sources.without_sockets = true;  // of a daemon that runs, perhaps somebody else's: that is looked for below
   DoctorOptions options{load_config(sources), invocation.config_flags, {}};
   const LoadedConfig paths = invocation.load();
   const Config config = paths ? *paths : Config();
@@ -80,7 +85,8 @@ int examine_installation(const Invocation& invocation) {
 extern const Command kDoctorCommand = {
     "doctor", "Check this installation, with advice for each finding",
     [](Flags) { return Handler(examine_installation); },
-    "Checks configuration, sockets, permissions, daemon, database, queue, spool, disk and clock; also without a "
+    "Checks configuration, sockets, permissions, daemon, database, queue, spool, whose files they are, disk and "
+    "clock; also without a "
     "running daemon. Best run as root or as the daemon's user. Exits 0 when all is fine, 1 when something is not."};
 
 }  // namespace run_recorder

@@ -117,13 +117,13 @@ bool check_socket(DoctorReport& report, const std::string& check, const std::str
   return true;
 }
 
-bool check_daemon(DoctorReport& report, const Context& context) {
+SeenDaemon check_daemon(DoctorReport& report, const Context& context) {
   const Result<ControlAnswer> answer = context.client.get("/v1/status");
   if (!answer) {
     report.wrong("daemon", answer.error().message,
                  answer.error().kind == ErrorKind::kDenied ? "ask as root or as a member of that group"
                                                            : "look at journalctl -u run-recorder");
-    return false;
+    return {};
   }
   const JsonObject status(answer->body);
   report.fine("daemon",
@@ -140,15 +140,28 @@ bool check_daemon(DoctorReport& report, const Context& context) {
   check_ledger(report, status);
   check_last_pass(report, status.object("reconciliation").object("last"));
   const JsonObject database = status.object("database");
-  if (database.text("state") != "up") return false;
-  report.fine("database", fmt::format("{}, used by the daemon", database.text("url")));
-  check_indexes(report, database);
-  return true;
+  SeenDaemon seen{true, database.text("state") == "up", spool.text("path"), database.text("url")};
+  if (seen.database_up) {
+    report.fine("database", fmt::format("{}, used by the daemon", seen.database_url));
+    check_indexes(report, database);
+  } else {
+    const std::string error = database.text("error");
+    report.wrong("database",
+                 fmt::format("{}, says the daemon: {}{}{}", seen.database_url, database.text("state"),
+                             error.empty() ? "" : ": ", error),
+                 std::string(kDatabaseAdvice));
+  }
+  return seen;
 }
 
-void check_clock(DoctorReport& report, const Context& context) {
+void check_clock(DoctorReport& report, const Context& context, const SeenDaemon& daemon) {
+  const auto leave_out = [&report](const std::string& why) {
+    report.warning("clock", "not compared with the database's: " + why, "look again once the database is up");
+  };
+  if (!daemon.answers) return leave_out("no daemon answers");
+  if (!daemon.database_up) return leave_out("the daemon's database is not up");
   const Result<ControlAnswer> answer = context.client.get("/v1/clock");
-  if (!answer) return;  // the database was up a moment ago; its own line says more
+  if (!answer) return leave_out(answer.error().message);
   const JsonObject clock(answer->body);
   const std::int64_t difference = clock.integer("difference_ms").value_or(0);
   const std::string words = duration_in_words(std::chrono::milliseconds(difference < 0 ? -difference : difference));

@@ -1,89 +1,27 @@
 #include "cli/doctor_local.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "base/account.h"
 #include "base/file.h"
-#include "cli/child.h"
+#include "cli/program.h"
 #include "cli/text.h"
 #include "spool/file_system.h"
 #include "spool/inspect.h"
 
 namespace run_recorder {
-namespace {
-
-std::string daemon_program() {
-  std::error_code problem;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", problem);
-  if (!problem) {
-    const auto beside = self.parent_path() / "run-recorderd";
-    if (::access(beside.c_str(), X_OK) == 0) return beside.string();
-  }
-  return "run-recorderd";
-}
-
-// Our own environment with the flags' settings in it: as flags, their passwords would be seen in the process list.
-std::vector<std::string> environment_for_check(const std::vector<std::pair<std::string, std::string>>& config_flags) {
-  Environment all = environment_of(environ);
-  for (const auto& [flag, value] : config_flags) {
-    std::string name = "RUN_RECORDER" + flag.substr(1);  // --database-url: RUN_RECORDER_DATABASE_URL
-    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
-    all[name] = value;
-  }
-  std::vector<std::string> lines;
-  lines.reserve(all.size());
-  for (const auto& [name, value] : all) lines.push_back(fmt::format("{}={}", name, value));
-  return lines;
-}
-
-std::vector<char*> pointers_to(std::vector<std::string>& texts) {
-  std::vector<char*> pointers;
-  pointers.reserve(texts.size() + 1);
-  for (std::string& text : texts) pointers.push_back(text.data());
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
-}  // namespace
-
 std::vector<std::string> daemons_own_check(const std::vector<std::pair<std::string, std::string>>& config_flags) {
-  std::vector<std::string> arguments = {daemon_program(), "--check"};
-  std::vector<std::string> environment = environment_for_check(config_flags);
-  int ends[2] = {-1, -1};
-  if (::pipe2(ends, O_CLOEXEC) != 0) return {};
-  UniqueFd output(ends[0]);
-  UniqueFd input(ends[1]);
-  const std::vector<char*> argv = pointers_to(arguments);
-  const std::vector<char*> envp = pointers_to(environment);
-  const pid_t child = ::fork();
-  if (child < 0) return {};
-  if (child == 0) {
-    ::dup2(input.get(), STDOUT_FILENO);
-    ::dup2(input.get(), STDERR_FILENO);
-    ::execvpe(argv[0], argv.data(), envp.data());
-    ::_exit(kExitNotFound);
-  }
-  input.reset();
-  std::string text;
-  char buffer[4096];
-  for (;;) {
-    const ssize_t got = ::read(output.get(), buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    text.append(buffer, static_cast<std::size_t>(got));
-  }
-  while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  const auto said = output_of({{daemon_program(), "--check"}, as_environment(config_flags)});
+  if (!said) return {};
   std::vector<std::string> lines;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    lines.push_back(text.substr(at, end - at));
+  for (std::size_t at = 0; at < said->text.size();) {
+    const std::size_t end = std::min(said->text.find('\n', at), said->text.size());
+    lines.push_back(said->text.substr(at, end - at));
     at = end + 1;
   }
   return lines;
@@ -115,11 +53,29 @@ void take_queues(DoctorReport& report, const std::vector<std::string>& said, con
   }
 }
 
-void check_spool_folder(DoctorReport& report, const std::string& path) {
+namespace {
+
+// Whose the files should be: the spool's owner; where root made the spool in a folder of somebody else, that one.
+std::optional<uid_t> daemons_user(const Config& config) {
+  const std::optional<uid_t> owner = owner_of_spool(config);
+  if (!owner || *owner != 0) return owner;
+  Config folder = config;
+  folder.spool.path = std::filesystem::absolute(config.spool.path).parent_path();
+  return owner_of_spool(folder);
+}
+
+}  // namespace
+
+void check_spool_folder(DoctorReport& report, const std::string& path, bool daemon_answers) {
   const auto inspected = inspect_spool(path, InspectionDepth::kHeaders);
   if (!inspected && inspected.error().kind == ErrorKind::kNotFound) {
     report.wrong("spool", inspected.error().message,
                  "the daemon's first start makes it; where it ran before, [spool] path names another folder");
+    return;
+  }
+  if (!inspected && daemon_answers && inspected.error().kind == ErrorKind::kDenied) {
+    report.warning("spool", "not looked at: " + inspected.error().message,
+                   "run this as root or as the daemon's user");
     return;
   }
   if (!inspected) {
@@ -142,6 +98,18 @@ void check_spool_folder(DoctorReport& report, const std::string& path) {
   report.fine("spool",
               fmt::format("{}, {} in {}, {}", path, count_of(inspected->records, "event"),
                           count_of(inspected->segments.size(), "segment"), size_in_words(inspected->file_bytes)));
+}
+
+void check_owners(DoctorReport& report, const Config& config) {
+  const std::optional<uid_t> owner = daemons_user(config);
+  // Neither spool nor folder, or not for this user to see: that is said of the spool.
+  if (!owner || (::access(config.spool.path.c_str(), R_OK | X_OK) != 0 && errno == EACCES)) return;
+  const std::vector<WrongFile> files = wrong_files(config, *owner);
+  for (const WrongFile& file : files) {
+    report.wrong("files", file.found,
+                 file.advice + (file.keeps_from_starting ? "; the daemon does not start with it" : ""));
+  }
+  if (files.empty()) report.fine("files", fmt::format("all belong to {}", user_name(*owner)));
 }
 
 void check_disk(DoctorReport& report, const Config& config) {

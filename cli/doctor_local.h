@@ -1,4 +1,5 @@
-// What `doctor` finds out without a running daemon: run-recorderd's own check, the spool's folder, the disk under it.
+// What `doctor` finds out without a running daemon: run-recorderd's own check, the spool's folder, whose
+// its files are, the disk under it.
 // One thread.
 #pragma once
 
@@ -18,7 +19,10 @@ void take_check(DoctorReport& report, const std::vector<std::string>& said, cons
                 const std::string& advice);
 // The same of each queue that is configured.
 void take_queues(DoctorReport& report, const std::vector<std::string>& said, const Config& config);
-void check_spool_folder(DoctorReport& report, const std::string& path);
+// daemon_answers: a folder that this user may not read is no finding then.
+void check_spool_folder(DoctorReport& report, const std::string& path, bool daemon_answers);
+// Owner and mode of each file in the spool, of the SQLite database, and of the folders they are in.
+void check_owners(DoctorReport& report, const Config& config);
 void check_disk(DoctorReport& report, const Config& config);
 
 }  // namespace run_recorder

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "base/log.h"
 #include "base/url.h"
 #include "control/metrics.h"
@@ -39,6 +41,7 @@ Service::Service(Config config, ConfigSources sources)
     : config_(std::move(config)),
       sources_(std::move(sources)),
       shown_database_url_(redact_url(config_.database.url)),
+      spool_path_(std::filesystem::absolute(config_.spool.path).string()),
       started_at_(now_utc()),
       stuck_(LogLevel::kError, "a thread makes no progress, the watchdog is not notified",
              "all threads make progress again"),
@@ -348,6 +351,7 @@ Snapshot Service::snapshot() const {
     const MutexLock lock(reload_mutex_);
     snapshot.reload_refused = reload_refused_;
   }
+  snapshot.spool_path = spool_path_;
   snapshot.oldest_waiting = oldest_waiting_.since(snapshot.spool, snapshot.now);
   return snapshot;
 }

@@ -62,6 +62,7 @@ class Service {
   Config config_;
   const ConfigSources sources_;
   const std::string shown_database_url_;  // without its password; for any thread: a reload changes config_
+  const std::string spool_path_;          // absolute; for any thread too
   const Timestamp started_at_;
   RepeatGuard stuck_;
   PathWatch event_socket_;

@@ -157,7 +157,8 @@ JsonText status_json(const Snapshot& snapshot) {
                      {"since", time_or_null(recorder.database_since)},
                      {"waiting_for", index_wait_json(recorder.waiting_for)},
                      {"reconnects", recorder.reconnects}};
-  out["spool"] = {{"first_seq", snapshot.spool.first_seq},
+  out["spool"] = {{"path", snapshot.spool_path},
+                  {"first_seq", snapshot.spool.first_seq},
                   {"last_seq", snapshot.spool.last_seq},
                   {"pending_bytes", snapshot.spool.pending_bytes},
                   {"kept_bytes", snapshot.spool.kept_bytes},

@@ -41,7 +41,7 @@ def test_all_is_fine(servers):
     server = started(servers)
     findings = examine(server, status=0)
     assert [finding["check"] for finding in findings] == ["configuration", "event socket", "control socket", "daemon",
-                                                          "accepting", "dead letters", "database", "queue", "spool", "disk",
+                                                          "accepting", "dead letters", "database", "queue", "spool", "files", "disk",
                                                           "clock"]
     words = subprocess.run([str(TOOL), "doctor", "--config", str(server.config_path)], capture_output=True, text=True,
                            timeout=DEADLINE_S, check=False, env=server.environment())
