@@ -19,6 +19,24 @@ namespace {
 constexpr std::string_view kServiceUnit = "run-recorder.service";
 constexpr std::string_view kSocketUnit = "run-recorder.socket";
 
+// What the daemon's user is and may, and where it sees what: a process that sees another boot, folder or /tmp than
+// the service is not the same recorder. What only keeps a daemon that serves from harm is left out.
+constexpr const char* kCopiedProperties[] = {"User",
+                                             "Group",
+                                             "SupplementaryGroups",
+                                             "StateDirectory",
+                                             "StateDirectoryMode",
+                                             "UMask",
+                                             "PrivateDevices",
+                                             "PrivateMounts",
+                                             "PrivateNetwork",
+                                             "PrivateTmp",
+                                             "ProtectControlGroups",
+                                             "ProtectHome",
+                                             "ProtectKernelTunables",
+                                             "ProtectSystem",
+                                             "ReadWritePaths"};
+
 // ---- what systemctl(1) prints
 
 // Its values by name; one may come several times.
@@ -198,12 +216,12 @@ AdministeredDaemon::AdministeredDaemon(const Invocation& invocation, const std::
 
 std::optional<AdministeredDaemon::Service> AdministeredDaemon::find_service() {
   if (!is_loaded(kServiceUnit)) return std::nullopt;
-  const Properties all = properties_of(
-      kServiceUnit,
-      "User,Group,SupplementaryGroups,StateDirectory,StateDirectoryMode,UMask,Environment,EnvironmentFiles,ExecStart");
+  std::string names = "Environment,EnvironmentFiles,ExecStart";
+  for (const char* name : kCopiedProperties) names += fmt::format(",{}", name);
+  const Properties all = properties_of(kServiceUnit, names);
   Service service;
   service.user = value_named(all, "User");
-  for (const char* name : {"User", "Group", "SupplementaryGroups", "StateDirectory", "StateDirectoryMode", "UMask"}) {
+  for (const char* name : kCopiedProperties) {
     const std::string value = value_named(all, name);
     if (!value.empty()) service.properties.push_back(fmt::format("{}={}", name, value));
   }
@@ -300,6 +318,7 @@ DaemonCall AdministeredDaemon::call(const std::vector<std::string>& arguments, c
     return {{command, environment}, {}};
   }
   std::vector<std::string> properties = service_->properties;
+  if (!changes.folder.empty()) properties.push_back("ReadWritePaths=" + changes.folder);
   if (!changes.secrets_file.empty()) {
     std::string text;
     for (const auto& [name, value] : secrets) {

@@ -27,6 +27,7 @@ struct DaemonCall {
 // What is other than the service has it.
 struct DaemonChanges {
   Settings flags = {};            // {"--spool-path", PATH}; instead of what the service's command line says
+  std::string folder = {};        // that it may write to besides its own
   Settings secrets = {};          // environment variables that nobody may see, and the flags they stand for
   std::string secrets_file = {};  // where they are written for a service: a file of root
 };

@@ -55,6 +55,7 @@ class PrivateFolder {
   }
   PrivateFolder(const PrivateFolder&) = delete;
   PrivateFolder& operator=(const PrivateFolder&) = delete;
+  std::string path() const { return path_; }
   std::string file(const std::string& name) const { return path_ / name; }
 
  private:
@@ -75,6 +76,7 @@ class MovingDaemon {
                             {"--control-path", control_},
                             {"--metrics-listen", ""}};
     changes.flags.insert(changes.flags.end(), apart.begin(), apart.end());
+    changes.folder = folder.path();
     call_ = daemon.call({}, changes);
     auto log = open_file(log_, O_WRONLY | O_CREAT | O_TRUNC);
     if (!log) stop_move(log.error().message);

@@ -553,6 +553,162 @@ class Database(SystemTest):
         self.assertNotIn("s3cret", everything)
 
 
+class Administration(SystemTest):
+    """`run-recorder admin`, run-recorderd by hand and doctor, as root and as the daemon's user without its environment."""
+
+    def owners(self, folder="/var/lib/run-recorder"):
+        return set(self.machine.output("find", folder, "-printf", "%u\n").splitlines())
+
+    def record(self, *runs):
+        self.machine.send(*[{"type": "run_completed", "run_id": run, "id": "e"} for run in runs])
+        self.machine.wait_applied()
+
+    def is_active(self):
+        return [self.machine.property("ActiveState", f"run-recorder.{unit}") for unit in ("socket", "service")]
+
+    def findings(self, **options):
+        done = self.machine.run("run-recorder", "doctor", "--json", check=False, **options)
+        return done.returncode, {line["check"]: line for line in map(json.loads, done.stdout.splitlines())}
+
+    def test_root_drains_and_leaves_nothing_of_its_own(self):
+        machine = self.machine
+        machine.install(OLD)
+        self.wait_active()
+        self.record("a")
+        drained = machine.run("run-recorder", "admin", "drain")
+        self.assertIn("the spool is empty: 1 applied", drained.stdout)
+        self.assertIn("to start them: systemctl start run-recorder.socket run-recorder.service", drained.stdout)
+        self.assertEqual(self.is_active(), ["inactive", "inactive"])
+        # By hand as the README once said, and as the daemon's user without any environment (su, cron).
+        by_hand = machine.run("run-recorderd", "--drain")
+        self.assertIn("acting as run-recorder", by_hand.stderr)
+        as_user = machine.run("env", "-i", "HOME=/var/lib/run-recorder", "run-recorderd", "--drain", user="run-recorder")
+        self.assertIn("the spool is empty: 1 applied", as_user.stdout)
+        self.assertEqual(self.owners(), {"run-recorder"})
+        machine.run("systemctl", "start", "run-recorder.socket", "run-recorder.service")
+        self.record("b")
+        self.assertIn("the spool is empty", machine.output("run-recorder", "admin", "drain", "--start"))
+        self.assertEqual(self.is_active(), ["active", "active"])
+        self.record("c")
+        self.assertEqual([run for run, _ in self.events_of()], ["a", "b", "c"])
+        refused = machine.run("run-recorder", "admin", "drain", user=UNPRIVILEGED, check=False)
+        self.assertEqual((refused.returncode, "sudo run-recorder admin drain" in refused.stderr), (1, True))
+
+    def test_a_file_of_root_is_named_by_the_log_and_by_doctor(self):
+        machine = self.machine
+        machine.install(OLD)
+        self.wait_active()
+        self.record("a")
+        machine.run("systemctl", "stop", "run-recorder.socket", "run-recorder.service")
+        segment = machine.output("sh", "-c", "ls /var/lib/run-recorder/spool/*.seg | tail -1")
+        machine.run("chown", "root:", segment)
+        machine.run("systemctl", "start", "run-recorder.service", check=False)
+        command = f"chown run-recorder: {segment}"
+        wait_until("the log says what to do", lambda: [entry for entry in machine.journal("-u", "run-recorder")
+                                                       if command in str(entry["MESSAGE"])])
+        status, findings = self.findings()
+        self.assertEqual((status, command in findings["files"]["advice"]), (1, True))
+        machine.run("sh", "-c", command)
+        self.wait_active()
+        self.record("b")
+
+    def test_a_copy_is_restored_with_its_owner_and_the_service_goes_on(self):
+        machine = self.machine
+        machine.install(OLD)
+        self.wait_active()
+        self.record("a")
+        machine.run("sqlite3", "/var/lib/run-recorder/run-recorder.db", ".backup /root/copy.db")
+        machine.run("chmod", "600", "/root/copy.db")
+        self.record("b")
+        restored = machine.run("run-recorder", "admin", "restore", "/root/copy.db")
+        self.assertIn("the service runs again", restored.stdout)
+        kept = re.search(r"kept as (\S+)", restored.stdout)[1]
+        self.assertEqual([run for run, _ in self.events_of(kept)], ["a", "b"])
+        self.assertEqual(self.is_active(), ["active", "active"])
+        machine.wait_applied()
+        # What the copy lacks comes from the spool.
+        self.assertEqual([run for run, _ in self.events_of()], ["a", "b"])
+        self.record("c")
+        self.assertEqual(self.owners(), {"run-recorder"})
+        machine.write("/root/broken.db", "no database")
+        refused = machine.run("run-recorder", "admin", "restore", "/root/broken.db", check=False)
+        self.assertEqual((refused.returncode, "not a SQLite database" in refused.stderr), (1, True))
+        self.assertEqual(self.is_active(), ["active", "active"])
+        self.record("d")
+
+    def test_doctor_is_content_with_a_service_that_is_right_whoever_asks(self):
+        machine = self.machine
+        machine.install(OLD)
+        self.wait_active()
+        self.record("a")
+        machine.run("useradd", "--groups", "run-recorder,run-recorder-admin", "watcher")
+        for user in (None, "run-recorder", "watcher"):
+            status, findings = self.findings(user=user)
+            # A root in memory may have less than [spool] min_free.
+            wrong = {check: finding for check, finding in findings.items() if not finding["ok"] and check not in ("disk", "accepting")}
+            self.assertEqual(wrong, {}, user)
+
+    def test_a_credential_is_found_by_hand_and_by_the_commands(self):
+        machine = self.machine
+        Database.set_up_postgresql(self)
+        machine.write("/etc/credstore/run-recorder.database-password", "s3cret word\n", 0o600)
+        machine.write("/etc/run-recorder/run-recorder.toml", '[database]\nurl = "postgresql://recorder@127.0.0.1/app"\n')
+        machine.run("dpkg", "--install", "--force-confold", f"/packages/run-recorder_{OLD}_{architecture()}.deb")
+        self.wait_active()
+        self.record("a")
+        for command in (("run-recorderd", "--check"), ("run-recorder", "admin", "check")):
+            checked = machine.run(*command)
+            self.assertIn("database       fine: postgresql://recorder@127.0.0.1/app", checked.stdout, command)
+        self.assertIn("the schema is at version", machine.output("run-recorder", "admin", "migrate"))
+        status, findings = self.findings()
+        self.assertTrue(findings["database"]["ok"] and findings["queue"]["ok"], findings)
+        # Who may not read it is told that, and not that there is none.
+        said = machine.run("run-recorderd", "--check", user=UNPRIVILEGED, check=False).stdout
+        self.assertIn("this user may not read the service's password for it (/run/credentials/run-recorder.service/", said)
+        # The daemon's own error comes first.
+        machine.run("systemctl", "stop", "postgresql@15-main.service")
+        wait_until("the daemon has noticed", lambda: machine.status()["database"]["state"] == "away")
+        status, findings = self.findings()
+        self.assertEqual((status, findings["database"]["ok"], findings["clock"]["ok"]), (1, False, True))
+        self.assertIn("says the daemon: away: ", findings["database"]["found"])
+        self.assertIn("not compared", findings["clock"]["found"])
+        machine.run("systemctl", "start", "postgresql@15-main.service")
+        machine.wait_applied()
+        self.assertIn("the spool is empty: 1 applied", machine.output("run-recorder", "admin", "drain", "--start"))
+        self.assertEqual(self.owners(), {"run-recorder"})
+
+    def test_everything_moves_to_postgresql_with_one_command(self):
+        machine = self.machine
+        Database.set_up_postgresql(self)
+        machine.install(OLD)
+        self.wait_active()
+        self.record(*[f"r{i}" for i in range(300)])
+        before = self.events_of()
+        url = "postgresql://recorder:s3cret%20word@127.0.0.1/app"
+        failed = machine.run("run-recorder", "admin", "move", "--to", url.replace("app", "nowhere"), check=False)
+        self.assertEqual((failed.returncode, 'database "nowhere" does not exist' in failed.stderr), (1, True), failed.stderr)
+        self.assertIn("the service runs again with it", failed.stderr)
+        self.assertEqual(self.is_active(), ["active", "active"])
+        moved = machine.run("run-recorder", "admin", "move", "--to", url)
+        self.assertIn('url = "postgresql://recorder:***@127.0.0.1/app"', moved.stdout)
+        self.assertEqual(self.is_active(), ["inactive", "inactive"])
+        machine.write("/etc/run-recorder/run-recorder.toml", '[database]\nurl = "postgresql://recorder@127.0.0.1/app"\n')
+        machine.write("/etc/credstore/run-recorder.database-password", "s3cret word\n", 0o600)
+        machine.run("systemctl", "start", "run-recorder.socket", "run-recorder.service")
+        self.record("later")
+        rows = machine.output("psql", "-At", "-d", "app", "-c",
+                              "SELECT run_id, event_id FROM council_ex_run_events ORDER BY run_id COLLATE \"C\"", user="postgres")
+        self.assertEqual(sorted(tuple(row.split("|")) for row in rows.splitlines()), sorted([*before, ("later", "e")]))
+        self.assertEqual(self.owners(), {"run-recorder"})
+        self.assertEqual(machine.output("sh", "-c", "ls -d /run/run-recorder-move* 2>/dev/null || true"), "")
+        self.assertNotIn("s3cret", machine.output("journalctl", "--no-pager", "-o", "export"))
+
+    def test_packaged_examples_can_be_run(self):
+        self.machine.install(OLD)
+        for name in ("worker.sh", "worker.py"):
+            self.machine.run("test", "-x", f"/usr/share/doc/run-recorder/examples/{name}")
+
+
 class Workers(SystemTest):
     def test_the_examples_record_a_timer_and_stop_workers_first(self):
         machine = self.machine
