@@ -345,7 +345,8 @@ int AdministeredDaemon::run(const DaemonCall& call) const {
   if (*status == kExitNotFound || *status == kExitNotExecutable) {
     give_up(call.program.text(), "it cannot be run");
   }
-  return *status;
+  constexpr int kBySignal = 128;
+  return *status < kBySignal ? *status : kExitOther;
 }
 
 void AdministeredDaemon::end(const DaemonCall& call, Program& program) const {

@@ -38,9 +38,10 @@ void heed_interrupt() {
   if (was_interrupted()) stop_move("interrupted");
 }
 
-// Of the daemon's user and nobody else's, and gone when this object is.
+// Of one user and nobody else's, and gone when this object is.
 class PrivateFolder {
  public:
+  // Empty: of ours.
   explicit PrivateFolder(std::optional<uid_t> user) {
     std::string name = ::geteuid() == 0 ? "/run/run-recorder-move-XXXXXX" : "/tmp/run-recorder-move-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) stop_move(system_error_of("mkdir " + name).message);
@@ -66,9 +67,9 @@ class PrivateFolder {
 class MovingDaemon {
  public:
   // name: "old" or "new".
-  MovingDaemon(const AdministeredDaemon& daemon, const PrivateFolder& folder, const std::string& name,
-               DaemonChanges changes)
-      : daemon_(daemon), name_(name), log_(folder.file(name + ".log")), control_(folder.file(name + ".sock")) {
+  MovingDaemon(const AdministeredDaemon& daemon, const PrivateFolder& folder, const PrivateFolder& ours,
+               const std::string& name, DaemonChanges changes)
+      : daemon_(daemon), name_(name), log_(ours.file(name + ".log")), control_(folder.file(name + ".sock")) {
     // Neither of the two judges any run meanwhile.
     const Settings apart = {{"--reconcile-interval", "0s"},
                             {"--reconcile-grace", "24h"},
@@ -163,16 +164,17 @@ void copy_rows(const std::string& from, const std::string& to) {
 
 void move_rows(const AdministeredDaemon& daemon, const std::string& url) {
   const PrivateFolder folder(daemon.user());
+  const PrivateFolder ours({});  // what this process writes: in the daemon's folder it could be led elsewhere
   DaemonChanges changes;
   changes.flags = {{"--spool-path", folder.file("spool")}, {"--spool-min-free", "0B"}};
   if (has_password(url)) {
     changes.secrets = {{"--database-url", url}, {"--database-password-file", ""}};
-    changes.secrets_file = folder.file("secrets");
+    changes.secrets_file = ours.file("secrets");
   } else {
     changes.flags.emplace_back("--database-url", url);
   }
-  MovingDaemon from(daemon, folder, "old", {});
-  MovingDaemon to(daemon, folder, "new", changes);
+  MovingDaemon from(daemon, folder, ours, "old", {});
+  MovingDaemon to(daemon, folder, ours, "new", changes);
   from.wait_until_up();
   to.wait_until_up();
   copy_rows(from.control(), to.control());

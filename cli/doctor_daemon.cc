@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include "base/account.h"
 #include "base/file.h"
 #include "base/socket_path.h"
 #include "cli/json_object.h"
+#include "cli/terminal.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -69,6 +71,19 @@ void check_indexes(DoctorReport& report, const JsonObject& database) {
                                  : "they are being built; nothing is lost meanwhile");
 }
 
+// A first connection to the database that is under way is waited for a little.
+Result<ControlAnswer> settled_status(const ControlClient& client) {
+  constexpr std::chrono::seconds kPatience{10};
+  constexpr std::chrono::milliseconds kPause{100};
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (true) {
+    Result<ControlAnswer> answer = client.get("/v1/status");
+    const bool connecting = answer && JsonObject(answer->body).object("database").text("state") == "connecting";
+    if (!connecting || std::chrono::steady_clock::now() > give_up) return answer;
+    pause_while_read(kPause);
+  }
+}
+
 // Nobody is told of such a run for as long as silent_after.
 void check_last_pass(DoctorReport& report, const JsonObject& last) {
   const std::uint64_t gone = last.object("reasons").count("sender_gone");
@@ -118,7 +133,7 @@ bool check_socket(DoctorReport& report, const std::string& check, const std::str
 }
 
 SeenDaemon check_daemon(DoctorReport& report, const Context& context) {
-  const Result<ControlAnswer> answer = context.client.get("/v1/status");
+  const Result<ControlAnswer> answer = settled_status(context.client);
   if (!answer) {
     report.wrong("daemon", answer.error().message,
                  answer.error().kind == ErrorKind::kDenied ? "ask as root or as a member of that group"

@@ -1,6 +1,6 @@
 // What the daemon does instead of serving: --check, --check-config, --migrate, --print, --drain, --restore,
-// --adopt-spool. Each
-// returns the exit status and says on stdout what it found; StartError is main's. For the main thread.
+// --adopt-spool. Each returns the exit status and says on stdout what it found; StartError is main's. For the main
+// thread.
 #pragma once
 
 #include "config/config.h"

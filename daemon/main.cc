@@ -86,7 +86,9 @@ LoadedConfig load_once_names_are_known(const ConfigSources& sources) {
 
 int act(Action action, const Config& config) {
   if (action == Action::kCheck) return check(config);
-  require_usable_files(config);
+  // Tables of PostgreSQL may well be made by somebody who has nothing to do with the spool.
+  const bool own_files = action != Action::kMigrate || database_kind(config.database.url) == DatabaseKind::kSqlite;
+  if (own_files) require_usable_files(config);
   if (action == Action::kAdoptSpool) return adopt_spool(config);
   if (action == Action::kMigrate) return migrate_database(config);
   if (action == Action::kRestore) return restore_database(config);
@@ -109,7 +111,7 @@ int run(int argc, char** argv) {
   sources.environment = environment_of(environ);
   sources.uid = geteuid();
   const bool serves = options.action == Action::kServe;
-  sources.without_sockets = !serves;
+  sources.without_sockets = !serves && options.action != Action::kCheckConfig;
   auto config = serves ? load_once_names_are_known(sources) : load_config(sources);
   if (config && (sources.acting_as = whom_to_act_as(config.value()))) config = load_config(sources);
   if (!config) {

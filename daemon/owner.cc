@@ -1,5 +1,6 @@
 #include "owner.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
@@ -58,7 +59,10 @@ void make_folder_for(const std::string& socket, uid_t user, gid_t group) {
   if (::stat(folder.c_str(), &status) == 0) return;
   const auto made = make_directories(folder, kMode);
   if (!made) throw StartError(kExitNotThere, "cannot create the socket's folder: " + made.error().message);
-  if (::chmod(folder.c_str(), kMode) != 0 || ::lchown(folder.c_str(), user, group) != 0) {
+  // By its descriptor: what the name names may be changed by whoever owns the folder around it.
+  const auto opened = open_file(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!opened) throw StartError(kExitNotThere, opened.error().message);
+  if (::fchmod(opened->get(), kMode) != 0 || ::fchown(opened->get(), user, group) != 0) {
     throw StartError(kExitNotThere, system_error_of("chown " + folder.string()).message);
   }
 }

@@ -170,6 +170,19 @@ def test_move_takes_everything_to_postgresql(servers, postgres_database):
     assert "run-recorder-move" not in " ".join(before + os.listdir("/run") + os.listdir("/tmp"))
 
 
+@needs_root
+def test_a_move_by_root_leaves_each_file_to_its_owner(servers):
+    server = with_runs(servers, user=OWNER)
+    server.config_path.chmod(0o644)
+    target = server.folder / "new.db"
+    admin(server, "move", "--to", f"sqlite:{target}")
+    made = [target, *server.spool_path.iterdir(), *server.folder.glob("run-recorder.db*")]
+    assert {pwd.getpwuid(path.stat().st_uid).pw_name for path in made} == {OWNER}
+    server.config["database"]["url"] = f"sqlite:{target}"
+    server.start()
+    assert len(listed(server)) == 3
+
+
 def test_a_move_that_fails_changes_nothing_and_names_the_step(servers):
     server = with_runs(servers)
     said = admin(server, "move", "--to", "postgresql://nobody:s3cret@127.0.0.1:1/none", status=1)

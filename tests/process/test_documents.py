@@ -91,6 +91,8 @@ def test_the_completion_knows_commands_flags_and_values():
     for line, expected in {
         "run-recorder ex": {"exec", "export", "explain"},
         "run-recorder dead-letters r": {"retry"},
+        "run-recorder admin m": {"migrate", "move"},
+        "run-recorder admin move --t": {"--to"},
         "run-recorder --socket s li": {"list"},
         "run-recorder exec -- ": set(),
         "run-recorder exec --re": {"--record-args", "--retries", "--retry-delay", *(s for s in settings if s.startswith("--re"))},
@@ -101,8 +103,8 @@ def test_the_completion_knows_commands_flags_and_values():
         "run-recorder list --spool-keep ": set(),
         "run-recorder list --log-level d": {"debug"},
         "run-recorder status --": {"--help", "--version", "--socket", "--control", "--utc", "--json", *settings},
-        "run-recorderd --": {"--check", "--check-config", "--migrate", "--print", "--drain", "--adopt-spool", "--version", "--help",
-                             *settings},
+        "run-recorderd --": {"--check", "--check-config", "--migrate", "--print", "--drain", "--restore", "--adopt-spool", "--version",
+                             "--help", *settings},
         "run-recorderd --log-format ": {"text", "json"},
     }.items():
         assert completed(line.split(" ")) == expected, line

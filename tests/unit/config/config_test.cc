@@ -672,6 +672,66 @@ TEST_F(ConfigTest, ACredentialOfTheServiceIsThePasswordWhereNoOtherIsGiven) {
   EXPECT_EQ(password("url = \"postgresql://u@h/d\"\npassword_file = \"\"\n", folder), "");
 }
 
+TEST_F(ConfigTest, ByHandTheServicesPasswordIsFoundWhereItsUnitHasIt) {
+  const std::string file = "[database]\nurl = \"postgresql://u@h/d\"\n";
+  const auto by_hand = [&] {
+    ConfigSources sources = with_file(file);
+    sources.places.passwords = {folder_.file("none"), folder_.write("credential", "of the unit\n")};
+    return sources;
+  };
+  EXPECT_EQ(load_config(by_hand())->database.password, "of the unit");
+  ConfigSources in_unit = by_hand();
+  in_unit.environment["CREDENTIALS_DIRECTORY"] = folder_.file("nowhere");
+  EXPECT_EQ(load_config(in_unit)->database.password, "");
+  ConfigSources another_file = by_hand();
+  another_file.flags = {{"--config", folder_.write("mine.toml", file)}};
+  EXPECT_EQ(load_config(another_file)->database.password, "");
+  // It is for the server that the file names.
+  ConfigSources another_server = by_hand();
+  another_server.flags = {{"--database-url", "postgresql://u@elsewhere/d"}};
+  EXPECT_EQ(load_config(another_server)->database.password, "");
+}
+
+TEST_F(ConfigTest, APasswordThatMayNotBeReadIsNamed) {
+  ConfigSources sources = with_file("[database]\nurl = \"postgresql://u@h/d\"\n");
+  sources.places.passwords = {folder_.file("none"), folder_.write("credential", "secret\n")};
+  chmod(sources.places.passwords.back().c_str(), 0);
+  chmod(folder_.path().c_str(), 0755);
+  chmod(file_.c_str(), 0644);
+  const uid_t before = geteuid();
+  if (before == 0 && seteuid(kNobody) != 0) GTEST_SKIP() << "cannot give up root";
+  const LoadedConfig loaded = load_config(sources);
+  ASSERT_EQ(seteuid(before), 0);
+  ASSERT_TRUE(loaded) << loaded.error().text();
+  EXPECT_EQ(loaded->database.password, "");
+  EXPECT_EQ(loaded->password_out_of_reach, sources.places.passwords.back());
+}
+
+TEST_F(ConfigTest, TheServicesFoldersAreThoseOfTheirOwnerToo) {
+  ConfigSources sources = bare();
+  sources.uid = geteuid() == 0 ? kNobody : geteuid();
+  sources.places = {"/run/rr", folder_.path(), {}};
+  sources.environment = {{"XDG_RUNTIME_DIR", "/run/user/1"}, {"HOME", "/home/u"}};
+  ASSERT_EQ(chown(folder_.path().c_str(), sources.uid, static_cast<gid_t>(-1)), 0);
+  EXPECT_EQ(load_config(sources)->spool.path, folder_.file("spool"));
+  EXPECT_EQ(load_config(sources)->socket.path, "/run/rr/events.sock");
+  sources.places.state = "/nonexistent";
+  EXPECT_EQ(load_config(sources)->spool.path, "/home/u/.local/state/run-recorder/spool");
+  EXPECT_EQ(load_config(sources)->socket.path, "/run/user/1/run-recorder/events.sock");
+}
+
+TEST_F(ConfigTest, WhatServesNobodyNeedsNoPlaceForSockets) {
+  ConfigSources sources = bare();
+  sources.uid = kNobody;
+  sources.environment = {{"HOME", "/home/u"}};
+  sources.places.state = "/nonexistent";
+  EXPECT_THAT(mistakes(sources),
+              ElementsAre(HasSubstr("socket.path: no default"), HasSubstr("control.path: no default")));
+  sources.without_sockets = true;
+  EXPECT_THAT(mistakes(sources), IsEmpty());
+  EXPECT_THAT(load_config(sources)->no_socket_paths, HasSubstr("$XDG_RUNTIME_DIR"));
+}
+
 TEST_F(ConfigTest, APasswordFileMustHoldOneAndBeTheOnlyPlace) {
   const std::string empty = folder_.write("empty", "\n");
   const auto file = [&](const std::string& url, const std::string& path) {
