@@ -374,10 +374,11 @@ AdministeredDaemon::Running AdministeredDaemon::stop() const {
 }
 
 void AdministeredDaemon::start(Running units) const {
+  if (!service_ || !units.any()) return;
   std::vector<std::string> words = {"start"};
-  if (units.socket) words.emplace_back(kSocketUnit);
+  if (units.socket && is_loaded(kSocketUnit)) words.emplace_back(kSocketUnit);
   if (units.service) words.emplace_back(kServiceUnit);
-  if (service_ && units.any()) systemctl(words);
+  systemctl(words);
 }
 
 std::string AdministeredDaemon::start_command() {

@@ -123,7 +123,10 @@ int restore_database(const Config& config) {
         "running; what is missing there the daemon applies again from its spool");
   }
   if (::isatty(STDIN_FILENO) != 0) refuse_restore("the copy comes on standard input: run-recorderd --restore < FILE");
-  const std::string path = sqlite_path(config.database.url);
+  std::error_code ignored;
+  // A link to it stays.
+  const std::string path = std::filesystem::weakly_canonical(sqlite_path(config.database.url), ignored).string();
+  if (path.empty()) refuse_restore(sqlite_path(config.database.url) + ": " + ignored.message());
   struct stat before {};
   const bool there = ::stat(path.c_str(), &before) == 0;
   const RestoredCopy copy(path + ".restoring");

@@ -4,13 +4,15 @@ import json
 import os
 import pwd
 import re
+import signal
 import sqlite3
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from databases import on_both
-from harness import DEADLINE_S, TOOL, as_root
+from harness import DEADLINE_S, TOOL, as_root, wait_until
 
 OWNER = "nobody"
 needs_root = pytest.mark.skipif(not as_root(), reason="needs to be root")
@@ -189,6 +191,21 @@ def test_a_move_that_fails_changes_nothing_and_names_the_step(servers):
     assert "the new database does not come up: away: " in said.stderr
     assert "s3cret" not in said.stdout + said.stderr
     assert "nothing is lost: the old database is as it was" in said.stderr
+    server.start()
+    assert len(listed(server)) == 3
+
+
+def test_a_move_that_is_interrupted_ends_what_it_began(servers):
+    server = with_runs(servers)
+    moving = subprocess.Popen([str(TOOL), "admin", "move", "--to", "postgresql://nobody@127.0.0.1:1/none", "--config",
+                               str(server.config_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=server.environment())
+    children = Path(f"/proc/{moving.pid}/task/{moving.pid}/children")
+    both = wait_until(lambda: len(found := children.read_text().split()) == 2 and found, "both daemons to run")
+    moving.send_signal(signal.SIGINT)
+    _, said = moving.communicate(timeout=DEADLINE_S)
+    assert (moving.returncode, "interrupted" in said, "nothing is lost" in said) == (1, True, True), said
+    assert not [pid for pid in both if Path(f"/proc/{pid}").exists()]
     server.start()
     assert len(listed(server)) == 3
 

@@ -703,6 +703,28 @@ class Administration(SystemTest):
         self.assertEqual(machine.output("sh", "-c", "ls -d /run/run-recorder-move* 2>/dev/null || true"), "")
         self.assertNotIn("s3cret", machine.output("journalctl", "--no-pager", "-o", "export"))
 
+    def test_the_services_own_environment_and_command_line_count(self):
+        machine = self.machine
+        machine.write("/etc/default/run-recorder", 'RUN_RECORDER_DATABASE_TABLE_PREFIX="x_"\n')
+        machine.write("/etc/systemd/system/run-recorder.service.d/own.conf",
+                      "[Service]\nEnvironment=\"RUN_RECORDER_DATABASE_URL=sqlite:/var/lib/run-recorder/other one.db\"\n"
+                      "EnvironmentFile=-/etc/default/run-recorder\nEnvironmentFile=-/etc/default/none\n"
+                      "ExecStart=\nExecStart=/usr/bin/run-recorderd --spool-path /var/lib/run-recorder/own\n")
+        machine.install(OLD)
+        self.wait_active()
+        self.record("a")
+        checked = machine.output("run-recorder", "admin", "check")
+        self.assertIn("fine: sqlite:/var/lib/run-recorder/other one.db, schema", checked)
+        self.assertIn("fine: /var/lib/run-recorder/own", checked)
+        self.assertIn('CREATE TABLE IF NOT EXISTS "x_runs"', machine.output("run-recorder", "admin", "migrate", "--print"))
+        machine.run("sqlite3", "/var/lib/run-recorder/other one.db", ".backup /root/copy.db")
+        self.assertIn("restored /var/lib/run-recorder/other one.db", machine.output("run-recorder", "admin", "restore", "/root/copy.db"))
+        self.assertIn("the spool is empty: 1 applied", machine.output("run-recorder", "admin", "drain"))
+        moved = machine.output("run-recorder", "admin", "move", "--to", "sqlite:/var/lib/run-recorder/new.db")
+        self.assertIn('url = "sqlite:/var/lib/run-recorder/new.db"', moved)
+        self.assertEqual(machine.output("sqlite3", "/var/lib/run-recorder/new.db", "SELECT run_id FROM x_runs"), "a")
+        self.assertEqual(self.owners(), {"run-recorder"})
+
     def test_packaged_examples_can_be_run(self):
         self.machine.install(OLD)
         for name in ("worker.sh", "worker.py"):
