@@ -68,14 +68,16 @@ std::optional<uid_t> daemons_user(const Config& config) {
 
 void check_spool_folder(DoctorReport& report, const std::string& path, bool daemon_answers) {
   const auto inspected = inspect_spool(path, InspectionDepth::kHeaders);
+  const ErrorKind why = inspected ? ErrorKind::kInternal : inspected.error().kind;
+  // The daemon says itself how its spool is; in a container its folder is none of this host.
+  if (daemon_answers && (why == ErrorKind::kDenied || why == ErrorKind::kNotFound)) {
+    report.warning("spool", "not looked at: " + inspected.error().message,
+                   "run this as root or as the daemon's user, where its folder is seen");
+    return;
+  }
   if (!inspected && inspected.error().kind == ErrorKind::kNotFound) {
     report.wrong("spool", inspected.error().message,
                  "the daemon's first start makes it; where it ran before, [spool] path names another folder");
-    return;
-  }
-  if (!inspected && daemon_answers && inspected.error().kind == ErrorKind::kDenied) {
-    report.warning("spool", "not looked at: " + inspected.error().message,
-                   "run this as root or as the daemon's user");
     return;
   }
   if (!inspected) {

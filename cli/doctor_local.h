@@ -19,7 +19,7 @@ void take_check(DoctorReport& report, const std::vector<std::string>& said, cons
                 const std::string& advice);
 // The same of each queue that is configured.
 void take_queues(DoctorReport& report, const std::vector<std::string>& said, const Config& config);
-// daemon_answers: a folder that this user may not read is no finding then.
+// daemon_answers: a folder that is not to be seen from here is no finding then.
 void check_spool_folder(DoctorReport& report, const std::string& path, bool daemon_answers);
 // Owner and mode of each file in the spool, of the SQLite database, and of the folders they are in.
 void check_owners(DoctorReport& report, const Config& config);

@@ -107,8 +107,9 @@ std::string keep_aside(const std::string& path) {
   if (::link(path.c_str(), aside.c_str()) != 0) refuse_restore(system_error_of("link " + aside).message);
   for (const char* beside : kFilesBeside) {
     if (::rename((path + beside).c_str(), (aside + beside).c_str()) != 0 && errno != ENOENT) {
-      throw StartError(kExitOther, system_error_of("rename " + path + beside).message +
-                                       "; the database is whole, partly under the name " + aside);
+      const Error error = system_error_of(fmt::format("rename {}{}", path, beside));
+      throw StartError(kExitOther,
+                       fmt::format("{}; the database is whole, partly under the name {}", error.message, aside));
     }
   }
   return aside;
