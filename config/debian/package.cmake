@@ -1,40 +1,22 @@
 # The Debian package, made by `./dev package` (cpack -G DEB): what is installed where, and what the maintainer scripts do.
 # Its version can be given, to try an upgrade: cpack -D CPACK_PACKAGE_VERSION=…
-install(FILES config/run-recorder.toml DESTINATION /etc/run-recorder COMPONENT package)
-install(FILES systemd/run-recorder.service systemd/run-recorder.socket DESTINATION /lib/systemd/system COMPONENT package)
-install(FILES systemd/run-recorder.sysusers DESTINATION lib/sysusers.d RENAME run-recorder.conf COMPONENT package)
-install(FILES config/bash-completion/run-recorder DESTINATION share/bash-completion/completions COMPONENT package)
-install(CODE "file(CREATE_LINK run-recorder
-  \"\$ENV{DESTDIR}/usr/share/bash-completion/completions/run-recorderd\" SYMBOLIC)" COMPONENT package)
-
-set(RR_DOC share/doc/run-recorder)
-file(GLOB documents CONFIGURE_DEPENDS docs/*.md)
-install(FILES README.md ${documents} DESTINATION ${RR_DOC} COMPONENT package)
 install(FILES config/debian/copyright DESTINATION ${RR_DOC} COMPONENT package)
-# The scripts among them can be run where they are.
-install(DIRECTORY docs/examples/ DESTINATION ${RR_DOC}/examples USE_SOURCE_PERMISSIONS COMPONENT package)
-install(DIRECTORY systemd/examples/ DESTINATION ${RR_DOC}/examples/systemd COMPONENT package)
-install(FILES config/prometheus-alerts.yml config/grafana-dashboard.json DESTINATION ${RR_DOC}/examples COMPONENT package)
 install(FILES config/debian/lintian-overrides DESTINATION share/lintian/overrides RENAME run-recorder COMPONENT package)
-# gzip without a time, so that the same sources make the same package.
 install(CODE "
-  set(root \"\$ENV{DESTDIR}/usr\")
-  file(GLOB pages RELATIVE \"${CMAKE_SOURCE_DIR}/docs/man\" \"${CMAKE_SOURCE_DIR}/docs/man/*.[1578]\")
-  foreach(page \${pages})
-    string(REGEX REPLACE \".*[.]\" \"\" section \${page})
-    file(MAKE_DIRECTORY \"\${root}/share/man/man\${section}\")
-    execute_process(COMMAND gzip -9n INPUT_FILE \"${CMAKE_SOURCE_DIR}/docs/man/\${page}\"
-      OUTPUT_FILE \"\${root}/share/man/man\${section}/\${page}.gz\" COMMAND_ERROR_IS_FATAL ANY)
-  endforeach()
+  set(folder \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${RR_DOC}\")
   execute_process(COMMAND gzip -9n INPUT_FILE \"${CMAKE_SOURCE_DIR}/config/debian/changelog\"
-    OUTPUT_FILE \"\${root}/${RR_DOC}/changelog.gz\" COMMAND_ERROR_IS_FATAL ANY)
+    OUTPUT_FILE \"\${folder}/changelog.gz\" COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND gzip -9n INPUT_FILE \"${CMAKE_SOURCE_DIR}/CHANGELOG.md\"
-    OUTPUT_FILE \"\${root}/${RR_DOC}/CHANGELOG.md.gz\" COMMAND_ERROR_IS_FATAL ANY)
-  # The notices of the libraries that are compiled in, as their packages have them.
-  file(MAKE_DIRECTORY \"\${root}/${RR_DOC}/compiled-in\")
-  foreach(library libboost1.81-dev nlohmann-json3-dev libcli11-dev)
-    execute_process(COMMAND gzip -9n INPUT_FILE \"/usr/share/doc/\${library}/copyright\"
-      OUTPUT_FILE \"\${root}/${RR_DOC}/compiled-in/\${library}.gz\" COMMAND_ERROR_IS_FATAL ANY)
+    OUTPUT_FILE \"\${folder}/CHANGELOG.md.gz\" COMMAND_ERROR_IS_FATAL ANY)
+  # The notices of the libraries that are compiled in, as their packages have them where the system is Debian's.
+  file(MAKE_DIRECTORY \"\${folder}/compiled-in\")
+  file(GLOB notices \"/usr/share/doc/libboost1.*-dev/copyright\" \"/usr/share/doc/nlohmann-json3-dev/copyright\"
+    \"/usr/share/doc/libcli11-dev/copyright\")
+  foreach(notice \${notices})
+    get_filename_component(library \"\${notice}\" DIRECTORY)
+    get_filename_component(library \"\${library}\" NAME)
+    execute_process(COMMAND gzip -9n INPUT_FILE \"\${notice}\"
+      OUTPUT_FILE \"\${folder}/compiled-in/\${library}.gz\" COMMAND_ERROR_IS_FATAL ANY)
   endforeach()
 " COMPONENT package)
 

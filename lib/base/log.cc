@@ -98,19 +98,19 @@ bool stderr_is_journal() {
 }
 
 // JSON's escapes, with quotes, as valid UTF-8 in one line, without anything a terminal would act on.
-std::string quoted(std::string_view text) {
+std::string json_quoted(std::string_view text) {
   return printable_json(json_string(text));
 }
 
 std::string text_value(std::string_view value) {
   const bool plain = !value.empty() && value.find_first_of(" \"=\\") == std::string_view::npos;
-  std::string json = quoted(value);
+  std::string json = json_quoted(value);
   if (plain && json.size() == value.size() + 2) return std::string(value);
   return json;
 }
 
 std::string text_message(std::string_view message) {
-  std::string json = quoted(message);
+  std::string json = json_quoted(message);
   if (json.size() == message.size() + 2) return std::string(message);
   // Quotes and backslashes are harmless here; only what is not is shown escaped.
   std::string out;
@@ -313,9 +313,10 @@ std::string format_json_line(Timestamp time, LogLevel level, std::string_view me
                              std::span<const LogField> fields) {
   std::string line = R"({"time":")" + format_rfc3339(time) + R"(","level":")";
   line += to_string(level);
-  line += R"(","message":)" + quoted(message);
+  line += R"(","message":)" + json_quoted(message);
   for (const LogField& field : fields) {
-    line += "," + quoted(lower_case(field.name)) + ":" + (field.is_number ? field.value : quoted(field.value));
+    line +=
+        "," + json_quoted(lower_case(field.name)) + ":" + (field.is_number ? field.value : json_quoted(field.value));
   }
   return line + "}";
 }

@@ -1,19 +1,17 @@
 #include "database/pg_connection.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <libpq-fe.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
-#include <pqxx/tablewriter>
 #include <vector>
 
 #include "base/time.h"
 #include "base/url.h"
+#include "database/pg_session.h"
 #include "database/pg_watchdog.h"
 #include "database/process_deadline.h"
 
@@ -123,33 +121,6 @@ ErrorKind kind_of_sqlstate(std::string_view sqlstate) {
 
 }  // namespace
 
-// Everything that libpqxx sees of a connection; its order is also the order of construction.
-class PgConnection::Session {
- public:
-  explicit Session(const std::string& options) : connection(options) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    connection.inhibit_reactivation(true);
-#pragma GCC diagnostic pop
-    watched_socket = ::fcntl(connection.sock(), F_DUPFD_CLOEXEC, 0);
-    work.emplace(connection);
-  }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-  ~Session() {
-    work.reset();
-    if (watched_socket >= 0) ::close(watched_socket);
-  }
-
-  pqxx::connection connection;
-  // Transactions are begun and ended by statements of our own, so that no round trip is hidden.
-  std::optional<pqxx::nontransaction> work;
-  int watched_socket = -1;
-  std::uint64_t ticket = 0;  // of the watchdog, while a deadline runs
-  bool in_transaction = false;
-  bool transaction_failed = false;
-};
-
 Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& options) {
   const Result<std::string> text = connection_string(options);
   if (!text) return text.error();
@@ -158,7 +129,7 @@ Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& opt
   };
   if (std::chrono::steady_clock::now() >= process_deadline()) return failed(kShutDown);
   try {
-    auto session = std::make_unique<Session>(*text);
+    auto session = std::make_unique<PgSession>(*text);
     if (session->watched_socket < 0) return failed("out of file descriptors");
     return std::unique_ptr<PgConnection>(
         new PgConnection(std::move(session), options, options.reconnects_at_begin ? *text : std::string()));
@@ -167,22 +138,21 @@ Result<std::unique_ptr<PgConnection>> PgConnection::connect(const PgOptions& opt
   }
 }
 
-PgConnection::PgConnection(std::unique_ptr<Session> session, const PgOptions& options, std::string reconnect_to)
+PgConnection::PgConnection(std::unique_ptr<PgSession> session, const PgOptions& options, std::string reconnect_to)
     : session_(std::move(session)),
       reconnect_to_(std::move(reconnect_to)),
       deadline_ms_(options.deadline),
       server_gives_up_(options.server_gives_up),
-      server_version_(session_->connection.server_version()) {}
+      server_version_(session_->server_version()) {}
 
 PgConnection::~PgConnection() {
   // Disconnecting may block as any other call.
   const Deadline deadline(*this);
-  session_->work.reset();
-  session_->connection.disconnect();
+  session_->disconnect();
 }
 
 bool PgConnection::broken() const {
-  return !session_->connection.is_open();
+  return !session_->is_open();
 }
 
 void PgConnection::abandon() {
@@ -191,7 +161,7 @@ void PgConnection::abandon() {
 
 PgConnection::Deadline::Deadline(PgConnection& connection)
     : connection_(connection), outermost_(connection.session_->ticket == 0) {
-  Session& session = *connection_.session_;
+  PgSession& session = *connection_.session_;
   if (!outermost_) return;
   connection_.deadline_at_ = std::chrono::steady_clock::now() + connection_.deadline_ms_;
   session.ticket = PgWatchdog::shared().arm(session.watched_socket, connection_.deadline_ms_);
@@ -199,7 +169,7 @@ PgConnection::Deadline::Deadline(PgConnection& connection)
 
 PgConnection::Deadline::~Deadline() {
   if (!outermost_) return;
-  Session& session = *connection_.session_;
+  PgSession& session = *connection_.session_;
   PgWatchdog::shared().disarm(session.ticket);
   session.ticket = 0;
 }
@@ -260,32 +230,22 @@ Result<pqxx::result> PgConnection::run(const std::string& statement, std::span<c
   std::vector<const char*> texts;
   texts.reserve(params.size());
   for (const PgParam& param : params) texts.push_back(param.c_str());
-  return guarded([&] {
-    return session_->work->exec_params(statement, pqxx::prepare::make_dynamic_params(texts.begin(), texts.end()));
-  });
+  return guarded([&] { return session_->exec(statement, texts); });
 }
 
-// libpqxx 6.4's newer class for it, stream_to, takes no ready text: it puts each row together from its fields, in
-// time that grows with the square of their number.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 Result<void> PgConnection::copy(const std::string& table, std::span<const std::string_view> columns,
                                 const NextRows& next) {
   assert(session_->in_transaction);
-  const std::vector<std::string> names(columns.begin(), columns.end());
   const auto done = guarded([&] {
-    pqxx::tablewriter writer(*session_->work, table, names.begin(), names.end());
-    for (std::string rows; next(rows), !rows.empty(); rows.clear()) writer.write_raw_line(rows);
-    writer.complete();
+    session_->copy(table, columns, next);
     return true;
   });
   if (!done) return done.error();
   return {};
 }
-#pragma GCC diagnostic pop
 
 Result<void> PgConnection::exec_script(const std::string& statements) {
-  const Result<pqxx::result> done = guarded([&] { return session_->work->exec(statements); });
+  const Result<pqxx::result> done = guarded([&] { return session_->exec(statements); });
   if (!done) return done.error();
   return {};
 }
@@ -298,13 +258,13 @@ bool PgConnection::reconnect() {
   const auto ends_at = std::min(deadline_at_, process_deadline());
   if (reconnect_to_.empty() || now >= ends_at || PgWatchdog::shared().fired(session_->ticket)) return false;
   try {
-    auto session = std::make_unique<Session>(reconnect_to_);
+    auto session = std::make_unique<PgSession>(reconnect_to_);
     if (session->watched_socket < 0) return false;
     PgWatchdog::shared().disarm(session_->ticket);
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline_at_ - now);
     session->ticket = PgWatchdog::shared().arm(session->watched_socket, left);
     session_ = std::move(session);
-    server_version_ = session_->connection.server_version();
+    server_version_ = session_->server_version();
     return true;
   } catch (const std::exception&) {
     return false;

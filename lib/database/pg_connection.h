@@ -24,6 +24,8 @@
 
 namespace run_recorder {
 
+class PgSession;
+
 // A statement's parameter, sent as text; NULL where empty.
 class PgParam {
  public:
@@ -111,15 +113,14 @@ class PgConnection {
   };
 
  private:
-  class Session;
-  PgConnection(std::unique_ptr<Session> session, const PgOptions& options, std::string reconnect_to);
+  PgConnection(std::unique_ptr<PgSession> session, const PgOptions& options, std::string reconnect_to);
   template <class Call>
   auto guarded(Call&& call) -> Result<decltype(call())>;
   Result<pqxx::result> run(const std::string& statement, std::span<const PgParam> params = {});
   Error lost_or(ErrorKind kind, std::string_view sqlstate, std::string_view message) const;
   bool reconnect();
 
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<PgSession> session_;
   const std::string reconnect_to_;  // empty: it never does
   std::chrono::milliseconds deadline_ms_;
   std::chrono::steady_clock::time_point deadline_at_{};  // of the calls under way

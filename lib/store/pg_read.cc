@@ -190,10 +190,11 @@ struct PageEnd {
   bool more = false;
 };
 PageEnd end_of_page(const pqxx::result& rows, std::size_t limit) {
-  if (rows.size() > limit) return {limit, true};
-  if (rows.empty()) return {};
+  const auto count = static_cast<std::size_t>(rows.size());
+  if (count > limit) return {limit, true};
+  if (count == 0) return {};
   const pqxx::row last = rows[rows.size() - 1];
-  return {rows.size(), last[last.size() - 1].c_str()[0] == 't'};
+  return {count, last[last.size() - 1].c_str()[0] == 't'};
 }
 
 }  // namespace

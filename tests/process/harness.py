@@ -31,7 +31,9 @@ from urllib.parse import quote
 BIN = Path(os.environ.get("RUN_RECORDER_BIN", Path(__file__).resolve().parents[2] / "build" / "bin"))
 DAEMON = BIN / "run-recorderd"
 TOOL = BIN / "run-recorder"
-POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
+# The newest there is.
+POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: int(path.parent.name),
+                   default=Path("/usr/lib/postgresql/15/bin"))
 SANITIZER = os.environ.get("RUN_RECORDER_SANITIZER", "")
 DEADLINE_S = 240  # that only a hang reaches, also where many times more runs than the processors can take
 
