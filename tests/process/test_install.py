@@ -1,0 +1,39 @@
+"""What `cmake --install` puts where, with a prefix of its own and as a package does it (DESTDIR, /usr)."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness import BIN
+
+BUILD = BIN.parent
+
+
+def install(prefix, **environment):
+    subprocess.run(["cmake", "--install", str(BUILD), "--prefix", str(prefix)], check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("folder, etc", [("opt/recorder", "opt/recorder/etc"), ("usr", "etc")])
+def test_everything_lies_where_the_prefix_says(tmp_path, folder, etc):
+    """Where DESTDIR is set, the prefix is the one on the machine it is for."""
+    install(f"/{folder}", DESTDIR=str(tmp_path))
+    at = tmp_path / folder
+    for path in ("bin/run-recorderd", "bin/run-recorder", "lib/systemd/system/run-recorder.socket", "lib/sysusers.d/run-recorder.conf",
+                 "share/man/man8/run-recorderd.8.gz", "share/bash-completion/completions/run-recorder",
+                 "share/bash-completion/completions/run-recorderd", "share/run-recorder/migrations/sqlite/0001_tables.sql",
+                 "share/doc/run-recorder/README.md", "share/doc/run-recorder/examples/prometheus-alerts.yml"):
+        assert (at / path).exists(), path
+    assert (tmp_path / etc / "run-recorder/run-recorder.toml").exists()
+    unit = (at / "lib/systemd/system/run-recorder.service").read_text()
+    assert f"ExecStart=/{folder}/bin/run-recorderd\n" in unit
+    assert (f"RUN_RECORDER_CONFIG=/{etc}/run-recorder/run-recorder.toml" in unit) == (folder != "usr")
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(at)]
+    assert all(path.is_relative_to(tmp_path / etc) for path in outside)
+
+
+def test_a_prefix_of_an_ordinary_user(tmp_path):
+    install(tmp_path / "home")
+    assert (tmp_path / "home/etc/run-recorder/run-recorder.toml").exists()
+    assert os.access(tmp_path / "home/bin/run-recorder", os.X_OK)
