@@ -200,12 +200,12 @@ auto PgConnection::guarded(Call&& call) -> Result<decltype(call())> {
     return call();
   } catch (const pqxx::insufficient_privilege& error) {
     return failed("42501", error.what());  // the one whose code libpqxx 6.4 leaves out
-  } catch (const pqxx::sql_error& error) {
-    return failed(error.sqlstate(), error.what());
-  } catch (const pqxx::serialization_failure& error) {
+  } catch (const pqxx::serialization_failure& error) {  // these two are no sql_error in libpqxx 6.4
     return failed("40001", error.what());
   } catch (const pqxx::deadlock_detected& error) {
     return failed("40P01", error.what());
+  } catch (const pqxx::sql_error& error) {
+    return failed(error.sqlstate(), error.what());
   } catch (const std::exception& error) {
     return failed({}, error.what());
   }
