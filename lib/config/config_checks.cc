@@ -8,6 +8,7 @@
 
 #include "base/ascii.h"
 #include "base/host_port.h"
+#include "base/nearest_name.h"
 #include "base/socket_path.h"
 #include "base/url.h"
 #include "config/config_table.h"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/nearest_name.h"
 #include "config/config_table.h"
 
 namespace run_recorder {
