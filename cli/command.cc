@@ -1,22 +1,45 @@
 #include "cli/command.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "cli/terminal.h"
+#include "cli/text.h"
 
 namespace run_recorder {
 
-LoadedConfig Invocation::load() const {
+ConfigSources Invocation::sources() const {
   ConfigSources sources;
   sources.flags = config_flags;
   sources.environment = environment;
   sources.uid = ::geteuid();
   sources.for_tool = true;
-  return load_config(sources);
+  return sources;
 }
 
-Config Invocation::configuration() const {
-  LoadedConfig config = load();
+LoadedConfig Invocation::load() const {
+  return load_config(sources());
+}
+
+LoadedConfig Invocation::load_for(std::string_view key) const {
+  const bool of_socket = key == kSocketPathKey;
+  const bool of_control = key == kControlPathKey;
+  ConfigSources tolerant = sources();
+  tolerant.needed_keys.emplace();
+  const bool given = (of_socket && !socket.empty()) || (of_control && !control.empty());
+  if (!given) tolerant.needed_keys->emplace_back(key);
+  LoadedConfig config = load_config(tolerant);
+  if (!config || config->mistakes.empty()) return config;
+  const std::string path = of_socket ? socket_path(*config) : of_control ? control_path(*config) : config->spool.path;
+  const std::size_t more = config->mistakes.size() - 1;
+  config->warnings.push_back(fmt::format(
+      "the daemon would not start with this configuration: {}{}; using {}", config->mistakes.front(),
+      more == 0 ? "" : fmt::format(" (and {}, see run-recorder doctor)", count_of(more, "more mistake")), path));
+  return config;
+}
+
+Config Invocation::configuration(std::string_view key) const {
+  LoadedConfig config = load_for(key);
   if (config) {
     for (const std::string& warning : config->warnings) complain(warning);
   }
@@ -32,7 +55,7 @@ std::string Invocation::control_path(const Config& config) const {
 }
 
 Context Invocation::context() const {
-  return {ControlClient(control_path(configuration())), json};
+  return {ControlClient(control_path(configuration(kControlPathKey))), json};
 }
 
 }  // namespace run_recorder

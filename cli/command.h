@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,22 +15,33 @@
 
 namespace run_recorder {
 
+// The keys that commands need of the configuration.
+inline constexpr std::string_view kSocketPathKey = "socket.path";
+inline constexpr std::string_view kControlPathKey = "control.path";
+inline constexpr std::string_view kSpoolPathKey = "spool.path";
+
 // What all commands share: what stood on the command line besides a command's own flags, and the environment.
 struct Invocation {
   std::vector<std::pair<std::string, std::string>> config_flags;
   Environment environment;
   std::string socket, control;  // --socket, --control; empty: as configured
   bool json = false;
-  std::vector<std::string> command;  // behind "--" of a command that wraps one
+  std::vector<std::string> command;  // of a command that wraps one
 
-  // The configuration as the tool reads it.
+  // The configuration as the tool reads it; any mistake is an error.
   LoadedConfig load() const;
+  // The same for a command that needs this key alone ("socket.path"): a mistake elsewhere is one of the warnings, but
+  // for the flags'. Nothing is needed where --socket or --control says it.
+  LoadedConfig load_for(std::string_view key) const;
   // The same, with its warnings said; throws StartError where it is wrong. A command asks once.
-  Config configuration() const;
+  Config configuration(std::string_view key) const;
   std::string socket_path(const Config& config) const;
   std::string control_path(const Config& config) const;
   // For a command that asks the daemon.
   Context context() const;
+
+ private:
+  ConfigSources sources() const;
 };
 
 // Does it, and returns the exit status. Throws StartError where there is nothing to do.
@@ -42,7 +54,7 @@ struct Command {
   Handler (*declare)(Flags flags);
   const char* more = "";  // what --help says behind the flags, instead of what it says for all
   std::span<const Command> commands = {};
-  bool wraps_command = false;  // takes a command behind "--", which the parser never sees
+  bool wraps_command = false;  // takes a command, which the parser never sees
 };
 
 // All of them, in the order of --help.

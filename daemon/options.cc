@@ -49,6 +49,7 @@ DaemonOptions parse_arguments(std::vector<std::string> arguments) {
       throw StartError(kExitUsage, fmt::format("unknown argument {}; run-recorderd --help lists what is allowed",
                                                argument_for_message(argument)));
     }
+    if (std::ranges::count(arguments, argument) > 1) throw StartError(kExitUsage, argument + ": given twice");
   }
   options.action = action_of(arguments);
   return options;

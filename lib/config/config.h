@@ -116,6 +116,7 @@ struct Config {
   // Where the service's password for the database may be, which this user may not read; empty: it is known, or there
   // is none.
   std::string password_out_of_reach;
+  std::vector<std::string> mistakes;  // of keys that the tool does not need; they have their defaults
 
   LogOptions log_options() const { return {log.level, log.format}; }
 };
@@ -146,6 +147,10 @@ struct ConfigSources {
   // defaults where it may not read the file (one named by --config must be readable), and whatever else the
   // environment holds: an unknown variable is a warning.
   bool for_tool = false;
+  // The full names of the keys that the tool needs now, where a mistake in others must not keep it from its work:
+  // such mistakes of the file and the environment are Config::mistakes. A flag, and a file that --config names and
+  // that cannot be read or is no TOML, is always needed. Nothing: all keys are.
+  std::optional<std::vector<std::string>> needed_keys = std::nullopt;
   std::string default_file = "/etc/run-recorder/run-recorder.toml";  // read where it exists
   SystemPlaces places = {};
 };
@@ -200,8 +205,11 @@ using LoadedConfig = boost::system::result<Config, ConfigProblems>;
 LoadedConfig load_config(const ConfigSources& sources);
 
 // Takes "--section-key VALUE", "--section-key=VALUE" and "--config FILE" out of arguments (without the program's
-// name), up to "--"; what it does not know stays there in order. kInvalid: a value is missing.
+// name), up to "--"; what it does not know stays there in order. kInvalid: a value is missing, or a flag is given
+// twice.
 Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::vector<std::string>& arguments);
+// Whether that is the name of such a flag: "--config", "--section-key", "--queues-NAME-key". Each takes a value.
+bool is_config_flag(const std::string& name);
 
 // Where the command-line tool finds the daemon: as configured, else under $XDG_RUNTIME_DIR where a socket is there,
 // else under /run.
@@ -216,10 +224,12 @@ struct ConfigKey {
   bool reloadable = false;
   std::string_view shown_default = {};  // where the default depends on the host: as it is for root
 
-  std::string full_name() const;     // "reconcile.queue.url"
-  std::string flag() const;          // "--reconcile-queue-url"
-  std::string variable() const;      // "RUN_RECORDER_RECONCILE_QUEUE_URL"
-  std::string allowed() const;       // "between 2 and 512"
+  std::string full_name() const;  // "reconcile.queue.url"
+  std::string flag() const;       // "--reconcile-queue-url"
+  std::string variable() const;   // "RUN_RECORDER_RECONCILE_QUEUE_URL"
+  std::string allowed() const;    // "between 2 and 512"
+  // The words that it may be, where it is one of a few: "true", "false".
+  std::vector<std::string> choices() const;
   std::string default_text() const;  // as in TOML: "\"30s\"", "64", "[\"member_token\"]"
 };
 std::span<const ConfigKey> config_keys();

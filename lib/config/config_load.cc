@@ -4,6 +4,7 @@
 
 #include "base/ascii.h"
 #include "base/file.h"
+#include "base/nearest_name.h"
 #include "base/url.h"
 #include "config/config_draft.h"
 #include "run/names.h"
@@ -17,6 +18,7 @@ constexpr std::string_view kFileVariable = "RUN_RECORDER_CONFIG";
 // Set by `run-recorder exec` for its child, which may well start the tool again.
 constexpr std::string_view kRunVariable = "RUN_RECORDER_RUN_ID";
 constexpr std::string_view kFileFlag = "--config";
+constexpr std::string_view kFileFlagPlace = "flag --config";
 constexpr std::string_view kQueueVariables = "RUN_RECORDER_QUEUES_";
 constexpr std::string_view kQueueFlags = "--queues-";
 
@@ -65,11 +67,35 @@ class Loader {
     read_environment();
     read_flags();
     settle(draft_);
+    pass_over_needless();
     if (!draft_.problems.all.empty()) return draft_.problems;
     return std::move(draft_.config);
   }
 
  private:
+  void pass_over_needless() {
+    if (!draft_.sources.needed_keys) return;
+    ConfigProblems needed;
+    for (ConfigProblem& problem : draft_.problems.all) {
+      if (is_needed(problem)) {
+        needed.all.push_back(std::move(problem));
+      } else {
+        draft_.config.mistakes.push_back(problem.text());
+      }
+    }
+    draft_.problems = std::move(needed);
+  }
+
+  bool is_needed(const ConfigProblem& problem) const {
+    if (problem.where.starts_with("flag ")) return true;
+    // It is about the file as a whole, and so about each of its keys; whoever names a file means what is in it.
+    if (problem.key.empty() && chosen_file().second == kFileFlagPlace &&
+        problem.where.starts_with(chosen_file().first)) {
+      return true;
+    }
+    return std::ranges::count(*draft_.sources.needed_keys, problem.key) > 0;
+  }
+
   // A key of [queues.NAME]: its members are those of Config::queue, so the queue is put there meanwhile.
   void set(const ConfigEntry& entry, const RawValue& value, const std::string& where, const std::string& queue) {
     const std::string key = queue_key_name(queue, entry.key.name);
@@ -102,7 +128,7 @@ class Loader {
   // The file to read, and who named it: empty for nobody.
   std::pair<std::string, std::string> chosen_file() const {
     for (auto flag = draft_.sources.flags.rbegin(); flag != draft_.sources.flags.rend(); ++flag) {
-      if (flag->first == kFileFlag) return {flag->second, "flag --config"};
+      if (flag->first == kFileFlag) return {flag->second, std::string(kFileFlagPlace)};
     }
     const auto variable = draft_.sources.environment.find(std::string(kFileVariable));
     if (variable != draft_.sources.environment.end() && !variable->second.empty()) {
@@ -117,7 +143,7 @@ class Loader {
     if (!text) {
       const bool denied = text.error().kind == ErrorKind::kDenied;
       if (named_by.empty() && text.error().kind == ErrorKind::kNotFound) return;
-      if (denied && draft_.sources.for_tool && named_by != "flag --config") {
+      if (denied && draft_.sources.for_tool && named_by != kFileFlagPlace) {
         draft_.config.notes.push_back("cannot read the configuration, using defaults: " + text.error().message);
         return;
       }
@@ -245,9 +271,16 @@ LoadedConfig load_config(const ConfigSources& sources) {
   return Loader(sources).load();
 }
 
+bool is_config_flag(const std::string& name) {
+  static const std::set<std::string> known = [] {
+    std::set<std::string> names = {std::string(kFileFlag)};
+    for (const ConfigKey& key : config_keys()) names.insert(key.flag());
+    return names;
+  }();
+  return known.contains(name) || split_queue_name(name, kQueueFlags, &ConfigKey::flag).has_value();
+}
+
 Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::vector<std::string>& arguments) {
-  std::set<std::string, std::less<>> known = {std::string(kFileFlag)};
-  for (const ConfigKey& key : config_keys()) known.insert(key.flag());
   std::vector<std::pair<std::string, std::string>> flags;
   std::vector<std::string> rest;
   std::size_t at = 0;
@@ -255,14 +288,19 @@ Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::
     const std::string& argument = arguments[at];
     const std::size_t equals = argument.find('=');
     const std::string name = argument.substr(0, equals);
-    if (!known.contains(name) && !split_queue_name(name, kQueueFlags, &ConfigKey::flag)) {
+    if (!is_config_flag(name)) {
       rest.push_back(argument);
-    } else if (equals != std::string::npos) {
+      continue;
+    }
+    if (std::ranges::any_of(flags, [&](const auto& flag) { return flag.first == name; })) {
+      return Error{ErrorKind::kInvalid, name + ": given twice"};
+    }
+    if (equals != std::string::npos) {
       flags.emplace_back(name, argument.substr(equals + 1));
     } else if (at + 1 < arguments.size() && arguments[at + 1] != "--") {
       flags.emplace_back(name, arguments[++at]);
     } else {
-      return Error{ErrorKind::kInvalid, name + " needs a value"};
+      return Error{ErrorKind::kInvalid, name + ": a value is missing"};
     }
   }
   rest.insert(rest.end(), arguments.begin() + static_cast<std::ptrdiff_t>(at), arguments.end());

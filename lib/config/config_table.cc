@@ -164,20 +164,6 @@ const ConfigEntry& entry_of(const ConfigKey& key) {
   return *(key.section == "queues.NAME" ? find_queue_entry(key.name) : find_entry(key.full_name()));
 }
 
-// Levenshtein's distance.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t changed = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({changed, row[j] + 1, row[j - 1] + 1}));
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 std::span<const ConfigEntry> config_entries() {
@@ -217,21 +203,6 @@ std::string queue_key_name(std::string_view queue, std::string_view key) {
   return key.empty() ? name : name + "." + std::string(key);
 }
 
-std::string nearest_name(std::string_view mistyped, std::span<const std::string> known) {
-  constexpr std::size_t kLongestName = 100;
-  std::string nearest;
-  if (mistyped.size() > kLongestName) return nearest;
-  std::size_t least = 1 + std::max<std::size_t>(2, mistyped.size() / 4);
-  for (const std::string& name : known) {
-    const std::size_t steps = distance(mistyped, name);
-    if (steps < least) {
-      least = steps;
-      nearest = name;
-    }
-  }
-  return nearest;
-}
-
 std::string ConfigKey::full_name() const {
   return std::string(section) + "." + std::string(name);
 }
@@ -258,6 +229,10 @@ std::string ConfigKey::default_text() const {
 
 std::string ConfigKey::allowed() const {
   return allowed_text(entry_of(*this));
+}
+
+std::vector<std::string> ConfigKey::choices() const {
+  return choices_of(entry_of(*this));
 }
 
 std::span<const ConfigKey> config_keys() {

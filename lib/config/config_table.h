@@ -89,8 +89,6 @@ const ConfigEntry* find_queue_entry(std::string_view name);
 Config with_queue(const Config& config, const std::string& name);
 // "queues.mailers.url", the name quoted where TOML needs it.
 std::string queue_key_name(std::string_view queue, std::string_view key);
-// The known name nearest to a mistyped one; empty where none is near.
-std::string nearest_name(std::string_view mistyped, std::span<const std::string> known);
 
 // A value as it was found, before it is known to fit.
 struct RawValue {
@@ -114,6 +112,8 @@ struct RawValue {
 std::optional<std::string> assign(Config& config, const ConfigEntry& entry, const RawValue& value);
 // The values a key may have, in words.
 std::string allowed_text(const ConfigEntry& entry);
+// The words it may be, where it is one of a few.
+std::vector<std::string> choices_of(const ConfigEntry& entry);
 // As in TOML, a password in a url included.
 std::string value_text(const Config& config, const ConfigEntry& entry);
 // A name or value for a message: quoted, shortened, and "(hidden…)" where it may hold a password.

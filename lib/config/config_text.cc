@@ -100,6 +100,26 @@ struct Allowed {
   std::string operator()(const QueueKindSlot&) const { return one_of(kQueueKinds); }
 };
 
+template <class Enums>
+std::vector<std::string> words_of(const Enums& all) {
+  std::vector<std::string> words;
+  words.reserve(all.size());
+  for (const auto one : all) words.emplace_back(to_string(one));
+  return words;
+}
+
+struct Choices {
+  using Words = std::vector<std::string>;
+  template <class Slot>
+  Words operator()(const Slot&) const {
+    return {};
+  }
+  Words operator()(const BoolSlot&) const { return {"true", "false"}; }
+  Words operator()(const LevelSlot&) const { return words_of(kLevels); }
+  Words operator()(const FormatSlot&) const { return words_of(kFormats); }
+  Words operator()(const QueueKindSlot&) const { return words_of(kQueueKinds); }
+};
+
 }  // namespace
 
 std::string_view to_string(QueueKind kind) {
@@ -115,6 +135,10 @@ std::string_view to_string(QueueKind kind) {
 std::string value_text(const Config& config, const ConfigEntry& entry) {
   Config copy = config;
   return std::visit(Formatter{copy}, entry.slot);
+}
+
+std::vector<std::string> choices_of(const ConfigEntry& entry) {
+  return std::visit(Choices{}, entry.slot);
 }
 
 std::string allowed_text(const ConfigEntry& entry) {

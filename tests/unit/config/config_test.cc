@@ -565,6 +565,44 @@ TEST_F(ConfigTest, TheToolGoesOnWithDefaultsWhereItMayNotReadTheFile) {
   EXPECT_FALSE(named);
 }
 
+TEST_F(ConfigTest, TheToolNeedsOneKeyAndPassesOverMistakesInOthers) {
+  ConfigSources sources = with_file("[limits]\ndepth = 1\n[control]\npath = 3\n[nonsense]\nx = 1\n");
+  sources.environment["RUN_RECORDER_LOG_LEVEL"] = "loud";
+  sources.for_tool = true;
+  sources.needed_keys = {"socket.path"};
+  const LoadedConfig config = load_config(sources);
+  ASSERT_TRUE(config) << config.error().text();
+  EXPECT_EQ(config->limits.depth, 64U);
+  EXPECT_THAT(config->mistakes, ElementsAre(HasSubstr("limits.depth"), HasSubstr("control.path"),
+                                            HasSubstr("nonsense"), HasSubstr("RUN_RECORDER_LOG_LEVEL")));
+
+  sources.needed_keys = {"control.path"};
+  ASSERT_FALSE(load_config(sources));
+  EXPECT_EQ(load_config(sources).error().all.size(), 1U) << "only what is needed";
+  EXPECT_EQ(load_config(sources).error().exit_status(), kExitConfiguration);
+  sources.needed_keys.reset();
+  EXPECT_EQ(load_config(sources).error().all.size(), 4U);
+
+  sources.needed_keys = {"socket.path"};
+  sources.flags = {{"--log-level", "loud"}};
+  EXPECT_FALSE(load_config(sources)) << "a flag is always needed";
+}
+
+TEST_F(ConfigTest, AFileThatCannotBeReadIsNeededWhereItIsNamed) {
+  ConfigSources sources = with_file("no TOML\n");
+  const std::string file = sources.default_file;
+  sources.for_tool = true;
+  sources.needed_keys = {"socket.path"};
+  ASSERT_TRUE(load_config(sources));
+  EXPECT_THAT(load_config(sources)->mistakes, ElementsAre(HasSubstr("invalid TOML")));
+  sources.environment["RUN_RECORDER_CONFIG"] = folder_.file("none.toml");
+  EXPECT_TRUE(load_config(sources));
+  for (const std::string& named : {file, folder_.file("none.toml")}) {
+    sources.flags = {{"--config", named}};
+    EXPECT_FALSE(load_config(sources)) << named;
+  }
+}
+
 TEST_F(ConfigTest, ExcludeAndIncludeAreNotGivenTogether) {
   EXPECT_THAT(mistakes("[events]\nexclude = [\"a\"]\ninclude = [\"b\"]\n"),
               ElementsAre("F:3: events.include: conflicts with events.exclude (F:2): set one of them"));
@@ -764,7 +802,9 @@ TEST(ConfigFlags, AreTakenOutOfTheArguments) {
   EXPECT_EQ(*flags, (Flags{{"--limits-depth", "3"}, {"--log-level", "debug"}, {"--config", "f"}}));
   EXPECT_EQ(arguments, (List{"list", "--json", "--", "--log-level", "x"}));
   List open = {"--config"};
-  EXPECT_EQ(take_config_flags(open).error().message, "--config needs a value");
+  EXPECT_EQ(take_config_flags(open).error().message, "--config: a value is missing");
+  List twice = {"--log-level=debug", "--log-level", "info"};
+  EXPECT_EQ(take_config_flags(twice).error().message, "--log-level: given twice");
   List cut = {"--config", "--"};
   EXPECT_FALSE(take_config_flags(cut));
 }
