@@ -27,8 +27,6 @@ using ErrorCode = boost::system::error_code;
 constexpr std::uint64_t kMaxBodyBytes = 1ULL << 30;
 constexpr std::size_t kAnswerDepth = 1'000;
 constexpr std::uint64_t kPageItems = 200;
-// The daemon itself gives up on its database much sooner.
-constexpr std::chrono::seconds kAnswerPatience{60};
 
 // Whom its permissions let in.
 std::string users_of(const std::string& path) {
@@ -113,13 +111,14 @@ Result<ControlAnswer> read_answer(const http::response<http::string_body>& respo
 
 Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::string_view target, JsonText body,
                                std::optional<std::chrono::seconds> patience) {
+  const std::chrono::seconds step_patience = patience.value_or(kAnswerPatience);
   if (path.size() > kMaxSocketPathBytes) {
     return Error{ErrorKind::kInvalid,
                  fmt::format("the path of the socket is longer than {} bytes: {}", kMaxSocketPathBytes, path)};
   }
   asio::io_context io;
   Stream stream(io);
-  ErrorCode code = run_step(io, stream, kAnswerPatience, [&](auto done) {
+  ErrorCode code = run_step(io, stream, step_patience, [&](auto done) {
     stream.async_connect(asio::local::stream_protocol::endpoint(path), done);
   });
   if (code) return connect_error(path, code);
@@ -133,7 +132,7 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
     request.body() = std::move(body);
   }
   request.prepare_payload();
-  code = run_step(io, stream, kAnswerPatience, [&](auto done) { http::async_write(stream, request, done); });
+  code = run_step(io, stream, step_patience, [&](auto done) { http::async_write(stream, request, done); });
 
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
@@ -141,8 +140,7 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
   if (!code)
     code = run_step(io, stream, patience, [&](auto done) { http::async_read(stream, buffer, parser, done); });
   if (code == beast::error::timeout) {
-    return Error{ErrorKind::kUnavailable,
-                 fmt::format("the daemon has not answered for {} s", kAnswerPatience.count())};
+    return Error{ErrorKind::kUnavailable, fmt::format("the daemon has not answered for {} s", step_patience.count())};
   }
   if (code) return Error{ErrorKind::kUnavailable, fmt::format("talk to {}: {}", path, code.message())};
   return read_answer(parser.get(), path);
@@ -151,7 +149,7 @@ Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::st
 }  // namespace
 
 Result<ControlAnswer> ControlClient::get(std::string_view target) const {
-  return exchange(path_, http::verb::get, target, {}, kAnswerPatience);
+  return exchange(path_, http::verb::get, target, {}, patience_);
 }
 
 Result<ControlAnswer> ControlClient::post(std::string_view target, JsonText body) const {
@@ -159,7 +157,7 @@ Result<ControlAnswer> ControlClient::post(std::string_view target, JsonText body
 }
 
 Result<ControlAnswer> ControlClient::remove(std::string_view target) const {
-  return exchange(path_, http::verb::delete_, target, {}, kAnswerPatience);
+  return exchange(path_, http::verb::delete_, target, {}, patience_);
 }
 
 Target& Target::add(std::string_view key, std::string_view value) {

@@ -19,9 +19,16 @@ struct ControlAnswer {
   std::uint64_t pending = 0;  // events acknowledged but not applied when it was made
 };
 
+// The daemon itself gives up on its database much sooner.
+inline constexpr std::chrono::seconds kAnswerPatience{60};
+// For a question whose answer can be done without.
+inline constexpr std::chrono::seconds kShortPatience{2};
+
 class ControlClient {
  public:
-  explicit ControlClient(std::string path) : path_(std::move(path)) {}
+  // patience: for each step of a request that changes nothing.
+  explicit ControlClient(std::string path, std::chrono::seconds patience = kAnswerPatience)
+      : path_(std::move(path)), patience_(patience) {}
 
   // target begins with a slash. An answer that is no success is an error with the daemon's own words: kUnavailable
   // (the daemon or its database is away), kNotFound, kConflict, kInvalid, kDenied.
@@ -34,6 +41,7 @@ class ControlClient {
 
  private:
   std::string path_;
+  std::chrono::seconds patience_;
 };
 
 // A target with its query, put together: Target("/v1/runs").add("status", "running").str().

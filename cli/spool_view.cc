@@ -233,9 +233,26 @@ int verify_spool(const std::string& path, bool json) {
   return sound ? kExitDone : kExitOther;
 }
 
+bool names_spool(const Invocation& invocation) {
+  return invocation.environment.contains("RUN_RECORDER_SPOOL_PATH") ||
+         std::ranges::any_of(invocation.config_flags, [](const auto& flag) { return flag.first == "--spool-path"; });
+}
+
+// The one that is named here, else the running daemon's own, else the configured one. A difference is said.
+std::string spool_path(const Invocation& invocation) {
+  const Config config = invocation.configuration(kSpoolPathKey);
+  if (names_spool(invocation)) return config.spool.path;
+  const ControlClient client(invocation.control_path(config), kShortPatience);
+  const Result<ControlAnswer> status = client.get("/v1/status");
+  const std::string path = status ? JsonObject(status->body).object("spool").text("path") : std::string();
+  if (path.empty() || path == config.spool.path) return config.spool.path;
+  complain(fmt::format("this is the spool of the running daemon, {}", path));
+  return path;
+}
+
 template <int (*show)(const std::string&, bool)>
 Handler declare_view(Flags) {
-  return [](const Invocation& invocation) { return show(invocation.configuration().spool.path, invocation.json); };
+  return [](const Invocation& invocation) { return show(spool_path(invocation), invocation.json); };
 }
 
 Handler declare_records(Flags flags) {
@@ -246,8 +263,7 @@ Handler declare_records(Flags flags) {
   flags.number("--from", values->from_seq, "Begin with the event of this number");
   flags.limit(values->limit, "events");
   return [values](const Invocation& invocation) {
-    return list_spool_records(invocation.configuration().spool.path, values->from_seq, values->limit,
-                              invocation.json);
+    return list_spool_records(spool_path(invocation), values->from_seq, values->limit, invocation.json);
   };
 }
 
@@ -259,7 +275,8 @@ constexpr Command kSpoolCommands[] = {
 
 }  // namespace
 
-extern const Command kSpoolCommand = {"spool", "Inspect the spool's folder, with or without a running daemon",
-                                      nullptr, "--spool-path names another folder.", kSpoolCommands};
+extern const Command kSpoolCommand = {
+    "spool", "Inspect the spool's folder, with or without a running daemon", nullptr,
+    "It is the running daemon's spool, or the configured one. --spool-path names another folder.", kSpoolCommands};
 
 }  // namespace run_recorder
