@@ -10,6 +10,7 @@
 #include "cli/stderr_relay.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
+#include "cli/unsent_events.h"
 
 namespace run_recorder {
 namespace {
@@ -23,6 +24,10 @@ constexpr std::size_t kWindowBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxWordsBytes = std::size_t{1} << 20;
 // With a daemon that listens and says nothing, where nothing is to be tried again: to acknowledge takes a sync.
 constexpr std::chrono::milliseconds kLeastPatience{2'000};
+// Looked at again then; more does not fit into poll(2)'s milliseconds.
+constexpr std::int64_t kLongestPollMs = 3'600'000;
+// The tags of what was kept from earlier; lines are numbered from 1.
+constexpr std::uint64_t kKeptTags = std::uint64_t{1} << 62;
 constexpr std::chrono::milliseconds kProgressAfter{1'000};
 constexpr std::chrono::milliseconds kProgressEvery{500};
 
@@ -36,12 +41,14 @@ class Emission {
       : options_(options),
         source_(source),
         client_({.path = options.socket_path, .retry_refused = options.wait.count() > 0}),
+        unsent_(options.unsent_folder, options.socket_path),
         started_(Clock::now()),
         progress_(started_) {}
 
   int run() {
     for (const std::string& warning : options_.warnings) words_.complain(warning);
     const int status = send_all();
+    unsent_.release();
     // Whoever reads our standard error may take as long as they like: everything is sent.
     while (!words_.written()) {
       pollfd polled{words_.writing_fd(), POLLOUT, 0};
@@ -56,7 +63,7 @@ class Emission {
     while (true) {
       take_lines();
       settle(client_.work(Clock::now()));
-      if (source_.ended() && client_.waiting_lines() == 0) break;
+      if (source_.ended() && waiting_ == 0) break;
       if (hopeless()) return give_up();
       draw_progress(false);
       wait_for_something();
@@ -75,7 +82,7 @@ class Emission {
   }
 
   void take_lines() {
-    const bool was_idle = client_.waiting_lines() == 0;
+    const bool was_idle = waiting_ == 0;
     lines_left_ = true;
     while (has_room()) {
       std::optional<EventSource::Item> item = source_.next();
@@ -86,11 +93,31 @@ class Emission {
       if (item->too_long) {
         refuse(item->number, {"too_large", fmt::format("the line has more than {} bytes", kMaxEmittedBytes)});
       } else if (!is_blank(item->text)) {
+        send_kept();
+        ++waiting_;
         client_.add(item->number, completed_line(item->text, options_.completion, ids_));
       }
     }
     // Patience is counted only while something waits.
     if (was_idle) progress_ = Clock::now();
+  }
+
+  // Before the first event of our own.
+  void send_kept() {
+    if (std::exchange(kept_sent_, true)) return;
+    std::uint64_t tag = kKeptTags;
+    for (const std::string& line : unsent_.take()) client_.add(tag++, line);
+  }
+
+  void settle_kept(const EventClient::Settled& one) {
+    const auto line = static_cast<std::size_t>(one.tag - kKeptTags);
+    if (!one.refusal) {
+      unsent_.acknowledged(line);
+    } else if (!worth_resending(*one.refusal)) {
+      clear_progress();
+      words_.complain(set_aside_in_words(unsent_, line, *one.refusal));
+    }
+    if (unsent_.all_settled()) unsent_.release();
   }
 
   void refuse(std::uint64_t number, const EventRefusal& refusal) {
@@ -102,6 +129,11 @@ class Emission {
 
   void settle(const std::vector<EventClient::Settled>& settled) {
     for (const EventClient::Settled& one : settled) {
+      if (one.tag >= kKeptTags) {
+        settle_kept(one);
+        continue;
+      }
+      --waiting_;
       if (one.refusal) {
         refuse(one.tag, *one.refusal);
       } else {
@@ -115,8 +147,8 @@ class Emission {
   // A daemon that is not there at the beginning is an answer; one that goes away in the middle may be restarting.
   bool hopeless() const {
     if (client_.forbidden()) return true;
-    if (client_.waiting_lines() == 0) return false;
-    if (client_.away() && !was_connected_) return true;
+    if (waiting_ == 0) return false;
+    if (client_.away() && !was_connected_ && !options_.wait_for_start) return true;
     return Clock::now() >= gives_up_at();
   }
   Clock::time_point gives_up_at() const {
@@ -126,7 +158,8 @@ class Emission {
 
   int give_up() {
     clear_progress();
-    const std::vector<EventClient::Waiting> waiting = client_.waiting();
+    std::vector<EventClient::Waiting> waiting = client_.waiting();
+    std::erase_if(waiting, [](const EventClient::Waiting& one) { return one.tag >= kKeptTags; });
     std::uint64_t unanswered = 0;
     for (const EventClient::Waiting& one : waiting) {
       if (one.refusal && client_.connected()) {
@@ -170,11 +203,12 @@ class Emission {
     const Clock::time_point now = Clock::now();
     std::optional<Clock::time_point> at = client_.wake_at();
     const auto sooner = [&](Clock::time_point other) { at = at ? std::min(*at, other) : other; };
-    if (client_.waiting_lines() > 0) sooner(gives_up_at());
+    if (waiting_ > 0) sooner(gives_up_at());
     if (options_.how_far) sooner(std::max(drawn_ + kProgressEvery, started_ + kProgressAfter));
     if (!at) return -1;
     if (*at <= now) return 0;
-    return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(*at - now).count());
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*at - now);
+    return static_cast<int>(std::min<std::int64_t>(left.count(), kLongestPollMs));
   }
 
   void draw_progress(bool last) {
@@ -194,6 +228,7 @@ class Emission {
   const EmissionOptions& options_;
   EventSource& source_;
   EventClient client_;
+  UnsentEvents unsent_;
   StderrRelay words_;
   EventIds ids_;
   Clock::time_point started_;
@@ -201,6 +236,8 @@ class Emission {
   Clock::time_point drawn_{};
   std::uint64_t acknowledged_ = 0;
   std::uint64_t refused_ = 0;
+  std::uint64_t waiting_ = 0;  // of our own
+  bool kept_sent_ = false;
   bool was_connected_ = false;
   bool lines_left_ = false;  // read, and not taken for want of room
   bool progress_shown_ = false;

@@ -34,7 +34,9 @@ class EventSource {
 
 struct EmissionOptions {
   std::string socket_path;
+  std::string unsent_folder;          // what was kept from earlier is sent first; empty: nothing is
   std::chrono::milliseconds wait{0};  // how long to retry without progress
+  bool wait_for_start = false;        // also while the daemon was away from the beginning
   Completion completion;
   std::vector<std::string> warnings;     // said while the events are under way
   bool names_lines = false;              // where it is not one event, refusals name their lines

@@ -21,6 +21,7 @@
 #include "cli/line_reader.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
+#include "cli/unsent_events.h"
 
 namespace run_recorder {
 namespace {
@@ -38,6 +39,7 @@ struct EmitOptions {
   std::string vouched_run_id;              // the run of the `exec` around this command; empty: there is none
   std::vector<std::string> warnings;       // said while the events are under way
   std::chrono::milliseconds wait{10'000};  // how long to retry without progress
+  bool wait_given = false;
 
   // Any field of one event was given: it is not about standard input then.
   bool one_event() const {
@@ -191,11 +193,13 @@ std::string part_read(const StandardInput& input) {
                                        100, input.bytes_read() * 100 / static_cast<std::uint64_t>(status.st_size)));
 }
 
-int run_emit(const EmitOptions& options, const std::string& socket_path) {
+int run_emit(const EmitOptions& options, const std::string& socket_path, const std::string& unsent_folder) {
   // Words that nobody reads any more shall not keep events from being sent.
   std::signal(SIGPIPE, SIG_IGN);
   EmissionOptions emission{.socket_path = socket_path,
+                           .unsent_folder = unsent_folder,
                            .wait = options.wait,
+                           .wait_for_start = options.wait_given,
                            .completion = {},
                            .warnings = options.warnings,
                            .how_far = {}};
@@ -206,7 +210,8 @@ int run_emit(const EmitOptions& options, const std::string& socket_path) {
     return send_events(emission, source);
   }
   if (::isatty(STDIN_FILENO) == 1) {
-    usage("no event: give --type and --run-id, or one event a line on standard input (run-recorder emit --help)");
+    complain(
+        "reading events from the terminal, one JSON object a line; end with Ctrl-D (--help: one event from flags)");
   }
   StandardInput source;
   emission.completion = completion_of(options);
@@ -250,17 +255,19 @@ Handler declare_emit(Flags flags) {
   declare_fields(flags, *options);
   flags.on_without("--no-worker-pid", options->no_worker_pid, "Send no worker_pid", "--worker-pid");
   flags.duration("--wait", options->wait,
-                 "How long to retry without progress: the spool is full, the daemon restarts");
-  return [options](const Invocation& invocation) {
+                 "How long to retry without progress: the spool is full, the daemon restarts; where it is given, "
+                 "also a daemon that is away is waited for");
+  return [options, flags](const Invocation& invocation) {
+    options->wait_given = flags.given("--wait");
     // Inside of exec an event is about its run, unless it names another.
     const auto run = invocation.environment.find("RUN_RECORDER_RUN_ID");
     if (run != invocation.environment.end()) {
       options->vouched_run_id = run->second;
       if (options->one_event() && !options->run_id) options->run_id = run->second;
     }
-    const Config config = invocation.load().value();
+    const Config config = invocation.load_for(kSocketPathKey).value();
     options->warnings = config.warnings;
-    return run_emit(*options, invocation.socket_path(config));
+    return run_emit(*options, invocation.socket_path(config), unsent_folder(invocation.environment, ::geteuid()));
   };
 }
 

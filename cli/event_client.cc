@@ -17,10 +17,6 @@ constexpr std::size_t kAnswerBytes = std::size_t{1} << 20;
 constexpr std::size_t kAnswerDepth = 16;
 constexpr std::chrono::milliseconds kFirstPause{50};
 
-bool worth_resending(const EventRefusal& refusal) {
-  return refusal.code == "spool_full" || refusal.code == "unavailable";
-}
-
 std::string words_for_connect(const std::string& path, int error) {
   switch (error) {
     case ENOENT:
@@ -42,6 +38,10 @@ std::string words_for_connect(const std::string& path, int error) {
 
 std::string to_string(const EventRefusal& refusal) {
   return refusal.code + ": " + refusal.message;
+}
+
+bool worth_resending(const EventRefusal& refusal) {
+  return refusal.code == "spool_full" || refusal.code == "unavailable";
 }
 
 void EventClient::add(std::uint64_t tag, std::string line) {

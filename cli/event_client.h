@@ -20,6 +20,8 @@ struct EventRefusal {
   std::string message;
 };
 std::string to_string(const EventRefusal& refusal);
+// The daemon may take it later.
+bool worth_resending(const EventRefusal& refusal);
 
 struct EventClientOptions {
   std::string path;

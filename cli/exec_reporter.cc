@@ -17,20 +17,34 @@ constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
 
 }  // namespace
 
-ExecReporter::ExecReporter(const std::string& socket_path, StderrRelay& words)
-    : client_({.path = socket_path, .retry_refused = true, .longest_pause = kLongestPause}), words_(words) {}
+ExecReporter::ExecReporter(const std::string& socket_path, const std::string& unsent_folder, StderrRelay& words)
+    : client_({.path = socket_path, .retry_refused = true, .longest_pause = kLongestPause}),
+      words_(words),
+      unsent_(unsent_folder, socket_path) {}
 
 void ExecReporter::hurry() {
   client_.hurry(kLongestPauseAtEnd);
 }
 
 void ExecReporter::send(std::string line) {
+  if (sent_ == 0) send_kept();
+  ++waiting_;
   client_.add(++sent_, std::move(line));
   work();
 }
 
+void ExecReporter::send_kept() {
+  for (const std::string& line : unsent_.take()) client_.add(++sent_, line);
+  kept_ = sent_;
+}
+
 void ExecReporter::work() {
   for (const EventClient::Settled& one : client_.work(EventClient::Clock::now())) {
+    if (one.tag <= kept_) {
+      settle_kept(one);
+      continue;
+    }
+    --waiting_;
     if (one.refusal) {
       words_.complain("the daemon refused an event of this run: " + printable(to_string(*one.refusal)));
     }
@@ -38,13 +52,30 @@ void ExecReporter::work() {
   if (client_.away() || client_.forbidden()) say_away();
 }
 
-void ExecReporter::print_unsent(int stopped_by) {
-  if (client_.waiting_lines() == 0) return;
+void ExecReporter::settle_kept(const EventClient::Settled& settled) {
+  const auto line = static_cast<std::size_t>(settled.tag - 1);
+  if (settled.refusal) {
+    words_.complain(set_aside_in_words(unsent_, line, *settled.refusal));
+  } else {
+    unsent_.acknowledged(line);
+  }
+  if (unsent_.all_settled()) unsent_.release();
+}
+
+void ExecReporter::leave_unsent(int stopped_by) {
+  unsent_.release();
+  if (waiting_ == 0) return;
   if (!said_) words_.complain(why_unsent(stopped_by) + "; the events not acknowledged, for run-recorder emit:");
   std::string lines;
-  for (const EventClient::Waiting& one : client_.waiting()) lines += one.line + "\n";
+  for (const EventClient::Waiting& one : client_.waiting()) {
+    if (one.tag > kept_) lines += one.line + "\n";
+  }
   // On a terminal it is the same JSON; what the command wrote last is in it.
   words_.write(::isatty(STDERR_FILENO) == 1 ? printable_json(lines) : lines);
+  const Result<std::string> file = unsent_.keep(lines);
+  words_.complain(file ? fmt::format("they are kept in {}; the next exec or emit that reaches the daemon sends them",
+                                     printable(*file))
+                       : "they are kept in no file: " + printable(file.error().message));
 }
 
 void ExecReporter::say_away() {

@@ -1,4 +1,5 @@
-// Sends the events of `exec` beside its command, without ever being waited for until the end. One thread.
+// Sends the events of `exec` beside its command, and before them those that were kept from earlier, without ever
+// being waited for until the end. One thread.
 #pragma once
 
 #include <poll.h>
@@ -9,13 +10,14 @@
 
 #include "cli/event_client.h"
 #include "cli/stderr_relay.h"
+#include "cli/unsent_events.h"
 
 namespace run_recorder {
 
 class ExecReporter {
  public:
-  // words: where what goes wrong is said; must outlive this.
-  ExecReporter(const std::string& socket_path, StderrRelay& words);
+  // unsent_folder: as unsent_folder() has it. words: where what goes wrong is said; must outlive this.
+  ExecReporter(const std::string& socket_path, const std::string& unsent_folder, StderrRelay& words);
 
   void send(std::string line);
 
@@ -26,20 +28,25 @@ class ExecReporter {
 
   // The end has come: tries again at once, and often.
   void hurry();
-  // All is acknowledged or refused, or never will be.
-  bool done() const { return client_.waiting_lines() == 0 || client_.forbidden(); }
-  // What is not acknowledged is printed, so that nothing is lost. stopped_by: the signal for which it was not waited
-  // for any longer, or 0.
-  void print_unsent(int stopped_by);
+  // All events of this exec are acknowledged or refused, or never will be.
+  bool done() const { return waiting_ == 0 || client_.forbidden(); }
+  // What is not acknowledged is printed and kept, so that nothing is lost. stopped_by: the signal for which it was
+  // not waited for any longer, or 0.
+  void leave_unsent(int stopped_by);
 
  private:
+  void send_kept();
+  void settle_kept(const EventClient::Settled& settled);
   void say_away();
 
   std::string why_unsent(int stopped_by) const;
 
   EventClient client_;
   StderrRelay& words_;
+  UnsentEvents unsent_;
   std::uint64_t sent_ = 0;
+  std::uint64_t kept_ = 0;     // the first of sent_, from earlier
+  std::uint64_t waiting_ = 0;  // of the others
   bool said_ = false;
 };
 

@@ -30,8 +30,8 @@ constexpr std::chrono::milliseconds kWitnessWait{200};
 
 class Execution {
  public:
-  Execution(const ExecOptions& options, const std::string& socket_path)
-      : options_(options), socket_path_(socket_path), reporter_(socket_path, stderr_) {
+  Execution(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder)
+      : options_(options), socket_path_(socket_path), reporter_(socket_path, unsent_folder, stderr_) {
     start_.council = options.council ? *options.council : council_of(options.command.front());
     start_.input = options.input ? *options.input : command_input(options.command, options.record_args);
     start_.run_id = options.run_id ? *options.run_id : time_ordered_uuid(now_utc());
@@ -221,7 +221,7 @@ class Execution {
     wait_until(deadline, [&] { return done() || stop_signal_ != 0; });
     if (stop_signal_ != 0) deadline = std::min(deadline, Clock::now() + kLastWaitIfStopped);
     wait_until(deadline, done);
-    reporter_.print_unsent(stop_signal_);
+    reporter_.leave_unsent(stop_signal_);
     wait_until(deadline, [&] { return stderr_.written(); });
     leave(stderr_.take_rest());
   }
@@ -259,8 +259,8 @@ class Execution {
 
 }  // namespace
 
-int execute(const ExecOptions& options, const std::string& socket_path) {
-  return Execution(options, socket_path).run();
+int execute(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder) {
+  return Execution(options, socket_path, unsent_folder).run();
 }
 
 }  // namespace run_recorder

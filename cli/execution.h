@@ -24,6 +24,7 @@ struct ExecOptions {
 
 // Returns the command's exit status, or does not return where a signal ended it: then the same signal ends this
 // process. Precondition: the daemon takes these values.
-int execute(const ExecOptions& options, const std::string& socket_path);
+// unsent_folder: where events are kept that cannot be sent; empty: nowhere.
+int execute(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder);
 
 }  // namespace run_recorder

@@ -35,6 +35,9 @@ TOOL = BIN / "run-recorder"
 POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: int(path.parent.name),
                    default=Path("/usr/lib/postgresql/15/bin"))
 SANITIZER = os.environ.get("RUN_RECORDER_SANITIZER", "")
+# What `exec` keeps of events that it could not send goes here, and not to whoever runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rr-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 DEADLINE_S = 240  # that only a hang reaches, also where many times more runs than the processors can take
 
 

@@ -19,8 +19,8 @@ class ScriptedServer:
     """A line server that answers as a test says: `answer(connection, line, text)` gives the bytes to send, or None to close the
     connection. For what a real daemon does only rarely: to break off, to be full, to say nothing."""
 
-    def __init__(self, answer):
-        self.path = temporary_folder() / "events.sock"
+    def __init__(self, answer, path=None):
+        self.path = path or temporary_folder() / "events.sock"
         self.answer = answer
         self.lines = []
         self.connections = 0

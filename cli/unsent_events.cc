@@ -1,0 +1,235 @@
+#include "cli/unsent_events.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/percent.h"
+#include "base/utf8.h"
+#include "cli/text.h"
+
+namespace run_recorder {
+namespace {
+
+constexpr std::string_view kSuffix = ".ndjson";
+constexpr std::string_view kRefusedSuffix = ".refused.ndjson";
+constexpr std::size_t kMaxName = 240;
+
+std::string absolute_folder(const Environment& environment, const std::string& name) {
+  const auto at = environment.find(name);
+  return at == environment.end() || !at->second.starts_with('/') ? std::string() : at->second;
+}
+
+std::string home_of(uid_t uid) {
+  std::array<char, std::size_t{16} * 1024> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return {};
+  return found->pw_dir != nullptr && *found->pw_dir == '/' ? found->pw_dir : std::string();
+}
+
+// "/run/run-recorder/events.sock" as "+run+run-recorder+events.sock": readable, and no two paths are the same.
+std::string file_name_of(const std::string& socket_path) {
+  std::string name;
+  for (const char c : socket_path) name += c == '/' ? std::string("+") : percent_encode(std::string_view(&c, 1));
+  return name.size() > kMaxName ? std::string() : name;
+}
+
+// A lock that ends with the descriptor. Others hold it for as long as a file is written; one of them may be stopped.
+bool lock_file(int fd) {
+  constexpr int kTries = 100;
+  constexpr int kPauseMs = 10;
+  for (int i = 0; i < kTries; ++i) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    if (errno != EWOULDBLOCK && errno != EINTR) return false;
+    ::poll(nullptr, 0, kPauseMs);
+  }
+  errno = EWOULDBLOCK;
+  return false;
+}
+
+// Opened and locked against whoever replaces the file meanwhile; an invalid descriptor and errno where that fails.
+UniqueFd open_locked(int folder, const std::string& name, int flags) {
+  while (true) {
+    UniqueFd fd(::openat(folder, name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd || !lock_file(fd.get())) return {};
+    struct stat opened {};
+    struct stat named {};
+    const bool is_there = ::fstat(fd.get(), &opened) == 0 &&
+                          ::fstatat(folder, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+                          opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+    if (is_there) return fd;
+    if ((flags & O_CREAT) == 0) {
+      errno = ENOENT;
+      return {};
+    }
+  }
+}
+
+// What a file holds; empty where it is more than there may be.
+std::string content_of(int fd) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0 || status.st_size < 0) return {};
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size > 2 * kMaxUnsentBytes) return {};
+  std::string content(size, '\0');
+  const Result<std::size_t> got = read_at(fd, content.data(), size, 0);
+  content.resize(got ? *got : 0);
+  return content;
+}
+
+std::uint64_t bytes_in(int folder) {
+  const int copy = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* const entries = copy < 0 ? nullptr : ::fdopendir(copy);
+  if (entries == nullptr) {
+    if (copy >= 0) ::close(copy);
+    return 0;
+  }
+  std::uint64_t bytes = 0;
+  while (const dirent* const entry = ::readdir(entries)) {
+    struct stat status {};
+    if (::fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode)) {
+      bytes += static_cast<std::uint64_t>(status.st_size);
+    }
+  }
+  ::closedir(entries);
+  return bytes;
+}
+
+// At the end of a file; what cannot be written whole is not there afterwards.
+Result<void> append(int folder, const std::string& name, const std::string& path, std::string_view lines) {
+  if (bytes_in(folder) + lines.size() > kMaxUnsentBytes) {
+    return Error{ErrorKind::kFull,
+                 fmt::format("{} of events are kept there already", size_in_words(kMaxUnsentBytes))};
+  }
+  const UniqueFd fd = open_locked(folder, name, O_RDWR | O_CREAT | O_APPEND);
+  if (!fd) return system_error_of("open " + path);
+  struct stat before {};
+  if (::fstat(fd.get(), &before) != 0) return system_error_of("look at " + path);
+  char last = '\n';
+  if (before.st_size > 0) (void)read_at(fd.get(), &last, 1, before.st_size - 1);
+  // Behind one that was not written whole, so that only that one is lost.
+  Result<void> written = write_all(fd.get(), (last == '\n' ? "" : "\n") + std::string(lines));
+  if (written && ::fdatasync(fd.get()) != 0) written = system_error_of("sync " + path);
+  if (!written && ::ftruncate(fd.get(), before.st_size) != 0) return system_error_of("shorten " + path);
+  return written;
+}
+
+}  // namespace
+
+std::string unsent_folder(const Environment& environment, uid_t uid) {
+  constexpr std::string_view kBelow = "/run-recorder/unsent";
+  if (std::string state = absolute_folder(environment, "XDG_STATE_HOME"); !state.empty()) return state.append(kBelow);
+  std::string home = absolute_folder(environment, "HOME");
+  if (home.empty()) home = home_of(uid);
+  return home.empty() ? std::string() : home.append("/.local/state").append(kBelow);
+}
+
+UnsentEvents::UnsentEvents(std::string folder, const std::string& socket_path)
+    : folder_(std::move(folder)), name_(file_name_of(socket_path)) {}
+
+// The folder must be this user's own: root may run with the home of somebody else.
+Result<UniqueFd> UnsentEvents::open_folder(bool make) const {
+  if (folder_.empty()) return Error{ErrorKind::kNotFound, "this user has no home"};
+  if (name_.empty()) return Error{ErrorKind::kInvalid, "the path of the socket is too long for the name of a file"};
+  if (make) {
+    if (const Result<void> made = make_directories(folder_, 0700); !made) return made.error();
+  }
+  UniqueFd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder) return system_error_of("open " + folder_);
+  struct stat status {};
+  if (::fstat(folder.get(), &status) != 0) return system_error_of("look at " + folder_);
+  if (status.st_uid != ::geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return Error{ErrorKind::kDenied, fmt::format("{} can be written by others than this user", folder_)};
+  }
+  return folder;
+}
+
+const std::vector<std::string>& UnsentEvents::take() {
+  if (sender_) return lines_;
+  Result<UniqueFd> folder = open_folder(false);
+  if (!folder || ::flock(folder->get(), LOCK_EX | LOCK_NB) != 0) return lines_;
+  {
+    const UniqueFd file = open_locked(folder->get(), name_ + std::string(kSuffix), O_RDONLY);
+    if (file) taken_ = content_of(file.get());
+  }
+  // A line without its end was not written whole.
+  taken_.resize(taken_.rfind('\n') == std::string::npos ? 0 : taken_.rfind('\n') + 1);
+  for (std::size_t at = 0; at < taken_.size();) {
+    const std::size_t end = taken_.find('\n', at);
+    lines_.push_back(taken_.substr(at, end - at));
+    at = end + 1;
+  }
+  if (lines_.empty()) return lines_;
+  settled_.assign(lines_.size(), false);
+  left_ = lines_.size();
+  sender_ = std::move(*folder);
+  return lines_;
+}
+
+void UnsentEvents::acknowledged(std::size_t line) {
+  if (line >= settled_.size() || settled_[line]) return;
+  settled_[line] = true;
+  --left_;
+}
+
+std::string UnsentEvents::set_aside(std::size_t line) {
+  if (line >= settled_.size() || settled_[line] || !sender_) return {};
+  const std::string name = name_ + std::string(kRefusedSuffix);
+  if (!append(sender_.get(), name, path_of(name), lines_[line] + "\n")) return {};
+  acknowledged(line);
+  return path_of(name);
+}
+
+void UnsentEvents::release() {
+  if (!sender_) return;
+  const UniqueFd folder = std::move(sender_);
+  if (left_ == lines_.size()) return;
+  const std::string name = name_ + std::string(kSuffix);
+  const UniqueFd file = open_locked(folder.get(), name, O_RDWR);
+  if (!file) return;
+  const std::string content = content_of(file.get());
+  if (!content.starts_with(taken_)) return;  // somebody else has changed it: all is sent again
+  std::string rest;
+  for (std::size_t i = 0; i < lines_.size(); ++i) {
+    if (!settled_[i]) rest.append(lines_[i]).append("\n");
+  }
+  rest.append(content, taken_.size());
+  if (rest.empty()) {
+    ::unlinkat(folder.get(), name.c_str(), 0);
+    return;
+  }
+  // Whoever appends has waited for our lock, and looks whether it is still the file of that name.
+  const std::string made = name + ".new";
+  ::unlinkat(folder.get(), made.c_str(), 0);
+  const UniqueFd fresh(
+      ::openat(folder.get(), made.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fresh || !write_all(fresh.get(), rest) || ::fdatasync(fresh.get()) != 0 ||
+      ::renameat(folder.get(), made.c_str(), folder.get(), name.c_str()) != 0) {
+    ::unlinkat(folder.get(), made.c_str(), 0);
+  }
+}
+
+Result<std::string> UnsentEvents::keep(std::string_view lines) {
+  const Result<UniqueFd> folder = open_folder(true);
+  if (!folder) return folder.error();
+  const std::string name = name_ + std::string(kSuffix);
+  if (const Result<void> kept = append(folder->get(), name, path_of(name), lines); !kept) return kept.error();
+  return path_of(name);
+}
+
+std::string set_aside_in_words(UnsentEvents& events, std::size_t line, const EventRefusal& refusal) {
+  const std::string file = events.set_aside(line);
+  return printable(fmt::format("the daemon refused an event that was kept from earlier: {}{}", to_string(refusal),
+                               file.empty() ? "" : "; it is in " + file));
+}
+
+}  // namespace run_recorder
