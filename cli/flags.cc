@@ -24,9 +24,14 @@ CLI::Validator value_that(Accepts accepts, std::string allowed) {
       "");
 }
 
-CLI::Validator duration_value() {
-  return value_that([](const std::string& text) { return parse_duration(text).has_value(); },
-                    "a duration such as 500ms, 30s or 5m");
+CLI::Validator duration_value(std::chrono::milliseconds lowest) {
+  return value_that(
+      [lowest](const std::string& text) {
+        const std::optional<std::chrono::milliseconds> duration = parse_duration(text);
+        return duration && *duration >= lowest;
+      },
+      fmt::format("a duration{} such as 500ms, 30s or 5m",
+                  lowest.count() == 0 ? "" : fmt::format(" of at least {}", format_duration(lowest))));
 }
 
 CLI::Validator age_value() {
@@ -119,12 +124,18 @@ void Flags::on_without(const char* flag, bool& value, const char* help, const ch
   app_->add_flag(flag, value, help)->excludes(app_->get_option(other));
 }
 
-void Flags::duration(const char* flag, std::chrono::milliseconds& value, const char* help) {
+void Flags::duration(const char* flag, std::chrono::milliseconds& value, const char* help,
+                     std::chrono::milliseconds lowest) {
   app_->add_option_function<std::string>(
           flag, [&value](const std::string& text) { value = parse_duration(text).value_or(value); }, help)
-      ->check(duration_value())
+      ->check(duration_value(lowest))
       ->default_str(format_duration(value))
       ->type_name("DURATION");
+}
+
+void Flags::interval(std::chrono::milliseconds& value, const char* help) {
+  constexpr std::chrono::milliseconds kShortestInterval{10};
+  duration("--interval", value, help, kShortestInterval);
 }
 
 void Flags::age(const char* flag, std::optional<std::string>& value, const char* help) {
@@ -167,6 +178,10 @@ void Flags::operand(const char* name, std::string& value, const char* help) {
 void Flags::operands(const char* name, std::vector<std::string>& values, const char* help, int most) {
   CLI::Option* option = app_->add_option(name, values, help)->required()->type_name("");
   if (most > 0) option->expected(1, most);
+}
+
+void Flags::any_operands(const char* name, std::vector<std::string>& values, const char* help) {
+  app_->add_option(name, values, help)->type_name("");
 }
 
 bool Flags::given(const char* flag) const {

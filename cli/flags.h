@@ -1,6 +1,7 @@
 // The flags and operands of one command, as the parser will read them. A value that is named here must live until the
-// command has run: a command's handler owns it. The one place, with flags.cc and command_line.cc, that knows the
-// parser. Flags keep the order in which they are declared, in --help and in the manual. One thread.
+// command has run: a command's handler owns it. The one place, with flags.cc, command_line.cc, argument_walk.cc and
+// completion.cc, that knows the parser. Flags keep the order in which they are declared, in --help and in the manual.
+// One thread.
 #pragma once
 
 #include <chrono>
@@ -47,8 +48,11 @@ class Flags {
   void on(const char* flag, bool& value, const char* help);
   // Not together with another flag, which is declared already.
   void on_without(const char* flag, bool& value, const char* help, const char* other);
-  // "30s"; the default is shown.
-  void duration(const char* flag, std::chrono::milliseconds& value, const char* help);
+  // "30s", lowest or more; the default is shown.
+  void duration(const char* flag, std::chrono::milliseconds& value, const char* help,
+                std::chrono::milliseconds lowest = std::chrono::milliseconds(0));
+  // Between two looks at the daemon.
+  void interval(std::chrono::milliseconds& value, const char* help);
   // "90d", above 0; as it was written.
   void age(const char* flag, std::optional<std::string>& value, const char* help);
   // A time as people write it, or a duration before now: see local_time.h.
@@ -64,6 +68,9 @@ class Flags {
   // Operands, required: one; or one and more, up to most where it is above 0.
   void operand(const char* name, std::string& value, const char* help);
   void operands(const char* name, std::vector<std::string>& values, const char* help, int most = 0);
+
+  // None, or any number.
+  void any_operands(const char* name, std::vector<std::string>& values, const char* help);
 
   // Once it is parsed: whether that flag was given.
   bool given(const char* flag) const;

@@ -79,8 +79,10 @@ void print_json(std::string_view lines) {
 void pause_while_read(std::chrono::milliseconds time) {
   // Closed from the beginning: open_standard_streams() has opened it for reading only.
   const bool closed = (::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY;
+  constexpr std::int64_t kLongestPollMs = std::int64_t{24} * 3'600'000;  // an int holds 24 days of them
   pollfd output{STDOUT_FILENO, 0, 0};
-  if (!closed && ::poll(&output, 1, static_cast<int>(time.count())) <= 0) return;
+  if (!closed && ::poll(&output, 1, static_cast<int>(std::min<std::int64_t>(time.count(), kLongestPollMs))) <= 0)
+    return;
   ::raise(SIGPIPE);
   throw StartError(kExitOther, "standard output: nobody reads it");
 }

@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/follow.h"
 #include "cli/run_view.h"
+#include "cli/screen.h"
 #include "cli/status.h"
 #include "cli/table.h"
 #include "cli/text.h"
@@ -24,11 +25,12 @@ std::size_t terminal_rows() {
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : kFallbackRows;
 }
 
-Result<std::string> picture(const Context& context, const RunQuery& query) {
+Result<std::string> picture(const Context& context, const RunQuery& query, std::string_view hint) {
   const Terminal terminal = terminal_of(STDOUT_FILENO);
   const Result<ControlAnswer> status = context.client.get("/v1/status");
   if (!status) return status.error();
-  const std::string head = status_line(JsonObject(status->body), terminal);
+  const std::string head = status_line(JsonObject(status->body), terminal) + "\n" +
+                           coloured(fit(hint, terminal.columns), Colour::kDim, terminal) + "\n";
   const std::size_t rows = terminal_rows();
   RunView view(usual_layout(), terminal, now_utc());
   Table table(view.columns(), terminal);
@@ -39,8 +41,36 @@ Result<std::string> picture(const Context& context, const RunQuery& query) {
                    for (const std::string_view item : items) table.add(view.cells(JsonObject(item)));
                  });
   // The daemon answers for itself while its database is away.
-  if (!listed) return head + "\n\n" + fit(printable(listed.error().message), terminal.columns) + "\n";
-  return head + "\n\n" + (table.empty() ? "no such runs\n" : table.render());
+  if (!listed) return head + fit(printable(listed.error().message), terminal.columns) + "\n";
+  return head + (table.empty() ? "no such runs\n" : table.render());
+}
+
+// From the top left, each line to its end, the rest of the screen cleared: without flicker.
+void draw(std::string_view lines) {
+  std::string screen = "\033[H";
+  for (const char c : lines) {
+    if (c == '\n') screen += "\033[K";
+    screen += c;
+  }
+  print(screen + "\033[J");
+}
+
+// False: it is to end. Another key than those that are known is no reason to ask the daemon again.
+bool wait_for_next(std::chrono::milliseconds interval, bool& paused) {
+  constexpr std::chrono::hours kLong{1};
+  const auto next = std::chrono::steady_clock::now() + interval;
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - std::chrono::steady_clock::now());
+    if (!paused && left.count() <= 0) return true;
+    const std::optional<char> key = Screen::wait_for_key(paused ? kLong : left);
+    if (!key) return true;
+    if (*key == 'q' || *key == 'Q') return false;
+    if (*key == 'r') return true;
+    if (*key == 'p' || *key == ' ') {
+      paused = !paused;
+      return true;
+    }
+  }
 }
 
 int watch(const Context& context, RunQuery& query, std::chrono::milliseconds interval) {
@@ -48,17 +78,15 @@ int watch(const Context& context, RunQuery& query, std::chrono::milliseconds int
   if (context.json || !terminal_of(STDOUT_FILENO).is_terminal) {
     return follow_runs(context, query, interval, usual_layout());
   }
+  Screen screen;
+  bool paused = false;
   for (bool first = true;; first = false) {
-    const Result<std::string> drawn = picture(context, query);
+    const Result<std::string> drawn = picture(
+        context, query, paused ? "paused: p goes on, r looks once, q quits" : "p pauses, r refreshes, q quits");
     if (!drawn && first) return fail(drawn.error());
-    // From the top left, each line to its end, the rest of the screen cleared: without flicker.
-    std::string screen = first ? "\033[2J\033[H" : "\033[H";
-    for (const char c : drawn ? *drawn : printable(drawn.error().message) + "\n") {
-      if (c == '\n') screen += "\033[K";
-      screen += c;
-    }
-    print(screen + "\033[J");
-    pause_while_read(interval);
+    screen.enter();
+    draw(drawn ? *drawn : printable(drawn.error().message) + "\n");
+    if (!wait_for_next(interval, paused)) return kExitDone;
   }
 }
 
@@ -69,7 +97,7 @@ Handler declare_watch(Flags flags) {
   };
   const auto values = std::make_shared<Values>();
   values->query.declare(flags);
-  flags.duration("--interval", values->interval, "The time between refreshes");
+  flags.interval(values->interval, "The time between refreshes");
   return [values](const Invocation& invocation) {
     values->query.limit = kFollowedRuns;
     return watch(invocation.context(), values->query, values->interval);
@@ -78,6 +106,8 @@ Handler declare_watch(Flags flags) {
 
 }  // namespace
 
-extern const Command kWatchCommand = {"watch", "Show the newest runs, live", declare_watch};
+extern const Command kWatchCommand = {
+    "watch", "Show the newest runs, live", declare_watch,
+    "On a terminal q quits, p or the space bar pauses, r refreshes at once. Elsewhere it is list --follow."};
 
 }  // namespace run_recorder

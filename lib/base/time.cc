@@ -188,7 +188,7 @@ std::optional<milliseconds> parse_duration(std::string_view text) {
     const auto number = reader.take_whole_number();
     if (!number) return std::nullopt;
     const std::string_view name = reader.take_letters();
-    milliseconds unit{0};
+    milliseconds unit = name == "w" ? milliseconds(days{7}) : milliseconds{0};  // read, never written
     for (const DurationUnit& known : kDurationUnits) {
       if (known.name == name) unit = known.length;
     }

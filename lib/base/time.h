@@ -25,7 +25,7 @@ std::optional<Timestamp> parse_rfc3339(std::string_view text);
 // "2026-01-02T02:04:05.678000Z": always 27 characters, so that text order is time order.
 std::string format_rfc3339(Timestamp time);
 
-// "350ms", "30s", "5m", "24h", "7d", also sums ("1h30m"); "0s". Empty where the unit is missing, the value is
+// "350ms", "30s", "5m", "24h", "7d", "1w", also sums ("1h30m"); "0s". Empty where the unit is missing, the value is
 // negative, or longer than kLongestDuration: that much can be added to or taken from any present time without
 // overflow.
 inline constexpr std::chrono::days kLongestDuration{36'500};

@@ -117,6 +117,7 @@ TEST(Duration, ParsesUnitsAndSums) {
   EXPECT_EQ(parse_duration("5m"), 5min);
   EXPECT_EQ(parse_duration("24h"), 24h);
   EXPECT_EQ(parse_duration("7d"), 168h);
+  EXPECT_EQ(parse_duration("1w"), 168h);
   EXPECT_EQ(parse_duration("1h30m"), 90min);
   EXPECT_EQ(parse_duration("1m1ms"), 60'001ms);
   EXPECT_EQ(parse_duration("0s"), 0ms);
