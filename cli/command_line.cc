@@ -1,6 +1,7 @@
 #include "cli/command_line.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -8,9 +9,13 @@
 #include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <optional>
 
+#include "base/nearest_name.h"
 #include "base/url.h"
+#include "cli/argument_walk.h"
 #include "cli/command.h"
+#include "cli/completion.h"
 #include "cli/terminal.h"
 
 namespace run_recorder {
@@ -18,17 +23,12 @@ namespace {
 
 constexpr const char* kHint = "\nRun with --help for what is allowed.";
 
-bool wraps_command(std::string_view name) {
-  return std::ranges::any_of(commands(),
-                             [&](const Command* command) { return command->wraps_command && command->name == name; });
-}
-
-// The parser never sees what stands behind "--".
+// The parser never sees the command that exec runs.
 class Formatter : public CLI::Formatter {
  public:
   std::string make_usage(const CLI::App* app, std::string name) const override {
-    if (!wraps_command(app->get_name())) return CLI::Formatter::make_usage(app, std::move(name));
-    return fmt::format("Usage: run-recorder {} [OPTIONS] -- COMMAND [ARGUMENT...]\n", app->get_name());
+    if (!wraps_command(*app)) return CLI::Formatter::make_usage(app, std::move(name));
+    return fmt::format("Usage: run-recorder {} [OPTIONS] [--] COMMAND [ARGUMENT...]\n", app->get_name());
   }
 };
 
@@ -45,45 +45,64 @@ void declare(CLI::App& parent, const Command& command, Handler& chosen) {
   }
 }
 
-// Everything behind the first "--" of a command that wraps one is that command, whatever it looks like.
-std::vector<std::string> take_command(std::vector<std::string>& arguments) {
-  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
-  if (dashes == arguments.end() || std::none_of(arguments.begin(), dashes, wraps_command)) return {};
-  std::vector<std::string> command(dashes + 1, arguments.end());
-  arguments.erase(dashes, arguments.end());
-  return command;
+// What --help and --version ask for is answered whatever else is wrong.
+bool asks_for_help(const ArgumentWalk& walk) {
+  return std::ranges::any_of(walk.arguments, [](const Argument& argument) {
+    return argument.name == "--help" || argument.name == "-h" || argument.name == "--version";
+  });
 }
 
-// Why no command was found among the arguments: what follows a flag that is not known may be its value.
-std::string missing_command(const CLI::App& app, const std::vector<std::string>& given) {
-  for (auto one = given.begin(); one != given.end(); ++one) {
-    if (!one->starts_with('-')) return "unknown command " + argument_for_message(*one);
-    const std::size_t equals = one->find('=');
-    const CLI::Option* const option = app.get_option_no_throw(one->substr(0, equals));
-    if (option == nullptr) return "unknown argument " + argument_for_message(*one);
-    const bool takes_next = equals == std::string::npos && option->get_items_expected_min() > 0;
-    if (takes_next && std::next(one) != given.end()) ++one;
+// A command of the tool, or of a command that has some, as spool does.
+std::optional<std::string> problem_of_commands(const ArgumentWalk& walk, bool one_is_needed) {
+  const std::vector<std::string> names = command_names(*walk.app);
+  if (names.empty()) return std::nullopt;
+  const std::string before = command_words(*walk.app);
+  const auto unknown = std::ranges::find_if(walk.arguments, [&](const Argument& argument) {
+    return argument.kind == Argument::Kind::kOperand && argument.app == walk.app;
+  });
+  const std::string space = before.empty() ? "" : " ";
+  if (unknown != walk.arguments.end()) {
+    const std::string nearest = nearest_name(unknown->name, names);
+    return fmt::format("unknown command {}{}{}{}", before, space, argument_for_message(unknown->name),
+                       nearest.empty() ? "" : fmt::format("; did you mean {}{}{}?", before, space, nearest));
   }
-  return "a command is needed";
+  if (!one_is_needed) return std::nullopt;
+  if (before.empty()) return "a command is needed";
+  return fmt::format("{} needs one of: {}", before, fmt::join(names, ", "));
 }
 
-// Of a command that takes one of its own, as spool does.
-std::string missing_action(const CLI::App& command, const CLI::RequiredError& error) {
-  const auto actions = command.get_subcommands([](const CLI::App*) { return true; });
-  if (actions.empty() || !command.get_subcommands().empty()) return error.what();
-  std::string names;
-  for (const CLI::App* action : actions) names += (names.empty() ? "" : ", ") + action->get_name();
-  return fmt::format("{} needs one of: {}", command.get_name(), names);
+std::optional<std::string> problem_of_flags(const ArgumentWalk& walk) {
+  std::vector<const CLI::Option*> seen;
+  for (const Argument& argument : walk.arguments) {
+    if (argument.kind != Argument::Kind::kFlag) continue;
+    if (argument.is_unknown_flag()) {
+      return "unknown argument " + argument_for_message(argument.name) +
+             did_you_mean(argument.name, known_flags(*argument.app));
+    }
+    if (argument.option == nullptr) continue;  // take_config_flags() judges those of the configuration
+    if (!argument.takes_value && argument.has_inline_value) return argument.name + ": takes no value";
+    if (argument.takes_value && !argument.has_value) return argument.name + ": a value is missing";
+    const bool once = argument.takes_value && argument.option->get_items_expected_max() == 1;
+    if (once && std::ranges::count(seen, argument.option) > 0) return argument.name + ": given twice";
+    seen.push_back(argument.option);
+  }
+  return std::nullopt;
+}
+
+// Mistakes that the parser has no good words for.
+std::optional<std::string> problem_of(const ArgumentWalk& walk) {
+  const bool help = asks_for_help(walk);
+  // What a flag that is not known may have as its value is no command.
+  const std::optional<std::string> of_flags = help ? std::nullopt : problem_of_flags(walk);
+  if (of_flags) return of_flags;
+  return problem_of_commands(walk, !help);
 }
 
 // Before any flag is read: times of day are what the zone makes of them. A command that is run gets the zone it would
 // have had.
-void take_zone(const std::vector<std::string>& arguments) {
-  const auto command = std::ranges::find_if(arguments, [](const std::string& name) {
-    return std::ranges::any_of(commands(), [&](const Command* each) { return each->name == name; });
-  });
-  const bool wraps = command != arguments.end() && wraps_command(*command);
-  if (wraps || std::ranges::count(arguments, "--utc") == 0) return;
+void take_zone(const ArgumentWalk& walk) {
+  const auto is_utc = [](const Argument& argument) { return argument.name == "--utc"; };
+  if (walk.wraps || std::ranges::none_of(walk.arguments, is_utc)) return;
   ::setenv("TZ", "UTC0", 1);
   ::tzset();
 }
@@ -99,11 +118,6 @@ bool parse(CLI::App& app, std::vector<std::string> arguments, int& status) {
     app.exit(success);
     status = kExitDone;
     return false;
-  } catch (const CLI::RequiredError& error) {
-    complain((app.get_subcommands().empty() ? missing_command(app, given)
-                                            : missing_action(*app.get_subcommands().back(), error)) +
-             kHint);
-    return false;
   } catch (const CLI::ExtrasError&) {
     const std::vector<std::string> unknown = app.remaining(true);
     complain("unknown argument " + (unknown.empty() ? "" : argument_for_message(unknown.front())) + kHint);
@@ -115,20 +129,7 @@ bool parse(CLI::App& app, std::vector<std::string> arguments, int& status) {
   return true;
 }
 
-}  // namespace
-
-int run_command_line(std::vector<std::string> arguments) {
-  // For the widths of characters; words and numbers stay as they are everywhere.
-  std::setlocale(LC_CTYPE, "C.UTF-8");
-  Invocation invocation;
-  invocation.environment = environment_of(environ);
-  invocation.command = take_command(arguments);
-  take_zone(arguments);
-  auto flags = take_config_flags(arguments);
-  if (!flags) throw StartError(kExitUsage, flags.error().message);
-  invocation.config_flags = std::move(*flags);
-
-  CLI::App app("Send events to run-recorderd, wrap commands, query runs, start a reconciliation.", "run-recorder");
+void declare_tool(CLI::App& app, Invocation& invocation, Handler& chosen) {
   app.set_version_flag("--version", "run-recorder " RR_VERSION);
   app.formatter(std::make_shared<Formatter>());
   app.require_subcommand(1);
@@ -141,8 +142,32 @@ int run_command_line(std::vector<std::string> arguments) {
   app.footer(
       "--config FILE and --section-key VALUE work as with run-recorderd. Exit status: 0 done, 2 usage, 78 "
       "configuration, 69 the daemon (or its database) is away, 1 anything else.");
-  Handler chosen;
   for (const Command* command : commands()) declare(app, *command, chosen);
+}
+
+}  // namespace
+
+int run_command_line(std::vector<std::string> arguments) {
+  // For the widths of characters; words and numbers stay as they are everywhere.
+  std::setlocale(LC_CTYPE, "C.UTF-8");
+  Invocation invocation;
+  invocation.environment = environment_of(environ);
+  CLI::App app("Send events to run-recorderd, wrap commands, query runs, start a reconciliation.", "run-recorder");
+  Handler chosen;
+  declare_tool(app, invocation, chosen);
+  if (is_completion(arguments)) return complete(app, invocation, std::move(arguments));
+
+  ArgumentWalk walk = walk_arguments(app, arguments);
+  if (const std::optional<std::string> problem = problem_of(walk)) {
+    complain(*problem + kHint);
+    return kExitUsage;
+  }
+  take_zone(walk);
+  arguments.resize(walk.own_words);
+  invocation.command = std::move(walk.wrapped);
+  auto flags = take_config_flags(arguments);
+  if (!flags) throw StartError(kExitUsage, flags.error().message);
+  invocation.config_flags = std::move(*flags);
   int status = kExitUsage;
   if (!parse(app, std::move(arguments), status)) return status;
   return chosen ? chosen(invocation) : kExitUsage;

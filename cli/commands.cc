@@ -7,7 +7,8 @@ namespace run_recorder {
 
 extern const Command kEmitCommand, kExecCommand, kListCommand, kShowCommand, kEventsCommand, kChainCommand,
     kExplainCommand, kWatchCommand, kStatsCommand, kStatusCommand, kReconcileCommand, kReconciliationsCommand,
-    kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand, kDoctorCommand, kAdminCommand;
+    kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand, kDoctorCommand, kAdminCommand,
+    kHelpCommand, kVersionCommand;
 
 std::span<const Command* const> commands() {
   static constexpr std::array kCommands = {
@@ -15,7 +16,8 @@ std::span<const Command* const> commands() {
       &kEventsCommand, &kChainCommand,       &kExplainCommand,   &kWatchCommand,
       &kStatsCommand,  &kStatusCommand,      &kReconcileCommand, &kReconciliationsCommand,
       &kPruneCommand,  &kDeadLettersCommand, &kSpoolCommand,     &kExportCommand,
-      &kImportCommand, &kDoctorCommand,      &kAdminCommand};
+      &kImportCommand, &kDoctorCommand,      &kAdminCommand,     &kHelpCommand,
+      &kVersionCommand};
   return kCommands;
 }
 

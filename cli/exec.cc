@@ -1,5 +1,6 @@
 // `run-recorder exec`: runs a command and records that as a run (cli/execution.h).
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/execution.h"
 #include "cli/text.h"
+#include "cli/unsent_events.h"
 #include "run/names.h"
 
 namespace run_recorder {
@@ -52,7 +54,7 @@ constexpr std::int64_t kHighestAttempt = std::int64_t{INT32_MAX} - 1 - static_ca
 
 // A broken configuration must not keep a job from running: it is said, and the socket is at its usual place.
 std::string find_socket(const Invocation& invocation, std::vector<std::string>& warnings) {
-  const LoadedConfig config = invocation.load();
+  const LoadedConfig config = invocation.load_for(kSocketPathKey);
   warnings = config ? config->warnings
                     : std::vector{config.error().text() + "\nrun-recorder: the command runs all the same"};
   const std::string path = invocation.socket_path(config ? *config : Config());
@@ -83,12 +85,11 @@ Handler declare_exec(Flags flags) {
   return [options](const Invocation& invocation) {
     options->command = invocation.command;
     if (options->command.empty()) {
-      throw StartError(kExitUsage,
-                       "exec needs a command after --: run-recorder exec [OPTIONS] -- COMMAND [ARGUMENT...]");
+      throw StartError(kExitUsage, "exec needs a command: run-recorder exec [OPTIONS] [--] COMMAND [ARGUMENT...]");
     }
     const std::string path = find_socket(invocation, options->warnings);
     check(*options);
-    return execute(*options, path);
+    return execute(*options, path, unsent_folder(invocation.environment, ::geteuid()));
   };
 }
 
@@ -100,8 +101,9 @@ extern const Command kExecCommand = {
     declare_exec,
 
     "Standard input and output, signals and the exit status pass through. The command finds RUN_RECORDER_RUN_ID and "
-    "RUN_RECORDER_SOCKET_PATH in its environment. It runs also when the daemon is away; events that could not be "
-    "sent by its end are printed to standard error, as lines that emit takes.\n"
+    "RUN_RECORDER_SOCKET_PATH in its environment. The first word that is no flag of exec begins it, or what follows "
+    "--. It runs also when the daemon is away; events that could not be sent by its end are printed to standard error, "
+    "as lines that emit takes, and kept in a file of this user's until an exec or emit reaches the daemon.\n"
     "\n  run-recorder exec --council nightly-backup -- ./backup.sh"
     "\n  run-recorder exec --retries 3 --retry-delay 30s -- rsync -a /srv/ backup:/srv/",
     {},

@@ -37,6 +37,12 @@ install(FILES config/bash-completion/run-recorder DESTINATION ${CMAKE_INSTALL_DA
 install(CODE "file(CREATE_LINK run-recorder
   \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/bash-completion/completions/run-recorderd\" SYMBOLIC)"
   COMPONENT package)
+install(FILES config/zsh-completion/_run-recorder DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions COMPONENT package)
+install(FILES config/fish-completion/run-recorder.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d
+  COMPONENT package)
+install(CODE "file(CREATE_LINK run-recorder.fish
+  \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/run-recorderd.fish\" SYMBOLIC)"
+  COMPONENT package)
 # They are compiled into the daemon; here they are to be read, and to be run by hand.
 install(DIRECTORY migrations DESTINATION ${CMAKE_INSTALL_DATADIR}/run-recorder COMPONENT package)
 

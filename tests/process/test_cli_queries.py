@@ -597,7 +597,7 @@ def run_tool(*arguments, **options):
 def test_without_a_daemon_every_command_ends_with_69_and_names_the_socket():
     """All but those that have another socket, or none; an import says what it did all the same."""
     commands = [(*words, "1") if " REQUIRED " in help_of(TOOL, *words) else words for command, words in all_commands()
-                if command not in ("emit", "exec", "spool", "doctor", "import", "admin")]
+                if command not in ("emit", "exec", "spool", "doctor", "import", "admin", "help", "version")]
     assert ("dead-letters", "retry", "1") in commands
     commands += [("reconcile", "--undo", "p"), ("list", "--follow")]
     folder = temporary_folder()
@@ -649,7 +649,7 @@ def test_mistakes_in_flags_end_with_2_and_in_the_configuration_with_78():
     assert "spool needs one of: status, list, records, verify" in run_tool("spool").stderr
     assert '--oban-job-id: invalid value "x": must be a whole number' in run_tool("list", "--oban-job-id", "x").stderr
     assert '--limit: invalid value "0": must be between 1 and 1000000000' in run_tool("list", "--limit", "0").stderr
-    assert run_tool("list", env={"RUN_RECORDER_LIMITS_DEPTH": "1"}).returncode == 78
+    assert run_tool("list", env={"RUN_RECORDER_CONTROL_PATH": ""}).returncode == 78
     assert run_tool("--config", "/nonexistent.toml", "emit", "--type", "x", "--run-id", "r").returncode == 78
 
 

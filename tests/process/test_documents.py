@@ -86,40 +86,6 @@ def test_every_command_is_in_the_manual():
         assert re.search(rf"\.Cm ([a-z|, -]* )?{command}\b", manual), command
 
 
-def test_the_completion_knows_commands_flags_and_values():
-    settings = {"--config", *(flag for _, _, flag in keys())}
-    for line, expected in {
-        "run-recorder ex": {"exec", "export", "explain"},
-        "run-recorder dead-letters r": {"retry"},
-        "run-recorder admin m": {"migrate", "move"},
-        "run-recorder admin move --t": {"--to"},
-        "run-recorder --socket s li": {"list"},
-        "run-recorder exec -- ": set(),
-        "run-recorder exec --re": {"--record-args", "--retries", "--retry-delay", *(s for s in settings if s.startswith("--re"))},
-        "run-recorder spool records --fro": {"--from"},
-        "run-recorder list --all --st": {"--status"},
-        "run-recorder list --status q": {"queued"},
-        "run-recorder list --limit ": set(),
-        "run-recorder list --spool-keep ": set(),
-        "run-recorder list --log-level d": {"debug"},
-        "run-recorder status --": {"--help", "--version", "--socket", "--control", "--utc", "--json", *settings},
-        "run-recorderd --": {"--check", "--check-config", "--migrate", "--print", "--drain", "--restore", "--adopt-spool", "--version",
-                             "--help", *settings},
-        "run-recorderd --log-format ": {"text", "json"},
-    }.items():
-        assert completed(line.split(" ")) == expected, line
-
-
-def completed(words):
-    """What bash offers for the last of the words."""
-    script = (f"source {ROOT}/config/bash-completion/run-recorder; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); "
-              '_${1//-/_}; printf "%s\\n" "${COMPREPLY[@]}"')
-    environment = {**os.environ, "PATH": f"{TOOL.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, env=environment,
-                          timeout=60, check=True)
-    return set(done.stdout.split())
-
-
 def test_every_log_line_explained_is_one_that_is_logged():
     sources = "".join(path.read_text() for folder in ("lib", "daemon") for path in (ROOT / folder).rglob("*.cc"))
     sources = re.sub(r'"\s*\n\s*"', "", sources)
@@ -404,7 +370,7 @@ def test_the_way_from_sqlite_to_postgresql(daemons, postgres_database):
     apart = ("--reconcile-interval", "0s", "--reconcile-grace", "24h")
     server.start(*apart)
     other = daemons(url)
-    other.start(*apart)
+    other.start(*apart).wait_tables()
     exported = server.tool("export")
     done = other.tool("import", input=exported.stdout)
     assert (exported.returncode, done.returncode) == (0, 0), exported.stderr + done.stderr
