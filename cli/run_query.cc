@@ -6,7 +6,6 @@
 
 #include "cli/json_object.h"
 #include "cli/whole_id.h"
-#include "config/config_table.h"
 
 namespace run_recorder {
 namespace {
