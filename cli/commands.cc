@@ -11,13 +11,13 @@ extern const Command kEmitCommand, kExecCommand, kListCommand, kShowCommand, kEv
     kHelpCommand, kVersionCommand;
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kCommands = {
-      &kEmitCommand,   &kExecCommand,        &kListCommand,      &kShowCommand,
-      &kEventsCommand, &kChainCommand,       &kExplainCommand,   &kWatchCommand,
-      &kStatsCommand,  &kStatusCommand,      &kReconcileCommand, &kReconciliationsCommand,
-      &kPruneCommand,  &kDeadLettersCommand, &kSpoolCommand,     &kExportCommand,
-      &kImportCommand, &kDoctorCommand,      &kAdminCommand,     &kHelpCommand,
-      &kVersionCommand};
+  static constexpr std::array kCommands = {&kEmitCommand,    &kExecCommand,        &kListCommand,
+                                           &kShowCommand,    &kEventsCommand,      &kChainCommand,
+                                           &kExplainCommand, &kWatchCommand,       &kStatsCommand,
+                                           &kStatusCommand,  &kReconcileCommand,   &kReconciliationsCommand,
+                                           &kPruneCommand,   &kDeadLettersCommand, &kSpoolCommand,
+                                           &kExportCommand,  &kImportCommand,      &kDoctorCommand,
+                                           &kAdminCommand,   &kHelpCommand,        &kVersionCommand};
   return kCommands;
 }
 

@@ -120,7 +120,10 @@ const std::map<std::string, ValueSource, std::less<>>& flag_values() {
        [](const Invocation& by) {
          return asked(by, "/v1/reconciliations", "reconciliations", kAskedOthers, "pass_id", "trigger");
        }},
-      {"--by", [](const Invocation&) { return of_words({"started", "recorded"}); }},
+      {"--by",
+       [](const Invocation&) {
+         return of_words({"started", "recorded"});
+       }},
       {"--worker-pid", [](const Invocation&) { return processes(); }},
       {"--socket-allow-users", [](const Invocation&) { return by_shell("users"); }},
       {"--socket-allow-groups", [](const Invocation&) { return by_shell("groups"); }},

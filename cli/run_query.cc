@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/nearest_name.h"
 #include "cli/json_object.h"
 #include "cli/whole_id.h"
 

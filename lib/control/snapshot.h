@@ -36,7 +36,7 @@ struct Snapshot {
   SpoolUsage spool;
   Acceptance acceptance;
   std::string reload_refused;  // the last reload was refused: why
-  std::string spool_path;  // absolute
+  std::string spool_path;      // absolute
   std::optional<Timestamp>
       oldest_waiting;  // when the oldest event not applied yet was received, to ten seconds or so
 };

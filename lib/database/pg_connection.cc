@@ -199,7 +199,7 @@ auto PgConnection::guarded(Call&& call) -> Result<decltype(call())> {
   try {
     return call();
   } catch (const pqxx::insufficient_privilege& error) {
-    return failed("42501", error.what());  // the one whose code libpqxx 6.4 leaves out
+    return failed("42501", error.what());               // the one whose code libpqxx 6.4 leaves out
   } catch (const pqxx::serialization_failure& error) {  // these two are no sql_error in libpqxx 6.4
     return failed("40001", error.what());
   } catch (const pqxx::deadlock_detected& error) {
