@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ constexpr std::array kEnding = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 // (signal-safety(7)).
 volatile std::sig_atomic_t screen_is_entered = 0;
 volatile std::sig_atomic_t screen_is_used = 0;
+// Readable once the screen must be drawn again; a handler may run between drawing and poll(2).
+int redraw_wanted = -1;
 bool keys_are_read = false;
 termios usual_modes{};
 
@@ -76,6 +79,12 @@ void raise_as_usual(int signal) {
   ::sigaction(signal, &ours, nullptr);
 }
 
+void want_redraw() {
+  const std::uint64_t one = 1;
+  const ssize_t ignored = ::write(redraw_wanted, &one, sizeof(one));
+  (void)ignored;
+}
+
 void end_by(int signal) {
   give_screen_back();
   raise_as_usual(signal);
@@ -86,10 +95,15 @@ void stop_by(int signal) {
   give_screen_back();
   raise_as_usual(signal);
   if (screen_is_used != 0) take_screen();
+  want_redraw();
   errno = before;
 }
 
-void note_size(int) {}
+void note_size(int) {
+  const int before = errno;
+  want_redraw();
+  errno = before;
+}
 
 // A signal that is ignored, as by nohup, stays so.
 void handle(int signal, void (*handler)(int)) {
@@ -106,6 +120,7 @@ void handle(int signal, void (*handler)(int)) {
 void Screen::enter() {
   if (screen_is_used != 0) return;
   keys_are_read = ::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &usual_modes) == 0;
+  if (redraw_wanted < 0) redraw_wanted = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   screen_is_used = 1;
   for (const int signal : kEnding) handle(signal, end_by);
   handle(SIGTSTP, stop_by);
@@ -120,12 +135,19 @@ void Screen::leave() {
 
 std::optional<char> Screen::wait_for_key(std::chrono::milliseconds time) {
   constexpr std::int64_t kLongestPollMs = std::int64_t{24} * 3'600'000;
-  pollfd polled[2] = {{STDOUT_FILENO, 0, 0}, {keys_are_read ? STDIN_FILENO : -1, POLLIN, 0}};
-  const int ready = ::poll(polled, 2, static_cast<int>(std::min<std::int64_t>(time.count(), kLongestPollMs)));
+  pollfd polled[3] = {
+      {STDOUT_FILENO, 0, 0}, {keys_are_read ? STDIN_FILENO : -1, POLLIN, 0}, {redraw_wanted, POLLIN, 0}};
+  const int ready = ::poll(polled, 3, static_cast<int>(std::min<std::int64_t>(time.count(), kLongestPollMs)));
   if (ready <= 0) return std::nullopt;
   if (polled[0].revents != 0) {
     ::raise(SIGHUP);
     throw StartError(kExitOther, "standard output: the terminal is gone");
+  }
+  if (polled[2].revents != 0) {
+    std::uint64_t times = 0;
+    const ssize_t ignored = ::read(redraw_wanted, &times, sizeof(times));
+    (void)ignored;
+    return std::nullopt;
   }
   char key = 0;
   const ssize_t got = ::read(STDIN_FILENO, &key, 1);

@@ -37,7 +37,7 @@ end
 
 function __run_recorderd
     set -l words (commandline -opc)
-    set -l actions --check --migrate --print --drain --adopt-spool --version --help
+    set -l actions --check --check-config --migrate --print --drain --restore --adopt-spool --version --help
     if string match -q -- '--*' $words[-1]; and not contains -- $words[-1] $actions
         # A setting is a flag of the tool, too, with the same values.
         __run_recorder_offer $words[-1] (commandline -ct)

@@ -4,7 +4,6 @@ it may have to be asked again."""
 import json
 import os
 import pty
-import re
 import select
 import shutil
 import signal
@@ -189,9 +188,9 @@ def test_zsh_completes_on_its_own_line(at_end):
 
 
 def test_the_package_has_them_in_the_usual_places():
-    package = (CONFIG / "debian" / "package.cmake").read_text()
-    for source, folder in (("bash-completion/run-recorder", "share/bash-completion/completions"),
-                           ("zsh-completion/_run-recorder", "share/zsh/vendor-completions"),
-                           ("fish-completion/run-recorder.fish", "share/fish/vendor_completions.d")):
-        assert re.search(rf"install\(FILES config/{source} DESTINATION {folder} COMPONENT package\)", package), source
+    installed = (CONFIG / "install.cmake").read_text()
+    for source, folder in (("bash-completion/run-recorder", "bash-completion/completions"),
+                           ("zsh-completion/_run-recorder", "zsh/vendor-completions"),
+                           ("fish-completion/run-recorder.fish", "fish/vendor_completions.d")):
+        assert f"install(FILES config/{source} DESTINATION ${{CMAKE_INSTALL_DATADIR}}/{folder}" in installed, source
         assert (CONFIG / source).exists()
