@@ -60,7 +60,9 @@ bool read_clock(std::string_view text, std::tm& fields) {
   if ((text.size() != 5 && text.size() != 8) || text[2] != ':') return false;
   const auto hour = number_of(text.substr(0, 2), 23);
   const auto minute = number_of(text.substr(3, 2), 59);
-  const auto second = text.size() == 8 ? (text[5] == ':' ? number_of(text.substr(6, 2), 59) : std::nullopt) : 0;
+  const bool has_seconds = text.size() == 8;
+  if (has_seconds && text[5] != ':') return false;
+  const auto second = number_of(has_seconds ? text.substr(6, 2) : std::string_view("0"), 59);
   if (!hour || !minute || !second) return false;
   fields.tm_hour = *hour;
   fields.tm_min = *minute;
