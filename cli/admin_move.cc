@@ -38,12 +38,21 @@ void heed_interrupt() {
   if (was_interrupted()) stop_move("interrupted");
 }
 
+// A service sees its own /tmp.
+std::string temporary_folder_of(const AdministeredDaemon& daemon) {
+  if (!daemon.is_service()) {
+    const char* const named = std::getenv("TMPDIR");
+    if (named != nullptr && *named == '/') return named;
+  }
+  return ::geteuid() == 0 ? "/run" : "/tmp";
+}
+
 // Of one user and nobody else's, and gone when this object is.
 class PrivateFolder {
  public:
-  // Empty: of ours.
-  explicit PrivateFolder(std::optional<uid_t> user) {
-    std::string name = ::geteuid() == 0 ? "/run/run-recorder-move-XXXXXX" : "/tmp/run-recorder-move-XXXXXX";
+  // user: empty: of ours. parent: where it is made.
+  PrivateFolder(std::optional<uid_t> user, const std::string& parent) {
+    std::string name = parent + "/run-recorder-move-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) stop_move(system_error_of("mkdir " + name).message);
     path_ = name;
     if (user && ::chown(path_.c_str(), *user, static_cast<gid_t>(-1)) != 0) {
@@ -163,8 +172,9 @@ void copy_rows(const std::string& from, const std::string& to) {
 }
 
 void move_rows(const AdministeredDaemon& daemon, const std::string& url) {
-  const PrivateFolder folder(daemon.user());
-  const PrivateFolder ours({});  // what this process writes: in the daemon's folder it could be led elsewhere
+  const std::string parent = temporary_folder_of(daemon);
+  const PrivateFolder folder(daemon.user(), parent);
+  const PrivateFolder ours({}, parent);  // what this process writes: in the daemon's folder it could be led elsewhere
   DaemonChanges changes;
   changes.flags = {{"--spool-path", folder.file("spool")}, {"--spool-min-free", "0B"}};
   if (has_password(url)) {

@@ -20,6 +20,7 @@ import harness  # noqa: E402
 # As in a shell of a person's, also where this was started in the background: what a test starts inherits ignored signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # With a sanitizer the daemon is several times slower: the tests that drive all of its code, and the loads in a smaller form.
 SANITIZED = {"": None, "thread": {"protocol", "durability"},
@@ -91,6 +92,7 @@ def pytest_configure(config):
 
 def pytest_sessionfinish():
     harness.close_shared_cluster()
+    harness.remove_temporary_folders()
 
 
 # ---- fixtures

@@ -37,7 +37,8 @@ POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda pa
 SANITIZER = os.environ.get("RUN_RECORDER_SANITIZER", "")
 # What `exec` keeps of events that it could not send goes here, and not to whoever runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rr-state-")
-atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# Removed at the end of the tests, or of the process where it is no test.
+TEMPORARY_FOLDERS = [Path(os.environ["XDG_STATE_HOME"])]
 DEADLINE_S = 240  # that only a hang reaches, also where many times more runs than the processors can take
 
 
@@ -91,7 +92,14 @@ def temporary_folder():
     """A short path (socket paths are limited to 107 bytes) that other users may pass through."""
     path = Path(tempfile.mkdtemp(prefix="rr-"))
     path.chmod(0o755)
+    TEMPORARY_FOLDERS.append(path)
     return path
+
+
+@atexit.register
+def remove_temporary_folders():
+    while TEMPORARY_FOLDERS:
+        shutil.rmtree(TEMPORARY_FOLDERS.pop(), ignore_errors=True)
 
 
 def toml(config):

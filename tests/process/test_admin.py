@@ -1,7 +1,6 @@
 """run-recorder admin, on daemons of one's own: tests/system has it on a service of systemd."""
 
 import json
-import os
 import pwd
 import re
 import signal
@@ -18,9 +17,9 @@ OWNER = "nobody"
 needs_root = pytest.mark.skipif(not as_root(), reason="needs to be root")
 
 
-def admin(server, *words, status=0, **options):
+def admin(server, *words, status=0, user=None, **environment):
     done = subprocess.run([str(TOOL), "admin", *map(str, words), "--config", str(server.config_path)], capture_output=True,
-                          text=True, timeout=DEADLINE_S, env=server.environment(), check=False, **options)
+                          text=True, timeout=DEADLINE_S, env={**server.environment(), **environment}, check=False, user=user)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -160,16 +159,17 @@ def test_move_takes_everything_to_postgresql(servers, postgres_database):
     server.wait_applied()
     server.stop()
     target = postgres_database()
-    said = admin(server, "move", "--to", target.url)
+    temporary = server.folder / "tmp"
+    temporary.mkdir(mode=0o755)
+    said = admin(server, "move", "--to", target.url, TMPDIR=str(temporary))
     assert f'url = "{target.url}"' in said.stdout, said.stdout
-    before = sorted(path.name for path in server.folder.iterdir())
+    assert not list(temporary.iterdir())
     server.config["database"]["url"] = target.url
     server.start()
     assert listed(server) == {"r0": "completed", "r1": "completed", "r2": "completed", "goes-on": "running"}
     server.send({"type": "run_completed", "run_id": "goes-on", "id": "2"})
     status = server.wait_applied()
     assert (status["applied"], status["forgotten"]) == (5, 0)
-    assert "run-recorder-move" not in " ".join(before + os.listdir("/run") + os.listdir("/tmp"))
 
 
 @needs_root

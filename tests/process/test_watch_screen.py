@@ -17,13 +17,6 @@ from harness import DEADLINE_S, TOOL, clean_environment
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?25h\x1b[?1049l"
 
 
-def take_terminal():
-    """In the child. Whoever starts the tests may ignore signals, as a shell does for what it runs in the background."""
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 class Screen:
     """A terminal of one's own with a program in its foreground."""
 
@@ -34,7 +27,7 @@ class Screen:
         self.output = b""
         self.process = subprocess.Popen(command, stdin=self.terminal, stdout=self.terminal, stderr=self.terminal,
                                         start_new_session=True, env=clean_environment(TERM="xterm"),
-                                        preexec_fn=take_terminal)
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
 
     def type(self, keys):
         os.write(self.master, keys)
