@@ -25,6 +25,9 @@ int migrate_installation(const Invocation& invocation, bool only_print) {
 
 int drain_installation(const Invocation& invocation, bool start_again) {
   const AdministeredDaemon daemon(invocation, "drain");
+  if (start_again && !daemon.is_service()) {
+    throw StartError(kExitUsage, "--start: there is no service to start; start this daemon as you usually do");
+  }
   catch_interrupts();
   daemon.stop();
   const int status = daemon.run(daemon.call({"--drain"}));

@@ -10,6 +10,7 @@
 
 #include "base/account.h"
 #include "base/file.h"
+#include "base/url.h"
 #include "cli/child.h"
 #include "cli/terminal.h"
 
@@ -208,9 +209,16 @@ AdministeredDaemon::AdministeredDaemon(const Invocation& invocation, const std::
   struct stat spool {};
   const bool owns = own && ::stat(own->spool.path.c_str(), &spool) == 0 && spool.st_uid == ::geteuid();
   if (!owns) {
-    throw StartError(
-        kExitOther, fmt::format("the service is not this user's: run as root: sudo run-recorder admin {}{}", action,
-                                own ? fmt::format(" (of an own daemon there is no spool {})", own->spool.path) : ""));
+    // sudo hands on no variables of ours.
+    std::string command = "sudo run-recorder admin " + action;
+    for (const auto& [flag, value] : config_flags_) command += fmt::format(" {} {}", flag, hide_passwords(value));
+    const auto named = environment_.find("RUN_RECORDER_CONFIG");
+    const bool given = std::ranges::any_of(config_flags_, [](const auto& one) { return one.first == "--config"; });
+    if (named != environment_.end() && !given) command += " --config " + named->second;
+    const bool there = own && ::stat(own->spool.path.c_str(), &spool) == 0;
+    throw StartError(kExitOther, there ? fmt::format("the spool {} is {}'s: run as that user, or as root: {}",
+                                                     own->spool.path, user_name(spool.st_uid), command)
+                                       : fmt::format("this user has no daemon here: run as root: {}", command));
   }
 }
 

@@ -30,8 +30,13 @@ constexpr std::chrono::seconds kTimeAway{10};  // once it says so
 constexpr std::chrono::milliseconds kLookEvery{100};
 constexpr std::size_t kMostOfLog = 2'000;
 
-[[noreturn]] void stop_move(const std::string& why) {
-  throw StartError(kExitOther, why);
+[[noreturn]] void stop_move(const std::string& why, int status = kExitOther) {
+  throw StartError(status, why);
+}
+
+// Of a program that ended: what the contract names goes on, a signal's number does not.
+int status_to_pass_on(int status) {
+  return status == kExitConfiguration || status == kExitNotThere ? status : kExitOther;
 }
 
 void heed_interrupt() {
@@ -109,7 +114,8 @@ class MovingDaemon {
     while (true) {
       heed_interrupt();
       if (program_->has_ended()) {
-        stop_move(fmt::format("the daemon on the {} database ended at once:\n{}", name_, end_of_log()));
+        stop_move(fmt::format("the daemon on the {} database ended at once:\n{}", name_, end_of_log()),
+                  status_to_pass_on(program_->wait()));
       }
       std::string error = "it does not answer";
       if (const auto answer = client.get("/v1/status")) {
@@ -118,10 +124,10 @@ class MovingDaemon {
         if (state == "up") return;
         error = state + ": " + database.text("error");
         if (state == "away" && !std::exchange(away, true)) give_up = std::chrono::steady_clock::now() + kTimeAway;
-        if (state == "refused") stop_move(fmt::format("the {} database: {}", name_, error));
+        if (state == "refused") stop_move(fmt::format("the {} database: {}", name_, error), kExitConfiguration);
       }
       if (std::chrono::steady_clock::now() > give_up) {
-        stop_move(fmt::format("the {} database does not come up: {}\n{}", name_, error, end_of_log()));
+        stop_move(fmt::format("the {} database does not come up: {}\n{}", name_, error, end_of_log()), kExitNotThere);
       }
       pause_while_read(kLookEvery);
     }
@@ -167,8 +173,8 @@ void copy_rows(const std::string& from, const std::string& to) {
   const int written = importer->wait();
   const int read = exporter->wait();
   heed_interrupt();
-  if (read != 0) stop_move(fmt::format("{}: exit status {}", reading.text(), read));
-  if (written != 0) stop_move(fmt::format("{}: exit status {}", writing.text(), written));
+  if (read != 0) stop_move(fmt::format("{}: exit status {}", reading.text(), read), status_to_pass_on(read));
+  if (written != 0) stop_move(fmt::format("{}: exit status {}", writing.text(), written), status_to_pass_on(written));
 }
 
 void move_rows(const AdministeredDaemon& daemon, const std::string& url) {
@@ -233,7 +239,8 @@ int move_installation(const Invocation& invocation, const std::string& url) {
   try {
     const int drained = daemon.run(daemon.call({"--drain"}));
     heed_interrupt();
-    if (drained != kExitDone) stop_move(fmt::format("run-recorderd --drain: exit status {}", drained));
+    if (drained != kExitDone)
+      stop_move(fmt::format("run-recorderd --drain: exit status {}", drained), status_to_pass_on(drained));
     move_rows(daemon, url);
   } catch (const StartError& error) {
     complain(error.what());

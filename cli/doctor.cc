@@ -74,7 +74,7 @@ int examine_installation(const Invocation& invocation) {
   sources.uid = ::geteuid();
   sources.without_sockets = true;  // of a daemon that runs, perhaps somebody else's: that is looked for below
   DoctorOptions options{load_config(sources), invocation.config_flags, {}};
-  const LoadedConfig paths = invocation.load();
+  const LoadedConfig paths = invocation.load_for(kControlPathKey);
   const Config config = paths ? *paths : Config();
   options.socket_path = invocation.socket_path(config);
   return examine({ControlClient(invocation.control_path(config)), invocation.json}, options);

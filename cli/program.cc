@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ void take_descriptor(int from, int to) {
 }
 
 [[noreturn]] void become_program(const ProgramCall& call) {
+  // Where this process is killed they go too: a daemon that is left behind would hold the spool.
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   for (const auto& [name, value] : call.environment) ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> arguments;
   arguments.reserve(call.words.size() + 1);

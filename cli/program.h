@@ -1,5 +1,5 @@
 // Other programs that the tool runs for purposes of its own, such as systemctl and run-recorderd: to their end, or
-// beside it. (The command that `exec` wraps is a Child.) One thread.
+// beside it; they are ended where the tool ends before them. (The command that `exec` wraps is a Child.) One thread.
 #pragma once
 
 #include <sys/types.h>

@@ -152,7 +152,13 @@ int check_config(const Config& config) {
 
 int check(const Config& config) {
   check_config(config);
-  const int statuses[] = {check_database(config), check_queues(config), check_spool(config), check_files(config)};
+  int database = check_database(config);
+  const int others[] = {check_queues(config), check_spool(config)};
+  const int files = check_files(config);
+  // Of a SQLite file that cannot be used it is the file that is wrong, as at the start.
+  const bool is_file = database_kind(config.database.url) == DatabaseKind::kSqlite;
+  if (is_file && database != kExitDone && files != kExitDone) database = files;
+  const int statuses[] = {database, others[0], others[1], files};
   int worst = kExitDone;
   for (const int status : statuses) {
     if (status == kExitConfiguration || worst == kExitDone) worst = status;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,7 +49,12 @@ void set_environment(const UserEntry& entry) {
 bool become(uid_t user, const UserEntry& entry) {
   const bool groups =
       entry.name.empty() ? ::setgroups(1, &entry.group) == 0 : ::initgroups(entry.name.c_str(), entry.group) == 0;
-  return groups && ::setgid(entry.group) == 0 && ::setuid(user) == 0 && ::geteuid() == user;
+  // The kernel forgets with which signal this process is to end after its parent: `admin` asks for that.
+  int with_parent = 0;
+  ::prctl(PR_GET_PDEATHSIG, &with_parent);
+  const bool became = groups && ::setgid(entry.group) == 0 && ::setuid(user) == 0 && ::geteuid() == user;
+  ::prctl(PR_SET_PDEATHSIG, with_parent);
+  return became;
 }
 
 // Under /run the user itself could not make it.

@@ -192,7 +192,7 @@ inline constexpr std::string_view kPasswordOutOfReach = "this user may not read 
 // with.
 struct WrongFile {
   std::string found;
-  std::string advice;               // the command that repairs it, for root
+  std::string advice;               // what repairs it: a command for root, or to be another user
   bool keeps_from_starting = true;  // false: it can be used as it is
 };
 // Of all that are there, in the order: spool, database, the folders they are in. daemon: whose they should be.

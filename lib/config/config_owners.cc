@@ -114,9 +114,14 @@ std::optional<uid_t> owner_of_spool(const Config& config) {
 
 std::vector<WrongFile> wrong_files(const Config& config, uid_t daemon) {
   std::vector<WrongFile> findings;
+  // Who is at somebody else's spool is the wrong user, and is not to be given the files. Root's is an accident.
+  const auto owner = owner_of_spool(config);
+  const bool elsewhere = owner && *owner != daemon && *owner != 0 && daemon == ::geteuid();
   const auto add = [&](const std::vector<fs::path>& paths, bool own, const fs::path& whole) {
     const std::vector<Wrong> wrong = wrong_among(paths, daemon, own);
-    if (!wrong.empty()) findings.push_back(finding_of(wrong, daemon, whole));
+    if (wrong.empty()) return;
+    findings.push_back(finding_of(wrong, daemon, whole));
+    if (elsewhere) findings.back().advice = fmt::format("run this as {}, or as root", user_name(*owner));
   };
   const fs::path spool = config.spool.path;
   if (status_of_file(spool)) add(files_below(spool), true, spool);

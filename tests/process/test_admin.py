@@ -75,7 +75,7 @@ def test_who_owns_no_spool_is_told_to_be_root(servers):
     if subprocess.run([str(TOOL), "--version"], capture_output=True, user=OWNER, check=False).returncode != 0:
         pytest.skip("another user cannot run the programs from here")
     said = admin(server, "drain", status=1, user=OWNER)
-    assert "run as root: sudo run-recorder admin drain" in said.stderr
+    assert f"or as root: sudo run-recorder admin drain --config {server.config_path}" in said.stderr
 
 
 def backup(server, to):
@@ -187,7 +187,7 @@ def test_a_move_by_root_leaves_each_file_to_its_owner(servers):
 
 def test_a_move_that_fails_changes_nothing_and_names_the_step(servers):
     server = with_runs(servers)
-    said = admin(server, "move", "--to", "postgresql://nobody:s3cret@127.0.0.1:1/none", status=1)
+    said = admin(server, "move", "--to", "postgresql://nobody:s3cret@127.0.0.1:1/none", status=69)
     assert "the new database does not come up: away: " in said.stderr
     assert "s3cret" not in said.stdout + said.stderr
     assert "nothing is lost: the old database is as it was" in said.stderr
@@ -222,3 +222,33 @@ def test_the_json_of_the_status_names_the_spool(servers):
     server.start()
     assert server.status()["spool"]["path"] == str(server.spool_path)
     assert json.dumps(server.status()["spool"]["path"]).startswith('"/')
+
+
+def is_alive(pid):
+    """Who adopts an orphan may be slow to reap it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@needs_root
+def test_a_move_that_is_killed_leaves_no_daemon_behind(servers):
+    """Nor where the daemons have become the owner of the spool, which makes the kernel forget whose child they are."""
+    server = with_runs(servers, user=OWNER)
+    server.config_path.chmod(0o644)
+    temporary = server.folder / "tmp"
+    temporary.mkdir(mode=0o755)
+    moving = subprocess.Popen([str(TOOL), "admin", "move", "--config", str(server.config_path), "--to", "postgresql://n@127.0.0.1:1/n"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env={**server.environment(), "TMPDIR": str(temporary)})
+    try:
+        wait_until(lambda: len(list(temporary.glob("*/*.sock"))) == 4, "both daemons listen")
+        daemons = Path(f"/proc/{moving.pid}/task/{moving.pid}/children").read_text().split()
+        assert len(daemons) == 2
+    finally:
+        moving.kill()
+        moving.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in daemons), "both daemons have ended")
+    server.start()
+    assert len(listed(server)) == 3
