@@ -116,6 +116,7 @@ def test_a_database_of_root_and_one_without_its_mode_are_named(theirs):
     done = theirs.run()
     assert done.returncode == 69
     assert f"as root: chown {OWNER}: {theirs.sqlite_path}" in done.stderr
+    assert theirs.run("--check").returncode == 69
     os.chown(theirs.sqlite_path, pwd.getpwnam(OWNER).pw_uid, -1)
     theirs.sqlite_path.chmod(0o440)
     done = theirs.run("--drain")
@@ -132,6 +133,20 @@ def test_many_files_of_another_owner_take_one_command(theirs):
     done = theirs.run("--drain")
     assert done.returncode == 69
     assert f"as root: chown -R {OWNER}: {theirs.spool_path}" in done.stderr
+
+
+@needs_root
+def test_who_is_at_another_users_spool_is_told_to_be_that_user(theirs):
+    """Not to take the files, which a daemon may be using."""
+    theirs.config_path.chmod(0o644)
+    command = [str(DAEMON), "--config", str(theirs.config_path), "--check"]
+    if subprocess.run([str(DAEMON), "--version"], capture_output=True, user="daemon", check=False).returncode != 0:
+        pytest.skip("another user cannot run the programs from here")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=theirs.environment(), user="daemon",
+                          check=False)
+    assert done.returncode == 69, done.stdout
+    assert f"daemon cannot work with it; run this as {OWNER}, or as root" in done.stdout
+    assert "chown" not in done.stdout
 
 
 def without_runtime_folder(folder):

@@ -687,7 +687,7 @@ class Administration(SystemTest):
         before = self.events_of()
         url = "postgresql://recorder:s3cret%20word@127.0.0.1/app"
         failed = machine.run("run-recorder", "admin", "move", "--to", url.replace("app", "nowhere"), check=False)
-        self.assertEqual((failed.returncode, 'database "nowhere" does not exist' in failed.stderr), (1, True), failed.stderr)
+        self.assertEqual((failed.returncode, 'database "nowhere" does not exist' in failed.stderr), (69, True), failed.stderr)
         self.assertIn("the service runs again with it", failed.stderr)
         self.assertEqual(self.is_active(), ["active", "active"])
         moved = machine.run("run-recorder", "admin", "move", "--to", url)
