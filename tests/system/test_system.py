@@ -432,7 +432,7 @@ class Supervision(SystemTest):
             for name, daemon in notified.items():
                 # Who does not read the notify socket would stop the daemon himself.
                 wait_until(f"{name} is missed", lambda: [one.drain() for one in notified.values()] and
-                           f"told that all is well: {name}" in daemon.log(), 400)
+                           f"the watchdog is not notified: {name}" in daemon.log(), 400)
             # Ten seconds hold ten heartbeats of a daemon that is well.
             heard = {name: "" for name in notified}
             end = time.monotonic() + 10
@@ -475,7 +475,7 @@ class Supervision(SystemTest):
         machine.run("systemctl", "restart", "run-recorder", check=False)
         wait_until("it has failed", lambda: machine.property("ActiveState") == "failed")
         self.assertEqual(machine.property("ExecMainStatus"), "78")
-        mistake = [entry for entry in machine.journal("-u", "run-recorder") if "found \"soon\"" in str(entry["MESSAGE"])]
+        mistake = [entry for entry in machine.journal("-u", "run-recorder") if "invalid value \"soon\"" in str(entry["MESSAGE"])]
         self.assertEqual({entry["PRIORITY"] for entry in mistake}, {"3"})
         # Who sends now is not left waiting: the socket tries the daemon a few times and then closes.
         with machine.connect() as connection:
