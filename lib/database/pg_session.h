@@ -39,7 +39,9 @@ class PgSession {
   bool transaction_failed = false;
 
  private:
-  pg_conn* raw_ = nullptr;  // of libpqxx 7, whose connection_ owns it
+#if PQXX_VERSION_MAJOR >= 7
+  pg_conn* raw_ = nullptr;  // connection_ owns it
+#endif
   pqxx::connection connection_;
   // Transactions are begun and ended by statements of our own, so that no round trip is hidden.
   std::optional<pqxx::nontransaction> work_;
