@@ -13,6 +13,7 @@
 #include "base/url.h"
 #include "cli/child.h"
 #include "cli/terminal.h"
+#include "cli/text.h"
 
 namespace run_recorder {
 namespace {
@@ -42,16 +43,6 @@ constexpr const char* kCopiedProperties[] = {"User",
 
 // Its values by name; one may come several times.
 using Properties = std::multimap<std::string, std::string, std::less<>>;
-
-std::vector<std::string> lines_of(std::string_view text, char end_of_line = '\n') {
-  std::vector<std::string> lines;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(end_of_line), text.size());
-    lines.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return lines;
-}
 
 std::string value_named(const Properties& properties, std::string_view name) {
   const auto at = properties.find(name);

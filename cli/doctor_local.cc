@@ -18,13 +18,7 @@ namespace run_recorder {
 std::vector<std::string> daemons_own_check(const std::vector<std::pair<std::string, std::string>>& config_flags) {
   const auto said = output_of({{daemon_program(), "--check"}, as_environment(config_flags)});
   if (!said) return {};
-  std::vector<std::string> lines;
-  for (std::size_t at = 0; at < said->text.size();) {
-    const std::size_t end = std::min(said->text.find('\n', at), said->text.size());
-    lines.push_back(said->text.substr(at, end - at));
-    at = end + 1;
-  }
-  return lines;
+  return lines_of(said->text);
 }
 
 void take_check(DoctorReport& report, const std::vector<std::string>& said, const std::string& what,

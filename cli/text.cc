@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cwchar>
 
 #include "base/percent.h"
@@ -140,6 +142,16 @@ std::string percent_encoded(std::string_view text) {
   if (text == ".") return "%2E";
   if (text == "..") return "%2E%2E";
   return percent_encode(text);
+}
+
+std::vector<std::string> lines_of(std::string_view text, char end_of_line) {
+  std::vector<std::string> lines;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(end_of_line), text.size());
+    lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
 }
 
 }  // namespace run_recorder

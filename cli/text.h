@@ -41,4 +41,7 @@ std::string pace_in_words(std::uint64_t runs, double part, std::chrono::millisec
 // RFC 3986: everything but the unreserved characters as %XX, so that any run_id is one path segment.
 std::string percent_encoded(std::string_view text);
 
+// The parts of a text that each end with that character; the last may lack it.
+std::vector<std::string> lines_of(std::string_view text, char end_of_line = '\n');
+
 }  // namespace run_recorder

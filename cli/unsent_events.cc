@@ -163,11 +163,7 @@ const std::vector<std::string>& UnsentEvents::take() {
   }
   // A line without its end was not written whole.
   taken_.resize(taken_.rfind('\n') == std::string::npos ? 0 : taken_.rfind('\n') + 1);
-  for (std::size_t at = 0; at < taken_.size();) {
-    const std::size_t end = taken_.find('\n', at);
-    lines_.push_back(taken_.substr(at, end - at));
-    at = end + 1;
-  }
+  lines_ = lines_of(taken_);
   if (lines_.empty()) return lines_;
   settled_.assign(lines_.size(), false);
   left_ = lines_.size();
