@@ -14,10 +14,6 @@
 
 namespace run_recorder {
 
-bool valid_utf8(std::string_view text);
-// Each byte that is not part of valid UTF-8 becomes U+FFFD.
-std::string replace_invalid_utf8(std::string_view text);
-
 // Columns the text takes.
 std::size_t display_width(std::string_view text);
 // The text, cut to that many columns with … at its end where it is wider.

@@ -11,6 +11,10 @@ namespace run_recorder {
 // surrogate, nothing beyond U+10FFFF); 0 where it begins with none.
 std::size_t utf8_sequence_length(std::string_view text);
 
+bool valid_utf8(std::string_view text);
+// Each byte that is not part of valid UTF-8 becomes U+FFFD.
+std::string replace_invalid_utf8(std::string_view text);
+
 // The longest beginning of valid UTF-8 that has at most max_bytes and does not end inside of a sequence.
 std::string_view utf8_prefix(std::string_view text, std::size_t max_bytes);
 
