@@ -17,6 +17,9 @@ RunFilter filter_of(const Arguments& arguments) {
   filter.council = arguments.get<std::string>("council");
   filter.council_glob = arguments.get<std::string>("council_glob");
   filter.id_prefix = arguments.get<std::string>("id_prefix");
+  filter.host = arguments.get<std::string>("host");
+  filter.unit = arguments.get<std::string>("unit");
+  filter.os_user = arguments.get<std::string>("user");
   filter.oban_job_id = arguments.get<std::int64_t>("oban_job_id");
   filter.job = arguments.get<std::string>("job");
   filter.queue = arguments.get<std::string>("queue");

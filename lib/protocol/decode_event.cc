@@ -41,15 +41,22 @@ enum class Field {
   kProgress,
   kResult,
   kErrors,
-  kPayload
+  kPayload,
+  kHost,
+  kUnit,
+  kUser,
+  kCwd,
+  kCommand
 };
-constexpr std::array<std::string_view, 20> kFieldNames = {"type",        "run_id",     "id",
+constexpr std::array<std::string_view, 25> kFieldNames = {"type",        "run_id",     "id",
                                                           "at",          "worker_pid", "council",
                                                           "input",       "attempt",    "parent_attempt_run_id",
                                                           "oban_job_id", "queue",      "job_id",
                                                           "expires_in",  "job_state",  "message",
                                                           "usage",       "progress",   "result",
-                                                          "errors",      "payload"};
+                                                          "errors",      "payload",    "host",
+                                                          "unit",        "user",       "cwd",
+                                                          "command"};
 constexpr std::size_t kEnvelopeFields = 5;
 
 constexpr std::size_t index_of(Field field) {
@@ -148,6 +155,7 @@ class EventReader {
       case EventKind::kStarted:
         event_.input = read_json(Field::kInput);
         event_.payload = lifecycle_payload();
+        read_place();
         return read_string(Field::kCouncil, kMaxNameBytes, event_.council) &&
                read_integer(Field::kAttempt, kMaxInt32, event_.attempt) &&
                read_string(Field::kParent, kMaxNameBytes, event_.parent_attempt_run_id) &&
@@ -168,6 +176,24 @@ class EventReader {
         return read_payload();
     }
     return true;
+  }
+
+  // Whatever stands there was always accepted, and senders may mean something else by such a field: what is not as
+  // allowed has no effect.
+  void read_place() {
+    event_.host = text_if_allowed(Field::kHost, kMaxNameBytes);
+    event_.unit = text_if_allowed(Field::kUnit, kMaxNameBytes);
+    event_.user = text_if_allowed(Field::kUser, kMaxNameBytes);
+    event_.cwd = text_if_allowed(Field::kCwd, kMaxCommandBytes);
+    event_.command = text_if_allowed(Field::kCommand, kMaxCommandBytes);
+  }
+
+  std::optional<std::string> text_if_allowed(Field field, std::size_t max_bytes) const {
+    const JsonMember* const member = find(field);
+    if (member == nullptr || member->type != JsonType::kString) return std::nullopt;
+    std::string text = json_string_value(member->value);
+    if (text.empty() || text.size() > max_bytes) return std::nullopt;
+    return text;
   }
 
   // The fields that earlier versions did not know. A line that one of those accepted is not refused for them: what it

@@ -50,6 +50,7 @@ JsonText explanation(const RunningRow& row, const RowFacts& facts, const Verdict
   out["council"] = run.council;
   out["status"] = to_string(run.status);
   out["attempt"] = run.attempt;
+  out["host"] = run.host ? Json(*run.host) : Json();
   out["oban_job_id"] = run.oban_job_id ? Json(*run.oban_job_id) : Json();
   out["queue"] = run.queue ? Json(*run.queue) : Json();
   out["job_id"] = facts.job_id ? Json(*facts.job_id) : Json();

@@ -22,7 +22,7 @@ Result<bool> AcceptanceProbe::takes_others(const Target& target, const Refused& 
 
 // First a run like any, then one like the newest.
 Result<bool> AcceptanceProbe::takes_probe(const Target& target) {
-  const auto usual = rehearse(target, probe_writes(target.place, nullptr, target.self.id));
+  const auto usual = rehearse(target, probe_writes(target.place, nullptr, target.self.recorded_by()));
   if (!usual || usual.value()) return usual;
   RunFilter newest;
   newest.limit = 1;
@@ -32,7 +32,7 @@ Result<bool> AcceptanceProbe::takes_probe(const Target& target) {
   const auto row = target.store.find_run(page.value().runs.front().run_id);
   if (!row) return row.error();
   if (!row.value()) return false;
-  return rehearse(target, probe_writes(target.place, &*row.value(), target.self.id));
+  return rehearse(target, probe_writes(target.place, &*row.value(), target.self.recorded_by()));
 }
 
 // Whether one of the events behind a refused one would be taken, each by itself and written in the same way.
@@ -40,7 +40,7 @@ Result<bool> AcceptanceProbe::takes_one_behind(const Target& target, const Refus
   for (SpooledEvent& event : reader_.read_behind(seq)) {
     std::vector<SpooledEvent> alone;
     alone.push_back(std::move(event));
-    auto decision = decider_.decide_each(target.store, std::move(alone), target.self.id, Lookup::kStored);
+    auto decision = decider_.decide_each(target.store, std::move(alone), target.self.recorded_by(), Lookup::kStored);
     if (!decision) continue;
     BatchWrite write = target.place;
     write.runs = std::move(decision.value().runs);

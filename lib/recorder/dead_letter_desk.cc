@@ -81,7 +81,7 @@ Result<std::optional<DeadLetterDesk::Retried>> DeadLetterDesk::retry_once(const 
   const std::string run_id = event.value().run_id;
   std::vector<SpooledEvent> events;
   events.push_back({0, std::move(event.value()), letter.record.size()});
-  auto decided = at_.decider.decide_each(*at_.store, std::move(events), at_.self.id, Lookup::kStored);
+  auto decided = at_.decider.decide_each(*at_.store, std::move(events), at_.self.recorded_by(), Lookup::kStored);
   if (!decided) return refused_again(letter, decided.error());
   Decision& decision = decided.value();
   at_.decider.add_job_states(decision);

@@ -13,7 +13,7 @@ bool changes_row(const Transition& transition) {
 }  // namespace
 
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
-                const EventIds& known, std::string_view recorder, const std::set<std::string, std::less<>>& pruned,
+                const EventIds& known, RecordedBy by, const std::set<std::string, std::less<>>& pruned,
                 const Comparisons& same) {
   Decision decision;
   EventIds in_batch;
@@ -39,7 +39,7 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
     const Run* row = found != change_of.end() ? &decision.runs[found->second].after : row_of(event.run_id);
     const auto compared = same.find(spooled.seq);
     Transition transition =
-        apply(row, std::move(event), recorder, compared == same.end() ? SameOutcome{} : compared->second);
+        apply(row, std::move(event), by, compared == same.end() ? SameOutcome{} : compared->second);
     ++decision.applied;
     if (!transition.conflict.empty()) {
       const HistoryEntry& own = transition.history.front();  // only heartbeats have none, and they contradict nothing

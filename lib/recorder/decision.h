@@ -39,7 +39,7 @@ struct Decision {
 // that are in the history already; an event of a run that was removed (pruned) changes nothing, as a resend. same:
 // for those events that have to be compared with row_of's row (needs_comparison).
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
-                const EventIds& known, std::string_view recorder,
-                const std::set<std::string, std::less<>>& pruned = {}, const Comparisons& same = {});
+                const EventIds& known, RecordedBy by, const std::set<std::string, std::less<>>& pruned = {},
+                const Comparisons& same = {});
 
 }  // namespace run_recorder

@@ -14,7 +14,7 @@ EventDecider::EventDecider(NamedQueues queues, std::size_t cache_bytes, Heartbea
                            Liveness& liveness)
     : beats_(write_heartbeats), probe_(std::move(queues)), cache_(cache_bytes), liveness_(liveness) {}
 
-Result<Decision> EventDecider::decide_batch(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
+Result<Decision> EventDecider::decide_batch(Store& store, std::vector<SpooledEvent> events, RecordedBy by,
                                             Lookup lookup, Heartbeats::Clock::time_point now) {
   Heartbeats::Taken taken = beats_.take(events, now);
   if (events.empty()) {
@@ -23,7 +23,7 @@ Result<Decision> EventDecider::decide_batch(Store& store, std::vector<SpooledEve
     only_beats.beats = std::move(taken.due);
     return only_beats;
   }
-  auto decision = decide_each(store, std::move(events), recorder, lookup);
+  auto decision = decide_each(store, std::move(events), by, lookup);
   if (!decision) {
     beats_.doubt();
     return decision;
@@ -33,7 +33,7 @@ Result<Decision> EventDecider::decide_batch(Store& store, std::vector<SpooledEve
   return decision;
 }
 
-Result<Decision> EventDecider::decide_each(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
+Result<Decision> EventDecider::decide_each(Store& store, std::vector<SpooledEvent> events, RecordedBy by,
                                            Lookup lookup) {
   std::map<std::string, Run, std::less<>> rows;
   EventIds known;
@@ -57,7 +57,7 @@ Result<Decision> EventDecider::decide_each(Store& store, std::vector<SpooledEven
   };
   const auto same = compare_outcomes(store, events, row_of);
   if (!same) return same.error();
-  return decide(std::move(events), row_of, known, recorder, pruned, same.value());
+  return decide(std::move(events), row_of, known, by, pruned, same.value());
 }
 
 // Rows come without their texts, whatever those weigh. For the few events that have to be compared with them the

@@ -36,11 +36,10 @@ class EventDecider {
   // Whether deciding from cached rows asks the database for anything, which a commit under way has to itself.
   bool needs_database(std::span<const SpooledEvent> events) const;
   // Errors: the store's.
-  Result<Decision> decide_batch(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
-                                Lookup lookup, Heartbeats::Clock::time_point now);
+  Result<Decision> decide_batch(Store& store, std::vector<SpooledEvent> events, RecordedBy by, Lookup lookup,
+                                Heartbeats::Clock::time_point now);
   // The same, heartbeats too event by event.
-  Result<Decision> decide_each(Store& store, std::vector<SpooledEvent> events, std::string_view recorder,
-                               Lookup lookup);
+  Result<Decision> decide_each(Store& store, std::vector<SpooledEvent> events, RecordedBy by, Lookup lookup);
   // Asks the queues for the state of the jobs whose runs end here, for a moment at most.
   void add_job_states(Decision& decision);
 

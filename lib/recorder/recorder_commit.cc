@@ -86,8 +86,8 @@ Result<Recorder::PlannedWrite> Recorder::plan_write(std::vector<SpooledEvent> ev
   PlannedWrite planned;
   planned.range = range;
   planned.events = events.size();
-  auto decided =
-      decider_.decide_batch(*store_, std::move(events), registration_.own().id, lookup, steady_clock::now());
+  auto decided = decider_.decide_batch(*store_, std::move(events), registration_.own().recorded_by(), lookup,
+                                       steady_clock::now());
   if (!decided) return decided.error();
   Decision& decision = decided.value();
   decider_.add_job_states(decision);

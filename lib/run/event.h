@@ -34,6 +34,11 @@ struct Event {
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::string> queue;   // the configured queue's name
   std::optional<std::string> job_id;  // the job's id there, as text
+  std::optional<std::string> host;    // where the run runs, and as what
+  std::optional<std::string> unit;
+  std::optional<std::string> user;
+  std::optional<std::string> cwd;
+  std::optional<std::string> command;
   // run_started, run_heartbeat
   std::optional<std::int32_t> expires_in;  // seconds
   // run_completed, run_failed

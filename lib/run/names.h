@@ -9,6 +9,7 @@ namespace run_recorder {
 
 inline constexpr std::size_t kMaxNameBytes = 255;        // of a run id, a council, a job's id
 inline constexpr std::size_t kMaxShortNameBytes = 64;    // of an event's type and id, a queue, a job's state
+inline constexpr std::size_t kMaxCommandBytes = 1'024;   // of the folder and the command that a run runs with
 inline constexpr std::size_t kMaxTablePrefixBytes = 30;  // of the tables
 
 // 1 to kMaxNameBytes bytes.

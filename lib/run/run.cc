@@ -20,6 +20,11 @@ bool is_terminal_event(EventKind kind) {
   return kind == EventKind::kCompleted || kind == EventKind::kFailed;
 }
 
+// The events whose fields a row keeps.
+bool describes_run(EventKind kind) {
+  return kind == EventKind::kQueued || kind == EventKind::kStarted;
+}
+
 // The status an event asks for, whatever the row says; nothing where it asks for none (run_queued on a row).
 Status status_by(const Event& event) {
   switch (event.kind) {
@@ -113,7 +118,7 @@ bool agrees_on_job(const Run& row, const Event& event) {
 // Fields of run_queued and run_started that no event gave yet, taken out of the event.
 RunAttributes missing_fields(const Run& row, Event& event) {
   RunAttributes attributes;
-  if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return attributes;
+  if (!describes_run(event.kind)) return attributes;
   if (!council_known(row)) attributes.council = std::move(event.council);
   if (!row.attempt_given && event.attempt) attributes.attempt = *event.attempt;
   if (!row.parent_attempt_run_id) attributes.parent_attempt_run_id = std::move(event.parent_attempt_run_id);
@@ -126,7 +131,7 @@ RunAttributes missing_fields(const Run& row, Event& event) {
 
 // The queue and the job there, as far as no event named them yet.
 bool fill_job(Run& row, Event& event, RunAttributes& attributes) {
-  if (event.kind != EventKind::kQueued && event.kind != EventKind::kStarted) return false;
+  if (!describes_run(event.kind)) return false;
   if (!agrees_on_job(row, event)) return false;
   if (!row.oban_job_id && !row.job_id) attributes.oban_job_id = event.oban_job_id;
   const bool names_queue = !row.queue && event.queue;
@@ -134,6 +139,31 @@ bool fill_job(Run& row, Event& event, RunAttributes& attributes) {
   const bool names_job = !row.job_id && event.job_id;
   if (names_job) row.job_id = std::move(event.job_id);
   return names_queue || names_job;
+}
+
+// Where the run runs, and as what, as far as no event said it yet.
+bool fill_place(Run& row, Event& event) {
+  if (!describes_run(event.kind)) return false;
+  bool filled = false;
+  const auto fill = [&filled](std::optional<std::string>& column, std::optional<std::string>& said) {
+    if (column || !said) return;
+    column = std::move(said);
+    filled = true;
+  };
+  fill(row.host, event.host);
+  fill(row.unit, event.unit);
+  fill(row.os_user, event.user);
+  fill(row.cwd, event.cwd);
+  fill(row.command, event.command);
+  return filled;
+}
+
+// A run whose host no event named is on that of the recorder: senders reach no other. Whoever queues a run, or tells
+// how it ended, need not be where it runs.
+bool fill_own_host(Run& row, const Event& event, bool begins_to_run, std::string_view host) {
+  if (row.host || host.empty() || !(begins_to_run || event.kind == EventKind::kStarted)) return false;
+  row.host = host;
+  return true;
 }
 
 // What any event may say of how the run is doing.
@@ -268,7 +298,7 @@ bool needs_comparison(const Run& row, const Event& event) {
   return !row.result.loaded() || (!row.error.loaded() && row.status != Status::kStuck);
 }
 
-Transition apply(const Run* row, Event event, std::string_view recorder, SameOutcome same) {
+Transition apply(const Run* row, Event event, RecordedBy by, SameOutcome same) {
   Run before = row ? *row : Run{};
   if (!row) before.run_id = event.run_id;
   if (before.council.empty()) before.council = "unknown";
@@ -281,7 +311,9 @@ Transition apply(const Run* row, Event event, std::string_view recorder, SameOut
   if (row) transition.conflict = conflict_with(*row, event, same);
   RunAttributes attributes = missing_fields(before, event);
   const bool names_job = fill_job(before, event, attributes);
-  transition.fields_changed = names_job || any_field(attributes);
+  const bool says_where = fill_place(before, event);
+  const bool runs_here = fill_own_host(before, event, status_changed && status == Status::kRunning, by.host);
+  transition.fields_changed = names_job || says_where || runs_here || any_field(attributes);
   transition.reports_changed = note_reports(before, event, is_finished(status));
   if (revived) {
     // The finding was wrong; so was the evidence that named this worker.
@@ -308,7 +340,7 @@ Transition apply(const Run* row, Event event, std::string_view recorder, SameOut
   transition.after = changeset(std::move(before), std::move(attributes)).value();
 
   Run& after = transition.after;
-  after.recorder = std::string(recorder);
+  after.recorder = std::string(by.recorder);
   if (event.worker_pid) after.worker_process = std::move(event.worker_process);
   after.sender_process = std::move(event.sender_process);
   after.connection = std::move(event.connection);

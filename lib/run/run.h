@@ -40,11 +40,16 @@ struct Run {
   std::int64_t last_seq = 0;               // seq of its last history entry; the row's version
   std::optional<Timestamp> last_event_at;  // when its last event was applied, by the database's clock
   std::string stuck_pass;                  // the pass that marked it last; kept when it is revived
+  std::optional<std::string> host;         // where it runs: as an event said, else its recorder's; empty: not started
   std::optional<std::string> queue;        // the configured queue's name; empty: no event named one
   std::optional<std::string> job_id;       // the job's id there; the same as oban_job_id where that is an integer
   std::optional<std::int32_t> expires_in;  // seconds after last_event_at until nobody vouches for it any more
   std::optional<JsonText> usage;           // an object of numbers: the sum by key over its events; at most 4 KiB
   std::optional<JsonText> progress;        // an object: the latest that was told
+  std::optional<std::string> unit;         // the systemd unit, the user, the folder and the command that it runs as;
+  std::optional<std::string> os_user;      // empty where no event said so
+  std::optional<std::string> cwd;
+  std::optional<std::string> command;
 };
 
 // What an entry of the history did (column effect).
@@ -90,7 +95,7 @@ Result<Run> changeset(Run row, RunAttributes attributes);
 struct Transition {
   Run after;
   bool inserted = false;         // there was no row
-  bool fields_changed = false;   // council, attempt, parent, queue, job, input, started_at
+  bool fields_changed = false;   // council, attempt, parent, queue, job, input, started_at, where it runs
   bool outcome_changed = false;  // result, error, finalized_at, oban_job_state_at_finalize
   bool reports_changed = false;  // expires_in, usage, progress
   bool finalized = false;        // the row became completed, failed or cancelled by this event
@@ -114,9 +119,15 @@ struct SameOutcome {
 // terminal event of a run that has one already. Also holds for the row as earlier events of the same batch leave it.
 bool needs_comparison(const Run& row, const Event& event);
 
+// Who applies an event: the recorder's id, and its host, on which runs are that are not said to be elsewhere.
+struct RecordedBy {
+  std::string_view recorder;
+  std::string_view host = {};  // empty: not known
+};
+
 // Decides what event does to row (nullptr: none). Never fails: whatever contradicts the row is a conflict, kept in
 // the history. The caller has already sorted out resends (same run and id). `same` counts where needs_comparison().
-Transition apply(const Run* row, Event event, std::string_view recorder, SameOutcome same = {});
+Transition apply(const Run* row, Event event, RecordedBy by, SameOutcome same = {});
 
 // {"value": …} around what is no object (Ecto's :map loads only objects).
 JsonText as_map(JsonText value);

@@ -26,6 +26,7 @@ constexpr Allowed kId{1, 255};
 constexpr Allowed kQueueName{1, 64};
 constexpr Allowed kState{0, 255};
 constexpr Allowed kOwnText{0, 1'024};
+constexpr Allowed kCommandText{1, kMaxCommandBytes};
 constexpr Allowed kEventId{1, 64};
 constexpr Allowed kReport{0, 16'384};  // with the spaces of PostgreSQL, and to spare
 constexpr Allowed kNumber{1};
@@ -59,11 +60,16 @@ constexpr std::array kRunColumns{
     RunColumn{"last_seq", "q", kInteger, &Run::last_seq, kOwn, kGiven, kAlways, kEvery, kAnything},
     RunColumn{"last_event_at", "la", kTime, &Run::last_event_at, kOwn, kGiven, kChanged, kNotToDecide, kAnything},
     RunColumn{"stuck_pass", "m", kText, &Run::stuck_pass, kOwn, kGiven, kOutcome, kEvery, kOwnText},
+    RunColumn{"host", "ho", kText, &Run::host, kOwn, kNull, kFields, kEvery, kId},
     RunColumn{"queue", "qu", kText, &Run::queue, kOptional, kNull, kFields, kEvery, kQueueName},
     RunColumn{"job_id", "t", kText, &Run::job_id, kOptional, kNull, kFields, kEvery, kId},
     RunColumn{"expires_in", "e", kInteger, &Run::expires_in, kOptional, kNull, kReports, kEvery, kSmallNumber},
     RunColumn{"usage", "us", kJson, &Run::usage, kOptional, kNull, kReports, kNotBare, kReport},
     RunColumn{"progress", "pr", kJson, &Run::progress, kOptional, kNull, kReports, kNotBare, kReport},
+    RunColumn{"unit", "un", kText, &Run::unit, kOptional, kNull, kFields, kNotBare, kId},
+    RunColumn{"os_user", "ou", kText, &Run::os_user, kOptional, kNull, kFields, kNotBare, kId},
+    RunColumn{"cwd", "cw", kText, &Run::cwd, kOptional, kNull, kFields, kNotBare, kCommandText},
+    RunColumn{"command", "cm", kText, &Run::command, kOptional, kNull, kFields, kNotBare, kCommandText},
 };
 
 constexpr std::array kHistoryColumns{

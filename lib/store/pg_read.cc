@@ -134,8 +134,9 @@ std::vector<std::string> conditions_of(PgCommand& command, const PgSchema& schem
     conditions.push_back(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
   }
   if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
-  if (filter.council_glob) {
-    conditions.push_back("r.council LIKE " + command.param(like_pattern(*filter.council_glob), "text"));
+  for (const auto& [column, pattern] : column_patterns(filter)) {
+    if (pattern)
+      conditions.push_back(fmt::format("r.{} LIKE {}", column, command.param(like_pattern(*pattern), "text")));
   }
   if (filter.id_prefix) {
     // The key of a table that we made is in the order of bytes; that of another one may not serve.

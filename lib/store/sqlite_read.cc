@@ -75,7 +75,9 @@ Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& 
     condition.also(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
   }
   if (filter.council) condition.also("r.council = ?", *filter.council);
-  if (filter.council_glob) condition.also("r.council GLOB ?", glob_pattern(*filter.council_glob));
+  for (const auto& [column, pattern] : column_patterns(filter)) {
+    if (pattern) condition.also(fmt::format("r.{} GLOB ?", column), glob_pattern(*pattern));
+  }
   if (filter.id_prefix) {
     condition.also(fmt::format("r.run_id IN (SELECT p.run_id FROM \"{{{{prefix}}}}runs\" p WHERE p.run_id >= ? AND "
                                "p.run_id < ? ORDER BY p.run_id LIMIT {})",

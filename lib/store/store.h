@@ -43,6 +43,7 @@ struct RecorderSelf {
   std::string version;
   std::string origin = {};  // the spool's origin: whose positions these are; empty: id
   const std::string& positions_of() const { return origin.empty() ? id : origin; }
+  RecordedBy recorded_by() const { return {.recorder = id, .host = host}; }
 };
 
 // Who records under an id: at most one incarnation at a time.
@@ -144,8 +145,9 @@ enum class RunOrder {
 struct RunFilter {
   std::vector<Status> statuses;
   std::optional<std::string> council;
-  std::optional<std::string> council_glob;  // a pattern as in text_match.h
-  std::optional<std::string> id_prefix;     // of the first 1,000 ids that begin so
+  std::optional<std::string> council_glob;         // a pattern as in text_match.h
+  std::optional<std::string> host, unit, os_user;  // patterns too
+  std::optional<std::string> id_prefix;            // of the first 1,000 ids that begin so
   std::optional<std::int64_t> oban_job_id;
   std::optional<std::string> job;    // job_id, or oban_job_id as text
   std::optional<std::string> queue;  // "default" also finds rows with a job whose queue nobody named

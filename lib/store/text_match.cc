@@ -44,6 +44,11 @@ std::string glob_pattern(std::string_view pattern) {
   return glob;
 }
 
+std::array<ColumnPattern, 4> column_patterns(const RunFilter& filter) {
+  return {
+      {{"council", filter.council_glob}, {"host", filter.host}, {"unit", filter.unit}, {"os_user", filter.os_user}}};
+}
+
 std::string above_prefix(std::string_view prefix) {
   return std::string(prefix) + "\xF4\x8F\xBF\xBF";
 }

@@ -2,9 +2,13 @@
 // words of an error. Pure, thread-safe.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include "store/store.h"
 
 namespace run_recorder {
 
@@ -13,6 +17,13 @@ namespace run_recorder {
 std::string like_pattern(std::string_view pattern);
 // For SQLite's GLOB, which knows no escape but has [ ] for sets.
 std::string glob_pattern(std::string_view pattern);
+
+// What a filter asks of the columns that are compared with patterns.
+struct ColumnPattern {
+  std::string_view column;
+  const std::optional<std::string>& pattern;
+};
+std::array<ColumnPattern, 4> column_patterns(const RunFilter& filter);
 
 // So many of the ids that begin with a prefix are looked at, the first in the order of bytes: a short one may be that
 // of all rows.

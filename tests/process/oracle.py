@@ -18,6 +18,8 @@ DEFAULT_EXCLUDED = ("member_token",)
 RUN_TYPES = LIFECYCLE + ("run_heartbeat", "run_lost")
 ENVELOPE = ("type", "run_id", "id", "at", "worker_pid")
 RECEIVED = object()  # a time that only the daemon knows
+DAEMONS = object()   # the daemon's own host
+PLACE = {"host": ("host", 255), "unit": ("unit", 255), "user": ("os_user", 255), "cwd": ("cwd", 1024), "command": ("command", 1024)}
 
 
 def as_map(value):
@@ -63,6 +65,11 @@ class ModelRun:
     expires_in: object = None
     usage: object = None
     progress: object = None
+    host: object = None
+    unit: object = None
+    os_user: object = None
+    cwd: object = None
+    command: object = None
     job_state: object = None  # None: not told, the queue may have said it
     beats: int = 0  # heartbeats that the history does not have
     input: object = None
@@ -128,6 +135,8 @@ class Oracle:
             run.status = "running"
         elif kind == "run_started" and before in FINISHED:
             conflict = True
+        if run.host is None and (kind == "run_started" or (run.status == "running" and before != "running")):
+            run.host, changed = DAEMONS, True
         changed = changed or run.status != before
         run.conflicts += conflict
         if kind == "run_heartbeat" and run.status == before and "usage" not in event:
@@ -169,6 +178,11 @@ class Oracle:
             run.job_id, run.oban_job_id, filled = job_id, number, True
         if "input" in event and run.input is None:
             run.input, filled = as_map(event["input"]), True
+        for name, (column, longest) in PLACE.items():
+            said = event.get(name)
+            if isinstance(said, str) and 1 <= len(said.encode()) <= longest and getattr(run, column) is None:
+                setattr(run, column, said)
+                filled = True
         if event["type"] == "run_started" and run.started_at is None:
             run.started_at, filled = event.get("at", RECEIVED), True
         return filled, conflict
@@ -227,6 +241,11 @@ class Oracle:
             if name in row:
                 found = json.loads(row[name], parse_float=Decimal) if isinstance(row[name], str) else row[name]
                 assert same_json(found, exact(getattr(run, name))), differs(name, getattr(run, name))
+        for name, _ in PLACE.values():
+            if name not in row:
+                continue
+            expected = getattr(run, name)
+            assert row[name] == expected or (expected is DAEMONS and row[name]), differs(name, expected)
         if run.job_state is not None:
             name = "oban_job_state_at_finalize"
             assert row[name] == run.job_state, differs(name, run.job_state)

@@ -12,7 +12,8 @@ from harness import TOOL, SqliteDatabase, parse_time, same_json, wait_until
 TIMES = ("started_at", "finalized_at", "inserted_at", "updated_at", "last_event_at", "at", "received_at")
 FLAGS = ("council_given", "attempt_given")
 REPORTS = {"queue": "e-mail", "job_id": "9f8c", "expires_in": 2_678_400,
-           "usage": {"input_tokens": 12345678901234567890, "cost_usd": 0.12}, "progress": {"done": 3, "total": 10, "unit": "rows"}}
+           "usage": {"input_tokens": 12345678901234567890, "cost_usd": 0.12}, "progress": {"done": 3, "total": 10, "unit": "rows"},
+           "host": "h" * 255, "unit": "report@1.service", "os_user": "reports", "cwd": "/srv/a b", "command": "c" * 1024}
 
 both_ways = pytest.mark.parametrize("source, target", (("sqlite", "postgresql"), ("postgresql", "sqlite")))
 
@@ -155,6 +156,7 @@ def test_each_line_is_judged_by_itself(begin, kind):
            (line(status="done"), "status"), (line(attempt=0), "attempt: must be a whole number from 1 to 2147483647"),
            (line(attempt=2**31), "attempt"), (line(parent_attempt_run_id="p" * 256), "parent_attempt_run_id"),
            (line(oban_job_id=0), "oban_job_id"), (line(queue=""), "queue"), (line(job_id=7), "job_id"),
+           (line(host="h" * 256), "host"), (line(cwd="/" * 1025), "cwd"), (line(os_user=0), "os_user"),
            (line(expires_in=0), "expires_in"), (line(usage=[1]), "usage: must be an object or null"),
            (line(usage={"u" * 16_384: 1}), "usage: must be an object of at most 16384 bytes"), (line(progress=3), "progress"),
            (line(input=[1]), "input: must be an object or null"),
@@ -255,7 +257,7 @@ def test_the_longest_of_everything_is_taken(begin, kind):
     assert_imported(begin(kind), json.dumps(line), imported=1)
 
 
-def test_job_expiry_usage_and_progress_move_too(begin):
+def test_job_expiry_usage_progress_and_place_move_too(begin):
     first, second, third = begin("sqlite"), begin("postgresql"), begin("sqlite")
     assert_imported(first, json.dumps(run_line("r", **REPORTS)), imported=1)
     tool(second, "import", input=tool(first, "export").stdout)

@@ -6,6 +6,7 @@ The DDL below is what these adapters make of `create table(:council_ex_runs, pri
 """
 
 import re
+import socket
 import uuid
 from datetime import datetime
 from decimal import Decimal
@@ -107,7 +108,7 @@ def start(servers, ddl):
 def record(server):
     """Every way in which the daemon writes a row or an entry of the history."""
     server.send({"type": "run_started", "run_id": "done", "council": "Elixir.Demo", "input": [1],
-                 "at": "2026-01-02T03:04:05.678901Z", "oban_job_id": 7},
+                 "at": "2026-01-02T03:04:05.678901Z", "oban_job_id": 7, "user": "reports"},
                 {"type": "run_completed", "run_id": "done", "result": "yes"},
                 {"type": "run_failed", "run_id": "failed", "errors": ["x"]},
                 {"type": "run_started", "run_id": "marked", "worker_pid": 4194303},
@@ -175,6 +176,7 @@ def test_every_form_of_key(servers, kind, key, history_key):
         assert row["updated_at"] >= row["inserted_at"]
     assert runs["done"]["started_at"] == datetime(2026, 1, 2, 3, 4, 5, 678901)
     assert runs["done"]["result"] == {"value": "yes"}
+    assert (runs["done"]["host"], runs["done"]["os_user"], runs["old"]["host"]) == (socket.gethostname(), "reports", None)
     check_move(servers, server, ddl)
 
 

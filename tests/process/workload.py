@@ -38,6 +38,9 @@ def _run(source, run_id):
         start["parent_attempt_run_id"] = f"{run_id}-original"
     if source.random() < 0.5:
         start["at"] = f"2026-01-02T03:04:{source.randrange(60):02}.{source.randrange(10**6):06}+01:00"
+    if source.random() < 0.3:
+        start["host"] = source.choice(("batch-1", "bätch", "", 7, "h" * 256))
+        start["command"] = source.choice(("make all", None))
     events = []
     if source.random() < 0.4:
         events.append({"type": "run_queued", "run_id": run_id, "council": start["council"]})

@@ -399,6 +399,46 @@ TEST(DecodeEvent, AJobsNumberIsItsTextAndTheOtherWayRound) {
                                   line_of("run_started", R"("job_id":"a","oban_job_id":7)")});
 }
 
+TEST(DecodeEvent, WhereARunRunsIsReadForStarts) {
+  const std::string fields =
+      R"("host":"h1","unit":"a@1.service","user":"worker","cwd":"/srv/a b","command":"make \u00e9")";
+  for (const char* type : {"run_queued", "run_started"}) {
+    const Event event = accepted(line_of(type, fields));
+    EXPECT_EQ(event.host, "h1");
+    EXPECT_EQ(event.unit, "a@1.service");
+    EXPECT_EQ(event.user, "worker");
+    EXPECT_EQ(event.cwd, "/srv/a b");
+    EXPECT_EQ(event.command, "make é");
+    EXPECT_EQ(event.payload, "{" + fields + "}");
+  }
+  for (const char* type : {"run_completed", "run_failed", "run_heartbeat", "run_lost", "step"}) {
+    const Event event = accepted(line_of(type, fields));
+    EXPECT_FALSE(event.host || event.unit || event.user || event.cwd || event.command) << type;
+    EXPECT_EQ(event.payload, "{" + fields + "}");
+  }
+}
+
+TEST(DecodeEvent, WhatSaysNowhereARunRunsHasNoEffectAndIsNoError) {
+  using Said = std::optional<std::string> Event::*;
+  const std::pair<std::string, std::pair<Said, std::size_t>> fields[] = {{"host", {&Event::host, 255}},
+                                                                         {"unit", {&Event::unit, 255}},
+                                                                         {"user", {&Event::user, 255}},
+                                                                         {"cwd", {&Event::cwd, 1'024}},
+                                                                         {"command", {&Event::command, 1'024}}};
+  for (const auto& [name, field] : fields) {
+    const auto [member, longest] = field;
+    const auto quoted = [](std::size_t bytes) { return "\"" + std::string(bytes, 'x') + "\""; };
+    EXPECT_EQ((accepted(line_of("run_started", "\"" + name + "\":" + quoted(longest))).*member)->size(), longest);
+    for (const std::string& value :
+         {"null"s, "7"s, "true"s, "[\"x\"]"s, "{\"name\":\"x\"}"s, "\"\""s, quoted(longest + 1)}) {
+      const std::string more = "\"" + name + "\":" + value;
+      const Event event = accepted(line_of("run_started", more));
+      EXPECT_EQ(event.*member, std::nullopt) << more;
+      EXPECT_EQ(event.payload, "{" + more + "}");
+    }
+  }
+}
+
 TEST(DecodeEvent, AnExpiryIsReadForStartsAndHeartbeats) {
   for (const char* type : {"run_started", "run_heartbeat"}) {
     const auto with = [&](const std::string& more) { return line_of(type, "\"expires_in\":" + more); };

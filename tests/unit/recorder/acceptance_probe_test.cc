@@ -59,7 +59,7 @@ TEST_P(AcceptanceProbeTest, ResemblesTheNewestRunWhereAUsualOneIsRefused) {
   EXPECT_FALSE(takes_others(kRefusedRow));
   std::vector<SpooledEvent> started;
   started.push_back(spooled_event(1, line_of("run_started", "r", R"("council":"ours")")));
-  auto decision = decider_.decide_each(*store_, std::move(started), self_.id, Lookup::kCached).value();
+  auto decision = decider_.decide_each(*store_, std::move(started), self_.recorded_by(), Lookup::kCached).value();
   BatchWrite write = place_;
   write.runs = std::move(decision.runs);
   write.history = std::move(decision.history);

@@ -55,7 +55,7 @@ TEST(Decide, MakesOneChangePerRunOfAllItsEvents) {
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kQueued, "a"), spooled(2, EventKind::kStarted, "b"),
                                          spooled(3, EventKind::kStarted, "a"),
                                          spooled(4, EventKind::kCompleted, "a")};
-  const Decision decision = decide(events, Rows{}, {}, "rec");
+  const Decision decision = decide(events, Rows{}, {}, {"rec"});
   ASSERT_EQ(decision.runs.size(), 2U);
   EXPECT_EQ(decision.runs[0].after.run_id, "a");
   EXPECT_EQ(decision.runs[0].after.status, Status::kCompleted);
@@ -74,7 +74,7 @@ TEST(Decide, MakesOneChangePerRunOfAllItsEvents) {
 TEST(Decide, ExpectsTheRowAsItWasGiven) {
   const Rows rows{{{"a", stored("a", Status::kRunning, 7)}}};
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kOther, "a"), spooled(2, EventKind::kOther, "a")};
-  const Decision decision = decide(events, rows, {}, "rec");
+  const Decision decision = decide(events, rows, {}, {"rec"});
   EXPECT_EQ(decision.runs[0].expected_last_seq, 7);
   EXPECT_EQ(decision.runs[0].after.last_seq, 9);
   EXPECT_FALSE(decision.runs[0].insert);
@@ -84,7 +84,7 @@ TEST(Decide, ExpectsTheRowAsItWasGiven) {
 TEST(Decide, LeavesOutWhatTheHistoryHasAlready) {
   const Rows rows{{{"a", stored("a", Status::kRunning, 1)}}};
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kStarted, "a", "e1")};
-  const Decision decision = decide(events, rows, {{"a", "e1"}}, "rec");
+  const Decision decision = decide(events, rows, {{"a", "e1"}}, {"rec"});
   EXPECT_EQ(decision.duplicate, 1U);
   EXPECT_EQ(decision.applied, 0U);
   EXPECT_THAT(decision.runs, IsEmpty());
@@ -96,7 +96,7 @@ TEST(Decide, TellsResendsByRunAndId) {
       spooled(1, EventKind::kOther, "a", "e1"), spooled(2, EventKind::kOther, "b", "e1"),
       spooled(3, EventKind::kOther, "a", "e1"), spooled(4, EventKind::kOther, "a", "e2"),
       spooled(5, EventKind::kOther, "a"),       spooled(6, EventKind::kOther, "a")};
-  const Decision decision = decide(events, Rows{}, {}, "rec");
+  const Decision decision = decide(events, Rows{}, {}, {"rec"});
   EXPECT_EQ(decision.applied, 5U);
   EXPECT_EQ(decision.duplicate, 1U);
 }
@@ -104,7 +104,7 @@ TEST(Decide, TellsResendsByRunAndId) {
 TEST(Decide, GivesARevivedRunBothEntriesAndGoesOnAfterThem) {
   const Rows rows{{{"a", stored("a", Status::kStuck, 2)}}};
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kOther, "a"), spooled(2, EventKind::kCompleted, "a")};
-  const Decision decision = decide(events, rows, {}, "rec");
+  const Decision decision = decide(events, rows, {}, {"rec"});
   std::vector<std::int64_t> seqs;
   for (const HistoryEntry& entry : decision.history) seqs.push_back(entry.seq);
   EXPECT_THAT(seqs, ElementsAre(3, 4, 5));
@@ -115,7 +115,7 @@ TEST(Decide, GivesARevivedRunBothEntriesAndGoesOnAfterThem) {
 TEST(Decide, ReportsConflicts) {
   const Rows rows{{{"a", stored("a", Status::kCompleted, 2)}}};
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kStarted, "a")};
-  const Decision decision = decide(events, rows, {}, "rec");
+  const Decision decision = decide(events, rows, {}, {"rec"});
   ASSERT_EQ(decision.conflicts.size(), 1U);
   EXPECT_EQ(decision.conflicts[0].run_id, "a");
   EXPECT_EQ(decision.conflicts[0].type, "event1");
@@ -128,7 +128,7 @@ TEST(Decide, ComparesATerminalEventWithTheTextsOfItsRowByWhatTheDatabaseSays) {
   const Rows rows{{{"a", row}}};
   std::vector<SpooledEvent> events{spooled(1, EventKind::kCompleted, "a"), spooled(2, EventKind::kCompleted, "a")};
   for (SpooledEvent& spooled : events) spooled.event.result = "1";
-  const Decision decision = decide(events, rows, {}, "rec", {}, {{1, {.result = true}}, {2, {.result = false}}});
+  const Decision decision = decide(events, rows, {}, {"rec"}, {}, {{1, {.result = true}}, {2, {.result = false}}});
   ASSERT_EQ(decision.conflicts.size(), 1U);
   EXPECT_EQ(decision.conflicts[0].type, "event2");
   EXPECT_FALSE(decision.runs[0].after.result.loaded()) << "so that it is left as it is";

@@ -33,7 +33,7 @@ class EventDeciderTest : public RecorderFixture {
   }
   Decision decide(const std::vector<std::string>& lines, Lookup lookup = Lookup::kCached,
                   std::chrono::steady_clock::time_point now = kNow) {
-    return decider_.decide_batch(*store_, events(lines), self_.id, lookup, now).value();
+    return decider_.decide_batch(*store_, events(lines), self_.recorded_by(), lookup, now).value();
   }
   // Decides them and commits what they write.
   void apply(const std::vector<std::string>& lines, std::chrono::steady_clock::time_point now = kNow) {
@@ -113,7 +113,8 @@ TEST_P(EventDeciderTest, DecidesAHeartbeatInDoubtByItself) {
 
 TEST_P(EventDeciderTest, ReturnsTheStoresErrors) {
   execute("ALTER TABLE council_ex_runs RENAME TO gone");
-  EXPECT_FALSE(decider_.decide_batch(*store_, events({line_of("step", "r")}), self_.id, Lookup::kCached, kNow));
+  EXPECT_FALSE(
+      decider_.decide_batch(*store_, events({line_of("step", "r")}), self_.recorded_by(), Lookup::kCached, kNow));
 }
 
 INSTANTIATE_TEST_SUITE_P(Recorder, EventDeciderTest, ::testing::Values(DatabaseKind::kSqlite), name_of);

@@ -101,7 +101,7 @@ TEST(Probe, WritesAndChangesEachColumnOfARunLikeAnother) {
   like.attempt = 3;
   like.input = R"({"tenant":1})";
   like.result = R"({"ok":true})";
-  const auto writes = probe_writes(place, &like, "recorder");
+  const auto writes = probe_writes(place, &like, {"recorder"});
   ASSERT_EQ(writes.size(), 2U);
   for (const BatchWrite& write : writes) {
     EXPECT_EQ(write.from, 7U);
@@ -118,7 +118,7 @@ TEST(Probe, WritesAndChangesEachColumnOfARunLikeAnother) {
   EXPECT_EQ(writes[1].runs[0].expected_last_seq, writes[0].runs[0].after.last_seq);
   EXPECT_EQ(writes[1].runs[0].after.status, Status::kCompleted);
   EXPECT_EQ(writes[1].runs[0].after.result, like.result);
-  EXPECT_NE(probe_writes(place, nullptr, "recorder")[0].runs[0].after.run_id, writes[0].runs[0].after.run_id);
+  EXPECT_NE(probe_writes(place, nullptr, {"recorder"})[0].runs[0].after.run_id, writes[0].runs[0].after.run_id);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "run_fixture.h"
 
@@ -319,6 +320,82 @@ TEST(Attempt, ThatIsRepeatedChangesNothing) {
   const Transition made = apply(&run, event, kRecorder);
   EXPECT_THAT(made.conflict, IsEmpty());
   EXPECT_EQ(made.history.front().effect, Effect::kRecorded);
+}
+
+// ---- where it runs
+
+Event placed(Event event, const std::string& name) {
+  event.host = name + "-host";
+  event.unit = name + ".service";
+  event.user = name;
+  event.cwd = "/home/" + name;
+  event.command = name + " --all";
+  return event;
+}
+
+TEST(Place, IsWhatTheFirstEventSaysOfIt) {
+  for (const Event& event : {queued(), started()}) {
+    const Transition first = apply(nullptr, placed(event, "a"), kRecorder);
+    EXPECT_TRUE(first.fields_changed);
+    const Transition second = apply(&first.after, placed(started(), "b"), kRecorder);
+    for (const Row& run : {first.after, second.after}) {
+      EXPECT_EQ(run.host, "a-host");
+      EXPECT_EQ(run.unit, "a.service");
+      EXPECT_EQ(run.os_user, "a");
+      EXPECT_EQ(run.cwd, "/home/a");
+      EXPECT_EQ(run.command, "a --all");
+    }
+  }
+}
+
+TEST(Place, IsFilledFieldByField) {
+  Row run = row_of(Status::kRunning);
+  run.unit = "a.service";
+  const Transition made = apply(&run, placed(started(), "b"), kRecorder);
+  EXPECT_EQ(made.after.host, "host-a");
+  EXPECT_EQ(made.after.unit, "a.service");
+  EXPECT_EQ(made.after.os_user, "b");
+  EXPECT_TRUE(made.fields_changed);
+  EXPECT_EQ(made.history.front().effect, Effect::kApplied);
+  EXPECT_FALSE(apply(&made.after, placed(started(), "c"), kRecorder).fields_changed);
+}
+
+TEST(Place, IsTheRecordersHostOnceTheRunRuns) {
+  const Row waiting = row_of(Status::kQueued);
+  Row stuck = row_of(Status::kStuck);
+  stuck.host.reset();  // as of a daemon that did not know it
+  for (const Event& event : {started(), other(), heartbeat()}) {
+    EXPECT_EQ(after(event).host, "host-b");
+    for (const Row* before : {&waiting, &std::as_const(stuck)}) {
+      const Transition made = apply(before, event, kRecorder);
+      EXPECT_EQ(made.after.host, "host-b");
+      EXPECT_TRUE(made.fields_changed);
+    }
+  }
+  EXPECT_EQ(after(started()).unit, std::nullopt);
+  EXPECT_EQ(apply(nullptr, started(), {.recorder = "recorder-b"}).after.host, std::nullopt);
+}
+
+TEST(Place, OfARunIsNotWhereItWasQueuedOrItsEndWasTold) {
+  for (const Event& event : {queued(), completed(), failed(), cancelled(), lost()}) {
+    EXPECT_EQ(after(event).host, std::nullopt) << event.type;
+    const Row waiting = row_of(Status::kQueued);
+    EXPECT_EQ(apply(&waiting, event, kRecorder).after.host, std::nullopt) << event.type;
+  }
+}
+
+TEST(Place, IsThatOfAStartWhichComesBehindItsEnd) {
+  const Row ended = after(completed());
+  EXPECT_EQ(apply(&ended, started(), kRecorder).after.host, "host-b");
+}
+
+TEST(Place, StaysWhereAnotherRecorderHasEventsOfTheRun) {
+  const Row run = row_of(Status::kRunning);
+  for (const Event& event : {started(), other(), heartbeat(), completed()}) {
+    const Transition made = apply(&run, event, kRecorder);
+    EXPECT_EQ(made.after.host, "host-a");
+    EXPECT_FALSE(made.fields_changed);
+  }
 }
 
 // ---- input, result, errors

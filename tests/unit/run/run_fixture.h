@@ -12,7 +12,7 @@ namespace run_recorder::testing {
 // GoogleTest's own Test::Run hides the other name inside of a test.
 using Row = run_recorder::Run;
 
-inline constexpr std::string_view kRecorder = "recorder-b";
+inline constexpr RecordedBy kRecorder{.recorder = "recorder-b", .host = "host-b"};
 
 inline Timestamp time_of(std::string_view text) {
   return parse_rfc3339(text).value();
@@ -77,6 +77,7 @@ inline Row row_of(Status status) {
   run.connection = "i-1";
   run.last_seq = 4;
   if (status != Status::kQueued) run.started_at = kBegan;
+  if (status != Status::kQueued) run.host = "host-a";
   switch (status) {
     case Status::kQueued:
     case Status::kRunning:

@@ -187,7 +187,7 @@ TEST_P(StateTable, SaysWhoWroteTheRowLast) {
   const Cell& cell = GetParam();
   const std::optional<Row> row = cell.before ? std::optional(row_of(*cell.before)) : std::nullopt;
   const Transition made = apply(row ? &*row : nullptr, cell.event, kRecorder);
-  EXPECT_EQ(made.after.recorder, kRecorder);
+  EXPECT_EQ(made.after.recorder, kRecorder.recorder);
   EXPECT_EQ(made.after.sender_process, "m:b:n:20:2");
   EXPECT_EQ(made.after.connection, "i-7");
 }
@@ -234,7 +234,7 @@ TEST(StateTableOfHeartbeats, ARowThatRunsIsRenewedWithoutAnEntry) {
   EXPECT_EQ(made.after.last_seq, before.last_seq);
   EXPECT_EQ(made.after.connection, "i-7");
   EXPECT_EQ(made.after.sender_process, "m:b:n:20:2");
-  EXPECT_EQ(made.after.recorder, kRecorder);
+  EXPECT_EQ(made.after.recorder, kRecorder.recorder);
 }
 
 TEST(StateTableOfHeartbeats, AFinishedRowStaysAsItIs) {

@@ -134,6 +134,33 @@ TEST_P(StoreRead, RunsAreFoundByPatternsOfTheirName) {
   EXPECT_THAT(fitting("*"), SizeIs(6));
 }
 
+TEST_P(StoreRead, RunsAreFoundByPatternsOfWhereTheyRun) {
+  store_run(running("none"));
+  for (const std::string id : {"a", "b"}) {
+    Run run = running(id);
+    run.host = "db-" + id;
+    run.unit = "report@" + id + ".service";
+    run.os_user = "user_" + id;
+    store_run(run);
+  }
+  const auto fitting = [this](std::optional<std::string> RunFilter::*column, const std::string& pattern) {
+    RunFilter filter;
+    filter.*column = pattern;
+    return ids_of(store().list_runs(filter).value().runs);
+  };
+  EXPECT_THAT(fitting(&RunFilter::host, "db-a"), ElementsAre("a"));
+  EXPECT_THAT(fitting(&RunFilter::host, "db-?"), UnorderedElementsAre("a", "b"));
+  EXPECT_THAT(fitting(&RunFilter::host, "DB-a"), IsEmpty());
+  EXPECT_THAT(fitting(&RunFilter::unit, "report@*"), UnorderedElementsAre("a", "b"));
+  EXPECT_THAT(fitting(&RunFilter::unit, "*@b.service"), ElementsAre("b"));
+  EXPECT_THAT(fitting(&RunFilter::os_user, "user_b"), ElementsAre("b"));
+  EXPECT_THAT(fitting(&RunFilter::os_user, "userxb"), IsEmpty());
+  RunFilter both;
+  both.host = "db-*";
+  both.os_user = "*_a";
+  EXPECT_THAT(ids_of(store().list_runs(both).value().runs), ElementsAre("a"));
+}
+
 TEST_P(StoreRead, RunsAreFoundByWhatTheirIdBeginsWith) {
   for (const char* id : {"0192-a", "0192-b", "0193", "é1", "é", "zz"}) store_run(running(id));
   const auto beginning = [this](const std::string& prefix, RunOrder by) {

@@ -399,6 +399,33 @@ TEST_F(PgMigrateTest, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRow
   EXPECT_FALSE(store->find_run("beside").value()->usage);
 }
 
+TEST_F(PgMigrateTest, WhereARunRunsIsUnknownOfTheRowsBeforeThatWasRecorded) {
+  ASSERT_EQ(refusal(), "");
+  query(
+      "ALTER TABLE council_ex_runs DROP COLUMN host, DROP COLUMN unit, DROP COLUMN os_user, DROP COLUMN cwd, "
+      "DROP COLUMN command; DELETE FROM council_ex_recorder_schema WHERE version > 7; "
+      "INSERT INTO council_ex_runs (run_id, status) VALUES ('old', 'running')");
+  EXPECT_THAT(migrate(options(), true).error().message, HasSubstr("0008_where"));
+  const std::string file = query("SELECT pg_relation_filenode('council_ex_runs')");
+  ASSERT_EQ(refusal(), "");
+  EXPECT_EQ(query("SELECT pg_relation_filenode('council_ex_runs')"), file) << "the table was rewritten";
+  const auto run = open_store(options()).value()->find_run("old").value();
+  ASSERT_TRUE(run);
+  EXPECT_FALSE(run->host || run->unit || run->os_user || run->cwd || run->command);
+}
+
+TEST_F(PgMigrateTest, AColumnThatAnApplicationHasAlreadyIsItsOwn) {
+  query(std::string(kEctoRuns) + kEctoEvents);
+  query("ALTER TABLE council_ex_runs ADD COLUMN host varchar(64), ADD COLUMN command jsonb");
+  EXPECT_THAT(refusal(), HasSubstr("column command of council_ex_runs has type jsonb, it must be text"));
+  query("ALTER TABLE council_ex_runs ALTER COLUMN command TYPE text");
+  ASSERT_EQ(refusal(), "");
+  EXPECT_EQ(
+      query("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'council_ex_runs'::regclass "
+            "AND attname = 'host'"),
+      "character varying(64)");
+}
+
 TEST_F(PgMigrateTest, AJobsIdIsFoundByAnIndex) {
   ASSERT_EQ(refusal(), "");
   query(

@@ -223,6 +223,24 @@ TEST_F(SqliteMigrate, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRow
   EXPECT_FALSE(run->queue || run->job_id || run->expires_in || run->usage || run->progress);
 }
 
+TEST_F(SqliteMigrate, WhereARunRunsIsUnknownOfTheRowsBeforeThatWasRecorded) {
+  ASSERT_TRUE(migrate(options(), false));
+  std::string before = "DELETE FROM council_ex_recorder_schema WHERE version > 7;";
+  for (const char* column : {"host", "unit", "os_user", "cwd", "command"}) {
+    before += fmt::format("ALTER TABLE council_ex_runs DROP COLUMN {};", column);
+  }
+  ASSERT_TRUE(database().execute(before +
+                                 "INSERT INTO council_ex_runs (run_id, status, inserted_at, updated_at) VALUES "
+                                 "('old', 'running', '2026-01-02T03:04:05.000000Z', '')"));
+  EXPECT_EQ(verify_error().kind, ErrorKind::kNotFound);
+  const auto migrated = migrate(options(), false);
+  ASSERT_TRUE(migrated) << migrated.error().message;
+  EXPECT_THAT(migrated->applied, ::testing::ElementsAre("0008_where"));
+  const auto run = open_store(options()).value()->find_run("old").value();
+  ASSERT_TRUE(run);
+  EXPECT_FALSE(run->host || run->unit || run->os_user || run->cwd || run->command);
+}
+
 TEST_F(SqliteMigrate, AJobsIdIsFoundByAnIndex) {
   ASSERT_TRUE(migrate(options(), false));
   auto plan = database().prepare(
