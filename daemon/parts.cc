@@ -7,14 +7,16 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/url.h"
+#include "base/utf8.h"
 #include "spool/file_system.h"
 
 namespace run_recorder {
 namespace {
 
-std::string host_name() {
+std::string host_name(const Config& config) {
+  if (!config.daemon.host.empty()) return config.daemon.host;
   char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
+  return gethostname(name, sizeof name - 1) == 0 ? replace_invalid_utf8(name) : "unknown";
 }
 
 void log_opening(const SpoolOpening& opening, const Config& config) {
@@ -101,7 +103,7 @@ std::unique_ptr<Recorder> make_recorder(const Config& config, Spool& spool, bool
   RecorderOptions options;
   options.store = store_options_of(config);
   options.migrate = config.database.migrate;
-  options.host = host_name();
+  options.host = host_name(config);
   if (database_kind(config.database.url) == DatabaseKind::kSqlite) {
     // Several events of a run in one batch save SQLite less than PostgreSQL, and a large one costs as much memory.
     options.batch_events /= 2;

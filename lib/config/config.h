@@ -100,6 +100,7 @@ struct Config {
 
   struct Daemon {
     std::chrono::milliseconds shutdown_timeout{10'000};
+    std::string host;  // this host's name in the rows; empty: as the system has it
   } daemon;
 
   struct Metrics {

@@ -11,6 +11,7 @@
 #include "base/nearest_name.h"
 #include "base/socket_path.h"
 #include "base/url.h"
+#include "base/utf8.h"
 #include "config/config_table.h"
 #include "run/names.h"
 
@@ -114,6 +115,13 @@ std::optional<std::string> check_listen(std::string_view text) {
   const auto parsed = parse_host_port(text);
   return parsed ? std::nullopt : std::optional(parsed.error().message);
 }
+
+// PostgreSQL takes no other text than UTF-8, and no row would be written.
+std::optional<std::string> check_host(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  if (has_control_character(text) || !valid_utf8(text)) return "not a name";
+  return is_name(text) ? std::nullopt : std::optional("has " + std::to_string(text.size()) + " bytes");
+}
 }  // namespace
 
 const TextRule kPathRule{"a path", check_path};
@@ -129,9 +137,10 @@ const TextRule kEventTypesRule{"a list of event types ([a-z][a-z0-9_.]*, up to 6
 const TextRule kTableRule{"TABLE or SCHEMA.TABLE, each of 1 to 63 bytes", check_table};
 const TextRule kSchemaRule{"a name of up to 63 bytes without dots, or empty for that of table", check_schema};
 const TextRule kListenRule{"IPV4:PORT, [IPV6]:PORT or localhost:PORT, or empty for none", check_listen};
+const TextRule kHostRule{"a name of up to 255 bytes, or empty for the system's host name", check_host};
 
 static_assert(kMaxSocketPathBytes == 107 && kMaxTablePrefixBytes == 30 && kMaxShortNameBytes == 64 &&
-                  kMaxSqlNameBytes == 63,
+                  kMaxSqlNameBytes == 63 && kMaxNameBytes == 255,
               "the words above say these numbers");
 
 }  // namespace run_recorder

@@ -28,5 +28,6 @@ extern const TextRule kEventTypesRule;
 extern const TextRule kTableRule;
 extern const TextRule kSchemaRule;
 extern const TextRule kListenRule;
+extern const TextRule kHostRule;
 
 }  // namespace run_recorder

@@ -133,6 +133,9 @@ const std::vector<ConfigEntry>& table() {
 
       {{"daemon", "shutdown_timeout", "How long a stop may take to apply what was accepted.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.daemon.shutdown_timeout; }}},
+      {{"daemon", "host",
+        "The host's name in the rows of runs whose events name none; empty: the system's host name.", kRestart},
+       TextSlot{[](Config& c) -> std::string& { return c.daemon.host; }, kHostRule}},
 
       {{"metrics", "listen", "Serve the metrics over TCP too; they are always on the control socket.", kRestart},
        TextSlot{[](Config& c) -> std::string& { return c.metrics.listen; }, kListenRule}},

@@ -117,6 +117,8 @@ table = "jobs.oban_jobs"
 [log]
 level = "debug"
 format = "json"
+[daemon]
+host = "node 1"
 [metrics]
 listen = "[::1]:9100"
 )");
@@ -143,6 +145,7 @@ listen = "[::1]:9100"
   EXPECT_EQ(config.queue.table, "jobs.oban_jobs");
   EXPECT_EQ(config.log.level, LogLevel::kDebug);
   EXPECT_EQ(config.log.format, LogFormat::kJson);
+  EXPECT_EQ(config.daemon.host, "node 1");
   EXPECT_EQ(config.metrics.listen, "[::1]:9100");
 }
 
@@ -441,7 +444,10 @@ TEST_F(ConfigTest, RefusesEachBadValue) {
                                                                 {"--metrics-listen", "h:0"},
                                                                 {"--metrics-listen", "metrics.example:9100"},
                                                                 {"--metrics-listen", "::1:9100"},
-                                                                {"--metrics-listen", "h:70000"}};
+                                                                {"--metrics-listen", "h:70000"},
+                                                                {"--daemon-host", "a\nb"},
+                                                                {"--daemon-host", "\xFF"},
+                                                                {"--daemon-host", std::string(256, 'h')}};
   for (const auto& [flag, value] : bad) {
     ConfigSources sources = bare();
     sources.flags = {{flag, value}};
