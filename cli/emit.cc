@@ -29,6 +29,7 @@ namespace {
 struct EmitOptions {
   // One event. JSON fields are checked to be JSON, the rest is for the daemon to judge.
   std::optional<std::string> type, run_id, id, at, council, parent_attempt_run_id, queue, job_id, job_state, message;
+  std::optional<std::string> host, unit, user, cwd, command;
   std::optional<std::string> input, result, errors, usage, payload;  // JSON
   std::optional<std::string> progress;                               // JSON, or "3/10"
   std::optional<std::string> expires_in;                             // seconds, or a duration of whole seconds
@@ -44,7 +45,8 @@ struct EmitOptions {
   // Any field of one event was given: it is not about standard input then.
   bool one_event() const {
     return type || run_id || id || at || council || parent_attempt_run_id || input || result || errors || payload ||
-           attempt || oban_job_id || queue || job_id || job_state || message || usage || progress || expires_in;
+           attempt || oban_job_id || queue || job_id || job_state || message || usage || progress || expires_in ||
+           host || unit || user || cwd || command;
   }
 };
 
@@ -98,6 +100,11 @@ void check_one_event(const EmitOptions& options) {
   require_utf8("--job-id", options.job_id);
   require_utf8("--job-state", options.job_state);
   require_utf8("--message", options.message);
+  require_utf8("--host", options.host);
+  require_utf8("--unit", options.unit);
+  require_utf8("--user", options.user);
+  require_utf8("--cwd", options.cwd);
+  require_utf8("--command", options.command);
   require_json("--input", options.input);
   require_json("--result", options.result);
   require_json("--errors", options.errors);
@@ -127,6 +134,11 @@ std::string line_of(const EmitOptions& options) {
   number("oban_job_id", options.oban_job_id);
   text("queue", options.queue);
   text("job_id", options.job_id);
+  text("host", options.host);
+  text("unit", options.unit);
+  text("user", options.user);
+  text("cwd", options.cwd);
+  text("command", options.command);
   if (options.expires_in) line.number("expires_in", seconds_of(*options.expires_in));
   text("job_state", options.job_state);
   text("message", options.message);
@@ -235,6 +247,12 @@ void declare_fields(Flags& flags, EmitOptions& options) {
   flags.text("--queue", options.queue, "The configured queue of the job (queued, started)", "NAME");
   flags.text("--job-id", options.job_id, "The job's id in its queue (queued, started)", "ID");
   flags.integer("--oban-job-id", options.oban_job_id, "The same as --job-id, for an integer", "N");
+  flags.text("--host", options.host, "The host that the run runs on (queued, started; default: the daemon's)",
+             "NAME");
+  flags.text("--unit", options.unit, "The systemd unit that it runs in (queued, started)", "NAME");
+  flags.text("--user", options.user, "The user that it runs as (queued, started)", "NAME");
+  flags.text("--cwd", options.cwd, "The folder that it runs in (queued, started)", "PATH");
+  flags.text("--command", options.command, "The command that it is (queued, started)", "TEXT");
   flags.text("--expires-in", options.expires_in,
              "How long the run counts as alive without another event: seconds, or 5m (started, heartbeat)",
              "SECONDS");

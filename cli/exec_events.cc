@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/ascii.h"
 #include "base/json_writer.h"
 #include "base/utf8.h"
 #include "cli/event_line.h"
+#include "cli/json_object.h"
 #include "cli/text.h"
 #include "run/names.h"
 
@@ -33,6 +37,17 @@ std::string error_of(const AttemptEnd& end) {
   return error.str();
 }
 
+// As it is, where a shell gives it no meaning of its own; else in quotes.
+std::string shell_word(std::string_view word) {
+  const auto is_plain = [](char c) {
+    return is_letter(c) || is_digit(c) || std::string_view("%+,-./:=@_").find(c) != std::string_view::npos;
+  };
+  if (!word.empty() && std::ranges::all_of(word, is_plain)) return std::string(word);
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 }  // namespace
 
 std::string started_line(const AttemptStart& start) {
@@ -45,7 +60,18 @@ std::string started_line(const AttemptStart& start) {
   if (start.queue) line.text("queue", *start.queue);
   if (start.job_id) line.text("job_id", *start.job_id);
   if (start.worker_pid) line.number("worker_pid", *start.worker_pid);
+  if (start.unit) line.text("unit", *start.unit);
+  if (start.user) line.text("user", *start.user);
+  if (start.cwd) line.text("cwd", *start.cwd);
+  line.text("command", start.command_text);
   return line.json("input", start.input).str();
+}
+
+std::string kept_line(const std::string& line, const std::optional<std::string>& host) {
+  if (!host || JsonObject(line).text("type") != "run_started") return line;
+  std::string added = EventLine().text("host", *host).str();
+  added.back() = ',';
+  return added + line.substr(1);
 }
 
 std::string ended_line(const AttemptEnd& end) {
@@ -78,6 +104,17 @@ std::string command_input(const std::vector<std::string>& command, bool with_arg
   std::vector<std::string> arguments;
   for (std::size_t i = 1; i < command.size(); ++i) arguments.push_back(replace_invalid_utf8(command[i]));
   return input.text("command", replace_invalid_utf8(command.front())).json("args", json_list(arguments)).str();
+}
+
+std::string command_text(const std::vector<std::string>& command, bool with_arguments) {
+  constexpr std::string_view kCut = "…";
+  std::string text = replace_invalid_utf8(command.front());
+  if (with_arguments) text = shell_word(text);
+  for (std::size_t i = 1; with_arguments && i < command.size(); ++i) {
+    text += " " + shell_word(replace_invalid_utf8(command[i]));
+  }
+  if (text.size() <= kMaxCommandBytes) return text;
+  return fmt::format("{}{}", utf8_prefix(text, kMaxCommandBytes - kCut.size()), kCut);
 }
 
 std::string council_of(const std::string& command) {

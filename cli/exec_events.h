@@ -18,6 +18,8 @@ struct AttemptStart {
   std::string input;  // JSON
   std::optional<std::int64_t> attempt, oban_job_id;
   std::optional<std::string> parent_attempt_run_id, queue, job_id;
+  std::optional<std::string> unit, user, cwd;
+  std::string command_text;
   std::optional<pid_t> worker_pid;
   Timestamp at{};
 };
@@ -34,6 +36,9 @@ struct AttemptEnd {
 };
 
 std::string started_line(const AttemptStart& start);
+// A line as it is kept for another time: run_started with the host, which need not be that of the daemon to which a
+// person, or a home folder that hosts share, brings it. No host: the line as it is.
+std::string kept_line(const std::string& line, const std::optional<std::string>& host);
 // run_completed, or run_failed with one error of kind "exit", "signal" or "cancelled".
 std::string ended_line(const AttemptEnd& end);
 
@@ -44,6 +49,8 @@ std::string ending_in_words(const Ending& ending);
 
 // {"command":…,"args":[…]}, or {"command":…} with only the command's name.
 std::string command_input(const std::vector<std::string>& command, bool with_arguments);
+// The command as a shell would take it, or only its name as it was given; cut to what a row holds.
+std::string command_text(const std::vector<std::string>& command, bool with_arguments);
 // The file name in a command's path, as a council's name: valid UTF-8, 1 to 255 bytes.
 std::string council_of(const std::string& command);
 

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "cli/exec_events.h"
+#include "cli/own_place.h"
 #include "cli/signal_relay.h"
 #include "cli/terminal.h"
 
@@ -66,9 +68,10 @@ void ExecReporter::leave_unsent(int stopped_by) {
   unsent_.release();
   if (waiting_ == 0) return;
   if (!said_) words_.complain(why_unsent(stopped_by) + "; the events not acknowledged, for run-recorder emit:");
+  const std::optional<std::string> host = own_host_name();
   std::string lines;
   for (const EventClient::Waiting& one : client_.waiting()) {
-    if (one.tag > kept_) lines += one.line + "\n";
+    if (one.tag > kept_) lines += kept_line(one.line, host) + "\n";
   }
   // On a terminal it is the same JSON; what the command wrote last is in it.
   words_.write(::isatty(STDERR_FILENO) == 1 ? printable_json(lines) : lines);

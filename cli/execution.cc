@@ -13,6 +13,7 @@
 #include "cli/event_line.h"
 #include "cli/exec_events.h"
 #include "cli/exec_reporter.h"
+#include "cli/own_place.h"
 #include "cli/sidecar.h"
 #include "cli/signal_relay.h"
 #include "cli/stderr_relay.h"
@@ -33,6 +34,7 @@ class Execution {
   Execution(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder)
       : options_(options), socket_path_(socket_path), reporter_(socket_path, unsent_folder, stderr_) {
     start_.council = options.council ? *options.council : council_of(options.command.front());
+    start_.command_text = command_text(options.command, options.record_args);
     start_.input = options.input ? *options.input : command_input(options.command, options.record_args);
     start_.run_id = options.run_id ? *options.run_id : time_ordered_uuid(now_utc());
     start_.attempt = options.attempt;
@@ -77,15 +79,13 @@ class Execution {
     if (child) {
       release_standard_streams();
       start_.worker_pid = child->pid();
-      reporter_.send(started_line(start_));
-      say_warnings();
+      report_start();
       end.ending = wait_for_end(*child);
       end.stderr_tail = stderr_.read_last_words();
     } else {
       stderr_.complain(child.error().message);
       start_.worker_pid.reset();
-      reporter_.send(started_line(start_));
-      say_warnings();
+      report_start();
       end.ending = {.exit_status = kExitNotExecutable, .start_error = EAGAIN};
     }
     end.run_id = start_.run_id;
@@ -100,8 +100,16 @@ class Execution {
     return end;
   }
 
-  void say_warnings() {
-    if (std::exchange(warnings_said_, true)) return;
+  // Once the command runs: a user's name may be a while in coming.
+  void report_start() {
+    if (!started_before_) {
+      OwnPlace place = own_place();
+      start_.unit = std::move(place.unit);
+      start_.user = std::move(place.user);
+      start_.cwd = std::move(place.cwd);
+    }
+    reporter_.send(started_line(start_));
+    if (std::exchange(started_before_, true)) return;
     for (const std::string& warning : options_.warnings) stderr_.complain(warning);
   }
 
@@ -254,7 +262,7 @@ class Execution {
   std::deque<HeldSignal> held_;  // by due
   int stop_signal_ = 0;          // the latest request to stop
   bool pipe_closed_ = false;     // also the sidecar's
-  bool warnings_said_ = false;
+  bool started_before_ = false;  // it is a retry
 };
 
 }  // namespace

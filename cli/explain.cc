@@ -21,6 +21,7 @@ std::string explanation_in_words(const JsonObject& object, const Terminal& termi
   facts.add("name", object.text("council"));
   facts.add("status", status, colour_of_status(status));
   facts.add("attempt", object.text("attempt"));
+  if (const std::string host = object.text("host"); !host.empty()) facts.add("host", host);
   if (const std::string job = object.text("oban_job_id"); !job.empty()) facts.add("job", job);
   if (const auto age = object.integer("age_seconds")) {
     facts.add("last event", duration_in_words(std::chrono::seconds(*age)) + " ago");

@@ -94,7 +94,7 @@ Handler declare_list(Flags flags) {
   const auto options = std::make_shared<ListOptions>();
   options->query.declare(flags);
   flags.limit(options->query.limit, "runs");
-  flags.on("--wide", options->wide, "Show queue, parent, more times, progress and usage too");
+  flags.on("--wide", options->wide, "Show queue, host, parent, more times, progress and usage too");
   flags.text("--columns", options->columns,
              "Show these, several by comma: run,name,status,note,…; also the row's own names", "NAMES");
   flags.text("--sort", options->sort, "Sort what is listed by one of these; -took for the highest first", "NAME");

@@ -14,6 +14,14 @@ namespace {
 // So many of the newest runs are asked for their names.
 constexpr const char* kNamesAmong = "1000";
 
+// For a parameter that is always a pattern: one without wildcards is meant as it is, as the user DOMAIN\name.
+std::string as_pattern(const std::string& text) {
+  if (is_pattern(text)) return text;
+  std::string pattern;
+  for (const char c : text) pattern += c == '\\' ? "\\\\" : std::string(1, c);
+  return pattern;
+}
+
 void add_name(Target& target, const std::string& name) {
   target.add(is_pattern(name) ? "council_glob" : "council", name);
 }
@@ -24,6 +32,9 @@ void RunQuery::declare(Flags& flags) {
   flags.statuses("--status", statuses, Flags::Statuses::kAll,
                  "Only these: queued, running, completed, failed, cancelled, stuck; several by comma");
   flags.text("--council,--name", council, "Only runs of this name; * stands for any characters, ? for one", "NAME");
+  flags.text("--host", host, "Only runs on this host; * and ? as in --name", "NAME");
+  flags.text("--unit", unit, "Only runs in this systemd unit; * and ? as in --name", "NAME");
+  flags.text("--user", user, "Only runs as this user; * and ? as in --name", "NAME");
   flags.text("--job", job, "Only runs of this job, by its id in its queue", "ID");
   flags.text("--queue", queue, "Only runs of this queue's jobs; the queue default includes jobs that name no queue",
              "NAME");
@@ -56,6 +67,9 @@ Target RunQuery::target() const {
   for (const std::string& status : statuses) joined += (joined.empty() ? "" : ",") + status;
   if (!joined.empty()) target.add("status", joined);
   if (council) add_name(target, *council);
+  if (host) target.add("host", as_pattern(*host));
+  if (unit) target.add("unit", as_pattern(*unit));
+  if (user) target.add("user", as_pattern(*user));
   if (job) target.add("job", *job);
   if (queue) target.add("queue", *queue);
   if (oban_job_id) target.add("oban_job_id", std::to_string(*oban_job_id));

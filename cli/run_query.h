@@ -15,7 +15,7 @@ namespace run_recorder {
 
 struct RunQuery {
   std::vector<std::string> statuses;
-  std::optional<std::string> council, job, queue, pass, longer_than, error;
+  std::optional<std::string> council, host, unit, user, job, queue, pass, longer_than, error;
   std::optional<std::int64_t> oban_job_id, exit_status;
   std::string by = "started";  // or "recorded"
   std::optional<Timestamp> since, until;

@@ -32,7 +32,7 @@ using Kind = RunField::Kind;
 
 // The first of them are the usual ones, in the order of their importance; with those that follow the wide ones. A
 // UUID is never cut.
-constexpr std::size_t kUsualFields = 8, kWideFields = 14;
+constexpr std::size_t kUsualFields = 8, kWideFields = 15;
 // clang-format off
 constexpr std::array kRunFields{
     RunField{"run", "run_id", "RUN", false, 36, 0, 0, Kind::kId},
@@ -44,11 +44,16 @@ constexpr std::array kRunFields{
     RunField{"attempt", "attempt", "ATTEMPT", true, 0, 5},
     RunField{"job", "job_id", "JOB", true, 0, 6, 0, Kind::kJob},
     RunField{"queue", "queue", "QUEUE", false, 0, 8},
+    RunField{"host", "host", "HOST", false, 10, 9},
     RunField{"parent", "parent_attempt_run_id", "PARENT", false, 36, 11, 0, Kind::kId},
     RunField{"recorded", "inserted_at", "RECORDED", false, 0, 10, 0, Kind::kTime},
     RunField{"last_event", "last_event_at", "LAST EVENT", false, 0, 7, 0, Kind::kTime},
     RunField{"progress", "progress", "PROGRESS", false, 10, 1, 0, Kind::kProgress},
     RunField{"usage", "usage", "USAGE", false, 16, 1, 0, Kind::kUsage},
+    RunField{"unit", "unit", "UNIT", false, 16},
+    RunField{"user", "os_user", "USER", false, 8},
+    RunField{"cwd", "cwd", "CWD", false, 16},
+    RunField{"command", "command", "COMMAND", false, 16},
     RunField{"ended", "finalized_at", "ENDED", false, 0, 0, 0, Kind::kTime},
     RunField{"updated", "updated_at", "UPDATED", false, 0, 0, 0, Kind::kTime},
     RunField{"oban_job", "oban_job_id", "OBAN JOB", true},

@@ -29,7 +29,7 @@ struct RunLayout {
   const RunField* sorted_by = nullptr;  // shown whatever the room
 };
 RunLayout usual_layout();
-RunLayout wide_layout();  // with queue, parent, times, usage and progress too
+RunLayout wide_layout();  // with queue, host, parent, times, usage and progress too
 // By names with commas between them: the field's own or the row's. kInvalid names those that there are.
 Result<RunLayout> layout_of(std::string_view names);
 

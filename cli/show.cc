@@ -57,6 +57,11 @@ Facts facts_of(const JsonObject& run, const Terminal& terminal) {
   add("queue", run.text("queue"));
   add("job", job_of(run));
   add("job's state then", run.text("oban_job_state_at_finalize"));
+  add("host", run.text("host"));
+  add("unit", run.text("unit"));
+  add("user", run.text("os_user"));
+  add("folder", run.text("cwd"));
+  add("command", run.text("command"));
   facts.add("started", time_and_age(run.time("started_at"), now));
   if (run.time("finalized_at")) facts.add("finalized", time_and_age(run.time("finalized_at"), now));
   if (const auto duration = run_duration(run, now)) {

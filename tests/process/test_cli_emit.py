@@ -385,6 +385,8 @@ def test_every_field_has_a_flag(scripted):
     for flags, fields in (
             (("run_started", "--queue", "river", "--job-id", "a-7", "--expires-in", "90"),
              {"queue": "river", "job_id": "a-7", "expires_in": 90}),
+            (("run_queued", "--host", "h1", "--unit", "a.service", "--user", "worker", "--cwd", "/srv", "--command", "make all"),
+             {"host": "h1", "unit": "a.service", "user": "worker", "cwd": "/srv", "command": "make all"}),
             (("run_heartbeat", "--expires-in", "5m", "--progress", "3/10", "--usage", '{"input_tokens":\n12}'),
              {"expires_in": 300, "progress": {"done": 3, "total": 10}, "usage": {"input_tokens": 12}}),
             (("run_completed", "--job-state", "completed"), {"job_state": "completed"}),

@@ -237,7 +237,7 @@ def test_usage_and_progress_are_shown(server):
     assert re.search(r"(?m)^text +mails +running +29 of 100 rows \(29 %\) .* 9f8c$", tool(server, "list", "--queue", "mail").stdout)
     wide = tool(server, "list", "--wide").stdout
     assert re.split(r"  +", wide.splitlines()[0].strip()) == [
-        "RUN", "NAME", "STATUS", "NOTE", "STARTED", "TOOK", "ATTEMPT", "JOB", "QUEUE", "PARENT", "RECORDED", "LAST EVENT",
+        "RUN", "NAME", "STATUS", "NOTE", "STARTED", "TOOK", "ATTEMPT", "JOB", "QUEUE", "HOST", "PARENT", "RECORDED", "LAST EVENT",
         "PROGRESS", "USAGE"]
     assert re.search(r"(?m)^text .* mail +before .* 29 of 100 rows \(29 %\) +input_tokens 1,234,567, output_tokens 890, ", wide)
     assert re.search(r"(?m)^number .* 3 +input_tokens 3, cost_usd 0\.1, pages 2$", wide)

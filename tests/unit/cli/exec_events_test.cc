@@ -72,6 +72,49 @@ TEST(CommandInput, HoldsArgumentsOnlyWhenAsked) {
   EXPECT_EQ(command_input(command, true), "{\"command\":\"/usr/bin/rsync\",\"args\":[\"--password=x\",\"\uFFFD\"]}");
 }
 
+TEST(StartedLine, SaysWhereItRuns) {
+  AttemptStart start;
+  start.input = "{}";
+  start.unit = "a.service";
+  start.user = "worker";
+  start.cwd = "/srv";
+  start.command_text = "./a";
+  const std::string line = started_line(start);
+  EXPECT_EQ(JsonObject(line).text("unit"), "a.service");
+  EXPECT_EQ(JsonObject(line).text("user"), "worker");
+  EXPECT_EQ(JsonObject(line).text("cwd"), "/srv");
+  EXPECT_EQ(JsonObject(line).text("command"), "./a");
+  EXPECT_EQ(JsonObject(line).raw("host"), "") << "the daemon knows its host";
+}
+
+TEST(KeptLine, NamesTheHostWhereARunStarts) {
+  AttemptStart start;
+  start.run_id = "r1";
+  start.input = "{}";
+  const std::string started = started_line(start);
+  const std::string kept = kept_line(started, "h \"1\"");
+  EXPECT_EQ(JsonObject(kept).text("host"), "h \"1\"");
+  EXPECT_TRUE(kept.ends_with("," + started.substr(1))) << kept;
+  EXPECT_EQ(kept_line(started, std::nullopt), started);
+  const std::string ended = ended_line(end_with({}));
+  EXPECT_EQ(kept_line(ended, "h1"), ended);
+}
+
+TEST(CommandText, HoldsArgumentsOnlyWhenAsked) {
+  const std::vector<std::string> command = {"./rsync", "-a", "--password=x y", "it's", "", "\xFF", "a/b:c@d"};
+  EXPECT_EQ(command_text(command, false), "./rsync");
+  EXPECT_EQ(command_text({"./my tool"}, false), "./my tool");
+  EXPECT_EQ(command_text({"./my tool", "-a"}, true), "'./my tool' -a");
+  EXPECT_EQ(command_text(command, true), "./rsync -a '--password=x y' 'it'\\''s' '' '\uFFFD' a/b:c@d");
+}
+
+TEST(CommandText, IsCutToWhatARowHolds) {
+  EXPECT_EQ(command_text({std::string(1'024, 'x')}, false), std::string(1'024, 'x'));
+  const std::string cut = command_text({"sh", std::string(2'000, 'x')}, true);
+  EXPECT_EQ(cut, "sh " + std::string(1'018, 'x') + "…");
+  EXPECT_EQ(cut.size(), 1'024U);
+}
+
 TEST(CouncilOf, IsTheFileNameWithinTheProtocolsLimits) {
   EXPECT_EQ(council_of("./backup.sh"), "backup.sh");
   EXPECT_EQ(council_of("/usr/bin/true"), "true");
