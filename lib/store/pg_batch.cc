@@ -54,6 +54,7 @@ PgBatch::PgBatch(const PgSchema& schema)
       runs_(schema.table("runs")),
       events_(schema.table("run_events")),
       pruned_(schema.table("pruned")),
+      age_(age_select(schema)),
       plain_rows_(row_sql(schema, plain_run_columns())),
       all_rows_(row_sql(schema, run_columns())),
       // A removed run's late event makes no row: one fewer is inserted, and the decision is made again. A subquery
@@ -195,8 +196,8 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
       "tgtype & 7 = 7)",
       quoted_literal(runs_), quoted_literal(events_));
   counts += inserts == Inserts::kCopied ? fmt::format("{}, {}", pruned_sql(command, batch), triggers) : "0, 0";
-  command.sql = fmt::format("WITH {}ledger AS ({} RETURNING 1) SELECT {}, (SELECT count(*) FROM ledger)", parts,
-                            ledger_sql(command, self, batch), counts);
+  command.sql = fmt::format("WITH {}ledger AS ({} RETURNING 1) SELECT {}, (SELECT count(*) FROM ledger), {}", parts,
+                            ledger_sql(command, self, batch), counts, age_);
   return command;
 }
 

@@ -33,7 +33,7 @@ class PgBatch {
     kHere,    // by this statement
     kCopied,  // before it, in its transaction
   };
-  // Its result is one row, the counts in this order.
+  // Its result is one row, the counts in this order, then age_select().
   PgCommand write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts) const;
   struct Counts {
     std::uint64_t moved = 0;  // how often the position did
@@ -61,6 +61,7 @@ class PgBatch {
   std::string ledger_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
 
   std::string positions_, recorders_, dead_letters_, runs_, events_, pruned_;  // quoted names
+  std::string age_;
   struct RowSql {
     PgRowSql insert, update;
   };

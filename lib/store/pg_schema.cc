@@ -328,6 +328,16 @@ std::string utc_text(std::string_view instant) {
   return text_of_timestamp(fmt::format("{} AT TIME ZONE 'UTC'", instant));
 }
 
+std::string age_select(const PgSchema& schema) {
+  const std::string table = schema.table("recorder_schema");
+  return fmt::format("(SELECT max(version) FROM {0}), (SELECT oldest_daemon FROM {0} ORDER BY version DESC LIMIT 1)",
+                     table);
+}
+
+Result<void> check_age(std::int64_t version, std::string_view oldest_daemon) {
+  return check_schema_age(postgresql_migrations(), static_cast<int>(version), oldest_daemon);
+}
+
 Error at_opening(Error error) {
   const std::string_view state = error.sqlstate;
   // Insufficient privilege, no schema to create in, a name that means something else, an object that is in the way.

@@ -3,6 +3,7 @@
 // files; read_pg_schema() blocks and is for the connection's thread, all else is pure.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
@@ -64,6 +65,11 @@ Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefi
 std::vector<std::string> obstacles(const PgSchema& schema);
 // kRefused where this daemon cannot work with the tables as they are, kNotFound where migrations are missing.
 Result<void> verify(const PgSchema& schema);
+
+// A newer daemon may migrate beside one that works. The two columns of this select, of no table, are the newest
+// migration's version and the oldest daemon beside it; check_age() is of them: kRefused where this daemon is older.
+std::string age_select(const PgSchema& schema);
+Result<void> check_age(std::int64_t version, std::string_view oldest_daemon);
 
 // An error at opening or migrating: permission denied, a missing schema and the like are the database refusing this
 // daemon, not the database being away.

@@ -67,6 +67,11 @@ PgStore::PgStore(std::unique_ptr<PgConnection> connection, PgSchema schema, std:
 
 Result<Checkpoint> PgStore::check_in(const RecorderSelf& self) {
   const PgConnection::Deadline deadline(*connection_);
+  const auto age = connection_->exec("SELECT " + age_select(schema_));
+  if (!age) return age.error();
+  PgFields newest((*age)[0]);
+  const std::int64_t version = newest.integer();
+  if (auto young = check_age(version, newest.text()); !young) return young.error();
   const auto ledger = connection_->exec(
       fmt::format("INSERT INTO {} AS w (id, host, version, incarnation) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO "
                   "UPDATE SET host = excluded.host, version = excluded.version, incarnation = excluded.incarnation, "
@@ -308,6 +313,8 @@ Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, c
   counts.pruned = fields.count();
   counts.triggers = fields.count();
   counts.held = fields.count();
+  const std::int64_t version = fields.integer();
+  if (auto young = check_age(version, fields.text()); !young) return young.error();
   const PgBatch::Counts expected = PgBatch::expected(batch, inserts);
   if (counts.triggers > 0) return std::optional<Committed>();
   if (counts.moved != expected.moved || counts.held != expected.held) return std::optional(Committed::kMisplaced);

@@ -294,7 +294,8 @@ class Store {
   // Which of these (run_id, event id) are already in the history. In no particular order.
   virtual Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) = 0;
-  // All or nothing. kData: the database refuses some row of it. kInDoubt: check_in() of a new Store tells. An id that
+  // All or nothing. kData: the database refuses some row of it. kRefused, here and at check_in(): a newer daemon has
+  // migrated the tables, and this one may not write beside it. kInDoubt: check_in() of a new Store tells. An id that
   // is taken because a sequence is behind is kCollided, or kRefused where this role may not set the sequence.
   virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
   // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at

@@ -77,6 +77,21 @@ def test_sessions_that_are_read_only_are_a_refusal(server, cluster):
     assert server.wait_applied()["applied"] == 1
 
 
+@on_postgres
+def test_a_connected_daemon_stops_writing_once_a_newer_one_has_migrated(server):
+    server.start()
+    server.send({"type": "run_started", "run_id": "before"})
+    assert server.wait_applied()["applied"] == 1
+    server.database.execute("INSERT INTO council_ex_recorder_schema (version, name, oldest_daemon) VALUES (99, 'later', '99.0.0')")
+    server.send({"type": "run_started", "run_id": "after"})
+    server.wait_for_log("the database refuses this daemon, events are spooled.*install 99.0.0 or later")
+    assert server.status()["database"]["state"] == "refused"
+    assert server.check_ledger()["waiting"] == 1
+    assert set(server.database.runs()) == {"before"}
+    server.database.execute("DELETE FROM council_ex_recorder_schema WHERE version = 99")
+    assert server.wait_applied()["applied"] == 2
+
+
 def test_check_refuses_a_standby(daemons, at_end):
     primary = Postgres().start()
     at_end(primary.close)

@@ -114,6 +114,25 @@ class PgCopyTest : public PgStoreTest {
   void let_inserts_fail() { query("CREATE RULE none AS ON INSERT TO council_ex_run_events DO INSTEAD NOTHING"); }
 };
 
+TEST_F(PgCopyTest, NothingIsWrittenBesideANewerDaemonThatDoesNotAllowIt) {
+  const auto store = migrated_and_copying();
+  query("INSERT INTO council_ex_recorder_schema (version, name, oldest_daemon) VALUES (99, 'later', '0.1.0')");
+  EXPECT_EQ(store->commit(kSelf, first_batch({"before"})).value(), Committed::kYes);
+  EXPECT_TRUE(store->check_in(kSelf));
+  query("UPDATE council_ex_recorder_schema SET oldest_daemon = '99.0.0' WHERE version = 99");
+  BatchWrite large = large_batch();
+  BatchWrite small = first_batch({"small"});
+  for (BatchWrite* const batch : {&small, &large}) {
+    batch->from = 1;
+    const auto written = store->commit(kSelf, *batch);
+    ASSERT_FALSE(written);
+    EXPECT_EQ(written.error().kind, ErrorKind::kRefused);
+    EXPECT_THAT(written.error().message, ::testing::HasSubstr("99.0.0"));
+  }
+  EXPECT_EQ(query("SELECT string_agg(run_id, ',') FROM council_ex_runs"), "before");
+  EXPECT_EQ(store->check_in(kSelf).error().kind, ErrorKind::kRefused);
+}
+
 TEST_F(PgCopyTest, LargeBatchesAreCopiedAndSmallOnesAreNot) {
   const auto store = migrated_and_copying();
   let_inserts_fail();
