@@ -246,7 +246,7 @@ std::optional<AdministeredDaemon::Service> AdministeredDaemon::find_service() {
 
 std::optional<uid_t> AdministeredDaemon::user() const {
   if (service_) return service_->user.empty() ? std::nullopt : find_user(service_->user);
-  const auto owner = owner_of_spool(config());
+  const auto owner = owner_of_spool(config().spool.path);
   return owner && *owner != 0 ? owner : std::nullopt;
 }
 
@@ -321,12 +321,7 @@ DaemonCall AdministeredDaemon::call(const std::vector<std::string>& arguments, c
   if (!changes.secrets_file.empty()) {
     std::string text;
     for (const auto& [name, value] : secrets) {
-      std::string quoted;
-      for (const char c : value) {
-        if (c == '"' || c == '\\' || c == '$' || c == '`') quoted += '\\';
-        quoted += c;
-      }
-      text += fmt::format("{}=\"{}\"\n", name, quoted);
+      text += fmt::format("{}=\"{}\"\n", name, with_backslashes(value, "\"\\$`"));
     }
     if (const auto written = replace_file_atomically(changes.secrets_file, text, {0600, false}); !written) {
       give_up(changes.secrets_file, written.error().message);

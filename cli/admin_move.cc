@@ -21,6 +21,7 @@
 #include "cli/control_client.h"
 #include "cli/json_object.h"
 #include "cli/terminal.h"
+#include "cli/text.h"
 
 namespace run_recorder {
 namespace {
@@ -200,12 +201,7 @@ void move_rows(const AdministeredDaemon& daemon, const std::string& url) {
 
 // As a line of TOML.
 std::string setting_line(const std::string& url) {
-  std::string quoted;
-  for (const char c : redact_url(url)) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    quoted += c;
-  }
-  return fmt::format("url = \"{}\"", quoted);
+  return fmt::format("url = \"{}\"", with_backslashes(redact_url(url), "\"\\"));
 }
 
 void say_what_is_next(const AdministeredDaemon& daemon, const Config& config, const std::string& url) {

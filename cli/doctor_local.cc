@@ -1,7 +1,6 @@
 #include "cli/doctor_local.h"
 
 #include <fmt/format.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,11 +50,9 @@ namespace {
 
 // Whose the files should be: the spool's owner; where root made the spool in a folder of somebody else, that one.
 std::optional<uid_t> daemons_user(const Config& config) {
-  const std::optional<uid_t> owner = owner_of_spool(config);
-  if (!owner || *owner != 0) return owner;
-  Config folder = config;
-  folder.spool.path = std::filesystem::absolute(config.spool.path).parent_path();
-  return owner_of_spool(folder);
+  const std::filesystem::path spool = config.spool.path;
+  const std::optional<uid_t> owner = owner_of_spool(spool);
+  return owner && *owner == 0 ? owner_of_spool(std::filesystem::absolute(spool).parent_path()) : owner;
 }
 
 }  // namespace
@@ -109,25 +106,22 @@ void check_owners(DoctorReport& report, const Config& config) {
 }
 
 void check_disk(DoctorReport& report, const Config& config) {
-  std::filesystem::path path = config.spool.path;
-  if (const auto weak = weak_file_system(path))
-    report.warning("disk", weak->words(path), "move [spool] path to a disk");
-  std::error_code ignored;
-  while (!std::filesystem::exists(path, ignored) && path.has_parent_path() && path != path.parent_path()) {
-    path = path.parent_path();
+  const std::filesystem::path folder = config.spool.path;
+  if (const auto weak = weak_file_system(folder)) {
+    report.warning("disk", weak->words(folder), "move [spool] path to a disk");
   }
-  struct statvfs disk {};
-  if (::statvfs(path.c_str(), &disk) != 0) {
-    report.wrong("disk", system_error_of(path.string()).message, "run this as root or as the daemon's user");
+  const Result<DiskSpace> disk = disk_space(folder);
+  if (!disk) {
+    report.wrong("disk", disk.error().message, "run this as root or as the daemon's user");
     return;
   }
-  if ((disk.f_flag & ST_RDONLY) != 0) {
-    report.wrong("disk", path.string() + " is on a file system that is mounted read-only",
+  if (disk->read_only) {
+    report.wrong("disk", disk->path.string() + " is on a file system that is mounted read-only",
                  "look at dmesg for why, and mount it writable");
     return;
   }
-  const std::uint64_t free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
-  const std::string words = fmt::format("{} free under {}", size_in_words(free), path.string());
+  const std::uint64_t free = disk->free_bytes;
+  const std::string words = fmt::format("{} free under {}", size_in_words(free), disk->path.string());
   if (free <= config.spool.min_free) {
     report.wrong("disk", fmt::format("{}, and [spool] min_free is {}", words, size_in_words(config.spool.min_free)),
                  "events are refused: free the disk, or lower min_free");

@@ -115,6 +115,15 @@ std::string pace_in_words(std::uint64_t runs, double part, std::chrono::millisec
   return words;
 }
 
+std::string with_backslashes(std::string_view text, std::string_view characters) {
+  std::string quoted;
+  for (const char c : text) {
+    if (characters.find(c) != std::string_view::npos) quoted += '\\';
+    quoted += c;
+  }
+  return quoted;
+}
+
 std::string percent_encoded(std::string_view text) {
   // "." and ".." alone would be read as steps in the path.
   if (text == ".") return "%2E";

@@ -34,6 +34,9 @@ std::string count_of(std::uint64_t number, std::string_view noun);
 // more than 1: unknown. What is not known yet is left out.
 std::string pace_in_words(std::uint64_t runs, double part, std::chrono::milliseconds taken);
 
+// The text with a backslash before each of these characters, as a string in quotes has them.
+std::string with_backslashes(std::string_view text, std::string_view characters);
+
 // RFC 3986: everything but the unreserved characters as %XX, so that any run_id is one path segment.
 std::string percent_encoded(std::string_view text);
 

@@ -101,9 +101,8 @@ std::string problem_of_making_folder(const std::filesystem::path& where) {
 }
 
 int check_missing_spool(const Config& config) {
-  std::filesystem::path path = std::filesystem::absolute(config.spool.path);
+  const std::filesystem::path path = nearest_existing(std::filesystem::absolute(config.spool.path));
   std::error_code ignored;
-  while (!std::filesystem::exists(path, ignored) && path != path.parent_path()) path = path.parent_path();
   const bool folder = std::filesystem::is_directory(path, ignored);
   const std::string problem = folder ? problem_of_making_folder(path) : "not a folder";
   if (!problem.empty()) {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
-#include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,24 +17,13 @@
 namespace run_recorder {
 namespace {
 
-struct UserEntry {
-  std::string name;  // empty: the host has no name for it
-  gid_t group = 0;
-  std::string home = "/";
-};
-
-UserEntry entry_of(uid_t user) {
-  UserEntry entry;
-  if (const passwd* found = ::getpwuid(user)) {
-    entry = {found->pw_name, found->pw_gid, found->pw_dir};
-  } else {
-    entry.group = static_cast<gid_t>(user);
-  }
-  return entry;
+// Of a user without a name of the host: the group of its number, and no home.
+User user_to_become(uid_t user) {
+  return user_with(user).value_or(User{.name = {}, .group = static_cast<gid_t>(user), .home = "/"});
 }
 
 // The driver of PostgreSQL looks into the home folder, and must not be refused in root's.
-void set_environment(const UserEntry& entry) {
+void set_environment(const User& entry) {
   ::setenv("HOME", entry.home.c_str(), 1);
   for (const char* name : {"USER", "LOGNAME"}) {
     if (entry.name.empty()) {
@@ -46,7 +34,7 @@ void set_environment(const UserEntry& entry) {
   }
 }
 
-bool become(uid_t user, const UserEntry& entry) {
+bool become(uid_t user, const User& entry) {
   const bool groups =
       entry.name.empty() ? ::setgroups(1, &entry.group) == 0 : ::initgroups(entry.name.c_str(), entry.group) == 0;
   // The kernel forgets with which signal this process is to end after its parent: `admin` asks for that.
@@ -83,12 +71,12 @@ std::string command_as(const std::string& user, const std::vector<std::string>& 
 
 std::optional<uid_t> whom_to_act_as(const Config& config) {
   if (::geteuid() != 0) return std::nullopt;
-  const auto owner = owner_of_spool(config);
+  const auto owner = owner_of_spool(config.spool.path);
   return owner && *owner != 0 ? owner : std::nullopt;
 }
 
 std::string act_as(uid_t user, const Config& config, bool serves, const std::vector<std::string>& arguments) {
-  const UserEntry entry = entry_of(user);
+  const User entry = user_to_become(user);
   if (serves) {
     for (const std::string& socket : {config.socket.path, config.control.path}) {
       make_folder_for(socket, user, entry.group);

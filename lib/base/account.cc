@@ -77,13 +77,19 @@ std::optional<gid_t> first_group_of(const std::string& user) {
   return look_up(entry, buffer, by_name) ? std::optional(entry.pw_gid) : std::nullopt;
 }
 
-std::string user_name(uid_t uid) {
+std::optional<User> user_with(uid_t uid) {
   passwd entry{};
   std::vector<char> buffer;
   const auto by_id = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
     return getpwuid_r(uid, to, bytes, size, found);
   };
-  return look_up(entry, buffer, by_id) ? std::string(entry.pw_name) : std::to_string(uid);
+  if (!look_up(entry, buffer, by_id)) return std::nullopt;
+  return User{entry.pw_name, entry.pw_gid, entry.pw_dir == nullptr ? std::string() : entry.pw_dir};
+}
+
+std::string user_name(uid_t uid) {
+  const auto user = user_with(uid);
+  return user ? user->name : std::to_string(uid);
 }
 
 std::string group_name(gid_t gid) {
@@ -92,17 +98,13 @@ std::string group_name(gid_t gid) {
 }
 
 std::vector<gid_t> groups_of(uid_t uid) {
-  passwd entry{};
-  std::vector<char> buffer;
-  const auto by_id = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
-    return getpwuid_r(uid, to, bytes, size, found);
-  };
-  if (!look_up(entry, buffer, by_id)) return {};
+  const auto user = user_with(uid);
+  if (!user) return {};
   std::vector<gid_t> groups(32);
   int count = static_cast<int>(groups.size());
-  if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0) {
+  if (getgrouplist(user->name.c_str(), user->group, groups.data(), &count) < 0) {
     groups.resize(static_cast<std::size_t>(count));
-    if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0) return {entry.pw_gid};
+    if (getgrouplist(user->name.c_str(), user->group, groups.data(), &count) < 0) return {user->group};
   }
   groups.resize(static_cast<std::size_t>(count));
   return groups;

@@ -9,6 +9,13 @@
 
 namespace run_recorder {
 
+struct User {
+  std::string name;
+  gid_t group = 0;   // the first one
+  std::string home;  // as its entry has it
+};
+// Empty where the host has no name for it.
+std::optional<User> user_with(uid_t uid);
 // A name of the host's database, or a number. Empty where there is no such name.
 std::optional<uid_t> find_user(const std::string& name_or_number);
 std::optional<gid_t> find_group(const std::string& name_or_number);

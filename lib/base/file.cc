@@ -162,6 +162,14 @@ Result<void> sync_name_of(const std::filesystem::path& path) {
   return {};
 }
 
+std::filesystem::path nearest_existing(std::filesystem::path path) {
+  struct stat found {};
+  while (stat(path.c_str(), &found) != 0 && path.has_parent_path() && path != path.parent_path()) {
+    path = path.parent_path();
+  }
+  return path;
+}
+
 Result<void> make_directories(const std::filesystem::path& path, mode_t mode) {
   if (mkdir(path.c_str(), mode) == 0) return sync_name_of(path);
   const int error_number = errno;

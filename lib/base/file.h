@@ -72,6 +72,9 @@ Result<void> sync_directory(const std::filesystem::path& path);
 // Makes the name of a folder or file in the folder it is in durable.
 Result<void> sync_name_of(const std::filesystem::path& path);
 
+// The path, or where it is not there, or not for this user to see, the nearest one above it that is.
+std::filesystem::path nearest_existing(std::filesystem::path path);
+
 // Creates the folder and its missing parents, each with mode, and makes their names durable. Success where it is
 // there already (its mode is left).
 Result<void> make_directories(const std::filesystem::path& path, mode_t mode);

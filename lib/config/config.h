@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <span>
@@ -200,7 +201,7 @@ struct WrongFile {
 std::vector<WrongFile> wrong_files(const Config& config, uid_t daemon);
 // Whose the spool is: the folder's owner or, before there is one, that of the folder it will be made in. Empty where
 // neither is there.
-std::optional<uid_t> owner_of_spool(const Config& config);
+std::optional<uid_t> owner_of_spool(const std::filesystem::path& folder);
 
 using LoadedConfig = boost::system::result<Config, ConfigProblems>;
 LoadedConfig load_config(const ConfigSources& sources);

@@ -105,17 +105,16 @@ std::vector<fs::path> files_below(const fs::path& folder) {
 
 }  // namespace
 
-std::optional<uid_t> owner_of_spool(const Config& config) {
-  const fs::path spool = config.spool.path;
-  auto status = status_of_file(spool);
-  if (!status && (errno == ENOENT || errno == ENOTDIR)) status = status_of_file(fs::absolute(spool).parent_path());
+std::optional<uid_t> owner_of_spool(const fs::path& folder) {
+  auto status = status_of_file(folder);
+  if (!status && (errno == ENOENT || errno == ENOTDIR)) status = status_of_file(fs::absolute(folder).parent_path());
   return status ? std::optional(status->st_uid) : std::nullopt;
 }
 
 std::vector<WrongFile> wrong_files(const Config& config, uid_t daemon) {
   std::vector<WrongFile> findings;
   // Who is at somebody else's spool is the wrong user, and is not to be given the files. Root's is an accident.
-  const auto owner = owner_of_spool(config);
+  const auto owner = owner_of_spool(config.spool.path);
   const bool elsewhere = owner && *owner != daemon && *owner != 0 && daemon == ::geteuid();
   const auto add = [&](const std::vector<fs::path>& paths, bool own, const fs::path& whole) {
     const std::vector<Wrong> wrong = wrong_among(paths, daemon, own);

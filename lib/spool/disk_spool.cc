@@ -2,12 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
 
+#include "spool/file_system.h"
 #include "spool/folder.h"
 
 namespace run_recorder {
@@ -163,7 +163,7 @@ Result<Spool::Appended> DiskSpool::append(std::span<const Entry> entries) {
     if (!done) writer_->retract(end);
   }
   if (!done && done.error().kind == ErrorKind::kFull) {
-    const std::uint64_t free = free_bytes().value_or(0);
+    const std::uint64_t free = free_bytes_under(folder_).value_or(0);
     const MutexLock state_lock(state_mutex_);
     disk_refusal_ = {done.error().message, free};
     std::fill(appended.admissions.begin(), appended.admissions.end(), Admission::kFull);
@@ -229,16 +229,10 @@ void DiskSpool::forget_refusals(std::uint64_t pending, std::uint64_t room) {
   if (wanted_.disk <= room) wanted_.disk = 0;
 }
 
-std::optional<std::uint64_t> DiskSpool::free_bytes() const {
-  struct statvfs status {};
-  if (fstatvfs(folder_, &status) != 0) return std::nullopt;
-  return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
-}
-
 // Bytes the file system has left above min_free. Deletes kept segments where that is less than wanted.
 std::uint64_t DiskSpool::disk_room(std::uint64_t wanted) {
   while (true) {
-    const std::optional<std::uint64_t> free = free_bytes();
+    const std::optional<std::uint64_t> free = free_bytes_under(folder_);
     if (!free) return UINT64_MAX;  // not known: writing fails where it is full
     std::optional<Segment> segment;
     {
@@ -403,7 +397,7 @@ bool DiskSpool::has_room_for(std::uint64_t wanted, std::uint64_t limit) const {
 SpoolRoom DiskSpool::room() const {
   SpoolRoom room;
   room.path = options_.path;
-  room.free_bytes = free_bytes();
+  room.free_bytes = free_bytes_under(folder_);
   const MutexLock state_lock(state_mutex_);
   room.pending_bytes = table_.pending_bytes();
   room.max_bytes = limits_.max_bytes;

@@ -83,7 +83,6 @@ class DiskSpool final : public Spool {
   void forget_refusals(std::uint64_t pending, std::uint64_t room) REQUIRES(state_mutex_);
   bool has_room_for(std::uint64_t wanted, std::uint64_t limit) const REQUIRES(state_mutex_);
   std::uint64_t disk_room(std::uint64_t wanted) REQUIRES(append_mutex_);
-  std::optional<std::uint64_t> free_bytes() const;
   Result<void> ensure_segment() REQUIRES(append_mutex_);
   Result<void> begin_segment() REQUIRES(append_mutex_);
   void mark_synced(std::uint64_t seq, bool durable) REQUIRES(append_mutex_);

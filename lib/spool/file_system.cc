@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
@@ -10,6 +11,8 @@
 #include <iterator>
 #include <sstream>
 #include <vector>
+
+#include "base/file.h"
 
 namespace run_recorder {
 namespace {
@@ -46,6 +49,10 @@ std::string mount_type_of(dev_t device) {
   return {};
 }
 
+std::uint64_t free_bytes_of(const struct statvfs& disk) {
+  return static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+}
+
 }  // namespace
 
 std::string WeakFileSystem::words(const std::filesystem::path& path) const {
@@ -63,17 +70,29 @@ std::optional<WeakFileSystem> weakness_of(std::int64_t f_type, std::string_view 
 }
 
 std::optional<WeakFileSystem> weak_file_system(const std::filesystem::path& folder) {
-  std::filesystem::path there = folder;
+  const std::filesystem::path there = nearest_existing(folder);
   struct statfs found {};
-  while (::statfs(there.c_str(), &found) != 0) {
-    if (there == there.parent_path()) return std::nullopt;
-    there = there.parent_path();
-  }
+  if (::statfs(there.c_str(), &found) != 0) return std::nullopt;
   struct stat status {};
   const bool fuse = found.f_type == kFuse && ::stat(there.c_str(), &status) == 0;
   // Some libraries have f_type as a signed word, in which a large number is negative.
   constexpr std::int64_t kWord = 0xffffffff;
   return weakness_of(std::int64_t{found.f_type} & kWord, fuse ? mount_type_of(status.st_dev) : std::string());
+}
+
+Result<DiskSpace> disk_space(const std::filesystem::path& folder) {
+  DiskSpace space{.path = nearest_existing(folder)};
+  struct statvfs disk {};
+  if (::statvfs(space.path.c_str(), &disk) != 0) return system_error_of(space.path.string());
+  space.free_bytes = free_bytes_of(disk);
+  space.read_only = (disk.f_flag & ST_RDONLY) != 0;
+  return space;
+}
+
+std::optional<std::uint64_t> free_bytes_under(int folder) {
+  struct statvfs disk {};
+  if (::fstatvfs(folder, &disk) != 0) return std::nullopt;
+  return free_bytes_of(disk);
 }
 
 }  // namespace run_recorder

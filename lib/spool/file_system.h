@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.h"
+
 namespace run_recorder {
 
 struct WeakFileSystem {
@@ -18,6 +20,15 @@ struct WeakFileSystem {
 // Of the folder, or where it is not there yet of the nearest one above it that is. Empty: nothing speaks against it,
 // or it cannot be told.
 std::optional<WeakFileSystem> weak_file_system(const std::filesystem::path& folder);
+
+struct DiskSpace {
+  std::filesystem::path path;    // the folder, or the nearest one above it
+  std::uint64_t free_bytes = 0;  // for others than root
+  bool read_only = false;
+};
+Result<DiskSpace> disk_space(const std::filesystem::path& folder);
+// The same of an open folder; empty: the system does not say.
+std::optional<std::uint64_t> free_bytes_under(int folder);
 
 // By statfs(2)'s f_type; mount_type: the type as /proc/self/mountinfo names it, which tells the kinds of FUSE. Pure.
 std::optional<WeakFileSystem> weakness_of(std::int64_t f_type, std::string_view mount_type);

@@ -42,5 +42,15 @@ TEST(FileSystem, AFolderThatIsNotThereYetIsJudgedByTheOneAbove) {
   EXPECT_FALSE(weak_file_system(""));
 }
 
+TEST(FileSystem, SpaceIsThatOfTheNearestFolderThatIsThere) {
+  const auto below = disk_space("/proc/self/none/of/these");
+  ASSERT_TRUE(below);
+  EXPECT_EQ(below->path, "/proc/self");
+  EXPECT_EQ(below->free_bytes, 0U) << "it is no disk";
+  const auto root = disk_space("/none/of/these");
+  ASSERT_TRUE(root);
+  EXPECT_EQ(root->path, "/");
+}
+
 }  // namespace
 }  // namespace run_recorder
