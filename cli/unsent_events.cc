@@ -4,14 +4,14 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <pwd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 
+#include "base/account.h"
 #include "base/percent.h"
 #include "base/utf8.h"
 #include "cli/text.h"
@@ -28,18 +28,18 @@ std::string absolute_folder(const Environment& environment, const std::string& n
   return at == environment.end() || !at->second.starts_with('/') ? std::string() : at->second;
 }
 
-std::string home_of(uid_t uid) {
-  std::array<char, std::size_t{16} * 1024> buffer{};
-  passwd entry{};
-  passwd* found = nullptr;
-  if (::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return {};
-  return found->pw_dir != nullptr && *found->pw_dir == '/' ? found->pw_dir : std::string();
+// Whether what is made there would lie among another user's files, as for root with the environment of whoever
+// called sudo. What root owns, as /tmp, is nobody's in particular.
+bool is_another_users(const std::string& folder, uid_t uid) {
+  struct stat status {};
+  if (::stat(nearest_existing(folder).c_str(), &status) != 0) return false;
+  return status.st_uid != uid && status.st_uid != 0;
 }
 
 // "/run/run-recorder/events.sock" as "+run+run-recorder+events.sock": readable, and no two paths are the same.
-std::string file_name_of(const std::string& socket_path) {
+std::string file_name_of(const std::string& path) {
   std::string name;
-  for (const char c : socket_path) name += c == '/' ? std::string("+") : percent_encode(std::string_view(&c, 1));
+  for (const char c : path) name += c == '/' ? std::string("+") : percent_encode(std::string_view(&c, 1));
   return name.size() > kMaxName ? std::string() : name;
 }
 
@@ -127,10 +127,15 @@ Result<void> append(int folder, const std::string& name, const std::string& path
 
 std::string unsent_folder(const Environment& environment, uid_t uid) {
   constexpr std::string_view kBelow = "/run-recorder/unsent";
-  if (std::string state = absolute_folder(environment, "XDG_STATE_HOME"); !state.empty()) return state.append(kBelow);
+  constexpr std::string_view kStateBelowHome = "/.local/state";
+  std::string state = absolute_folder(environment, "XDG_STATE_HOME");
+  if (!state.empty() && !is_another_users(state, uid)) return state.append(kBelow);
   std::string home = absolute_folder(environment, "HOME");
-  if (home.empty()) home = home_of(uid);
-  return home.empty() ? std::string() : home.append("/.local/state").append(kBelow);
+  if (home.empty() || is_another_users(home, uid)) {
+    const auto user = user_with(uid);
+    home = user && user->home.starts_with('/') ? user->home : std::string();
+  }
+  return home.empty() ? std::string() : home.append(kStateBelowHome).append(kBelow);
 }
 
 UnsentEvents::UnsentEvents(std::string folder, const std::string& socket_path)

@@ -21,7 +21,7 @@ namespace run_recorder {
 inline constexpr std::size_t kMaxUnsentBytes = std::size_t{16} << 20;
 
 // $XDG_STATE_HOME/run-recorder/unsent, else below .local/state in $HOME or, without one, in the user's own home;
-// empty where there is none of them.
+// empty where there is none of them. A folder of the environment that belongs to another user does not count.
 std::string unsent_folder(const Environment& environment, uid_t uid);
 
 class UnsentEvents {
