@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <filesystem>
+
+#include "base/socket_path.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
 
@@ -48,6 +52,28 @@ Config Invocation::configuration(std::string_view key) const {
 
 std::string Invocation::socket_path(const Config& config) const {
   return socket.empty() ? client_socket_path(config, environment) : socket;
+}
+
+std::string Invocation::socket_path_beside_file() const {
+  const auto keys = config_keys();
+  const auto key = std::ranges::find_if(keys, [](const ConfigKey& one) { return one.full_name() == kSocketPathKey; });
+  for (const auto& [flag, value] : config_flags) {
+    if (flag == key->flag()) return value;
+  }
+  const auto variable = environment.find(key->variable());
+  return variable == environment.end() ? std::string() : variable->second;
+}
+
+EventSocket Invocation::event_socket(const LoadedConfig& config) const {
+  const Config known = config ? *config : Config();
+  const std::string said = socket.empty() ? socket_path_beside_file() : socket;
+  if (!said.empty()) {
+    const bool usable = config || (said.starts_with('/') && said.size() <= kMaxSocketPathBytes);
+    return {config || !usable ? socket_path(known) : said, {}, false};
+  }
+  std::error_code ignored;
+  return {socket_path(known), std::filesystem::absolute(chosen_config_file(sources()), ignored).string(),
+          !config || config->file_unread};
 }
 
 std::string Invocation::control_path(const Config& config) const {

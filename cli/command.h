@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/context.h"
+#include "cli/event_socket.h"
 #include "cli/flags.h"
 #include "config/config.h"
 
@@ -36,12 +37,16 @@ struct Invocation {
   // The same, with its warnings said; throws StartError where it is wrong. A command asks once.
   Config configuration(std::string_view key) const;
   std::string socket_path(const Config& config) const;
+  // The same for one that sends, of load_for(kSocketPathKey); a configuration that failed is taken for none.
+  EventSocket event_socket(const LoadedConfig& config) const;
   std::string control_path(const Config& config) const;
   // For a command that asks the daemon.
   Context context() const;
 
  private:
   ConfigSources sources() const;
+  // As a flag or the environment has it; empty where neither does.
+  std::string socket_path_beside_file() const;
 };
 
 // Does it, and returns the exit status. Throws StartError where there is nothing to do.

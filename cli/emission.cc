@@ -40,8 +40,8 @@ class Emission {
   Emission(const EmissionOptions& options, EventSource& source)
       : options_(options),
         source_(source),
-        client_({.path = options.socket_path, .retry_refused = options.wait.count() > 0}),
-        unsent_(options.unsent_folder, options.socket_path),
+        client_({.path = options.socket.path, .retry_refused = options.wait.count() > 0}),
+        unsent_(options.unsent_folder, options.socket),
         started_(Clock::now()),
         progress_(started_) {}
 

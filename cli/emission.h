@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "cli/event_line.h"
+#include "cli/event_socket.h"
 
 namespace run_recorder {
 
@@ -33,7 +34,7 @@ class EventSource {
 };
 
 struct EmissionOptions {
-  std::string socket_path;
+  EventSocket socket;
   std::string unsent_folder;          // what was kept from earlier is sent first; empty: nothing is
   std::chrono::milliseconds wait{0};  // how long to retry without progress
   bool wait_for_start = false;        // also while the daemon was away from the beginning

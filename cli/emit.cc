@@ -205,10 +205,10 @@ std::string part_read(const StandardInput& input) {
                                        100, input.bytes_read() * 100 / static_cast<std::uint64_t>(status.st_size)));
 }
 
-int run_emit(const EmitOptions& options, const std::string& socket_path, const std::string& unsent_folder) {
+int run_emit(const EmitOptions& options, const EventSocket& socket, const std::string& unsent_folder) {
   // Words that nobody reads any more shall not keep events from being sent.
   std::signal(SIGPIPE, SIG_IGN);
-  EmissionOptions emission{.socket_path = socket_path,
+  EmissionOptions emission{.socket = socket,
                            .unsent_folder = unsent_folder,
                            .wait = options.wait,
                            .wait_for_start = options.wait_given,
@@ -283,9 +283,9 @@ Handler declare_emit(Flags flags) {
       options->vouched_run_id = run->second;
       if (options->one_event() && !options->run_id) options->run_id = run->second;
     }
-    const Config config = invocation.load_for(kSocketPathKey).value();
-    options->warnings = config.warnings;
-    return run_emit(*options, invocation.socket_path(config), unsent_folder(invocation.environment, ::geteuid()));
+    const LoadedConfig config = invocation.load_for(kSocketPathKey);
+    options->warnings = config.value().warnings;
+    return run_emit(*options, invocation.event_socket(config), unsent_folder(invocation.environment, ::geteuid()));
   };
 }
 

@@ -53,14 +53,15 @@ constexpr Flags::Bounds kTailLines{0, 1'000};
 constexpr std::int64_t kHighestAttempt = std::int64_t{INT32_MAX} - 1 - static_cast<std::int64_t>(kRetries.highest);
 
 // A broken configuration must not keep a job from running: it is said, and the socket is at its usual place.
-std::string find_socket(const Invocation& invocation, std::vector<std::string>& warnings) {
+EventSocket find_socket(const Invocation& invocation, std::vector<std::string>& warnings) {
   const LoadedConfig config = invocation.load_for(kSocketPathKey);
   warnings = config ? config->warnings
                     : std::vector{config.error().text() + "\nrun-recorder: the command runs all the same"};
-  const std::string path = invocation.socket_path(config ? *config : Config());
+  EventSocket found = invocation.event_socket(config);
   // The command may change its directory before it uses the path.
   std::error_code ignored;
-  return std::filesystem::absolute(path, ignored).string();
+  found.path = std::filesystem::absolute(found.path, ignored).string();
+  return found;
 }
 
 Handler declare_exec(Flags flags) {
@@ -87,9 +88,9 @@ Handler declare_exec(Flags flags) {
     if (options->command.empty()) {
       throw StartError(kExitUsage, "exec needs a command: run-recorder exec [OPTIONS] [--] COMMAND [ARGUMENT...]");
     }
-    const std::string path = find_socket(invocation, options->warnings);
+    const EventSocket found = find_socket(invocation, options->warnings);
     check(*options);
-    return execute(*options, path, unsent_folder(invocation.environment, ::geteuid()));
+    return execute(*options, found, unsent_folder(invocation.environment, ::geteuid()));
   };
 }
 

@@ -19,10 +19,10 @@ constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
 
 }  // namespace
 
-ExecReporter::ExecReporter(const std::string& socket_path, const std::string& unsent_folder, StderrRelay& words)
-    : client_({.path = socket_path, .retry_refused = true, .longest_pause = kLongestPause}),
+ExecReporter::ExecReporter(const EventSocket& socket, const std::string& unsent_folder, StderrRelay& words)
+    : client_({.path = socket.path, .retry_refused = true, .longest_pause = kLongestPause}),
       words_(words),
-      unsent_(unsent_folder, socket_path) {}
+      unsent_(unsent_folder, socket) {}
 
 void ExecReporter::hurry() {
   client_.hurry(kLongestPauseAtEnd);

@@ -17,7 +17,7 @@ namespace run_recorder {
 class ExecReporter {
  public:
   // unsent_folder: as unsent_folder() has it. words: where what goes wrong is said; must outlive this.
-  ExecReporter(const std::string& socket_path, const std::string& unsent_folder, StderrRelay& words);
+  ExecReporter(const EventSocket& socket, const std::string& unsent_folder, StderrRelay& words);
 
   void send(std::string line);
 

@@ -31,8 +31,8 @@ constexpr std::chrono::milliseconds kWitnessWait{200};
 
 class Execution {
  public:
-  Execution(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder)
-      : options_(options), socket_path_(socket_path), reporter_(socket_path, unsent_folder, stderr_) {
+  Execution(const ExecOptions& options, const EventSocket& socket, const std::string& unsent_folder)
+      : options_(options), socket_path_(socket.path), reporter_(socket, unsent_folder, stderr_) {
     start_.council = options.council ? *options.council : council_of(options.command.front());
     start_.command_text = command_text(options.command, options.record_args);
     start_.input = options.input ? *options.input : command_input(options.command, options.record_args);
@@ -267,8 +267,8 @@ class Execution {
 
 }  // namespace
 
-int execute(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder) {
-  return Execution(options, socket_path, unsent_folder).run();
+int execute(const ExecOptions& options, const EventSocket& socket, const std::string& unsent_folder) {
+  return Execution(options, socket, unsent_folder).run();
 }
 
 }  // namespace run_recorder

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/event_socket.h"
+
 namespace run_recorder {
 
 struct ExecOptions {
@@ -25,6 +27,6 @@ struct ExecOptions {
 // Returns the command's exit status, or does not return where a signal ended it: then the same signal ends this
 // process. Precondition: the daemon takes these values.
 // unsent_folder: where events are kept that cannot be sent; empty: nowhere.
-int execute(const ExecOptions& options, const std::string& socket_path, const std::string& unsent_folder);
+int execute(const ExecOptions& options, const EventSocket& socket, const std::string& unsent_folder);
 
 }  // namespace run_recorder

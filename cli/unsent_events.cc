@@ -138,8 +138,11 @@ std::string unsent_folder(const Environment& environment, uid_t uid) {
   return home.empty() ? std::string() : home.append(kStateBelowHome).append(kBelow);
 }
 
-UnsentEvents::UnsentEvents(std::string folder, const std::string& socket_path)
-    : folder_(std::move(folder)), name_(file_name_of(socket_path)) {}
+UnsentEvents::UnsentEvents(std::string folder, const EventSocket& socket)
+    : folder_(std::move(folder)), name_(file_name_of(socket.path)), assumed_(socket.assumed) {
+  const std::string config = file_name_of(socket.config_file);
+  if (!config.empty()) config_name_ = "config" + config;
+}
 
 // The folder must be this user's own: root may run with the home of somebody else.
 Result<UniqueFd> UnsentEvents::open_folder(bool make) const {
@@ -162,18 +165,29 @@ const std::vector<std::string>& UnsentEvents::take() {
   if (sender_) return lines_;
   Result<UniqueFd> folder = open_folder(false);
   if (!folder || ::flock(folder->get(), LOCK_EX | LOCK_NB) != 0) return lines_;
-  {
-    const UniqueFd file = open_locked(folder->get(), name_ + std::string(kSuffix), O_RDONLY);
-    if (file) taken_ = content_of(file.get());
+  for (const std::string& name : {config_name_, name_}) {
+    if (!name.empty()) take_file(folder->get(), name + std::string(kSuffix));
   }
-  // A line without its end was not written whole.
-  taken_.resize(taken_.rfind('\n') == std::string::npos ? 0 : taken_.rfind('\n') + 1);
-  lines_ = lines_of(taken_);
   if (lines_.empty()) return lines_;
   settled_.assign(lines_.size(), false);
   left_ = lines_.size();
   sender_ = std::move(*folder);
   return lines_;
+}
+
+void UnsentEvents::take_file(int folder, const std::string& name) {
+  Taken taken{.name = name, .content = {}, .first = lines_.size()};
+  {
+    const UniqueFd file = open_locked(folder, name, O_RDONLY);
+    if (file) taken.content = content_of(file.get());
+  }
+  // A line without its end was not written whole.
+  taken.content.resize(taken.content.rfind('\n') == std::string::npos ? 0 : taken.content.rfind('\n') + 1);
+  std::vector<std::string> lines = lines_of(taken.content);
+  if (lines.empty()) return;
+  taken.lines = lines.size();
+  lines_.insert(lines_.end(), std::make_move_iterator(lines.begin()), std::make_move_iterator(lines.end()));
+  taken_.push_back(std::move(taken));
 }
 
 void UnsentEvents::acknowledged(std::size_t line) {
@@ -193,36 +207,42 @@ std::string UnsentEvents::set_aside(std::size_t line) {
 void UnsentEvents::release() {
   if (!sender_) return;
   const UniqueFd folder = std::move(sender_);
-  if (left_ == lines_.size()) return;
-  const std::string name = name_ + std::string(kSuffix);
-  const UniqueFd file = open_locked(folder.get(), name, O_RDWR);
+  for (const Taken& taken : taken_) shorten(folder.get(), taken);
+}
+
+void UnsentEvents::shorten(int folder, const Taken& taken) const {
+  std::string rest;
+  std::size_t left = 0;
+  for (std::size_t i = taken.first; i < taken.first + taken.lines; ++i) {
+    if (settled_[i]) continue;
+    rest.append(lines_[i]).append("\n");
+    ++left;
+  }
+  if (left == taken.lines) return;
+  const UniqueFd file = open_locked(folder, taken.name, O_RDWR);
   if (!file) return;
   const std::string content = content_of(file.get());
-  if (!content.starts_with(taken_)) return;  // somebody else has changed it: all is sent again
-  std::string rest;
-  for (std::size_t i = 0; i < lines_.size(); ++i) {
-    if (!settled_[i]) rest.append(lines_[i]).append("\n");
-  }
-  rest.append(content, taken_.size());
+  if (!content.starts_with(taken.content)) return;  // somebody else has changed it: all is sent again
+  rest.append(content, taken.content.size());
   if (rest.empty()) {
-    ::unlinkat(folder.get(), name.c_str(), 0);
+    ::unlinkat(folder, taken.name.c_str(), 0);
     return;
   }
   // Whoever appends has waited for our lock, and looks whether it is still the file of that name.
-  const std::string made = name + ".new";
-  ::unlinkat(folder.get(), made.c_str(), 0);
-  const UniqueFd fresh(
-      ::openat(folder.get(), made.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const std::string made = taken.name + ".new";
+  ::unlinkat(folder, made.c_str(), 0);
+  const UniqueFd fresh(::openat(folder, made.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fresh || !write_all(fresh.get(), rest) || ::fdatasync(fresh.get()) != 0 ||
-      ::renameat(folder.get(), made.c_str(), folder.get(), name.c_str()) != 0) {
-    ::unlinkat(folder.get(), made.c_str(), 0);
+      ::renameat(folder, made.c_str(), folder, taken.name.c_str()) != 0) {
+    ::unlinkat(folder, made.c_str(), 0);
   }
 }
 
 Result<std::string> UnsentEvents::keep(std::string_view lines) {
   const Result<UniqueFd> folder = open_folder(true);
   if (!folder) return folder.error();
-  const std::string name = name_ + std::string(kSuffix);
+  const bool by_config = assumed_ && !config_name_.empty();
+  const std::string name = (by_config ? config_name_ : name_) + std::string(kSuffix);
   if (const Result<void> kept = append(folder->get(), name, path_of(name), lines); !kept) return kept.error();
   return path_of(name);
 }

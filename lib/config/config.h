@@ -110,6 +110,7 @@ struct Config {
 
   // Not keys.
   std::string file;                   // the file that was read; empty: none
+  bool file_unread = false;           // there is one, and nothing of it is known: ConfigSources::needed_keys
   bool file_holds_password = false;   // in a url
   std::vector<std::string> notes;     // worth a line in the log: a file that may not be read, skipped
   std::vector<std::string> warnings;  // the same: variables of the environment that were passed over
@@ -202,6 +203,9 @@ std::vector<WrongFile> wrong_files(const Config& config, uid_t daemon);
 // Whose the spool is: the folder's owner or, before there is one, that of the folder it will be made in. Empty where
 // neither is there.
 std::optional<uid_t> owner_of_spool(const std::filesystem::path& folder);
+
+// The file that is read where it exists, as a flag, the environment or the default names it.
+std::string chosen_config_file(const ConfigSources& sources);
 
 using LoadedConfig = boost::system::result<Config, ConfigProblems>;
 LoadedConfig load_config(const ConfigSources& sources);

@@ -40,6 +40,18 @@ bool is_service_link(std::string_view name) {
   return false;
 }
 
+// The file to read, and who named it: empty for nobody.
+std::pair<std::string, std::string> chosen_file(const ConfigSources& sources) {
+  for (auto flag = sources.flags.rbegin(); flag != sources.flags.rend(); ++flag) {
+    if (flag->first == kFileFlag) return {flag->second, std::string(kFileFlagPlace)};
+  }
+  const auto variable = sources.environment.find(std::string(kFileVariable));
+  if (variable != sources.environment.end() && !variable->second.empty()) {
+    return {variable->second, "environment " + std::string(kFileVariable)};
+  }
+  return {sources.default_file, ""};
+}
+
 struct QueueKeyName {
   const ConfigEntry* entry;
   std::string queue;
@@ -89,10 +101,8 @@ class Loader {
   bool is_needed(const ConfigProblem& problem) const {
     if (problem.where.starts_with("flag ")) return true;
     // It is about the file as a whole, and so about each of its keys; whoever names a file means what is in it.
-    if (problem.key.empty() && chosen_file().second == kFileFlagPlace &&
-        problem.where.starts_with(chosen_file().first)) {
-      return true;
-    }
+    const auto [file, named_by] = chosen_file(draft_.sources);
+    if (problem.key.empty() && named_by == kFileFlagPlace && problem.where.starts_with(file)) return true;
     return std::ranges::count(*draft_.sources.needed_keys, problem.key) > 0;
   }
 
@@ -125,20 +135,8 @@ class Loader {
       draft_.report(where, key, *problem);
   }
 
-  // The file to read, and who named it: empty for nobody.
-  std::pair<std::string, std::string> chosen_file() const {
-    for (auto flag = draft_.sources.flags.rbegin(); flag != draft_.sources.flags.rend(); ++flag) {
-      if (flag->first == kFileFlag) return {flag->second, std::string(kFileFlagPlace)};
-    }
-    const auto variable = draft_.sources.environment.find(std::string(kFileVariable));
-    if (variable != draft_.sources.environment.end() && !variable->second.empty()) {
-      return {variable->second, "environment " + std::string(kFileVariable)};
-    }
-    return {draft_.sources.default_file, ""};
-  }
-
   void read_file_settings() {
-    const auto [path, named_by] = chosen_file();
+    const auto [path, named_by] = chosen_file(draft_.sources);
     const Result<std::string> text = read_file(path, kLargestFile);
     if (!text) {
       const bool denied = text.error().kind == ErrorKind::kDenied;
@@ -148,6 +146,7 @@ class Loader {
         return;
       }
       draft_.report(named_by.empty() ? path : named_by, "", text.error().message);
+      draft_.config.file_unread = true;
       return;
     }
     draft_.config.file = path;
@@ -156,6 +155,8 @@ class Loader {
 
   void take_file(FileContent content) {
     std::vector<FileProblem> all = std::move(content.problems);
+    draft_.config.file_unread =
+        std::ranges::any_of(all, [](const FileProblem& one) { return one.problem.key.empty(); });
     for (const FileSetting& setting : content.settings) {
       const std::string at = draft_.config.file + ":" + std::to_string(setting.line);
       draft_.config.file_holds_password = draft_.config.file_holds_password || holds_password(setting);
@@ -266,6 +267,10 @@ class Loader {
 };
 
 }  // namespace
+
+std::string chosen_config_file(const ConfigSources& sources) {
+  return chosen_file(sources).first;
+}
 
 LoadedConfig load_config(const ConfigSources& sources) {
   return Loader(sources).load();

@@ -234,6 +234,32 @@ def test_while_one_sends_others_do_without(server, user):
     assert statuses(server) == {"r1": "completed", "r2": "completed", "r3": "completed"}
 
 
+@pytest.mark.parametrize("sender", ("exec", "emit"))
+def test_what_a_broken_configuration_kept_goes_to_the_daemon_of_the_repaired_one(server, user, sender):
+    def run(*command, **variables):
+        return subprocess.run([str(TOOL), *command], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+                              env={**user.environment(), "RUN_RECORDER_CONFIG": str(server.config_path), **variables})
+    server.write_config()
+    right = server.config_path.read_text()
+    server.config_path.write_text("[socket\n" + right)
+    done = run("exec", "--run-id", "r1", *SH, "exit 3")
+    assert done.returncode == 3
+    kept = user.folder / ("config" + str(server.config_path).replace("/", "+") + ".ndjson")
+    assert f"they are kept in {kept}; " in done.stderr
+    other = run("exec", "--run-id", "other", "true", RUN_RECORDER_SOCKET_PATH=user.socket_path + ".other")
+    assert f"kept in {user.file}".replace(".sock.ndjson", ".sock.other.ndjson") in other.stderr, "the environment says the socket"
+    server.config_path.write_text(right)
+    server.start()
+    wrong_place = run("emit", "--type", "x", "--run-id", "r2", RUN_RECORDER_SOCKET_PATH=user.socket_path)
+    assert wrong_place.returncode == 0
+    assert kept.exists(), "whom the environment sends to one daemon has not asked the configuration"
+    command = ("exec", "--run-id", "r3", "true") if sender == "exec" else ("emit", "--type", "run_completed", "--run-id", "r3")
+    done = run(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not kept.exists()
+    assert statuses(server) == {"r1": "failed", "r2": "running", "r3": "completed"}
+
+
 def test_many_at_once_lose_and_double_nothing(server, user):
     def start(number):
         return subprocess.Popen([str(TOOL), "exec", "--socket", user.socket_path, "--run-id", f"r{number}", "true"],
