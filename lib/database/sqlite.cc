@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/json_search.h"
 #include "base/mutex.h"
 #include "base/uuid.h"
 #include "database/process_deadline.h"
@@ -92,6 +93,15 @@ void normal_time(sqlite3_context* context, int, sqlite3_value** arguments) {
     const std::string normal = format_rfc3339(*time);
     sqlite3_result_text(context, normal.data(), static_cast<int>(normal.size()), SQLITE_TRANSIENT);
   }
+}
+
+// run_recorder_strings_hold(json, text): 1 where a string of the JSON holds the text, as json_search.h has it.
+void strings_hold(sqlite3_context* context, int, sqlite3_value** arguments) {
+  const auto text_of = [](sqlite3_value* value) {
+    const auto* text = reinterpret_cast<const char*>(sqlite3_value_text(value));
+    return text ? std::string_view(text, static_cast<std::size_t>(sqlite3_value_bytes(value))) : std::string_view();
+  };
+  sqlite3_result_int(context, json_strings_hold(text_of(arguments[0]), text_of(arguments[1])) ? 1 : 0);
 }
 
 // run_recorder_uuid(): a new one as text; run_recorder_uuid_bytes(): a new one as its 16 bytes.
@@ -271,6 +281,9 @@ Result<void> SqliteConnection::open_handle(const std::string& name, int flags) {
   sqlite3_progress_handler(handle, kProgressInstructions, on_progress, this);
   sqlite3_create_function_v2(handle, "run_recorder_time", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
                              nullptr, normal_time, nullptr, nullptr, nullptr);
+  sqlite3_create_function_v2(handle, "run_recorder_strings_hold", 2,
+                             SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, nullptr, strings_hold, nullptr,
+                             nullptr, nullptr);
   sqlite3_create_function_v2(handle, "run_recorder_uuid", 0, SQLITE_UTF8, nullptr, new_uuid, nullptr, nullptr,
                              nullptr);
   sqlite3_create_function_v2(handle, "run_recorder_uuid_bytes", 0, SQLITE_UTF8, nullptr, new_uuid_bytes, nullptr,

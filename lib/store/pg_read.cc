@@ -106,6 +106,18 @@ RunsInOrder runs_in_order(const PgSchema& schema, RunOrder by) {
           alike ? inserted.base : "timestamptz"};
 }
 
+// Keys are no text of an error. A column of type json may hold what jsonb cannot: \u0000, half of a pair.
+std::string error_condition(const PgSchema& schema, const std::string& text) {
+  const std::string in_strings = fmt::format(
+      "EXISTS (SELECT 1 FROM jsonb_path_query(r.error::jsonb, 'strict $.** ? (@.type() == \"string\")') AS s (v) "
+      "WHERE strpos(lower(s.v #>> '{{}}'), lower({})) > 0)",
+      text);
+  if (schema.column("runs", "error").base != "json") return in_strings;
+  return fmt::format(
+      R"(CASE WHEN r.error::text ~* '\\u(0000|d[89a-f])' THEN strpos(lower(r.error::text), lower({})) > 0 ELSE {} END)",
+      text, in_strings);
+}
+
 void add_outcome_conditions(PgCommand& command, std::vector<std::string>& conditions, const PgSchema& schema,
                             const RunFilter& filter) {
   if (filter.longer_than) {
@@ -116,8 +128,7 @@ void add_outcome_conditions(PgCommand& command, std::vector<std::string>& condit
         command.param(filter.longer_than->count(), "bigint")));
   }
   if (filter.error_text) {
-    conditions.push_back(fmt::format("strpos(lower(r.error::text), lower({})) > 0",
-                                     command.param(within_json(*filter.error_text), "text")));
+    conditions.push_back(error_condition(schema, command.param(*filter.error_text, "text")));
   }
   if (filter.exit_status) {
     conditions.push_back(

@@ -58,7 +58,7 @@ void require_outcome(Condition& condition, const RunFilter& filter) {
         "'running' THEN 'now' END)) - julianday(run_recorder_time(r.started_at))) * 86400000.0 > {}",
         filter.longer_than->count()));
   }
-  if (filter.error_text) condition.also("instr(lower(r.error), lower(?)) > 0", within_json(*filter.error_text));
+  if (filter.error_text) condition.also("run_recorder_strings_hold(r.error, ?)", *filter.error_text);
   if (filter.exit_status) {
     condition.also(fmt::format(
         "(CASE WHEN json_valid(r.error) THEN EXISTS (SELECT 1 FROM json_tree(r.error, '$.errors') t WHERE t.key = "

@@ -1,7 +1,5 @@
 #include "store/text_match.h"
 
-#include "base/json_text.h"
-
 namespace run_recorder {
 namespace {
 
@@ -51,11 +49,6 @@ std::array<ColumnPattern, 4> column_patterns(const RunFilter& filter) {
 
 std::string above_prefix(std::string_view prefix) {
   return std::string(prefix) + "\xF4\x8F\xBF\xBF";
-}
-
-std::string within_json(std::string_view text) {
-  const std::string quoted = json_string(text);
-  return quoted.substr(1, quoted.size() - 2);
 }
 
 }  // namespace run_recorder

@@ -1,5 +1,5 @@
-// What people write to find runs, as the databases' conditions want it: names with wildcards, beginnings of ids,
-// words of an error. Pure, thread-safe.
+// What people write to find runs, as the databases' conditions want it: names with wildcards, beginnings of
+// ids. Pure, thread-safe.
 #pragma once
 
 #include <array>
@@ -30,8 +30,5 @@ std::array<ColumnPattern, 4> column_patterns(const RunFilter& filter);
 inline constexpr std::size_t kPrefixIds = 1'000;
 // Above every id that begins with this, in the order of bytes; ids are UTF-8 without U+10FFFF, which is no character.
 std::string above_prefix(std::string_view prefix);
-
-// The text as it stands within a JSON string: "a\"b" as a\"b.
-std::string within_json(std::string_view text);
 
 }  // namespace run_recorder

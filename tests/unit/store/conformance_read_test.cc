@@ -192,7 +192,7 @@ TEST_P(StoreRead, RunsAreFoundByHowTheyEnded) {
   put("quick", Status::kCompleted, 60, {}, R"({"exit_status":0})");
   put("slow", Status::kFailed, 61, R"({"errors":["text",{"exit_status":3,"message":"Verbindung \"A\" verweigert"}]})",
       {});
-  put("other", Status::kFailed, 1, R"({"errors":[{"exit_status":33}]})", {});
+  put("other", Status::kFailed, 1, R"({"errors":[{"exit_status":33,"kind":"\u00c9chec"},"x"]})", {});
   put("going", Status::kRunning, 0, {}, {});
   put("stuck", Status::kStuck, 900, R"({"kind":"stuck","reason":"silent"})", {});
   const auto listed = [this](const RunFilter& filter) { return ids_of(store().list_runs(filter).value().runs); };
@@ -207,6 +207,12 @@ TEST_P(StoreRead, RunsAreFoundByHowTheyEnded) {
   EXPECT_THAT(listed(error), ElementsAre("slow"));
   error.error_text = "%";
   EXPECT_THAT(listed(error), IsEmpty());
+  error.error_text = "éCHEC";
+  EXPECT_THAT(listed(error), ElementsAre("other"));
+  for (const char* const key : {"message", "exit_status", "errors", "\", "}) {
+    error.error_text = key;
+    EXPECT_THAT(listed(error), IsEmpty()) << key;
+  }
   RunFilter exit;
   exit.exit_status = 3;
   EXPECT_THAT(listed(exit), ElementsAre("slow"));

@@ -29,10 +29,5 @@ TEST(TextMatch, EveryIdWithThePrefixIsBelow) {
   EXPECT_GT(std::string("ac"), above_prefix("ab"));
 }
 
-TEST(TextMatch, WithinAJsonString) {
-  EXPECT_EQ(within_json("a\"b\n"), "a\\\"b\\n");
-  EXPECT_EQ(within_json(""), "");
-}
-
 }  // namespace
 }  // namespace run_recorder
