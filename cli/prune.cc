@@ -16,6 +16,7 @@
 #include "cli/json_object.h"
 #include "cli/line_reader.h"
 #include "cli/progress.h"
+#include "cli/run_query.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
 
@@ -41,7 +42,7 @@ std::string request_body(const PruneOptions& options, const std::string& cursor)
   EventLine body;
   body.flag("dry_run", options.dry_run).number("limit", kRowsAtOnce);
   if (!options.statuses.empty()) body.json("status", json_list(options.statuses));
-  if (options.council) body.text("council", *options.council);
+  if (options.council) body.text(is_pattern(*options.council) ? "council_glob" : "council", *options.council);
   if (options.older_than) body.text("older_than", *options.older_than);
   if (!cursor.empty()) body.text("cursor", cursor);
   return body.str();
@@ -143,7 +144,8 @@ Handler declare_prune(Flags flags) {
   flags.on("--yes", options->yes, "Do not ask before anything is removed (on a terminal; otherwise nobody is asked)");
   flags.statuses("--status", options->statuses, Flags::Statuses::kFinished,
                  "Only these: completed, failed, cancelled, stuck; several by comma");
-  flags.text("--council,--name", options->council, "Only runs of this name", "NAME");
+  flags.text("--council,--name", options->council, "Only runs of this name; * stands for any characters, ? for one",
+             "NAME");
   flags.age("--older-than", options->older_than,
             "Runs whose last event was applied, or which were found stuck, longer ago than this, instead of what "
             "[retention] says");

@@ -31,6 +31,7 @@ ApiAnswer post_prune(Backend& backend, const Call& call) {
   prune.dry_run = arguments.flag("dry_run");
   prune.statuses = arguments.get<std::vector<Status>>("status").value_or(std::vector<Status>());
   prune.council = arguments.get<std::string>("council");
+  prune.council_glob = arguments.get<std::string>("council_glob");
   prune.older_than = arguments.get<std::chrono::milliseconds>("older_than");
   prune.limit = static_cast<std::size_t>(arguments.get<std::int64_t>("limit").value_or(0));
   prune.cursor = arguments.get<std::string>("cursor").value_or("");

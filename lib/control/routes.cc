@@ -10,6 +10,7 @@ using Work = Route::Work;
 
 constexpr Parameter kStatuses{"status", ParameterKind::kStatuses};
 constexpr Parameter kCouncil{"council"};
+constexpr Parameter kCouncilGlob{"council_glob"};
 constexpr Parameter kLimit{"limit", ParameterKind::kNumber, 1, kLargestLimit};
 constexpr Parameter kCursor{"cursor"};
 constexpr Parameter kDryRun{"dry_run", ParameterKind::kFlag};
@@ -20,7 +21,7 @@ constexpr Parameter kPage[] = {kLimit, kCursor};
 constexpr Parameter kPasses[] = {kIdPrefix, kLimit, kCursor};
 constexpr Parameter kRuns[] = {kStatuses,
                                kCouncil,
-                               {"council_glob"},
+                               kCouncilGlob,
                                kIdPrefix,
                                {"host"},
                                {"unit"},
@@ -38,12 +39,10 @@ constexpr Parameter kRuns[] = {kStatuses,
                                kLimit,
                                kCursor};
 constexpr Parameter kPass[] = {kDryRun, {"unvouched", ParameterKind::kFlag}, {"force", ParameterKind::kFlag}};
-constexpr Parameter kPrune[] = {kDryRun,
-                                {"status", ParameterKind::kEndStatuses},
-                                kCouncil,
-                                {"older_than", ParameterKind::kDuration},
-                                {"limit", ParameterKind::kNumber, 1},
-                                kCursor};
+constexpr Parameter kPrune[] = {
+    kDryRun,      {"status", ParameterKind::kEndStatuses},  kCouncil,
+    kCouncilGlob, {"older_than", ParameterKind::kDuration}, {"limit", ParameterKind::kNumber, 1},
+    kCursor};
 
 // clang-format off
 constexpr Route kRoutes[] = {

@@ -7,6 +7,7 @@
 
 #include "base/time.h"
 #include "retention/retention.h"
+#include "store/text_match.h"
 
 namespace run_recorder {
 
@@ -41,6 +42,7 @@ std::string rule_in_words(const PruneRequest& request, const RetentionPolicy& po
   }
   if (!statuses.empty()) say("status", statuses);
   if (request.council) say("council", *request.council);
+  if (request.council_glob) say("council_glob", *request.council_glob);
   return words;
 }
 
@@ -56,8 +58,9 @@ std::optional<std::chrono::milliseconds> PrunePlan::shortest() const {
 
 bool PrunePlan::is_due(const AgedRow& row) const {
   const bool status = request_.statuses.empty() || std::ranges::count(request_.statuses, row.status) > 0;
-  const bool wanted = status && (!request_.council || *request_.council == row.council);
-  return wanted && is_expired(policy_, row.status, row.council, row.age);
+  const bool named = (!request_.council || *request_.council == row.council) &&
+                     (!request_.council_glob || fits_pattern(*request_.council_glob, row.council));
+  return status && named && is_expired(policy_, row.status, row.council, row.age);
 }
 
 bool PrunePlan::examine(const AgedRow& row) {

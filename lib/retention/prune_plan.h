@@ -20,6 +20,7 @@ struct PruneRequest {
   // Which runs; a chain goes only where all of its runs are such.
   std::vector<Status> statuses = {};
   std::optional<std::string> council = {};
+  std::optional<std::string> council_glob = {};              // a pattern as in text_match.h
   std::optional<std::chrono::milliseconds> older_than = {};  // instead of the policy's times
   std::size_t limit = 0;                                     // examine so many rows; 0: all
   std::string cursor = {};                                   // where an earlier request ended

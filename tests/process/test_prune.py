@@ -86,6 +86,19 @@ def test_times_by_status_and_council(servers):
 
 
 @on_both
+def test_a_name_may_have_wildcards(servers):
+    server = started(servers)
+    server.send(*run_of("a", council="nightly-a"), *run_of("b", council="nightly-b"), *run_of("c", council="hourly"))
+    server.wait_applied()
+    age(server, 5)
+    assert prune(server, "--older-than", "1d", "--name", "night?y", "--dry-run")["runs"] == 0
+    assert prune(server, "--older-than", "1d", "--name", "nightly-*", "--dry-run")["runs"] == 2
+    assert prune(server, "--older-than", "1d", "--name", "*-?")["runs"] == 2
+    assert ids(server) == ["c"]
+    server.wait_for_log(r'removed finished runs on request .*council_glob=\*-\?')
+
+
+@on_both
 def test_who_asked_and_what_went_is_in_the_log(servers):
     server = started(servers, {"keep": "10d", "failed": "0s"})
     server.send(*run_of("done"), *run_of("failed", end="run_failed"))

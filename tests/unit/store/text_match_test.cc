@@ -29,5 +29,23 @@ TEST(TextMatch, EveryIdWithThePrefixIsBelow) {
   EXPECT_GT(std::string("ac"), above_prefix("ab"));
 }
 
+TEST(TextMatch, ANameFitsAPattern) {
+  for (const char* const pattern : {"nightly-backup", "nightly-*", "*", "*backup", "n*-b*p", "**y-?ackup*", "*-*"}) {
+    EXPECT_TRUE(fits_pattern(pattern, "nightly-backup")) << pattern;
+  }
+  for (const char* const pattern : {"", "nightly", "Nightly-*", "?", "*backup?", "nightly-*x", "n*-c*"}) {
+    EXPECT_FALSE(fits_pattern(pattern, "nightly-backup")) << pattern;
+  }
+  EXPECT_TRUE(fits_pattern("a?c", "aéc"));
+  EXPECT_TRUE(fits_pattern("*?", "\xF0\x9F\x98\x80"));
+  EXPECT_FALSE(fits_pattern("??", "é"));
+  EXPECT_FALSE(fits_pattern("*??", "é"));
+  EXPECT_TRUE(fits_pattern("a\\*b", "a*b"));
+  EXPECT_FALSE(fits_pattern("a\\*b", "a-b"));
+  EXPECT_TRUE(fits_pattern("end\\", "end\\"));
+  EXPECT_TRUE(fits_pattern("", ""));
+  EXPECT_FALSE(fits_pattern("?", ""));
+}
+
 }  // namespace
 }  // namespace run_recorder
