@@ -273,6 +273,7 @@ Result<void> Service::take_over(const Config& loaded) {
   reconciler_->reconfigure(changed.reconcile);
   pruner_->reconfigure(changed.retention);
   spool_->set_limits(changed.spool.max_bytes, changed.spool.min_free, changed.spool.keep);
+  warn_of_kept(config_.spool, changed.spool);
   set_up_log(changed.log_options());
   config_ = changed;
   {
@@ -285,6 +286,21 @@ Result<void> Service::take_over(const Config& loaded) {
     log_warning("some changes need a restart", {{"KEYS", joined(difference.need_restart)}});
   }
   return {};
+}
+
+// With what is kept goes what a database that forgot commits would get again.
+void Service::warn_of_kept(const Config::Spool& before, const Config::Spool& after) const {
+  if (after.min_free <= before.min_free && after.max_bytes >= before.max_bytes) return;
+  const SpoolRoom room = spool_->room();
+  const std::string_view limit = limit_of_kept(room);
+  if (limit.empty()) return;
+  log_warning("applied events leave the spool before [spool] keep has passed, for the new limits",
+              {{"LIMIT", limit},
+               {"KEPT_BYTES", room.releasable_bytes},
+               {"WAITING_BYTES", room.pending_bytes},
+               {"MAX_BYTES", room.max_bytes},
+               {"MIN_FREE", room.min_free},
+               {"FREE_BYTES", room.free_bytes.value_or(0)}});
 }
 
 // The log has every mistake; the sentence for the service manager, until a reload succeeds, the first.

@@ -41,6 +41,8 @@ class Service {
   int stop();
   void reload();
   Result<void> take_over(const Config& loaded);
+  // Of the spool, where new limits take from it what is kept.
+  void warn_of_kept(const Config::Spool& before, const Config::Spool& after) const;
   void refuse_reload(const std::vector<std::string>& problems);
   std::string why_events_wait() const;
   std::unique_ptr<ProcessWatch> make_watch(std::size_t most);

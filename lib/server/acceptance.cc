@@ -90,6 +90,13 @@ std::string in_words(const Acceptance& acceptance) {
   return {};
 }
 
+std::string_view limit_of_kept(const SpoolRoom& room) {
+  if (room.releasable_bytes == 0) return {};
+  if (room.free_bytes && *room.free_bytes <= room.min_free) return limit_of(Reason::kMinFree);
+  return room.pending_bytes + room.releasable_bytes > room.max_bytes ? limit_of(Reason::kMaxBytes)
+                                                                     : std::string_view();
+}
+
 // The worst first: what keeps all events out, and of that what ends least by itself.
 Acceptance acceptance_of(SpoolRoom room, std::string_view append_failure) {
   Acceptance made;

@@ -40,6 +40,10 @@ std::string in_words(const Acceptance& acceptance);
 // "180 MiB free under /var/lib/run-recorder/spool, [spool] min_free is 256 MiB"
 std::string disk_in_words(const SpoolRoom& room);
 
+// The limit, as "[spool] min_free", for which applied events that are kept leave the spool before their time; empty:
+// none does.
+std::string_view limit_of_kept(const SpoolRoom& room);
+
 // State and reason of that room. append_failure: the last append failed with this; empty: it did not.
 Acceptance acceptance_of(SpoolRoom room, std::string_view append_failure);
 

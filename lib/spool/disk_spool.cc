@@ -400,6 +400,7 @@ SpoolRoom DiskSpool::room() const {
   room.free_bytes = free_bytes_under(folder_);
   const MutexLock state_lock(state_mutex_);
   room.pending_bytes = table_.pending_bytes();
+  room.releasable_bytes = table_.releasable_bytes();
   room.max_bytes = limits_.max_bytes;
   room.allowed_bytes = allowed_of(limits_.max_bytes);
   room.min_free = limits_.min_free;
@@ -407,7 +408,7 @@ SpoolRoom DiskSpool::room() const {
   room.has_room = room.has_privileged_room && has_room_for(wanted_.other, room.allowed_bytes);
   if (room.free_bytes) {
     const std::uint64_t needed = limits_.min_free + std::max(wanted_.disk, bytes_alone(1));
-    room.disk_has_room = *room.free_bytes + giving_way_bytes_ + table_.releasable_bytes() >= needed;
+    room.disk_has_room = *room.free_bytes + giving_way_bytes_ + room.releasable_bytes >= needed;
   }
   // Not where there is more than then: an append has to find out.
   if (!room.free_bytes || *room.free_bytes <= disk_refusal_.free_bytes) room.disk_error = disk_refusal_.error;

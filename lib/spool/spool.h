@@ -76,6 +76,7 @@ struct SpoolUsage {
 struct SpoolRoom {
   std::filesystem::path path;
   std::uint64_t pending_bytes = 0;          // not yet released
+  std::uint64_t releasable_bytes = 0;       // released, of segments that give way where room is needed
   std::uint64_t max_bytes = 0;              // so many may be
   std::uint64_t allowed_bytes = 0;          // so many before only privileged records are accepted
   std::uint64_t min_free = 0;               // of the file system

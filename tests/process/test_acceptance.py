@@ -107,6 +107,19 @@ def test_a_disk_that_runs_low_is_said_while_events_are_accepted(servers):
     assert server.status()["accepting"]["disk_low"] is False
 
 
+def test_a_reload_that_takes_kept_events_from_the_spool_says_so(servers):
+    server = servers({"spool": {"min_free": "0B", "max_bytes": "1MiB", "keep": "1h"}}).start()
+    server.send(*[{"type": "note", "run_id": "r", "x": "y" * 1000} for _ in range(200)])
+    server.wait_applied()
+    kept = server.status()["spool"]["kept_bytes"]
+    reload_with(server, "spool", min_free="1KiB")
+    assert "leave the spool" not in server.log()
+    reload_with(server, "spool", min_free="1000TiB")
+    line = line_of(server, r" warning applied events leave the spool before \[spool\] keep has passed, for the new limits")
+    assert 'limit="[spool] min_free"' in line and f"min_free={1000 << 40}" in line and re.search(r" free_bytes=[1-9]", line), line
+    assert 0 < int(re.search(r"kept_bytes=(\d+)", line)[1]) <= kept
+
+
 def test_a_spool_in_its_last_tenth_says_which_events_are_refused_and_why_they_wait(daemons):
     server = daemons("postgresql://nobody@127.0.0.1:1/none", config={"spool": {"max_bytes": "1MiB", "min_free": "0B"}}).start()
     wait_until(lambda: server.status()["database"]["state"] == "away", "the database to be away")

@@ -30,6 +30,19 @@ SpoolRoom roomy() {
   return room;
 }
 
+TEST(Acceptance, WhatIsKeptGivesWayToALimit) {
+  SpoolRoom room = roomy();
+  room.pending_bytes = 40 * kMiB;
+  room.releasable_bytes = 60 * kMiB;
+  EXPECT_EQ(limit_of_kept(room), "");
+  room.max_bytes = 99 * kMiB;
+  EXPECT_EQ(limit_of_kept(room), "[spool] max_bytes");
+  room.min_free = 1'000 * kMiB;
+  EXPECT_EQ(limit_of_kept(room), "[spool] min_free");
+  room.releasable_bytes = 0;
+  EXPECT_EQ(limit_of_kept(room), "") << "nothing is kept";
+}
+
 TEST(AcceptanceOf, EverythingIsAcceptedWhereThereIsRoom) {
   const Acceptance made = acceptance_of(roomy(), "");
   EXPECT_EQ(made.state, State::kAccepting);
