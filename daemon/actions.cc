@@ -130,6 +130,25 @@ int check_spool(const Config& config) {
   return kExitDone;
 }
 
+// Says nothing where there is enough: below min_free no event is accepted, and below twice as much the daemon warns.
+void check_disk(const Config& config) {
+  const auto disk = disk_space(config.spool.path);
+  if (!disk || disk->free_bytes / 2 >= config.spool.min_free) return;
+  say("warning", fmt::format("{} free under {}, [spool] min_free is {}{}", size_in_words(disk->free_bytes),
+                             disk->path.string(), size_in_words(config.spool.min_free),
+                             disk->free_bytes <= config.spool.min_free ? ": events would be refused" : ""));
+}
+
+// A folder that is not there yet is made at the start, and systemd gives the service its own.
+void check_socket_folder(const std::string& socket, bool given) {
+  if (!given) return;
+  const std::filesystem::path folder = std::filesystem::absolute(socket).parent_path();
+  std::error_code ignored;
+  if (folder == SystemPlaces().runtime || !std::filesystem::exists(folder, ignored)) return;
+  const std::string problem = problem_of_making_folder(folder);
+  if (!problem.empty()) say("warning", fmt::format("{} cannot be made: {}: {}", socket, folder.string(), problem));
+}
+
 // Says nothing where all files are as they should be.
 int check_files(const Config& config) {
   int status = kExitDone;
@@ -154,6 +173,9 @@ int check(const Config& config) {
   int database = check_database(config);
   const int others[] = {check_queues(config), check_spool(config)};
   const int files = check_files(config);
+  check_disk(config);
+  check_socket_folder(config.socket.path, config.socket.path_given);
+  check_socket_folder(config.control.path, config.control.path_given);
   // Of a SQLite file that cannot be used it is the file that is wrong, as at the start.
   const bool is_file = database_kind(config.database.url) == DatabaseKind::kSqlite;
   if (is_file && database != kExitDone && files != kExitDone) database = files;

@@ -190,6 +190,22 @@ def test_a_spool_in_memory_is_warned_of_and_works(at_end, daemons):
     assert words in [json.loads(line)["found"] for line in examined.stdout.splitlines()]
 
 
+def test_check_warns_of_a_disk_that_is_too_full_and_of_a_socket_that_cannot_be_made(servers):
+    server = servers()
+    server.start()
+    server.stop()
+    assert "warning" not in server.run("--check").stdout
+    server.config["spool"]["min_free"] = "1000TiB"
+    closed = Path("/proc/self") if os.geteuid() == 0 else Path("/")
+    server.config["control"]["path"] = closed / "control.sock"
+    server.write_config()
+    checked = server.run("--check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert re.search(rf"(?m)^warning +\S+ \wiB free under {re.escape(str(server.spool_path))}, \[spool\] min_free is 1000 TiB: events "
+                     r"would be refused$", checked.stdout), checked.stdout
+    assert re.search(rf"(?m)^warning +{closed}/control\.sock cannot be made: {closed}: ", checked.stdout), checked.stdout
+
+
 def test_check_accepts_what_is_good_and_changes_nothing(servers):
     server = servers()
     server.start()
