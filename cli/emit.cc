@@ -86,6 +86,25 @@ std::int64_t seconds_of(const std::string& text) {
   return duration->count() / 1'000;
 }
 
+// The daemon takes any numbers; less than nothing is a mistake of who typed it.
+void require_progress(const std::optional<std::string>& value) {
+  if (!value) return;
+  const std::string object = progress_object(*value);
+  const JsonScan scan = scan_json(object, kLineDepth);
+  bool allowed = scan.problem != JsonProblem::kMalformed && scan.type == JsonType::kObject;
+  bool done = false;
+  for (const JsonMember& member : scan.members) {
+    if (member.key != "done" && member.key != "total") continue;
+    done = done || member.key == "done";
+    allowed = allowed && member.type == JsonType::kNumber && !member.value.starts_with('-');
+  }
+  if (!allowed || !done) {
+    usage("--progress: " + invalid_value(*value,
+                                         "DONE/TOTAL, numbers from 0 as 3/10, or an object with done and, if "
+                                         "wanted, total and unit"));
+  }
+}
+
 void check_one_event(const EmitOptions& options) {
   if (!options.type || !options.run_id) {
     usage("one event needs --type and --run-id; without any field the events are read from standard input");
@@ -109,7 +128,7 @@ void check_one_event(const EmitOptions& options) {
   require_json("--result", options.result);
   require_json("--errors", options.errors);
   require_json("--usage", options.usage);
-  if (options.progress) require_json("--progress", progress_object(*options.progress));
+  require_progress(options.progress);
   require_json("--payload", options.payload);
 }
 

@@ -322,6 +322,9 @@ def test_usage_mistakes_end_with_2_and_send_nothing(server):
                       ("--worker-pid", "5", "--no-worker-pid"), ("--wait", "soon"),
                       ("--type", "x", "--run-id", "r", "--usage", "12 tokens"), ("--queue", "default"),
                       ("--type", "x", "--run-id", "r", "--progress", "3/"), ("--type", "x", "--run-id", "r", "--progress", "half"),
+                      ("--type", "x", "--run-id", "r", "--progress", "-1/3"), ("--type", "x", "--run-id", "r", "--progress", "1/-3"),
+                      ("--type", "x", "--run-id", "r", "--progress", '{"done":-1}'),
+                      ("--type", "x", "--run-id", "r", "--progress", '{"total":3}'), ("--type", "x", "--run-id", "r", "--progress", "3"),
                       ("--type", "x", "--run-id", "r", "--expires-in", "soon"),
                       ("--type", "x", "--run-id", "r", "--expires-in", "1500ms")):
         done = server.tool("emit", *arguments, input="")
