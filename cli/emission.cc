@@ -161,9 +161,11 @@ class Emission {
     std::vector<EventClient::Waiting> waiting = client_.waiting();
     std::erase_if(waiting, [](const EventClient::Waiting& one) { return one.tag >= kKeptTags; });
     std::uint64_t unanswered = 0;
+    bool refused_now = false;
     for (const EventClient::Waiting& one : waiting) {
       if (one.refusal && client_.connected()) {
         refuse(one.tag, *one.refusal);
+        refused_now = true;
       } else {
         ++unanswered;
       }
@@ -180,7 +182,8 @@ class Emission {
           fmt::format("{} acknowledged, {} refused; stopped: line {} and what follows it was not acknowledged",
                       count_of(acknowledged_, "event"), with_separators(refused_), waiting.front().tag));
     }
-    return client_.forbidden() || unanswered == 0 ? kExitOther : kExitNotThere;
+    // What waits behind a refused line was not sent: a daemon that refuses is there.
+    return client_.forbidden() || refused_now || unanswered == 0 ? kExitOther : kExitNotThere;
   }
 
   void wait_for_something() {
