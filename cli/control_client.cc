@@ -74,21 +74,6 @@ ErrorKind kind_of(unsigned status) {
   }
 }
 
-// Runs one asynchronous step to its end; Beast knows deadlines only for those.
-template <class Start>
-ErrorCode run_step(asio::io_context& io, Stream& stream, std::optional<std::chrono::seconds> patience, Start start) {
-  if (patience) {
-    stream.expires_after(*patience);
-  } else {
-    stream.expires_never();
-  }
-  ErrorCode result;
-  start([&result](ErrorCode code, auto&&...) { result = code; });
-  io.restart();
-  io.run();
-  return result;
-}
-
 Result<ControlAnswer> read_answer(const http::response<http::string_body>& response, const std::string& path) {
   ControlAnswer answer;
   answer.body = response.body();
@@ -109,55 +94,106 @@ Result<ControlAnswer> read_answer(const http::response<http::string_body>& respo
   return answer;
 }
 
-Result<ControlAnswer> exchange(const std::string& path, http::verb verb, std::string_view target, JsonText body,
-                               std::optional<std::chrono::seconds> patience) {
-  const std::chrono::seconds step_patience = patience.value_or(kAnswerPatience);
-  if (path.size() > kMaxSocketPathBytes) {
-    return Error{ErrorKind::kInvalid,
-                 fmt::format("the path of the socket is longer than {} bytes: {}", kMaxSocketPathBytes, path)};
-  }
-  asio::io_context io;
-  Stream stream(io);
-  ErrorCode code = run_step(io, stream, step_patience, [&](auto done) {
-    stream.async_connect(asio::local::stream_protocol::endpoint(path), done);
-  });
-  if (code) return connect_error(path, code);
+// One request over a connection of its own.
+class Exchange {
+ public:
+  // patience: for each step; without one the answer is waited for as long as it takes.
+  Exchange(const std::string& path, std::optional<std::chrono::seconds> patience)
+      : path_(path), patience_(patience), stream_(io_) {}
 
-  http::request<http::string_body> request(verb, beast::string_view(target.data(), target.size()), 11);
-  request.set(http::field::host, "localhost");
-  request.set(http::field::user_agent, "run-recorder/" RR_VERSION);
-  request.keep_alive(false);
-  if (verb == http::verb::post) {
-    request.set(http::field::content_type, "application/json");
-    request.body() = std::move(body);
-  }
-  request.prepare_payload();
-  code = run_step(io, stream, step_patience, [&](auto done) { http::async_write(stream, request, done); });
+  Result<ControlAnswer> run(http::verb verb, std::string_view target, JsonText body) {
+    if (path_.size() > kMaxSocketPathBytes) {
+      return Error{ErrorKind::kInvalid,
+                   fmt::format("the path of the socket is longer than {} bytes: {}", kMaxSocketPathBytes, path_)};
+    }
+    ErrorCode code =
+        step([&](auto done) { stream_.async_connect(asio::local::stream_protocol::endpoint(path_), done); });
+    if (code) return connect_error(path_, code);
 
-  beast::flat_buffer buffer;
-  http::response_parser<http::string_body> parser;
-  parser.body_limit(kMaxBodyBytes);
-  if (!code)
-    code = run_step(io, stream, patience, [&](auto done) { http::async_read(stream, buffer, parser, done); });
-  if (code == beast::error::timeout) {
-    return Error{ErrorKind::kUnavailable, fmt::format("the daemon has not answered for {} s", step_patience.count())};
+    http::request<http::string_body> request(verb, beast::string_view(target.data(), target.size()), 11);
+    request.set(http::field::host, "localhost");
+    request.set(http::field::user_agent, "run-recorder/" RR_VERSION);
+    request.keep_alive(false);
+    if (verb == http::verb::post) {
+      request.set(http::field::content_type, "application/json");
+      request.body() = std::move(body);
+    }
+    request.prepare_payload();
+    code = step([&](auto done) { http::async_write(stream_, request, done); });
+
+    beast::flat_buffer buffer;
+    http::response_parser<http::string_body> parser;
+    parser.body_limit(kMaxBodyBytes);
+    if (!code) code = read(buffer, parser);
+    timed_out_ = code == beast::error::timeout;
+    if (timed_out_) return silent(patience_.value_or(kAnswerPatience));
+    if (code && is_dead_) return silent(kSoonAnswered + kProofOfLife);
+    if (code) return Error{ErrorKind::kUnavailable, fmt::format("talk to {}: {}", path_, code.message())};
+    return read_answer(parser.get(), path_);
   }
-  if (code) return Error{ErrorKind::kUnavailable, fmt::format("talk to {}: {}", path, code.message())};
-  return read_answer(parser.get(), path);
-}
+
+ private:
+  // Runs one asynchronous step to its end; Beast knows deadlines only for those.
+  template <class Start>
+  ErrorCode step(Start start) {
+    stream_.expires_after(patience_.value_or(kAnswerPatience));
+    ErrorCode result;
+    start([&result](ErrorCode code, auto&&...) { result = code; });
+    io_.restart();
+    io_.run();
+    return result;
+  }
+
+  ErrorCode read(beast::flat_buffer& buffer, http::response_parser<http::string_body>& parser) {
+    if (patience_) {
+      stream_.expires_after(*patience_);
+    } else {
+      stream_.expires_never();
+    }
+    ErrorCode result;
+    http::async_read(stream_, buffer, parser, [&result](ErrorCode code, std::size_t) { result = code; });
+    io_.restart();
+    if (patience_ && *patience_ > kSoonAnswered + kProofOfLife) {
+      io_.run_for(kSoonAnswered);
+      is_dead_ = !io_.stopped() && !answers_at_all();
+      if (is_dead_) stream_.cancel();
+    }
+    io_.run();
+    return result;
+  }
+
+  bool answers_at_all() const {
+    Exchange probe(path_, kProofOfLife);
+    (void)probe.run(http::verb::get, "/healthz", {});  // one connection too many is an answer, too
+    return !probe.timed_out_;
+  }
+
+  Error silent(std::chrono::seconds time) const {
+    return {ErrorKind::kUnavailable,
+            fmt::format("the daemon has not answered for {} s{}", time.count(),
+                        is_dead_ ? fmt::format(" on {}: its process is stopped or hangs", path_) : std::string())};
+  }
+
+  const std::string& path_;
+  const std::optional<std::chrono::seconds> patience_;
+  asio::io_context io_;
+  Stream stream_;
+  bool timed_out_ = false;
+  bool is_dead_ = false;  // it took the connection and nothing more
+};
 
 }  // namespace
 
 Result<ControlAnswer> ControlClient::get(std::string_view target) const {
-  return exchange(path_, http::verb::get, target, {}, patience_);
+  return Exchange(path_, patience_).run(http::verb::get, target, {});
 }
 
 Result<ControlAnswer> ControlClient::post(std::string_view target, JsonText body) const {
-  return exchange(path_, http::verb::post, target, std::move(body), std::nullopt);
+  return Exchange(path_, std::nullopt).run(http::verb::post, target, std::move(body));
 }
 
 Result<ControlAnswer> ControlClient::remove(std::string_view target) const {
-  return exchange(path_, http::verb::delete_, target, {}, patience_);
+  return Exchange(path_, patience_).run(http::verb::delete_, target, {});
 }
 
 Target& Target::add(std::string_view key, std::string_view value) {

@@ -21,6 +21,10 @@ struct ControlAnswer {
 
 // The daemon itself gives up on its database much sooner.
 inline constexpr std::chrono::seconds kAnswerPatience{60};
+// An answer that takes longer may be worth waiting for: then the daemon is asked whether it lives, which it answers
+// at once whatever its database does, and is given up where it does not within the other time.
+inline constexpr std::chrono::seconds kSoonAnswered{2};
+inline constexpr std::chrono::seconds kProofOfLife{5};
 // For a question whose answer can be done without.
 inline constexpr std::chrono::seconds kShortPatience{2};
 

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
 import time
 
 import pytest
@@ -609,6 +610,47 @@ def test_without_a_daemon_every_command_ends_with_69_and_names_the_socket():
             assert done.returncode == 69, (words, done.stderr)
             assert str(path) in done.stderr
             assert done.stdout == ""
+
+
+def test_a_daemon_that_hangs_is_given_up(server):
+    server.signal(signal.SIGSTOP)
+    try:
+        commands = [subprocess.Popen([str(TOOL), command, "--control", str(server.control_path)], stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.PIPE, text=True, env=clean_environment()) for command in ("list", "status")]
+        for command in commands:
+            _, stderr = command.communicate(timeout=DEADLINE_S)
+            assert command.returncode == 69
+            assert f"on {server.control_path}: its process is stopped or hangs" in stderr
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+def test_a_daemon_that_lives_may_take_longer_to_answer():
+    """It answers only once it was asked whether it lives."""
+    path = temporary_folder() / "control.sock"
+    asked = threading.Event()
+
+    def serve(connection):
+        with connection:
+            request = connection.recv(4096)
+            if b"/healthz" in request:
+                asked.set()
+            else:
+                assert asked.wait(DEADLINE_S)
+            body = b'{"runs":[],"next":null}'
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    def accept(listener):
+        while not asked.is_set():
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        done = run_tool("list", "--control", path)
+    assert done.returncode == 0, done.stderr
+    assert asked.is_set()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
