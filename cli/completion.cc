@@ -9,6 +9,7 @@
 
 #include "base/ascii.h"
 #include "cli/argument_walk.h"
+#include "cli/run_view.h"
 #include "cli/terminal.h"
 #include "run/status.h"
 
@@ -93,6 +94,13 @@ Candidates types() {
   return of_words({"run_queued", "run_started", "run_heartbeat", "run_completed", "run_failed", "run_lost"});
 }
 
+// Each also for the highest first.
+Candidates sortings() {
+  std::vector<std::string> names = run_field_names();
+  for (const std::string& name : run_field_names()) names.push_back("-" + name);
+  return of_words(names);
+}
+
 // One of the lines with which the shell completes by itself.
 Candidates by_shell(std::string what) {
   return {{"", std::move(what)}};
@@ -127,6 +135,8 @@ const std::map<std::string, ValueSource, std::less<>>& flag_values() {
        [](const Invocation&) {
          return of_words({"started", "recorded"});
        }},
+      {"--columns", [](const Invocation&) { return of_words(run_field_names()); }},
+      {"--sort", [](const Invocation&) { return sortings(); }},
       {"--worker-pid", [](const Invocation&) { return processes(); }},
       {"--socket-allow-users", [](const Invocation&) { return by_shell("users"); }},
       {"--socket-allow-groups", [](const Invocation&) { return by_shell("groups"); }},
@@ -210,7 +220,7 @@ Candidates in_list(const Candidates& values, const std::string& typed) {
   return all;
 }
 
-// Printed for shells, line by line.
+// Printed for shells, line by line. What begins with a dash is offered to whoever has typed one.
 void offer(const Candidates& candidates, const std::string& typed) {
   std::string lines;
   const auto line = [](std::string text) {
@@ -218,7 +228,7 @@ void offer(const Candidates& candidates, const std::string& typed) {
     return text;
   };
   for (const Candidate& one : candidates) {
-    const bool is_word = std::ranges::none_of(one.word, is_control);
+    const bool is_word = std::ranges::none_of(one.word, is_control) && (!typed.empty() || !one.word.starts_with('-'));
     if (is_word && (one.word.empty() || one.word.starts_with(typed))) {
       lines += one.word + "\t" + line(one.meaning) + "\n";
     }

@@ -140,6 +140,12 @@ std::string time_and_age(const std::optional<Timestamp>& time, Timestamp now) {
   return fmt::format("{} ({})", local_time(*time), age_in_words(*time, now));
 }
 
+std::vector<std::string> run_field_names() {
+  std::vector<std::string> names;
+  for (const RunField& field : kRunFields) names.emplace_back(field.name);
+  return names;
+}
+
 RunLayout usual_layout() {
   return first_fields(kUsualFields);
 }

@@ -23,6 +23,7 @@ std::string time_and_age(const std::optional<Timestamp>& time, Timestamp now);
 // What a table of runs shows of each, by the names that --columns and --sort take. A run's name is the row's
 // `council`.
 struct RunField;
+std::vector<std::string> run_field_names();
 struct RunLayout {
   std::vector<const RunField*> fields;
   bool chosen = false;                  // by name: shown also where they are empty, and whatever the room

@@ -78,8 +78,12 @@ def test_values_are_offered_where_a_flag_has_some():
                         "run-recorder list --status failed,f": set(), "run-recorder list --status=q": {"--status=queued"},
                         "run-recorder list --limit ": set(), "run-recorder list --spool-keep ": set(),
                         "run-recorder list --log-level d": {"debug"}, "run-recorder emit --type run_l": {"run_lost"},
+                        "run-recorder list --columns run,na": {"run,name"}, "run-recorder list --columns name,na": set(),
+                        "run-recorder list --sort too": {"took"}, "run-recorder list --sort -too": {"-took"},
                         "run-recorder list --database-migrate ": {"true", "false"}}.items():
         assert set(offered(line)) == words, line
+    assert {"run", "took"} <= set(offered("run-recorder list --sort "))
+    assert not any(word.startswith("-") for word in offered("run-recorder list --sort "))
     for line, what in {"run-recorder list --config ": "files", "run-recorder list --spool-path x": "folders",
                        "run-recorder list --socket-group ": "groups", "run-recorder exec ": "command 1",
                        "run-recorder exec --council x sl": "command 3", "run-recorder exec --council x -- ls -": "command 4",
