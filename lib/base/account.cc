@@ -1,32 +1,21 @@
 #include "base/account.h"
 
-#include <grp.h>
-#include <pwd.h>
-
-#include <cerrno>
 #include <cstdint>
 #include <limits>
 #include <string_view>
+#include <utility>
 
+#include "base/account_entries.h"
 #include "base/number.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kFirstBuffer = 1024;
-constexpr std::size_t kLargestBuffer = 1 << 20;
-
-// Repeats a reentrant look-up with a growing buffer while it says ERANGE; true where it found an entry.
-template <class Entry, class LookUp>
-bool look_up(Entry& entry, std::vector<char>& buffer, const LookUp& call) {
-  for (buffer.resize(kFirstBuffer); buffer.size() <= kLargestBuffer; buffer.resize(buffer.size() * 2)) {
-    Entry* found = nullptr;
-    const int error_number = call(&entry, buffer.data(), buffer.size(), &found);
-    if (error_number == EINTR) continue;
-    if (error_number != ERANGE) return error_number == 0 && found != nullptr;
-  }
-  return false;
-}
+#ifdef RR_STATIC_TOOL
+using Accounts = AccountsInFiles;
+#else
+using Accounts = AccountsByNss;
+#endif
 
 std::optional<std::uint32_t> parse_id(std::string_view text) {
   const auto number = parse_number<std::uint32_t>(text);
@@ -36,59 +25,42 @@ std::optional<std::uint32_t> parse_id(std::string_view text) {
 
 }  // namespace
 
+UserEntry::UserEntry(const passwd& entry)
+    : name(entry.pw_name), home(entry.pw_dir == nullptr ? "" : entry.pw_dir), uid(entry.pw_uid), gid(entry.pw_gid) {}
+
+GroupEntry::GroupEntry(const group& entry) : name(entry.gr_name), gid(entry.gr_gid) {
+  for (char** member = entry.gr_mem; *member != nullptr; ++member) members.emplace_back(*member);
+}
+
 std::optional<uid_t> find_user(const std::string& name_or_number) {
-  passwd entry{};
-  std::vector<char> buffer;
-  const auto by_name = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
-    return getpwnam_r(name_or_number.c_str(), to, bytes, size, found);
-  };
-  if (look_up(entry, buffer, by_name)) return entry.pw_uid;
-  return parse_id(name_or_number);
+  const auto user = Accounts().user_named(name_or_number);
+  return user ? user->uid : parse_id(name_or_number);
 }
 
 std::optional<gid_t> find_group(const std::string& name_or_number) {
-  group entry{};
-  std::vector<char> buffer;
-  const auto by_name = [&](group* to, char* bytes, std::size_t size, group** found) {
-    return getgrnam_r(name_or_number.c_str(), to, bytes, size, found);
-  };
-  if (look_up(entry, buffer, by_name)) return entry.gr_gid;
-  return parse_id(name_or_number);
+  const auto group = Accounts().group_named(name_or_number);
+  return group ? group->gid : parse_id(name_or_number);
 }
 
 std::optional<Group> group_with(gid_t gid) {
-  group entry{};
-  std::vector<char> buffer;
-  const auto by_id = [&](group* to, char* bytes, std::size_t size, group** found) {
-    return getgrgid_r(gid, to, bytes, size, found);
-  };
-  if (!look_up(entry, buffer, by_id)) return std::nullopt;
-  Group found{entry.gr_name, {}};
-  for (char** member = entry.gr_mem; *member != nullptr; ++member) found.members.emplace_back(*member);
-  return found;
+  auto group = Accounts().group_with(gid);
+  if (!group) return std::nullopt;
+  return Group{std::move(group->name), std::move(group->members)};
 }
 
 std::optional<gid_t> first_group_of(const std::string& user) {
-  passwd entry{};
-  std::vector<char> buffer;
-  const auto by_name = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
-    return getpwnam_r(user.c_str(), to, bytes, size, found);
-  };
-  return look_up(entry, buffer, by_name) ? std::optional(entry.pw_gid) : std::nullopt;
+  const auto entry = Accounts().user_named(user);
+  return entry ? std::optional(entry->gid) : std::nullopt;
 }
 
 std::optional<User> user_with(uid_t uid) {
-  passwd entry{};
-  std::vector<char> buffer;
-  const auto by_id = [&](passwd* to, char* bytes, std::size_t size, passwd** found) {
-    return getpwuid_r(uid, to, bytes, size, found);
-  };
-  if (!look_up(entry, buffer, by_id)) return std::nullopt;
-  return User{entry.pw_name, entry.pw_gid, entry.pw_dir == nullptr ? std::string() : entry.pw_dir};
+  auto user = Accounts().user_with(uid);
+  if (!user) return std::nullopt;
+  return User{std::move(user->name), user->gid, std::move(user->home)};
 }
 
 std::string user_name(uid_t uid) {
-  const auto user = user_with(uid);
+  const auto user = Accounts().user_with(uid);
   return user ? user->name : std::to_string(uid);
 }
 
@@ -98,16 +70,8 @@ std::string group_name(gid_t gid) {
 }
 
 std::vector<gid_t> groups_of(uid_t uid) {
-  const auto user = user_with(uid);
-  if (!user) return {};
-  std::vector<gid_t> groups(32);
-  int count = static_cast<int>(groups.size());
-  if (getgrouplist(user->name.c_str(), user->group, groups.data(), &count) < 0) {
-    groups.resize(static_cast<std::size_t>(count));
-    if (getgrouplist(user->name.c_str(), user->group, groups.data(), &count) < 0) return {user->group};
-  }
-  groups.resize(static_cast<std::size_t>(count));
-  return groups;
+  const auto user = Accounts().user_with(uid);
+  return user ? Accounts().groups_of(*user) : std::vector<gid_t>();
 }
 
 }  // namespace run_recorder

@@ -1,4 +1,5 @@
-// Users and groups by name or number, as the configuration names them. May block (NSS); thread-safe.
+// Users and groups by name or number, as the configuration names them. The static tool knows those of /etc/passwd and
+// /etc/group alone. May block (NSS); thread-safe.
 #pragma once
 
 #include <sys/types.h>

@@ -218,30 +218,6 @@ void log_list(LogLevel level, std::string_view message, std::initializer_list<Lo
 
 }  // namespace
 
-std::string_view to_string(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return "debug";
-    case LogLevel::kInfo:
-      return "info";
-    case LogLevel::kWarning:
-      return "warning";
-    case LogLevel::kError:
-      return "error";
-  }
-  return "error";
-}
-
-std::string_view to_string(LogFormat format) {
-  switch (format) {
-    case LogFormat::kText:
-      return "text";
-    case LogFormat::kJson:
-      return "json";
-  }
-  return "text";
-}
-
 void set_up_log(const LogOptions& options) {
   LogState& state = log_state();
   state.lines.set_level(spdlog_level(options.level));
