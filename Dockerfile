@@ -1,13 +1,23 @@
-# Two stages: the first builds on Debian 12; of it the second takes the two programs, the libraries they load, and nothing
-# else: no shell, no package manager. Builds from the repository alone: docker build -t run-recorder .
-FROM debian:bookworm-slim AS build
+# From the repository alone: docker build -t run-recorder . makes the image of the daemon and the tool: the two programs, the
+# libraries they load, and nothing else, no shell and no package manager. With --target tool -t run-recorder-tool it
+# makes one that holds the static tool alone, for images of workers to copy it from. Debian 12 builds both.
+FROM debian:bookworm-slim AS sources
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
       g++ cmake ninja-build pkg-config libboost1.81-dev libpqxx-dev libspdlog-dev libfmt-dev nlohmann-json3-dev \
       libtomlplusplus-dev libcli11-dev libsystemd-dev libsqlite3-dev ca-certificates
 COPY . /source
+
+FROM sources AS build-tool
+RUN cmake --preset static -S /source -B /build && ninja -C /build
+
+FROM scratch AS tool
+COPY --from=build-tool /build/bin/run-recorder /run-recorder
+ENTRYPOINT ["/run-recorder"]
+
+FROM sources AS build
 RUN cmake -S /source -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DRR_TESTS=OFF && ninja -C /build && \
     strip /build/bin/run-recorderd /build/bin/run-recorder
-# /image becomes the root of the second stage. Its user has a number, because some want to see that it is not root's.
+# /image becomes the root of the last stage. Its user has a number, because some want to see that it is not root's.
 RUN mkdir -p /image/usr/bin /image/etc/ssl/certs /image/run/run-recorder /image/var/lib/run-recorder && \
     install -d -m 1777 /image/tmp && \
     cp /build/bin/run-recorderd /build/bin/run-recorder /image/usr/bin && \

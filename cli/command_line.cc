@@ -148,8 +148,10 @@ void declare_tool(CLI::App& app, Invocation& invocation, Handler& chosen) {
 }  // namespace
 
 int run_command_line(std::vector<std::string> arguments) {
+#ifndef RR_STATIC_TOOL  // the host's locales may be another glibc's
   // For the widths of characters; words and numbers stay as they are everywhere.
   std::setlocale(LC_CTYPE, "C.UTF-8");
+#endif
   Invocation invocation;
   invocation.environment = environment_of(environ);
   CLI::App app("Send events to run-recorderd, wrap commands, query runs, start a reconciliation.", "run-recorder");

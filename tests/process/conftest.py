@@ -25,6 +25,8 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 # With a sanitizer the daemon is several times slower: the tests that drive all of its code, and the loads in a smaller form.
 SANITIZED = {"": None, "thread": {"protocol", "durability"},
              "address": {"protocol", "durability", "start", "reconcile", "reconcile_queue", "cli_emit", "cli_exec"}}
+# With the static tool in the tool's place (`./dev static --test`): what it is for, and what is only its own.
+STATIC = {"static_tool", "cli_emit", "cli_exec", "cli_queries", "unsent"}
 
 # Begun first, because they take longest: the others fill what is left of the time.
 LONG = re.compile(r"^process\.(torture|soak|missing_index|reading_memory|memory_of_writing|durability)\b")
@@ -52,7 +54,9 @@ def pytest_collection_modifyitems(config, items):
 
     def is_wanted(item):
         name = full_name(item)
-        return wanted.search(name) and (sanitized is None or name.split(".")[1] in sanitized)
+        file = name.split(".")[1]
+        of_build = file in STATIC if harness.STATIC else file != "static_tool"
+        return wanted.search(name) and of_build and (sanitized is None or file in sanitized)
 
     chosen = [item for item in items if is_wanted(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])

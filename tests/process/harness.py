@@ -35,6 +35,7 @@ TOOL = BIN / "run-recorder"
 POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: int(path.parent.name),
                    default=Path("/usr/lib/postgresql/15/bin"))
 SANITIZER = os.environ.get("RUN_RECORDER_SANITIZER", "")
+STATIC = os.environ.get("RUN_RECORDER_STATIC") == "yes"  # the tool is the static one
 # What `exec` keeps of events that it could not send goes here, and not to whoever runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rr-state-")
 # Removed at the end of the tests, or of the process where it is no test.

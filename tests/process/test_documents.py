@@ -245,6 +245,7 @@ def test_an_elixir_worker_reports_the_end_of_the_jobs_process(servers):
 IMAGE = (ROOT / "Dockerfile").read_text()
 IMAGE_USER = int(re.search(r"^USER (\d+):\1$", IMAGE, re.MULTILINE)[1])
 IMAGE_FOLDERS = set(json.loads(re.search(r"^VOLUME (.+)$", IMAGE, re.MULTILINE)[1]))
+STAGES = re.split(r"^FROM ", IMAGE, flags=re.MULTILINE)[1:]
 KUBERNETES = sorted((DOCS / "examples" / "kubernetes").iterdir())
 COMPOSE = [DOCS / "examples" / name for name in ("compose.yml", "compose.postgresql.yml")]
 
@@ -288,6 +289,17 @@ def workloads():
 
 def containers_of(pod):
     return pod.get("initContainers", []) + pod["containers"]
+
+
+def test_the_static_tool_is_where_images_of_workers_copy_it_from():
+    copied = re.search(r"COPY --from=run-recorder-tool (\S+) ", (DOCS / "tasks.md").read_text())[1]
+    build, tool = (next(stage for stage in STAGES if f" AS {name}\n" in stage) for name in ("build-tool", "tool"))
+    presets = {preset["name"] for preset in json.loads((ROOT / "CMakePresets.json").read_text())["configurePresets"]}
+    assert re.search(r"cmake --preset (\w+) ", build)[1] in presets
+    assert tool.startswith("scratch ")
+    assert f"COPY --from=build-tool /build/bin/run-recorder {copied}\n" in tool
+    # What is built without --target.
+    assert 'ENTRYPOINT ["/usr/bin/run-recorderd"]' in STAGES[-1]
 
 
 def test_the_manifests_for_kubernetes_name_what_the_image_and_the_examples_have():
