@@ -133,6 +133,46 @@ Result<std::uint64_t> PgStore::count_queued_since(Timestamp after) {
   return count_since(judged_rows(Status::kQueued), after, std::nullopt);
 }
 
+Result<RunningCouncils> PgStore::running_councils(std::size_t limit) {
+  const auto rows = connection_->exec(
+      fmt::format("SELECT r.council, count(*), (sum(count(*)) OVER ())::bigint FROM {} r WHERE {} GROUP BY r.council "
+                  "ORDER BY count(*) DESC, r.council LIMIT $1::bigint",
+                  table("runs"), judged_rows(Status::kRunning)),
+      {limit});
+  if (!rows) return rows.error();
+  RunningCouncils running;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    add_running(running, fields);
+  }
+  return running;
+}
+
+// Each part is read by an index of its own.
+Result<std::vector<RecentCouncil>> PgStore::recent_councils(std::size_t rows, std::size_t limit) {
+  const auto newest = [this](std::string_view which, std::string_view order) {
+    return fmt::format(
+        "(SELECT r.council, r.status, {} AS started, {} AS ended FROM {} r WHERE {} ORDER BY r.{} DESC "
+        "LIMIT $1::bigint)",
+        schema_.instant("runs", "started_at", "r"), schema_.instant("runs", "finalized_at", "r"), table("runs"),
+        which, order);
+  };
+  const auto found = connection_->exec(
+      fmt::format("SELECT council, {}, {} FROM ({} UNION ALL {}) newest GROUP BY council "
+                  "ORDER BY max(started) DESC NULLS LAST, council LIMIT $2::bigint",
+                  utc_text("max(started)"),
+                  utc_text(fmt::format("max(ended) FILTER (WHERE status = '{}')", to_string(Status::kCompleted))),
+                  newest("r.started_at IS NOT NULL", "started_at"), newest("r.started_at IS NULL", "inserted_at")),
+      {rows, limit});
+  if (!found) return found.error();
+  std::vector<RecentCouncil> councils;
+  for (const auto& row : *found) {
+    PgFields fields(row);
+    councils.push_back(read_recent_council(fields));
+  }
+  return councils;
+}
+
 // Hashed, however many there are; a list of parameters would be compared one by one before PostgreSQL 14.
 Result<std::vector<RunningRow>> PgStore::running_rows_of(std::span<const std::string> processes,
                                                          std::span<const std::string> connections,

@@ -72,6 +72,26 @@ StoredEvent read_event(Fields& fields) {
   return event;
 }
 
+// The columns council, its running rows, and those of all councils.
+template <class Fields>
+void add_running(RunningCouncils& running, Fields& fields) {
+  std::string council = fields.text();
+  const std::uint64_t rows = fields.count();
+  if (running.rows.empty()) running.others = fields.count();
+  running.others -= rows;
+  running.rows.emplace(std::move(council), rows);
+}
+
+// The columns council, last start, last success.
+template <class Fields>
+RecentCouncil read_recent_council(Fields& fields) {
+  RecentCouncil council;
+  council.council = fields.text();
+  council.last_start = fields.time();
+  council.last_success = fields.time();
+  return council;
+}
+
 template <class Fields>
 ReconciliationRow read_reconciliation(Fields& fields) {
   ReconciliationRow pass;

@@ -172,6 +172,41 @@ Result<std::uint64_t> SqliteStore::count_queued_since(Timestamp after) {
   return count_since(sql, after, std::nullopt);
 }
 
+Result<RunningCouncils> SqliteStore::running_councils(std::size_t limit) {
+  static const std::string sql = fmt::format(
+      "SELECT r.council, count(*), sum(count(*)) OVER () FROM \"{{{{prefix}}}}runs\" r WHERE {} GROUP BY r.council "
+      "ORDER BY 2 DESC, 1 LIMIT ?1",
+      judged_rows(Status::kRunning));
+  if (auto begun = begin_call(); !begun) return begun.error();
+  RunningCouncils running;
+  const auto on_row = [&running](const SqliteRows& row) {
+    SqliteFields fields(row);
+    add_running(running, fields);
+    return true;
+  };
+  if (auto done = read(sql, on_row, limit); !done) return done.error();
+  return running;
+}
+
+// The two kinds of runs are read by one index, which has both by their times.
+Result<std::vector<RecentCouncil>> SqliteStore::recent_councils(std::size_t rows, std::size_t limit) {
+  static const std::string sql = fmt::format(
+      "SELECT council, max(run_recorder_time(started_at)), max(CASE WHEN status = '{}' THEN "
+      "run_recorder_time(finalized_at) END) FROM (SELECT council, status, started_at, finalized_at FROM "
+      "\"{{{{prefix}}}}runs\" r ORDER BY coalesce(r.started_at, r.inserted_at) DESC LIMIT ?1) GROUP BY council "
+      "ORDER BY 2 DESC, 1 LIMIT ?2",
+      to_string(Status::kCompleted));
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::vector<RecentCouncil> councils;
+  const auto on_row = [&councils](const SqliteRows& row) {
+    SqliteFields fields(row);
+    councils.push_back(read_recent_council(fields));
+    return true;
+  };
+  if (auto done = read(sql, on_row, rows, limit); !done) return done.error();
+  return councils;
+}
+
 Result<std::vector<RunningRow>> SqliteStore::running_rows_of(std::span<const std::string> processes,
                                                              std::span<const std::string> connections,
                                                              std::string_view after, std::size_t limit) {

@@ -82,6 +82,9 @@ struct RunChange {
   bool fields_changed = false;  // see Transition
   bool outcome_changed = false;
   bool reports_changed = false;
+  // For who counts what was committed; a Store does not look at them.
+  bool started = false;  // it got its started_at
+  bool ended = false;    // it became completed, failed, cancelled or stuck
 };
 
 // A heartbeat that only renews the times of a row and who vouches for it. The row must be running and the recorder's
@@ -229,6 +232,17 @@ struct StuckMark {
   Status expected_status = Status::kRunning;  // or kQueued
 };
 
+// The newest runs of a council, as they say.
+struct RecentCouncil {
+  std::string council;
+  std::optional<Timestamp> last_start;
+  std::optional<Timestamp> last_success;  // when one of them that is completed ended
+};
+struct RunningCouncils {
+  std::map<std::string, std::uint64_t> rows;  // by council, those that have most
+  std::uint64_t others = 0;                   // rows of all other councils
+};
+
 struct ReconciliationRow {
   std::string pass_id;
   std::string recorder;
@@ -340,6 +354,11 @@ class Store {
   // ones), but not later than `until`.
   virtual Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) = 0;
   virtual Result<std::uint64_t> count_queued_since(Timestamp after) = 0;
+  // How many rows are `running`; names at most so many councils.
+  virtual Result<RunningCouncils> running_councils(std::size_t limit) = 0;
+  // Of the `rows` runs that started last, and as many of those that never did: at most so many councils, those that
+  // started last first.
+  virtual Result<std::vector<RecentCouncil>> recent_councils(std::size_t rows, std::size_t limit) = 0;
   // `running` rows with run_id > after, by run_id, whose worker or latest sender is one of these processes, or whose
   // latest event came over one of these connections.
   virtual Result<std::vector<RunningRow>> running_rows_of(std::span<const std::string> processes,
