@@ -11,12 +11,7 @@ namespace {
 
 // No name in the database holds a NUL, and PostgreSQL would read one as the end: another name than was asked for.
 bool is_text(std::string_view text) {
-  while (!text.empty()) {
-    const std::size_t length = utf8_sequence_length(text);
-    if (length == 0 || text.front() == '\0') return false;
-    text.remove_prefix(length);
-  }
-  return true;
+  return valid_utf8(text) && text.find('\0') == std::string_view::npos;
 }
 
 // UTF-8; in a query + is a space.

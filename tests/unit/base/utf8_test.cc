@@ -30,6 +30,11 @@ TEST(Utf8, OverlongSurrogateTooHighAndTruncatedAreNone) {
   }
 }
 
+TEST(Utf8, ATextIsValidOnlyAsAWhole) {
+  for (const char* text : {"", "a", "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80z"}) EXPECT_TRUE(valid_utf8(text)) << text;
+  for (const char* text : {"\xFF", "a\xC3", "\x80z", "a\xED\xA0\x80z"}) EXPECT_FALSE(valid_utf8(text)) << text;
+}
+
 TEST(Utf8, PrefixNeverEndsInsideOfASequence) {
   const std::string text = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80z";  // 1 + 2 + 3 + 4 + 1 bytes
   const std::size_t expected[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
