@@ -20,6 +20,11 @@ constexpr milliseconds kRequestPatience{10'000};
 constexpr milliseconds kLeaseRenewed{10'000};
 constexpr milliseconds kBarrierTime{10'000};  // longer than a peer may stall the event socket
 constexpr milliseconds kTurn{100};
+constexpr std::size_t kNamedCouncils = 1'000;  // of running rows
+// How far back the last starts and successes are looked for: what happens after the start this process sees itself,
+// or another daemon does.
+constexpr std::size_t kRowsAtBoot = 200'000;
+constexpr std::size_t kRowsSinceThen = 10'000;
 
 milliseconds between(steady_clock::time_point then, steady_clock::time_point now) {
   return std::chrono::duration_cast<milliseconds>(now - then);
@@ -196,10 +201,25 @@ Result<void> Pass::finish(const std::function<void()>& released) {
   released();
   if (const auto saved = save(); !saved) return saved.error();
   log_summary();
-  if (plan_.only_named) return {};
-  // For the metrics; a pass over all rows is rare enough to count them, and what cannot be counted is left out.
-  if (const auto counted = connections_.store->count_by_status(); counted) runs_by_status_ = counted.value();
+  if (!plan_.only_named) read_for_metrics();
   return {};
+}
+
+// A pass over all rows is rare enough to count them; what cannot be counted is left out.
+void Pass::read_for_metrics() {
+  liveness_.beat();
+  Store& store = *connections_.store;
+  const auto counted = store.count_by_status();
+  if (!counted) return;
+  runs_by_status_ = counted.value();
+  const auto running = store.running_councils(kNamedCouncils);
+  if (!running) return;
+  const std::size_t rows = plan_.trigger == PassTrigger::kBoot ? kRowsAtBoot : kRowsSinceThen;
+  const auto recent = store.recent_councils(rows, CouncilCounts::kCouncils);
+  if (!recent) return;
+  CouncilCounts& councils = host_.recorder.councils();
+  councils.read(recent.value(), now_utc());
+  councils.counted(running.value());
 }
 
 // A pass that failed half-way, or was stopped, does not keep others waiting. Where this fails too, the lease expires.

@@ -103,6 +103,7 @@ class Pass {
   Result<void> begin(std::string pass_id);
   Result<void> check_breaker();
   Result<void> finish(const std::function<void()>& released);
+  void read_for_metrics();
   Result<void> renew_lease();
   Result<void> scan(bool mark);
   Result<void> scan_window(const EventWindow& window, bool mark);

@@ -102,6 +102,9 @@ Result<void> Pass::mark_page(const Page& page, std::span<const Verdict> verdicts
   std::set<std::string> marked;
   const Result<void> done = marks.empty() ? Result<void>() : mark(marks, marked);
   report_.marked += marked.size();
+  for (const RunningRow& row : page.rows) {
+    if (marked.contains(row.run.run_id)) host_.recorder.councils().marked_stuck(row.run.council);
+  }
   if (done) {
     count_page(page, verdicts, marked, true);
     return {};

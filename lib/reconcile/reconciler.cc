@@ -108,6 +108,7 @@ void Reconciler::note(const Result<PassReport>& outcome) {
   failing_.clear();
   ++status_.passes;
   const PassReport& report = outcome.value();
+  if (report.stopped) ++status_.stopped;
   if (report.marked > 0) {
     for (const auto& [reason, count] : report.reasons) status_.findings[reason] += count;
   }

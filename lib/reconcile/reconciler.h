@@ -28,7 +28,8 @@ struct PassProgress {
 };
 
 struct ReconcilerStatus {
-  std::uint64_t passes = 0;  // finished
+  std::uint64_t passes = 0;   // that came to their end
+  std::uint64_t stopped = 0;  // of these, by the breaker
   std::uint64_t failures = 0;
   std::map<std::string, std::uint64_t> findings;  // by reason, of all passes of this process that marked
   std::optional<PassReport> last;                 // over all rows; without its runs

@@ -1,6 +1,7 @@
 // Reconciliation's rules (contract section 6), pure: facts in, a verdict out. No I/O, thread-safe.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -65,6 +66,12 @@ struct Verdict {
   std::string message;            // a sentence with the evidence
   std::vector<RuleAnswer> rules;  // what each rule says; the first that decides is the verdict
 };
+
+// Every reason that a row which is not alive may have in a report, in the order of the alphabet.
+inline constexpr auto kReasons = std::to_array<std::string_view>(
+    {"attempt_superseded", "dead_letter", "foreign", "heartbeat_expired", "no_evidence", "no_live_worker", "no_queue",
+     "process_gone", "queue_heartbeat_expired", "queue_not_executing", "queue_row_absent", "queue_unavailable",
+     "raced", "recorder_gone", "sender_gone", "silent", "terminal_event_lost"});
 
 // Of a running row, or a queued one that names a job.
 Verdict judge(const RowFacts& facts, const Rules& rules);

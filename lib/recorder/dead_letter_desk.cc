@@ -97,6 +97,7 @@ Result<std::optional<DeadLetterDesk::Retried>> DeadLetterDesk::retry_once(const 
   }
   if (committed.value() != Committed::kYes) return std::optional<Retried>();
   at_.log_conflicts(decision.conflicts);
+  at_.count_runs(write.runs);
   at_.set_ledger(write.ledger);
   return std::optional(decision.duplicate > 0 ? Retried::kDuplicate : Retried::kApplied);
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ class DeadLetterDesk {
     std::function<Result<std::unique_ptr<Store>>()> open;  // another connection
     std::function<void(const Error&)> count;
     std::function<void(const std::vector<Decision::Conflict>&)> log_conflicts;
+    std::function<void(std::span<const RunChange>)> count_runs;  // they were committed
   };
   explicit DeadLetterDesk(Recording recording) : at_(std::move(recording)) {}
 

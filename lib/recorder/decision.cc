@@ -10,6 +10,18 @@ bool changes_row(const Transition& transition) {
   return !is_finished(transition.after.status) || transition.reports_changed || !transition.history.empty();
 }
 
+bool is_terminal(Status status) {
+  return is_finished(status) || status == Status::kStuck;
+}
+
+// before: the row that the transition began with, or nullptr.
+void note_life(RunChange& change, const Run* before, const Transition& transition) {
+  const Run& after = transition.after;
+  const bool has_left = !before || before->status != after.status;
+  change.started = change.started || (after.started_at && !(before && before->started_at));
+  change.ended = is_terminal(after.status) && (change.ended || has_left);
+}
+
 }  // namespace
 
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
@@ -51,6 +63,7 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
     for (HistoryEntry& entry : transition.history) decision.history.push_back(std::move(entry));
     if (found == change_of.end()) {
       RunChange change;
+      note_life(change, row, transition);
       change.expected_last_seq = row ? row->last_seq : 0;
       change.insert = transition.inserted;
       change.fields_changed = transition.fields_changed;
@@ -61,6 +74,7 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
       decision.runs.push_back(std::move(change));
     } else {
       RunChange& change = decision.runs[found->second];
+      note_life(change, row, transition);
       change.fields_changed = change.fields_changed || transition.fields_changed;
       change.outcome_changed = change.outcome_changed || transition.outcome_changed;
       change.reports_changed = change.reports_changed || transition.reports_changed;

@@ -167,6 +167,7 @@ RecorderStatus Recorder::status() const {
   status.ledger = progress_.ledger();
   status.waiting = progress_.waiting();
   status.accepted = status.ledger.consumed() + status.waiting;
+  status.councils = councils_.totals();
   return status;
 }
 
@@ -378,7 +379,8 @@ DeadLetterDesk::Recording Recorder::desk_access() {
           [this] { return read_checkpoint(); },
           [this] { return open_store(options_.store); },
           [this](const Error& error) { health_.count(error); },
-          [this](const std::vector<Decision::Conflict>& conflicts) { log_conflicts(conflicts); }};
+          [this](const std::vector<Decision::Conflict>& conflicts) { log_conflicts(conflicts); },
+          [this](std::span<const RunChange> changes) { councils_.committed(changes, now_utc()); }};
 }
 
 }  // namespace run_recorder

@@ -25,6 +25,7 @@
 #include "recorder/batch_limit.h"
 #include "recorder/batch_reader.h"
 #include "recorder/call_queue.h"
+#include "recorder/council_counts.h"
 #include "recorder/database_health.h"
 #include "recorder/dead_letter_desk.h"
 #include "recorder/decision.h"
@@ -73,6 +74,7 @@ struct RecorderStatus {
   std::map<std::string, std::uint64_t> errors;  // store errors by kind: SQLSTATE, else a word
   std::vector<std::uint64_t> batch_sizes;       // histogram, cumulative counts for kBatchBounds and +Inf
   std::uint64_t batch_events = 0;               // sum of all batches' sizes
+  std::vector<CouncilTotals> councils;
 };
 inline constexpr std::array<std::uint64_t, 7> kBatchBounds{1, 3, 10, 30, 100, 300, 1'000};
 
@@ -119,6 +121,9 @@ class Recorder {
   std::optional<std::chrono::steady_clock::time_point> last_beat(std::string_view run_id) const;
   // When the database came back after it had been away; empty: it never was. For judging other recorders.
   std::optional<std::chrono::steady_clock::time_point> back_since() const;
+
+  // For who marks runs, and reads rows.
+  CouncilCounts& councils() { return councils_; }
 
   // On the recorder's own thread, because the ledger is its. kNotFound, kConflict (another recorder's), kUnavailable.
   using Retried = DeadLetterDesk::Retried;
@@ -225,6 +230,7 @@ class Recorder {
   RepeatGuard sequences_;
 
   CallQueue calls_;
+  CouncilCounts councils_;
 
   mutable Mutex mutex_;
   Condition work_;     // new events, a task, or stopping

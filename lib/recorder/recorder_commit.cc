@@ -59,6 +59,7 @@ bool Recorder::finish_commit() {
   if (committed && committed.value() == Committed::kYes) {
     note_commit(done.events, {});
     log_conflicts(done.conflicts);
+    councils_.committed(done.write.runs, now_utc());
     advance(done.range, done.write.to, done.write.ledger);
     return true;
   }
@@ -173,6 +174,7 @@ Result<Committed> Recorder::try_events(std::span<const SpooledEvent> events, std
     acceptance_.taken(inserts, changes);
     decider_.planned(write, planned->beating, registration_.own().id, steady_clock::now());
     log_conflicts(planned->conflicts);
+    councils_.committed(write.runs, now_utc());
     advance(range, to, write.ledger);
   } else if (committed && committed.value() == Committed::kMisplaced) {
     decider_.doubt_heartbeats();

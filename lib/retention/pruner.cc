@@ -112,6 +112,7 @@ void Pruner::run() {
     // While the database is away the next pass is in time.
     if (recorder_.status().database != DatabaseState::kUp) continue;
     const auto report = regular_pass();
+    note(report.has_value());
     if (!report) {
       failing_.report(report.error().message);
       continue;
@@ -121,8 +122,16 @@ void Pruner::run() {
       log_info("removed finished runs past their retention",
                {{"RUNS", report.value().runs}, {"EVENTS", report.value().events}});
     }
-    const MutexLock done(mutex_);
+  }
+}
+
+void Pruner::note(bool succeeded) {
+  const MutexLock lock(mutex_);
+  status_.failing = !succeeded;
+  if (succeeded) {
     status_.last_at = now_utc();
+  } else if (!stopping_) {
+    ++status_.failures;
   }
 }
 

@@ -30,7 +30,9 @@ struct PrunerOptions {
 struct PrunerStatus {
   std::uint64_t runs = 0;  // removed by this process
   std::uint64_t events = 0;
-  std::optional<Timestamp> last_at;  // when the last regular pass ended
+  std::uint64_t failures = 0;        // regular passes that could not come to their end
+  std::optional<Timestamp> last_at;  // when the last regular pass ended well
+  bool failing = false;              // the latest regular pass failed
 };
 
 class Pruner {
@@ -54,6 +56,7 @@ class Pruner {
  private:
   void run();
   Result<PruneReport> regular_pass();
+  void note(bool succeeded);  // a regular pass
   Result<void> prune_pages(Store& store, PrunePlan& plan, const PruneRequest& request);
   Result<void> prune_page(Store& store, PrunePlan& plan, const std::vector<AgedRow>& rows);
   Result<void> remove(Store& store, PrunePlan& plan, const PrunePlan::Group& group);

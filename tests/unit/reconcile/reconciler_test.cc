@@ -254,8 +254,12 @@ TEST_P(Passes, AreStoppedByTheBreakerUnlessForced) {
   EXPECT_EQ(count("runs", "status = 'running'"), 4U);
   EXPECT_EQ(saved_report(stopped.pass_id)["stopped"], true);
 
+  EXPECT_EQ(reconciler().status().stopped, 1U);
+  EXPECT_THAT(council("unknown").ends, ElementsAre(0, 0, 0, 0));
+
   const PassReport forced = pass({.unvouched = true, .force = true});
   EXPECT_FALSE(forced.stopped);
+  EXPECT_EQ(reconciler().status().stopped, 1U);
   EXPECT_EQ(forced.marked, 3U);
 }
 
@@ -414,6 +418,23 @@ TEST_P(Passes, CountWhatTheyFound) {
   EXPECT_FALSE(now.running);
   EXPECT_FALSE(now.boot_done);
   EXPECT_TRUE(now.last_good_at.has_value());
+}
+
+TEST_P(Passes, CountStuckRunsByCouncilAndReadWhatTheRecorderDidNotSee) {
+  put_run("r", R"("council":"one")");
+  put_run("s", R"("council":"two")", 0s);
+  append({line_of("run_completed", "done", R"("at":"2026-03-01T00:00:00Z")")});
+  settle();
+  execute(
+      "INSERT INTO council_ex_runs (run_id, council, status, started_at, finalized_at, inserted_at, updated_at) "
+      "VALUES ('t', 'theirs', 'completed', '2026-03-01T00:00:00.000000Z', '2026-03-01T00:00:02.000000Z', "
+      "'2026-03-01T00:00:00.000000Z', '2026-03-01T00:00:00.000000Z')");
+  boot_like();
+  EXPECT_THAT(council("one").ends, ElementsAre(0, 0, 0, 1));
+  EXPECT_EQ(council("one").running, 0U);
+  EXPECT_EQ(council("two").running, 1U);
+  EXPECT_EQ(council("theirs").last_success, parse_rfc3339("2026-03-01T00:00:02Z"));
+  EXPECT_THAT(council("theirs").ends, ElementsAre(0, 0, 0, 0)) << "not recorded by this daemon";
 }
 
 // ---- boot

@@ -48,7 +48,8 @@ class DeadLetterDeskTest : public RecorderFixture {
         {store_, self_, decider_, [this] { return place(); }, [this](const Ledger& ledger) { ledger_ = ledger; },
          [this](const Error&) { ++lost_; }, [this] { return ++checkpoints_read_, false; },
          [this]() -> Result<std::unique_ptr<Store>> { return open_store(); }, [this](const Error&) { ++counted_; },
-         [this](const std::vector<Decision::Conflict>& some) { conflicts_ += some.size(); }});
+         [this](const std::vector<Decision::Conflict>& some) { conflicts_ += some.size(); },
+         [this](std::span<const RunChange> changes) { runs_ += changes.size(); }});
   }
 
   const RecorderSelf self_{"recorder-1", "incarnation-1", "host-1", "0.1.0"};
@@ -61,6 +62,7 @@ class DeadLetterDeskTest : public RecorderFixture {
   int checkpoints_read_ = 0;
   int counted_ = 0;
   std::size_t conflicts_ = 0;
+  std::size_t runs_ = 0;
 };
 
 TEST_P(DeadLetterDeskTest, ALetterHasTheEventsIdsAndLine) {
@@ -77,6 +79,7 @@ TEST_P(DeadLetterDeskTest, AppliesALetterThatIsTakenNow) {
   EXPECT_EQ(desk().retry(id).value(), Retried::kApplied);
   EXPECT_EQ(ledger_, (Ledger{.applied = 1}));
   EXPECT_THAT(history("r"), ElementsAre("1 step applied"));
+  EXPECT_EQ(runs_, 1U);
   EXPECT_EQ(count("dead_letters"), 0U);
   EXPECT_EQ(desk().retry(id).error().kind, ErrorKind::kNotFound);
 }

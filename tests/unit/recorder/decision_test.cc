@@ -71,6 +71,41 @@ TEST(Decide, MakesOneChangePerRunOfAllItsEvents) {
   EXPECT_THAT(decision.finalized, ElementsAre("a"));
 }
 
+// Of the one run's change: whether it started, and whether it ended.
+std::pair<bool, bool> life_by(const Rows& rows, const std::vector<EventKind>& kinds) {
+  std::vector<SpooledEvent> events;
+  for (const EventKind kind : kinds) events.push_back(spooled(events.size() + 1, kind, "a"));
+  const Decision decision = decide(events, rows, {}, {"rec"});
+  EXPECT_EQ(decision.runs.size(), 1U);
+  return {decision.runs.at(0).started, decision.runs.at(0).ended};
+}
+
+TEST(Decide, SaysWhetherARunStartedOrEnded) {
+  using enum EventKind;
+  const std::pair neither{false, false}, start{true, false}, end{false, true}, both{true, true};
+  EXPECT_EQ(life_by({}, {kQueued}), neither);
+  EXPECT_EQ(life_by({}, {kQueued, kStarted}), start);
+  EXPECT_EQ(life_by({}, {kStarted, kFailed}), both);
+  EXPECT_EQ(life_by({}, {kCompleted}), end);
+  EXPECT_EQ(life_by({}, {kStarted, kLost}), both);
+  EXPECT_EQ(life_by({}, {kStarted, kLost, kOther}), start) << "it goes on";
+  EXPECT_EQ(life_by({}, {kStarted, kLost, kCompleted}), both) << "as its row is written, once";
+
+  Row started = stored("a", Status::kRunning, 1);
+  started.started_at = Timestamp{};
+  const Rows running{{{"a", started}}};
+  EXPECT_EQ(life_by(running, {kOther}), neither);
+  EXPECT_EQ(life_by(running, {kStarted}), neither) << "once more";
+  EXPECT_EQ(life_by(running, {kCompleted, kOther}), end);
+
+  const Rows stuck{{{"a", stored("a", Status::kStuck, 2)}}};
+  EXPECT_EQ(life_by(stuck, {kLost}), neither) << "as it is";
+  EXPECT_EQ(life_by(stuck, {kOther}), neither);
+  EXPECT_EQ(life_by(stuck, {kCompleted}), end);
+  const Rows completed{{{"a", stored("a", Status::kCompleted, 2)}}};
+  EXPECT_EQ(life_by(completed, {kFailed}), neither) << "a conflict";
+}
+
 TEST(Decide, ExpectsTheRowAsItWasGiven) {
   const Rows rows{{{"a", stored("a", Status::kRunning, 7)}}};
   const std::vector<SpooledEvent> events{spooled(1, EventKind::kOther, "a"), spooled(2, EventKind::kOther, "a")};

@@ -143,6 +143,13 @@ void RecorderFixture::settle() {
   expect_identity();
 }
 
+CouncilTotals RecorderFixture::council(std::string_view name) const {
+  for (CouncilTotals& totals : status().councils) {
+    if (totals.council == name) return std::move(totals);
+  }
+  return {};
+}
+
 void RecorderFixture::expect_identity() const {
   const RecorderStatus now = recorder_->status();
   const Ledger& ledger = now.ledger;

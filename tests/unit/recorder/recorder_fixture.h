@@ -49,6 +49,7 @@ class RecorderFixture : public ::testing::TestWithParam<DatabaseKind> {
   // Waits until everything in the spool is applied.
   void settle();
   RecorderStatus status() const { return recorder_->status(); }
+  CouncilTotals council(std::string_view name) const;  // zeros where there is none
   void expect_identity() const;
   bool is_away() const;
 

@@ -84,6 +84,8 @@ TEST_P(BothDatabases, AppliesLargeBacklogsWithCommitsOverlapped) {
   EXPECT_EQ(count("run_events"), 4'200U);
   EXPECT_EQ(count("run_events", "seq = 3 AND type = 'run_completed' AND effect = 'applied'"), 1'400U);
   EXPECT_EQ(count("runs", "status = 'completed' AND last_seq = 3"), 1'400U);
+  EXPECT_EQ(council("demo").starts, 1'400U);
+  EXPECT_EQ(council("demo").ends[0], 1'400U);
   restart();
   settle();
   EXPECT_EQ(count("run_events"), 4'200U);
@@ -349,6 +351,28 @@ TEST_P(BothDatabases, RetriesADeadLetter) {
   settle();
   EXPECT_EQ(status().ledger.applied, 2U);
   EXPECT_EQ(status().accepted, 2U);
+}
+
+TEST_P(BothDatabases, CountsRunsByCouncilOnceTheyAreCommitted) {
+  start();
+  settle();
+  refuse_rows("runs", "NEW.council = 'refused'");
+  append({line_of("run_started", "a", R"("council":"one")"), line_of("run_completed", "a"),
+          line_of("run_started", "b", R"("council":"two")")});
+  append({line_of("run_started", "c", R"("council":"refused")")});
+  settle();
+  append({line_of("run_failed", "b")});
+  settle();
+  EXPECT_THAT(council("one").ends, ElementsAre(1, 0, 0, 0));
+  EXPECT_THAT(council("two").ends, ElementsAre(0, 1, 0, 0));
+  EXPECT_EQ(council("two").starts, 1U);
+  EXPECT_EQ(council("two").last_start, row("b").started_at);
+  EXPECT_EQ(council("one").last_success, row("a").finalized_at);
+  EXPECT_EQ(status().councils.size(), 2U) << "what was refused is no run";
+  accept_rows("runs");
+  const std::int64_t id = open_store()->list_dead_letters(1, {}).value().dead_letters.front().id;
+  ASSERT_EQ(recorder_->retry_dead_letter(id).value(), Recorder::Retried::kApplied);
+  EXPECT_EQ(council("refused").starts, 1U);
 }
 
 TEST_P(BothDatabases, RetriesADeadLetterWhoseEventWasResentMeanwhile) {
