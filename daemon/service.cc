@@ -163,7 +163,11 @@ std::unique_ptr<Api> Service::make_api() {
   options.store = store_options_of(config_);
   options.store.deadline = kAnswerWithin;
   options.status = [this] { return status_json(snapshot()); };
-  options.metrics = [this] { return metrics_text(snapshot()); };
+  options.metrics = [this] {
+    Snapshot now = snapshot();
+    now.usage = own_usage();
+    return metrics_text(now);
+  };
   options.acceptance = [this] { return server_->acceptance(); };
   return std::make_unique<Api>(std::move(options), *recorder_, *reconciler_, *pruner_);
 }

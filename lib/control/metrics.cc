@@ -1,65 +1,38 @@
 #include "control/metrics.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <array>
+
+#include "control/council_metrics.h"
+#include "control/samples.h"
 
 namespace run_recorder {
-
-// The samples of one metric after the other.
-class Samples {
- public:
-  void begin(const Metric& metric) {
-    name_ = fmt::format("run_recorder_{}", metric.name);
-    text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name_, metric.help, name_, metric.type);
-  }
-  template <class T>
-  void add(T value, std::string_view labels = {}) {
-    suffixed("", value, labels);
-  }
-  // A part of a histogram.
-  template <class T>
-  void suffixed(std::string_view suffix, T value, std::string_view labels = {}) {
-    text_ += labels.empty() ? fmt::format("{}{} {}\n", name_, suffix, value)
-                            : fmt::format("{}{}{{{}}} {}\n", name_, suffix, labels, value);
-  }
-  std::string take() && { return std::move(text_); }
-
- private:
-  std::string name_;
-  std::string text_;
-};
-
 namespace {
 
-// A label's value with what the format needs escaped.
-std::string label(std::string_view name, std::string_view value) {
-  std::string out = fmt::format("{}=\"", name);
-  for (const char c : value) {
-    if (c == '\\' || c == '"') out += '\\';
-    if (c == '\n') {
-      out += "\\n";
-      continue;
-    }
-    out += c;
+// What a counter's label may be from the start on: increase() does not see the first value of a series that comes
+// with it. The others are rare, or nobody's to know.
+constexpr std::array<std::string_view, 4> kLifecycleTypes{"run_queued", "run_started", "run_completed", "run_failed"};
+constexpr std::array<std::string_view, 14> kStoreErrors{"23505",    "25006",   "40001",       "40P01", "42501",
+                                                        "53100",    "53300",   "55P03",       "57014", "57P01",
+                                                        "in_doubt", "refused", "unavailable", "data"};
+
+// One sample for each known value of a label, 0 where it was not counted, then for the others.
+template <class Known, class Counts>
+void add_counts(Samples& out, const Known& known, const Counts& counts, std::string_view name,
+                const std::string& labels = {}) {
+  for (const std::string_view value : known) {
+    const auto found = counts.find(std::string(value));
+    out.add(found == counts.end() ? 0 : found->second, label(name, value) + labels);
   }
-  return out + '"';
-}
-
-double seconds(std::chrono::microseconds time) {
-  return static_cast<double>(time.count()) / 1e6;
-}
-
-double seconds(Timestamp time) {
-  return seconds(std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()));
+  for (const auto& [value, count] : counts) {
+    if (std::ranges::find(known, value) == std::ranges::end(known)) out.add(count, label(name, value) + labels);
+  }
 }
 
 void write_received(Samples& out, const Snapshot& now) {
-  const auto add = [&out](const ServerCounters::ByType& types, std::string_view outcome) {
-    for (const auto& [type, count] : types) out.add(count, label("type", type) + "," + label("outcome", outcome));
-  };
-  add(now.server.types, "accepted");
-  add(now.server.excluded_types, "excluded");
+  constexpr std::array<std::string_view, 0> kNone{};
+  add_counts(out, kLifecycleTypes, now.server.types, "type", "," + label("outcome", "accepted"));
+  add_counts(out, kNone, now.server.excluded_types, "type", "," + label("outcome", "excluded"));
 }
 
 void write_accepting(Samples& out, const Snapshot& now) {
@@ -77,15 +50,7 @@ void write_lines(Samples& out, const Snapshot& now) {
 }
 
 void write_ack_latency(Samples& out, const Snapshot& now) {
-  std::uint64_t below = 0;
-  for (std::size_t i = 0; i < ServerCounters::kAckBounds.size(); ++i) {
-    below += now.server.ack_buckets[i];
-    out.suffixed("_bucket", below, fmt::format("le=\"{}\"", seconds(ServerCounters::kAckBounds[i])));
-  }
-  below += now.server.ack_buckets.back();
-  out.suffixed("_bucket", below, "le=\"+Inf\"");
-  out.suffixed("_sum", seconds(now.server.ack_sum));
-  out.suffixed("_count", below);
+  out.add_histogram(ServerCounters::kAckBounds, now.server.ack_buckets, now.server.ack_sum);
 }
 
 void write_refused_connections(Samples& out, const Snapshot& now) {
@@ -120,6 +85,10 @@ void write_batches(Samples& out, const Snapshot& now) {
 
 bool has_reconciled(const Snapshot& now) {
   return now.reconciler.last_good_at.has_value();
+}
+
+bool has_usage(const Snapshot& now) {
+  return now.usage.has_value();
 }
 
 using Out = Samples;
@@ -204,14 +173,20 @@ constexpr Metric kMetrics[] = {
     {"database_reconnects_total", "counter", "How often the database was reached again.",
      [](Out& out, const Now& now) { out.add(now.recorder.reconnects); }},
     {"store_errors_total", "counter", "Errors of the database, by SQLSTATE or kind.",
-     [](Out& out, const Now& now) {
-       for (const auto& [kind, count] : now.recorder.errors) out.add(count, label("kind", kind));
-     }},
+     [](Out& out, const Now& now) { add_counts(out, kStoreErrors, now.recorder.errors, "kind"); }},
     {"batch_events", "histogram", "Events per transaction.", write_batches},
     {"pruned_runs_total", "counter", "Finished runs removed past their retention.",
      [](Out& out, const Now& now) { out.add(now.pruner.runs); }},
     {"pruned_events_total", "counter", "Entries of the history removed with their runs.",
      [](Out& out, const Now& now) { out.add(now.pruner.events); }},
+    {"retention_failures_total", "counter", "Regular passes of the retention that failed.",
+     [](Out& out, const Now& now) { out.add(now.pruner.failures); }},
+    {"retention_failing", "gauge", "1 when the latest regular pass of the retention failed.",
+     [](Out& out, const Now& now) { out.add(now.pruner.failing ? 1 : 0); }},
+    {"last_retention_timestamp_seconds", "gauge",
+     "When the last regular pass of the retention ended, as seconds since 1970.",
+     [](Out& out, const Now& now) { out.add(seconds(*now.pruner.last_at)); },
+     [](const Now& now) { return now.pruner.last_at.has_value(); }},
     {"runs", "gauge", "Rows by status, as last counted.",
      [](Out& out, const Now& now) {
        for (const auto& [status, count] : *now.reconciler.runs_by_status)
@@ -220,21 +195,57 @@ constexpr Metric kMetrics[] = {
      [](const Now& now) { return now.reconciler.runs_by_status.has_value(); }},
     {"reconciliations_total", "counter", "Passes of reconciliation, by outcome.",
      [](Out& out, const Now& now) {
-       out.add(now.reconciler.passes, label("outcome", "finished"));
+       out.add(now.reconciler.passes - now.reconciler.stopped, label("outcome", "finished"));
+       out.add(now.reconciler.stopped, label("outcome", "stopped"));
        out.add(now.reconciler.failures, label("outcome", "failed"));
      }},
     {"findings_total", "counter", "Rows that passes found not alive, by reason.",
-     [](Out& out, const Now& now) {
-       for (const auto& [reason, count] : now.reconciler.findings) out.add(count, label("reason", reason));
-     }},
+     [](Out& out, const Now& now) { add_counts(out, kReasons, now.reconciler.findings, "reason"); }},
     {"last_reconciliation_timestamp_seconds", "gauge", "When the last pass ended, as seconds since 1970.",
      [](Out& out, const Now& now) { out.add(seconds(*now.reconciler.last_good_at)); }, has_reconciled},
     {"last_reconciliation_age_seconds", "gauge", "How long ago the last pass ended.",
      [](Out& out, const Now& now) { out.add(seconds(now.now) - seconds(*now.reconciler.last_good_at)); },
      has_reconciled},
+    {"reconciliation_stopped", "gauge",
+     "1 where the last pass over all rows would have marked more than max_stuck, and marked none.",
+     [](Out& out, const Now& now) { out.add(now.reconciler.last->stopped ? 1 : 0); },
+     [](const Now& now) { return now.reconciler.last.has_value(); }},
+    {"council_starts_total", "counter", "Runs that started, as this daemon recorded, by council (a run's name).",
+     write_council_starts},
+    {"council_runs_total", "counter",
+     "Ends of runs that this daemon recorded, by council (a run's name) and outcome.", write_council_ends},
+    {"council_running", "gauge", "Rows that say running, as last counted, by council (a run's name).",
+     write_council_running, has_counted_councils},
+    {"council_last_start_timestamp_seconds", "gauge",
+     "When a run of the council (a run's name) started last, as seconds since 1970.", write_council_last_start},
+    {"council_last_success_timestamp_seconds", "gauge",
+     "When a run of the council (a run's name) completed last, as seconds since 1970.", write_council_last_success},
+    {"council_duration_seconds", "histogram",
+     "From start to end of runs that completed or failed, by council (a run's name).", write_council_durations},
+    {"process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
+     [](Out& out, const Now& now) { out.add(seconds(now.usage->processor_time)); }, has_usage, Prefix::kNone},
+    {"process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
+     [](Out& out, const Now& now) { out.add(*now.usage->virtual_bytes); },
+     [](const Now& now) { return now.usage && now.usage->virtual_bytes; }, Prefix::kNone},
+    {"process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+     [](Out& out, const Now& now) { out.add(*now.usage->resident_bytes); },
+     [](const Now& now) { return now.usage && now.usage->resident_bytes; }, Prefix::kNone},
+    {"process_open_fds", "gauge", "Number of open file descriptors.",
+     [](Out& out, const Now& now) { out.add(*now.usage->open_files); },
+     [](const Now& now) { return now.usage && now.usage->open_files; }, Prefix::kNone},
+    {"process_max_fds", "gauge", "Maximum number of open file descriptors.",
+     [](Out& out, const Now& now) { out.add(*now.usage->max_files); },
+     [](const Now& now) { return now.usage && now.usage->max_files; }, Prefix::kNone},
+    {"process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
+     [](Out& out, const Now& now) { out.add(seconds(*now.usage->started_at)); },
+     [](const Now& now) { return now.usage && now.usage->started_at; }, Prefix::kNone},
 };
 
 }  // namespace
+
+std::string full_name(const Metric& metric) {
+  return fmt::format("{}{}", metric.prefix == Prefix::kOurs ? "run_recorder_" : "", metric.name);
+}
 
 std::span<const Metric> metrics() {
   return kMetrics;

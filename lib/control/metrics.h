@@ -12,15 +12,23 @@ namespace run_recorder {
 
 class Samples;
 
+enum class Prefix {
+  kOurs,  // run_recorder_
+  kNone,  // as all exporters name it
+};
+
 struct Metric {
-  std::string_view name;  // behind run_recorder_
+  std::string_view name;  // behind the prefix
   std::string_view type;  // gauge, counter, histogram
   std::string_view help;
-  // Adds its samples. Where there is a label and nothing has been counted there may be none.
+  // Adds its samples. Where a label's values are not known before, and nothing has been counted,
+  // there may be none.
   void (*write)(Samples& out, const Snapshot& snapshot);
   // Whether it is shown at all; always, where empty.
   bool (*shown)(const Snapshot& snapshot) = nullptr;
+  Prefix prefix = Prefix::kOurs;
 };
+std::string full_name(const Metric& metric);
 
 std::span<const Metric> metrics();
 

@@ -9,6 +9,7 @@
 #include "base/json_text.h"
 #include "base/log.h"
 #include "control/http_server.h"
+#include "process/own_usage.h"
 #include "process/process_watch.h"
 #include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
@@ -35,8 +36,9 @@ struct Snapshot {
   LogHealth log;
   SpoolUsage spool;
   Acceptance acceptance;
-  std::string reload_refused;  // the last reload was refused: why
-  std::string spool_path;      // absolute
+  std::optional<OwnUsage> usage;  // for the metrics only: reading it takes a moment
+  std::string reload_refused;     // the last reload was refused: why
+  std::string spool_path;         // absolute
   std::optional<Timestamp>
       oldest_waiting;  // when the oldest event not applied yet was received, to ten seconds or so
 };

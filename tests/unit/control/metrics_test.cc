@@ -105,6 +105,93 @@ TEST(MetricsText, CountsWatchedProcesses) {
   EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_unwatched_processes_total 2\n"));
 }
 
+TEST(MetricsText, CountsRunsByCouncil) {
+  Snapshot made = snapshot();
+  CouncilTotals totals;
+  totals.council = "Shop \"A\"";
+  totals.starts = 5;
+  totals.ends = {3, 1, 0, 0};
+  totals.last_success = made.now - 1h;
+  totals.durations[1] = 3;
+  totals.durations.back() = 1;
+  totals.duration_sum = 90s;
+  made.recorder.councils = {totals};
+  const std::string text = metrics_text(made);
+  const std::string council = R"(council="Shop \"A\"")";
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_starts_total{" + council + "} 5\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_runs_total{" + council + ",outcome=\"completed\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_runs_total{" + council + ",outcome=\"stuck\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_last_success_timestamp_seconds{" + council + "} 1772366400\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_duration_seconds_bucket{" + council + ",le=\"5\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_duration_seconds_bucket{" + council + ",le=\"86400\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_duration_seconds_bucket{" + council + ",le=\"+Inf\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_council_duration_seconds_sum{" + council + "} 90\n"));
+  EXPECT_THAT(text, Not(HasSubstr("council_running"))) << "not counted yet";
+  EXPECT_THAT(text, Not(HasSubstr("council_last_start_timestamp_seconds{"))) << "none is known";
+  made.recorder.councils[0].running = 2;
+  EXPECT_THAT(metrics_text(made), HasSubstr("run_recorder_council_running{" + council + "} 2\n"));
+}
+
+TEST(MetricsText, HasWhatMayBeCountedFromTheStart) {
+  Snapshot made = snapshot();
+  std::string text = metrics_text(made);
+  EXPECT_THAT(text, HasSubstr("run_recorder_findings_total{reason=\"process_gone\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_store_errors_total{kind=\"57014\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("received_events_total{type=\"run_failed\",outcome=\"accepted\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_reconciliations_total{outcome=\"stopped\"} 0\n"));
+  made.reconciler.findings = {{"process_gone", 2}};
+  made.recorder.errors = {{"57014", 3}, {"XX001", 1}};
+  made.server.types = {{"run_failed", 4}, {"odd", 5}};
+  text = metrics_text(made);
+  EXPECT_THAT(text, HasSubstr("run_recorder_findings_total{reason=\"process_gone\"} 2\n"));
+  EXPECT_THAT(text, Not(HasSubstr("reason=\"process_gone\"} 0\n")));
+  EXPECT_THAT(text, HasSubstr("run_recorder_store_errors_total{kind=\"57014\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("run_recorder_store_errors_total{kind=\"XX001\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("received_events_total{type=\"run_failed\",outcome=\"accepted\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("received_events_total{type=\"odd\",outcome=\"accepted\"} 5\n"));
+}
+
+TEST(MetricsText, TellsPassesThatWereStoppedFromThoseThatFinished) {
+  Snapshot made = snapshot();
+  EXPECT_THAT(metrics_text(made), Not(HasSubstr("reconciliation_stopped")));
+  made.reconciler.passes = 3;
+  made.reconciler.stopped = 1;
+  made.reconciler.last = report();
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_reconciliation_stopped 0\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("run_recorder_reconciliations_total{outcome=\"finished\"} 2\n"
+                                            "run_recorder_reconciliations_total{outcome=\"stopped\"} 1\n"));
+  made.reconciler.last->stopped = true;
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_reconciliation_stopped 1\n"));
+}
+
+TEST(MetricsText, SaysWhetherTheRetentionWorks) {
+  Snapshot made = snapshot();
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_retention_failing 0\n"));
+  EXPECT_THAT(metrics_text(made), Not(HasSubstr("last_retention_timestamp_seconds"))) << "it did not come yet";
+  made.pruner = {.failures = 2, .last_at = made.now - 1h, .failing = true};
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_retention_failures_total 2\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_retention_failing 1\n"));
+  EXPECT_THAT(metrics_text(made), HasSubstr("\nrun_recorder_last_retention_timestamp_seconds 1772366400\n"));
+}
+
+TEST(MetricsText, NamesWhatTheProcessTakesAsAllExportersDo) {
+  Snapshot made = snapshot();
+  EXPECT_THAT(metrics_text(made), Not(HasSubstr("process_cpu")));
+  made.usage = OwnUsage{.processor_time = 1'500ms,
+                        .virtual_bytes = 8'192,
+                        .resident_bytes = 4'096,
+                        .open_files = 7,
+                        .max_files = {},
+                        .started_at = made.started_at};
+  const std::string text = metrics_text(made);
+  EXPECT_THAT(text, HasSubstr("\nprocess_cpu_seconds_total 1.5\n"));
+  EXPECT_THAT(text, HasSubstr("\nprocess_resident_memory_bytes 4096\n"));
+  EXPECT_THAT(text, HasSubstr("\nprocess_virtual_memory_bytes 8192\n"));
+  EXPECT_THAT(text, HasSubstr("\nprocess_open_fds 7\n"));
+  EXPECT_THAT(text, HasSubstr("\nprocess_start_time_seconds 1772366400\n"));
+  EXPECT_THAT(text, Not(HasSubstr("process_max_fds"))) << "there is no limit";
+}
+
 TEST(MetricsText, LeavesOutWhatHasNoValueYet) {
   EXPECT_EQ(metrics_text(snapshot()).find("last_reconciliation"), std::string::npos);
   EXPECT_EQ(metrics_text(snapshot()).find("run_recorder_runs"), std::string::npos);
