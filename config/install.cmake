@@ -51,7 +51,8 @@ install(FILES README.md ${documents} DESTINATION ${RR_DOC} COMPONENT package)
 # The scripts among them can be run where they are.
 install(DIRECTORY docs/examples/ DESTINATION ${RR_DOC}/examples USE_SOURCE_PERMISSIONS COMPONENT package)
 install(DIRECTORY systemd/examples/ DESTINATION ${RR_DOC}/examples/systemd COMPONENT package)
-install(FILES config/prometheus-alerts.yml config/grafana-dashboard.json DESTINATION ${RR_DOC}/examples COMPONENT package)
+install(FILES config/prometheus-alerts.yml config/grafana-dashboard.json config/grafana-dashboard-jobs.json
+  DESTINATION ${RR_DOC}/examples COMPONENT package)
 # gzip without a time, so that the same sources make the same package.
 install(CODE "
   set(root \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\")
