@@ -8,6 +8,9 @@
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_acle.h>
+#include <sys/auxv.h>
 #endif
 
 namespace run_recorder {
@@ -51,6 +54,17 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_by_instruction(std::uint3
 }
 
 const bool kHasInstruction = __builtin_cpu_supports("sse4.2") != 0;
+#elif defined(__aarch64__)
+__attribute__((target("+crc"))) std::uint32_t crc32c_by_instruction(std::uint32_t crc, std::string_view bytes) {
+  std::uint32_t state = ~crc;
+  const char* at = bytes.data();
+  std::size_t left = bytes.size();
+  for (; left >= 8; left -= 8, at += 8) state = __crc32cd(state, little_endian_at<std::uint64_t>(at));
+  for (; left > 0; --left, ++at) state = __crc32cb(state, static_cast<unsigned char>(*at));
+  return ~state;
+}
+
+const bool kHasInstruction = (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
 #endif
 
 }  // namespace
@@ -69,7 +83,7 @@ std::uint32_t crc32c_by_tables(std::uint32_t crc, std::string_view bytes) {
 }
 
 std::uint32_t crc32c(std::uint32_t crc, std::string_view bytes) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
   if (kHasInstruction) return crc32c_by_instruction(crc, bytes);
 #endif
   return crc32c_by_tables(crc, bytes);

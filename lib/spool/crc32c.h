@@ -1,5 +1,5 @@
 // CRC-32C (Castagnoli), the checksum of everything in the spool. By the processor's instruction where it has one
-// (x86-64 with SSE 4.2), else by tables. Pure, thread-safe.
+// (x86-64 with SSE 4.2, arm64 with CRC32), else by tables. Pure, thread-safe.
 #pragma once
 
 #include <cstdint>
