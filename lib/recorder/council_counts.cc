@@ -20,7 +20,7 @@ std::size_t index_of_end(Status status) {
 
 // What another program wrote into a row may be no text that Prometheus reads.
 bool may_be_label(std::string_view council) {
-  return is_name(council) && is_utf8(council);
+  return is_name(council) && valid_utf8(council);
 }
 
 void add_duration(CouncilTotals& totals, std::chrono::microseconds duration) {

@@ -1,13 +1,17 @@
-"""What `cmake --install` puts where, with a prefix of its own and as a package does it (DESTDIR, /usr)."""
+"""What `cmake --install` puts where, with a prefix of its own and as a package does it (DESTDIR, /usr); versions of packages."""
 
+import itertools
 import os
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from harness import BIN
 
 BUILD = BIN.parent
+DEV = Path(__file__).resolve().parents[2] / "dev"
 
 
 def install(prefix, **environment):
@@ -39,3 +43,16 @@ def test_a_prefix_of_an_ordinary_user(tmp_path):
     install(tmp_path / "home")
     assert (tmp_path / "home/etc/run-recorder/run-recorder.toml").exists()
     assert os.access(tmp_path / "home/bin/run-recorder", os.X_OK)
+
+
+def test_the_package_for_the_next_debian_is_an_upgrade_and_the_next_version_of_ours_too():
+    suffixes = re.findall(r"\) printf '([^']*deb[^']*)' ;;", DEV.read_text())
+    assert [re.search("[0-9]+", suffix)[0] for suffix in suffixes] == ["12", "13"]
+    for older, newer in itertools.pairwise(["0.1.0", *(f"0.1.0{suffix}" for suffix in suffixes), "0.1.1"]):
+        subprocess.run(["dpkg", "--compare-versions", older, "lt", newer], check=True)
+
+
+@pytest.mark.parametrize("command", ["package", "system"])
+def test_a_release_that_is_not_known_is_refused(command):
+    refused = subprocess.run([DEV, command, "--release", "../.."], capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (1, "dev: --release: unknown release '../..' (bookworm, trixie)\n")

@@ -13,7 +13,6 @@ import uuid
 from pathlib import Path
 
 FOLDER = Path(os.environ["RUN_RECORDER_SYSTEM"])
-BUILD = Path(os.environ["RUN_RECORDER_BUILD"])
 DEADLINE_S = 240  # that only a hang reaches
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
                "SYSTEMD_PAGER": "cat", "SYSTEMD_COLORS": "0"}
@@ -76,12 +75,20 @@ class Machine:
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def enter(self, *command):
+        """The command that runs one inside."""
+        return ["nsenter", "-t", str(self.leader), "-a", "--", *command]
+
+    def start(self, *command, **more):
+        """A process outside whose only child is the command inside."""
+        return subprocess.Popen(self.enter(*command), stdin=subprocess.DEVNULL, cwd="/", **more)
+
     def run(self, *command, check=True, user=None, stdin=""):
         """A command inside, as root or somebody else."""
         if user:
             command = ("runuser", "-u", user, "--", *command)
-        done = subprocess.run(["nsenter", "-t", str(self.leader), "-a", "--", *command], input=stdin, text=True,
-                              capture_output=True, timeout=DEADLINE_S, env=ENVIRONMENT, cwd="/")
+        done = subprocess.run(self.enter(*command), input=stdin, text=True, capture_output=True, timeout=DEADLINE_S, env=ENVIRONMENT,
+                              cwd="/")
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -139,6 +146,12 @@ class Machine:
         last = json.loads(answers.splitlines()[-1]) if answers else {}
         if b'"error"' in answers or last.get("acked") != len(events):
             raise AssertionError(f"not acknowledged: {answers!r}")
+
+
+def only_child(pid):
+    """The process that it started."""
+    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
 
 
 def architecture():

@@ -6,17 +6,15 @@ import ctypes
 import json
 import os
 import re
-import shutil
+import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
 from pathlib import Path
 
-from machine import architecture, BUILD, CONTROL, DEADLINE_S, FOLDER, Machine, wait_until
+from machine import architecture, CONTROL, DEADLINE_S, ENVIRONMENT, FOLDER, Machine, only_child, wait_until
 
 SOURCE = Path(__file__).resolve().parents[2]
 OLD, NEW = sorted(path.name.split("_")[1] for path in (FOLDER / "packages").glob("*.deb"))
@@ -344,29 +342,31 @@ class Restarts(SystemTest):
 
 
 class FrozenThread:
-    """A daemon on this host, with a notify socket of its own, one of whose threads a debugger has stopped."""
+    """A daemon on the machine, with a notify socket of its own, one of whose threads a debugger has stopped."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, machine, name):
+        self.machine, self.name = machine, name
 
     def __enter__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="rr-frozen-"))
+        inside = f"/root/frozen-{self.name}"
+        self.folder = self.machine.root / inside.lstrip("/")
+        self.folder.mkdir()
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.folder / "notify"))
         self.notify.setblocking(False)
-        environment = {"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(self.folder), "STATE_DIRECTORY": str(self.folder),
-                       "NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "30000000",
-                       "RUN_RECORDER_CONFIG": "/dev/null"}
+        environment = {**ENVIRONMENT, "RUNTIME_DIRECTORY": inside, "STATE_DIRECTORY": inside, "NOTIFY_SOCKET": f"{inside}/notify",
+                       "WATCHDOG_USEC": "30000000", "RUN_RECORDER_CONFIG": "/dev/null"}
         with open(self.folder / "log", "wb") as log:
-            self.process = subprocess.Popen([BUILD / "bin/run-recorderd"], env=environment, stdout=log, stderr=log)
+            self.entered = self.machine.start("run-recorderd", env=environment, stdout=log, stderr=log)
         wait_until("a heartbeat", lambda: "WATCHDOG=1" in self.drain())
-        self.thread = next(int(task.name) for task in Path(f"/proc/{self.process.pid}/task").iterdir()
+        self.pid = only_child(self.entered.pid)
+        self.thread = next(int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir()
                            if (task / "comm").read_text().strip() == self.name)
         # Of the whole process only this one stops.
         self.ptrace(PTRACE_SEIZE)
         self.ptrace(PTRACE_INTERRUPT)
         wait_until("the thread is stopped", lambda: "t (tracing stop)" in Path(
-            f"/proc/{self.process.pid}/task/{self.thread}/status").read_text())
+            f"/proc/{self.pid}/task/{self.thread}/status").read_text())
         return self
 
     def ptrace(self, request):
@@ -374,11 +374,10 @@ class FrozenThread:
             raise OSError(ctypes.get_errno(), f"ptrace {request}")
 
     def __exit__(self, *_):
-        self.process.kill()
+        os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.thread, WALL)  # of a thread the one who traces it has to take leave
-        self.process.wait()
+        self.entered.wait()
         self.notify.close()
-        shutil.rmtree(self.folder)
 
     def log(self):
         return (self.folder / "log").read_text()
@@ -425,10 +424,11 @@ class Supervision(SystemTest):
 
     def test_a_single_frozen_thread_stops_the_heartbeat(self):
         """Whichever it is. Each of these daemons has one thread stopped by a debugger, and says which."""
+        self.machine.install(OLD)
         notified = {}
         with contextlib.ExitStack() as stack:
             for name in ("sessions", "spool-writer", "recorder", "reconciler", "pruner", "control", "signals"):
-                notified[name] = stack.enter_context(FrozenThread(name))
+                notified[name] = stack.enter_context(FrozenThread(self.machine, name))
             for name, daemon in notified.items():
                 # Who does not read the notify socket would stop the daemon himself.
                 wait_until(f"{name} is missed", lambda: [one.drain() for one in notified.values()] and
@@ -541,11 +541,12 @@ class Database(SystemTest):
         machine.send({"type": "run_started", "run_id": "a", "id": "1"})
         machine.wait_applied()
 
-        machine.run("systemctl", "stop", "postgresql@15-main.service")
+        cluster = "postgresql@{}-{}.service".format(*machine.output("pg_lsclusters", "--no-header").split()[:2])
+        machine.run("systemctl", "stop", cluster)
         machine.send({"type": "run_completed", "run_id": "a", "id": "2"})
         self.assertEqual(machine.status()["waiting"], 1)
         wait_until("the status says so", lambda: "away" in machine.property("StatusText"))
-        machine.run("systemctl", "start", "postgresql@15-main.service")
+        machine.run("systemctl", "start", cluster)
         machine.wait_applied()
         rows = machine.output("psql", "-At", "-d", "app", "-c", "SELECT run_id, status FROM council_ex_runs", user="postgres")
         self.assertEqual(rows, "a|completed")
