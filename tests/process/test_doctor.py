@@ -39,14 +39,15 @@ def started(servers, config=None):
 @on_both
 def test_all_is_fine(servers):
     server = started(servers)
-    findings = examine(server, status=0)
-    assert [finding["check"] for finding in findings] == ["configuration", "event socket", "control socket", "daemon",
-                                                          "accepting", "dead letters", "database", "queue", "spool", "files", "disk",
-                                                          "clock"]
+    # Where /tmp is in memory, as on Debian 13, there is a warning of that besides.
+    fine = [finding for finding in examine(server, status=0) if not finding["advice"]]
+    assert [finding["check"] for finding in fine] == ["configuration", "event socket", "control socket", "daemon",
+                                                      "accepting", "dead letters", "database", "queue", "spool", "files", "disk",
+                                                      "clock"]
     words = subprocess.run([str(TOOL), "doctor", "--config", str(server.config_path)], capture_output=True, text=True,
                            timeout=DEADLINE_S, check=False, env=server.environment())
     assert (words.returncode, words.stderr) == (0, "")
-    assert words.stdout.count("fine: ") == len(findings)
+    assert words.stdout.count("fine: ") == len(fine)
 
 
 @on_both
