@@ -9,7 +9,6 @@
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #elif defined(__aarch64__)
-#include <arm_acle.h>
 #include <sys/auxv.h>
 #endif
 
@@ -55,12 +54,23 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_by_instruction(std::uint3
 
 const bool kHasInstruction = __builtin_cpu_supports("sse4.2") != 0;
 #elif defined(__aarch64__)
-__attribute__((target("+crc"))) std::uint32_t crc32c_by_instruction(std::uint32_t crc, std::string_view bytes) {
+// <arm_acle.h> would want all of this file compiled for processors that have the instructions, with clang.
+std::uint32_t add_word(std::uint32_t state, std::uint64_t word) {
+  asm(".arch_extension crc\n\tcrc32cx %w0, %w0, %1" : "+r"(state) : "r"(word));
+  return state;
+}
+
+std::uint32_t add_byte(std::uint32_t state, unsigned char byte) {
+  asm(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(state) : "r"(byte));
+  return state;
+}
+
+std::uint32_t crc32c_by_instruction(std::uint32_t crc, std::string_view bytes) {
   std::uint32_t state = ~crc;
   const char* at = bytes.data();
   std::size_t left = bytes.size();
-  for (; left >= 8; left -= 8, at += 8) state = __crc32cd(state, little_endian_at<std::uint64_t>(at));
-  for (; left > 0; --left, ++at) state = __crc32cb(state, static_cast<unsigned char>(*at));
+  for (; left >= 8; left -= 8, at += 8) state = add_word(state, little_endian_at<std::uint64_t>(at));
+  for (; left > 0; --left, ++at) state = add_byte(state, static_cast<unsigned char>(*at));
   return ~state;
 }
 
