@@ -37,7 +37,8 @@ class CopyText {
   void text(std::string_view value) {
     separate();
     while (true) {
-      const auto special = std::ranges::find_if(value, [](char c) { return c == '\\' || (c >= 0 && c < ' '); });
+      const auto special =
+          std::ranges::find_if(value, [](char c) { return c == '\\' || static_cast<unsigned char>(c) < ' '; });
       const auto plain = static_cast<std::size_t>(special - value.begin());
       out_.append(value.substr(0, plain));
       if (plain == value.size()) return;
