@@ -2,18 +2,20 @@
 
 - in a code block (indented by four): in each paragraph of it the lines with a prompt, or all where none has one. A command goes on
   behind a backslash and in a here document. A paragraph that begins like one of `texts` is none of commands;
-- in back quotes, in sentences and tables: whatever begins with one of PROGRAMS and has an argument."""
+- in back quotes, in sentences and tables: what begins with one of PROGRAMS, variables before it aside, and has an argument."""
 
 import re
 from dataclasses import dataclass
 
-PROGRAMS = ("./dev", "apt", "crontab", "curl", "docker", "grep", "install", "journalctl", "kubectl", "pg_dump", "psql", "run-recorder",
-            "run-recorderd", "runuser", "sed", "sqlite3", "sudo", "systemctl", "usermod")
+PROGRAMS = ("./dev", "apt", "apt-get", "chmod", "chown", "createdb", "createuser", "crontab", "curl", "docker", "dpkg", "grep", "install",
+            "journalctl", "kubectl", "mkdir", "pg_dump", "psql", "rm", "run-recorder", "run-recorderd", "runuser", "sed", "sqlite3", "sudo",
+            "systemctl", "usermod")
 PROMPTS = ("$ ", "# ")
 DIAGRAM = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
 COMMENT = re.compile(r" {2,}# .*$")
+VARIABLE = re.compile(r"[A-Z_]+=")
 HERE_DOCUMENT = re.compile(r"<<'(\w+)'")
 
 
@@ -31,7 +33,8 @@ def commands(document, texts):
     sentences = BLOCK.sub(lambda block: "\n" * len(block[0]), document)
     for quoted in QUOTED.finditer(sentences):
         words = quoted[1].split()
-        if len(words) > 1 and words[0] in PROGRAMS:
+        program = next((i for i, word in enumerate(words) if not VARIABLE.match(word)), len(words))
+        if len(words) > program + 1 and words[program] in PROGRAMS:
             found.append((quoted.start(), [" ".join(words)]))
     return [command for _, part in sorted(found, key=lambda one: one[0]) for command in part]
 

@@ -1,6 +1,7 @@
 """The documents, typed: every command of README.md, docs/operations.md and docs/tasks.md, as it is written there, by whom it is for. The
 plan is walk_plan.py. Run by `./dev system`; leaves a table of what was typed, and how it went, in walk.md beside the machines' root."""
 
+import re
 import sys
 import unittest
 from pathlib import Path
@@ -18,7 +19,9 @@ class Walk(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        (FOLDER / "walk.md").write_text("# The walk\n\n" + "\n".join(cls.tables))
+        system = re.search('^PRETTY_NAME="(.*)"$', (FOLDER / "base/etc/os-release").read_text(), re.MULTILINE)[1]
+        not_typed = "".join(f"- `{' '.join(command.split())}`: {reason}\n" for command, reason in plan.NOT_TYPED.items())
+        (FOLDER / "walk.md").write_text(f"# The walk on {system}\n\n" + "\n".join(cls.tables) + f"\n## Not typed\n\n{not_typed}")
 
     def test_has_every_command_of_the_documents_and_no_other(self):
         texts = [(SOURCE / name).read_text() for name in plan.DOCUMENTS]

@@ -94,12 +94,13 @@ SERVICE = (
     Step("run-recorder emit < FILE", WORKER, put={"FILE": now.unsent_events}),
     Step("run-recorder list", OPERATOR, r"nightly-backup +completed "),
 
-    Step("run-recorder admin", see="check.*"),
+    Step("run-recorder admin", see="check, drain, migrate, move, restore", status=2),
+    Step("run-recorder admin migrate", see="in use by another run-recorderd", status=69),
     Step("run-recorder admin drain", see="the spool is empty"),
-    Step("run-recorderd --print", see="CREATE TABLE"),
-    Step("run-recorderd --migrate", see="schema"),
-    Situation(now.it_is_started_again),
     Step("run-recorder admin migrate", see="the schema is at version"),
+    Step("run-recorderd --print", see="CREATE TABLE"),
+    Step("run-recorderd --migrate", see="the schema is at version"),
+    Situation(now.it_is_started_again),
 
     Situation(now.a_folder_for_backups),
     Step('sqlite3 /var/lib/run-recorder/run-recorder.db ".backup /backup/run-recorder.db"'),
@@ -114,8 +115,12 @@ SERVICE = (
     Step("run-recorder import < runs.ndjson", see="1 run"),
 
     Situation(now.a_run_of_last_year),
-    Step("run-recorder prune --dry-run", OPERATOR),
+    Step("run-recorder prune --dry-run", OPERATOR, "nothing was removed; --older-than names an age"),
     Step("run-recorder prune --older-than 30d", OPERATOR, "remove 1 finished run", keys="y\n"),
+    Step("run-recorder prune --older-than 30d", OPERATOR, "^0 runs removed"),
+    Situation(now.a_retention_of_a_day),
+    Situation(now.a_run_of_last_year),
+    Step("run-recorder prune --dry-run", OPERATOR, "^1 run would be removed"),
 
     Situation(now.a_job_killed_with_its_wrapper),
     Step("journalctl -u run-recorder RUN_ID=…", see="run is stuck", put={"…": now.stuck_run}),
@@ -131,11 +136,11 @@ SERVICE = (
     Situation(now.the_cause_is_removed),
     Step("run-recorder dead-letters retry 7", OPERATOR, put={"7": now.letter_of("mended")}),
     Step("run-recorder dead-letters delete 7", OPERATOR, put={"7": now.letter_of("given-up")}),
-    Step("run-recorder list", OPERATOR, r"(?m)^mended +poison +completed"),
+    Step("run-recorder list", OPERATOR, r"(?m)^mended +poison +running"),
 
     Step("run-recorder status", OPERATOR),
     Step("run-recorder doctor"),
-    Step("run-recorder doctor", OPERATOR),
+    Step("run-recorder doctor", OPERATOR, "become a member: usermod -aG run-recorder", status=1),
     Step("run-recorder spool status"),
 )
 
@@ -148,17 +153,23 @@ POSTGRESQL_AND_REMOVAL = (
     Step("run-recorder list", OPERATOR, "nightly-backup +completed"),
     Step("run-recorderd --check", see=f"database +fine: {URL}, schema version"),
     Step("run-recorder admin check", see=f"database +fine: {URL}, schema version"),
-    Step("run-recorderd --migrate", see="schema"),
+    Step("run-recorderd --migrate", see="the schema is at version"),
+    Step("run-recorder admin migrate", see="the schema is at version"),
     Step("run-recorder doctor"),
-    Step("run-recorder admin move --to URL", see="/var/lib/run-recorder/back.db", put={"URL": "sqlite:/var/lib/run-recorder/back.db"}),
 
     Situation(now.the_spool_comes_to_another_host),
-    Step("run-recorderd --adopt-spool", see="adopt"),
+    Step("run-recorderd --adopt-spool", see="stays recorder"),
     Situation(now.the_recorder_is_the_same_one),
+
+    Step("run-recorder admin move --to URL", see=f'url = "{now.SQLITE}"', put={"URL": now.SQLITE}),
+    Situation(now.that_url_is_in_the_configuration),
+    Step("run-recorder list", OPERATOR, "nightly-backup +completed"),
 
     Step("apt remove run-recorder", see="Removing run-recorder", stdin="y\n"),
     Step("apt purge run-recorder", see="Purging configuration files for run-recorder", stdin="y\n"),
+    Situation(now.nothing_of_it_is_left),
     Step("install -d -o 10001 -g 10001 /run/run-recorder"),
+    Situation(now.the_folder_is_the_containers),
 )
 
 CRON_AND_TIMERS = (
@@ -208,9 +219,10 @@ ONE_OF_SEVERAL_HOSTS = (
     Step("(umask 077; cat >/etc/credstore/run-recorder.database-password)", stdin="s3cret\n"),
     Step(r"""sed -i '/^\[database\]/a url = "postgresql://recorder@db.example/app"' /etc/run-recorder/run-recorder.toml"""),
     Step("systemctl restart run-recorder"),
-    Situation(now.everything_is_applied),
-    Step("run-recorder list", see="no runs"),
-    Step("runuser -u postgres -- psql -d app -c 'SELECT host, version, last_seen FROM council_ex_recorders'", see="(?s)host .* version .*1 row"),
+    Situation(now.a_run_here),
+    Step("run-recorder list", see=r"(?m)^here +demo +completed"),
+    Step("runuser -u postgres -- psql -d app -c 'SELECT host, version, last_seen FROM council_ex_recorders'",
+         see="(?s)host .* version .*1 row"),
 )
 
 A_POSTGRESQL_ON_THIS_HOST = (
@@ -226,7 +238,8 @@ A_POSTGRESQL_ON_THIS_HOST = (
          see=r"nightly-backup \| completed \| 20"),
 
     Situation(now.a_database_of_somebody_elses),
-    Step("run-recorderd --print | runuser -u postgres -- psql -d app -v ON_ERROR_STOP=1 -c 'SET ROLE app' -f -", see="CREATE TABLE"),
+    Step("run-recorderd --print | runuser -u postgres -- psql -d app -v ON_ERROR_STOP=1 -c 'SET ROLE app' -f -",
+         see="CREATE TABLE"),
     Step("psql -d app", "app", "GRANT", stdin=now.documented("GRANT USAGE ")),
     Situation(now.that_database_is_configured_without_migrations),
     Step("run-recorder exec --council nightly-backup ./backup.sh", WORKER, "^saving$"),

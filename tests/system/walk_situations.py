@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import uuid
 from pathlib import Path
 
 import documents
@@ -16,6 +17,7 @@ WORKER, OPERATOR, DEVELOPER = PLACEHOLDERS["WORKERS_USER"], PLACEHOLDERS["OPERAT
 CONFIGURATION = "etc/run-recorder/run-recorder.toml"
 DATABASE = "/var/lib/run-recorder/run-recorder.db"
 URL = "postgresql://recorder@db.example/app"
+SQLITE = "sqlite:/var/lib/run-recorder/back.db"
 
 
 def documented(beginning):
@@ -140,7 +142,7 @@ def events_that_the_database_refuses(machine):
     """Because of a trigger of somebody's."""
     machine.run("sqlite3", DATABASE, "CREATE TRIGGER poison BEFORE INSERT ON council_ex_runs WHEN NEW.council = 'poison' "
                 "BEGIN SELECT RAISE(ABORT, 'no poison'); END")
-    machine.send(*[{"type": "run_completed", "run_id": run, "council": "poison"} for run in ("mended", "given-up")])
+    machine.send(*[{"type": "run_started", "run_id": run, "council": "poison"} for run in ("mended", "given-up")])
     wait_until("they are dead letters", lambda: machine.status()["dead_letters"] == 2)
 
 
@@ -156,10 +158,17 @@ def letter_of(run):
 
 
 def a_run_of_last_year(machine):
-    machine.send({"type": "run_completed", "run_id": "old", "council": "old"})
+    run = uuid.uuid4().hex
+    machine.send({"type": "run_completed", "run_id": run})
     machine.wait_applied()
-    machine.run("sqlite3", DATABASE, "UPDATE council_ex_runs SET last_event_at = '2025-01-01T00:00:00.000000Z', "
-                "updated_at = '2025-01-01T00:00:00.000000Z' WHERE run_id = 'old'")
+    past = "'2025-01-01T00:00:00.000000Z'"
+    machine.run("sqlite3", DATABASE, f"UPDATE council_ex_runs SET inserted_at = {past}, updated_at = {past}, last_event_at = {past} "
+                f"WHERE run_id = '{run}'")
+
+
+def a_retention_of_a_day(machine):
+    configure(machine, "retention", 'keep = "1d"')
+    machine.run("systemctl", "reload", "run-recorder")
 
 
 def cursor_of_an_export(machine):
@@ -175,8 +184,9 @@ def cursor_of_an_export(machine):
 
 def another_daemon(machine):
     """With a database of its own and a run in it."""
-    machine.run("systemd-run", "--quiet", "--unit=old", "--uid=run-recorder", "--gid=run-recorder", "--setenv=RUN_RECORDER_CONFIG=/dev/null",
-                "--property=RuntimeDirectory=old", "--property=StateDirectory=old", "--property=Type=notify", "run-recorderd")
+    machine.run("systemd-run", "--quiet", "--unit=old", "--uid=run-recorder", "--gid=run-recorder",
+                "--setenv=RUN_RECORDER_CONFIG=/dev/null", "--property=RuntimeDirectory=old", "--property=StateDirectory=old",
+                "--property=Type=notify", "run-recorderd")
     machine.run("run-recorder", "--socket", "/run/old/events.sock", "emit", "--type", "run_completed", "--run-id", "from-the-old-one")
     wait_until("it is applied", lambda: '"waiting":0' in machine.output("run-recorder", "--control", "/run/old/control.sock", "status",
                                                                         "--json"))
@@ -194,20 +204,47 @@ def the_url_is_in_the_configuration(machine):
     it_is_started_again(machine)
 
 
+def recorders(machine):
+    return machine.output("psql", "-At", "-d", "app", "-c", "SELECT id FROM council_ex_recorders", user="postgres")
+
+
+def that_url_is_in_the_configuration(machine):
+    path = machine.root / CONFIGURATION
+    path.write_text(path.read_text().replace(URL, SQLITE))
+    it_is_started_again(machine)
+
+
 def the_spool_comes_to_another_host(machine):
     """Which has a machine id of its own."""
-    machine.recorder = machine.status()["recorder"]
+    machine.recorders = recorders(machine)
     machine.run("systemctl", "stop", "run-recorder.socket", "run-recorder.service")
     machine.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
 
 
 def the_recorder_is_the_same_one(machine):
     it_is_started_again(machine)
-    if machine.status()["recorder"] != machine.recorder:
-        raise AssertionError("the recorder is another one")
+    if recorders(machine) != machine.recorders:
+        raise AssertionError(f"recorders {recorders(machine)!r}, and before {machine.recorders!r}")
+
+
+def nothing_of_it_is_left(machine):
+    left = [path for path in ("etc/run-recorder", "var/lib/run-recorder", "run/run-recorder") if (machine.root / path).exists()]
+    if left:
+        raise AssertionError(f"still there: {left}")
+
+
+def the_folder_is_the_containers(machine):
+    owner = machine.output("stat", "-c", "%u:%g", "/run/run-recorder")
+    if owner != "10001:10001":
+        raise AssertionError(f"it belongs to {owner}")
 
 
 def everything_is_applied(machine):
+    machine.wait_applied()
+
+
+def a_run_here(machine):
+    machine.send({"type": "run_started", "run_id": "here", "council": "demo"}, {"type": "run_completed", "run_id": "here"})
     machine.wait_applied()
 
 
@@ -215,7 +252,7 @@ def everything_is_applied(machine):
 
 
 def alice_and_her_crontab(machine):
-    """The editor types the lines of the document, with another time, every minute. It takes more than a second, as crontab expects."""
+    """The editor types the lines of the document, with every minute as their time, and takes longer than crontab can notice."""
     make_user(machine, "alice")
     script(machine, "/usr/local/bin/backup", "echo saving")
     script(machine, "/usr/local/bin/report", "exit 1")
