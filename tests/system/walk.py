@@ -112,7 +112,8 @@ def report(title, typed):
     lines = [f"## {title}", "", "| | as | command | seconds | |", "|---|---|---|---|---|"]
     for number, one in enumerate(typed, 1):
         command = " ".join(one.step.text.split()).replace("|", "\\|")
-        words = ", ".join(f"`{word}`" for word in [*PLACEHOLDERS, *one.step.put] if word in one.step.text)
+        replaced = {**PLACEHOLDERS, **one.step.put}.items()
+        words = ", ".join(f"`{word}`" for word, value in replaced if word in one.step.text and value != word)
         went = "**failed**" if one.problem else "went well" if one.step.status == 0 else f"refused ({one.step.status}), as it should be"
         went += f"; something else for {words}" if words else ""
         lines.append(f"| {number} | {one.step.user} | `{command}` | {one.seconds:.1f} | {went} |")
