@@ -2,6 +2,7 @@
 
 Needs root, and a prepared root folder in RUN_RECORDER_SYSTEM/base; see `./dev system`."""
 
+import errno
 import json
 import os
 import shutil
@@ -31,6 +32,44 @@ def wait_until(what, look, deadline_s=DEADLINE_S, every_s=0.05):
         time.sleep(every_s)
 
 
+class ControlGroups:
+    """A control group of its own below this process's, in each hierarchy that systemd uses. Machines that shared one would remove
+    each other's services."""
+
+    def __init__(self, name):
+        self.folders = []
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, hierarchy, path = line.split(":", 2)
+            if hierarchy in ("", "name=systemd"):
+                self.folders.append(self.mounted(hierarchy) / path.lstrip("/") / name)
+        for folder in self.folders:
+            folder.mkdir()
+
+    @staticmethod
+    def mounted(hierarchy):
+        top = Path("/sys/fs/cgroup")
+        beside_others = top / ("unified" if hierarchy == "" else "systemd")
+        return beside_others if beside_others.exists() else top
+
+    def join(self):
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text("0")
+
+    def remove(self):
+        """Once their processes have ended."""
+        wait_until("the control groups are empty", lambda: all([self.is_removed(folder) for folder in self.folders]))
+
+    @staticmethod
+    def is_removed(folder):
+        try:
+            for path, _, _ in os.walk(folder, topdown=False):
+                os.rmdir(path)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        return not folder.exists()
+
+
 class Machine:
     """root: where its files are, seen from here. Everything it wrote lies in memory and is gone after stop()."""
 
@@ -38,6 +77,7 @@ class Machine:
         self.name = f"rr-{uuid.uuid4().hex[:8]}"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.log = open(self.folder / "console.log", "wb")
+        self.groups = ControlGroups(self.name)
         self.outer = None
         self.leader = None
 
@@ -45,7 +85,8 @@ class Machine:
         self.outer = subprocess.Popen(
             ["systemd-nspawn", "--boot", "--quiet", f"--directory={FOLDER / 'base'}", "--volatile=overlay", "--register=no",
              "--keep-unit", "--private-network", f"--machine={self.name}", f"--bind-ro={FOLDER / 'packages'}:/packages"],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
+            preexec_fn=self.groups.join)
         self.leader = wait_until("systemd-nspawn has a child", self._find_leader)
         wait_until("the machine runs", lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in
                    ("running", "degraded"))
@@ -73,6 +114,7 @@ class Machine:
                 self.outer.kill()
                 self.outer.wait()
         self.log.close()
+        self.groups.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def enter(self, *command):
