@@ -58,17 +58,20 @@ class Walk(unittest.TestCase):
         machine = Machine()
         self.addCleanup(machine.stop)
         machine.boot()
-        typed = []
+        typed, complete = [], False
         try:
             for step in plan.CHAPTERS[chapter]:
                 if isinstance(step, Situation):
                     step.what(machine)
                 else:
                     typed.append(type_step(machine, step))
+            complete = True
         finally:
             table = report(chapter, typed)
             self.tables.append(table)
             print(f"\n{table}", file=sys.stderr, flush=True)
+            if not complete or any(one.problem for one in typed):
+                print(machine.run("journalctl", "--no-pager", "-n", "60", check=False).stdout, file=sys.stderr)
         self.assertEqual([one.step.text for one in typed if one.problem], [])
 
 
