@@ -14,6 +14,7 @@ TEXTS = {
     "30 2 * * * ": "a crontab, which is typed into an editor",
     "RUN       NAME ": "what `list` shows",
     "GRANT USAGE ": "SQL, which is pasted into psql",
+    "FROM scratch": "a Dockerfile",
     "/etc/run-recorder/run-recorder.toml:21: ": "an error",
     "the database forgot commits": "a log",
 }
@@ -21,7 +22,11 @@ NOT_TYPED = {
     "./dev demo": "builds the programs; process.demo has it",
     "./dev test": "builds the programs; .ci/run has it",
     "./dev package": "builds the programs; the package here was made the same way",
+    "./dev package --release bookworm": "builds the programs; the packages here were made so, or the same way",
+    "./dev package --release trixie": "builds the programs; the packages here were made so, or the same way",
+    "./dev static": "builds the tool; .ci/run has it",
     "docker build -t run-recorder .": "no container engine",
+    "docker build --target tool -t run-recorder-tool .": "no container engine",
     "docker run -d --read-only --cap-drop ALL --pid host -v /run/run-recorder:/run/run-recorder \\\n"
     "  -v run-recorder:/var/lib/run-recorder -v /etc/machine-id:/etc/machine-id:ro run-recorder": "no container engine",
     "docker compose up -d": "no container engine",
@@ -221,6 +226,9 @@ ONE_OF_SEVERAL_HOSTS = (
     Step("systemctl restart run-recorder"),
     Situation(now.a_run_here),
     Step("run-recorder list", see=r"(?m)^here +demo +completed"),
+    Step("run-recorder list --host 'web*' --columns run,name,status,host,unit,user", see=r"(?m)^here +demo +completed +rr-",
+         put={"web*": "rr-*"}),
+    Step("run-recorder show RUN", see=r"(?m)^host +rr-", put={"RUN": "here"}),
     Step("runuser -u postgres -- psql -d app -c 'SELECT host, version, last_seen FROM council_ex_recorders'",
          see="(?s)host .* version .*1 row"),
 )
