@@ -287,6 +287,14 @@ class Restarts(SystemTest):
         sentence = machine.property("StatusText")
         self.assertRegex(sentence, r"^ingesting; \d+ in spool; ")
 
+    def test_the_socket_too_is_stopped_and_started_as_often_as_somebody_likes(self):
+        machine = self.machine
+        machine.install(OLD)
+        for _ in range(10):
+            machine.run("systemctl", "stop", "run-recorder.socket", "run-recorder.service")
+            machine.run("systemctl", "start", "run-recorder.socket", "run-recorder.service")
+        machine.send({"type": "run_started", "run_id": "a"})
+
     def test_kill_9_under_load_loses_nothing(self):
         machine = self.machine
         machine.install(OLD)

@@ -226,9 +226,9 @@ ONE_OF_SEVERAL_HOSTS = (
     Step("systemctl restart run-recorder"),
     Situation(now.a_run_here),
     Step("run-recorder list", see=r"(?m)^here +demo +completed"),
-    Step("run-recorder list --host 'web*' --columns run,name,status,host,unit,user", see=r"(?m)^here +demo +completed +rr-",
-         put={"web*": "rr-*"}),
-    Step("run-recorder show RUN", see=r"(?m)^host +rr-", put={"RUN": "here"}),
+    Step("run-recorder list --host 'web*' --columns run,name,status,host,unit,user", see=r"(?m)^here +demo +completed +\S",
+         put={"web*": now.host_name}),
+    Step("run-recorder show RUN", see=r"(?m)^host +\S", put={"RUN": "here"}),
     Step("runuser -u postgres -- psql -d app -c 'SELECT host, version, last_seen FROM council_ex_recorders'",
          see="(?s)host .* version .*1 row"),
 )

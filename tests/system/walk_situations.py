@@ -248,6 +248,10 @@ def a_run_here(machine):
     machine.wait_applied()
 
 
+def host_name(machine):
+    return machine.output("hostname")
+
+
 # ---- by task
 
 
