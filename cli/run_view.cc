@@ -142,6 +142,7 @@ std::string time_and_age(const std::optional<Timestamp>& time, Timestamp now) {
 
 std::vector<std::string> run_field_names() {
   std::vector<std::string> names;
+  names.reserve(kRunFields.size());
   for (const RunField& field : kRunFields) names.emplace_back(field.name);
   return names;
 }
