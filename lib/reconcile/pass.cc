@@ -215,7 +215,7 @@ void Pass::read_for_metrics() {
   const auto running = store.running_councils(kNamedCouncils);
   if (!running) return;
   const std::size_t rows = plan_.trigger == PassTrigger::kBoot ? kRowsAtBoot : kRowsSinceThen;
-  const auto recent = store.recent_councils(rows, CouncilCounts::kCouncils);
+  const auto recent = store.recent_councils(host_.recorder.self().id, rows, CouncilCounts::kCouncils);
   if (!recent) return;
   CouncilCounts& councils = host_.recorder.councils();
   councils.read(recent.value(), now_utc());

@@ -79,9 +79,17 @@ void CouncilCounts::counted(const RunningCouncils& running) {
   has_counted_ = true;
   for (auto& [name, totals] : councils_) totals.running = 0;
   others_.running = 0;
-  for (const auto& [name, rows] : running.rows) *of(name).running += rows;
-  *others_.running += running.others;
-  has_others_ = has_others_ || running.others > 0;
+  std::uint64_t others = running.others;
+  for (const auto& [name, rows] : running.rows) {
+    const auto found = councils_.find(name);
+    if (found == councils_.end()) {
+      others += rows;
+    } else {
+      *found->second.running += rows;
+    }
+  }
+  *others_.running += others;
+  has_others_ = has_others_ || others > 0;
 }
 
 void CouncilCounts::read(std::span<const RecentCouncil> recent, Timestamp now) {

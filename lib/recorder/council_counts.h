@@ -48,7 +48,7 @@ class CouncilCounts {
   void committed(std::span<const RunChange> changes, Timestamp now);
   // A pass marked a run of this council.
   void marked_stuck(std::string_view council);
-  // What a pass read.
+  // What a pass read. Running rows of councils that are not known, as those of other daemons, make none known.
   void counted(const RunningCouncils& running);
   void read(std::span<const RecentCouncil> recent, Timestamp now);
 

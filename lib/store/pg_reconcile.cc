@@ -149,21 +149,25 @@ Result<RunningCouncils> PgStore::running_councils(std::size_t limit) {
 }
 
 // Each part is read by an index of its own.
-Result<std::vector<RecentCouncil>> PgStore::recent_councils(std::size_t rows, std::size_t limit) {
+Result<std::vector<RecentCouncil>> PgStore::recent_councils(std::string_view recorder, std::size_t rows,
+                                                            std::size_t limit) {
   const auto newest = [this](std::string_view which, std::string_view order) {
     return fmt::format(
-        "(SELECT r.council, r.status, {} AS started, {} AS ended FROM {} r WHERE {} ORDER BY r.{} DESC "
-        "LIMIT $1::bigint)",
-        schema_.instant("runs", "started_at", "r"), schema_.instant("runs", "finalized_at", "r"), table("runs"),
+        "(SELECT r.council, r.status, r.recorder, {} AS started, {} AS inserted, {} AS ended, {} AS updated FROM {} r "
+        "WHERE {} ORDER BY r.{} DESC LIMIT $1::bigint)",
+        schema_.instant("runs", "started_at", "r"), schema_.instant("runs", "inserted_at", "r"),
+        schema_.instant("runs", "finalized_at", "r"), schema_.instant("runs", "updated_at", "r"), table("runs"),
         which, order);
   };
   const auto found = connection_->exec(
-      fmt::format("SELECT council, {}, {} FROM ({} UNION ALL {}) newest GROUP BY council "
-                  "ORDER BY max(started) DESC NULLS LAST, council LIMIT $2::bigint",
-                  utc_text("max(started)"),
-                  utc_text(fmt::format("max(ended) FILTER (WHERE status = '{}')", to_string(Status::kCompleted))),
-                  newest("r.started_at IS NOT NULL", "started_at"), newest("r.started_at IS NULL", "inserted_at")),
-      {rows, limit});
+      fmt::format(
+          "SELECT council, {}, {} FROM ({} UNION ALL {}) newest WHERE recorder IN ($2::text, '') "
+          "GROUP BY council ORDER BY count(*) DESC, max(started) DESC NULLS LAST, council LIMIT $3::bigint",
+          utc_text("max(least(started, inserted)) FILTER (WHERE started IS NOT NULL)"),
+          utc_text(fmt::format("max(least(ended, updated)) FILTER (WHERE ended IS NOT NULL AND status = '{}')",
+                               to_string(Status::kCompleted))),
+          newest("r.started_at IS NOT NULL", "started_at"), newest("r.started_at IS NULL", "inserted_at")),
+      {rows, recorder, limit});
   if (!found) return found.error();
   std::vector<RecentCouncil> councils;
   for (const auto& row : *found) {

@@ -189,12 +189,14 @@ Result<RunningCouncils> SqliteStore::running_councils(std::size_t limit) {
 }
 
 // The two kinds of runs are read by one index, which has both by their times.
-Result<std::vector<RecentCouncil>> SqliteStore::recent_councils(std::size_t rows, std::size_t limit) {
+Result<std::vector<RecentCouncil>> SqliteStore::recent_councils(std::string_view recorder, std::size_t rows,
+                                                                std::size_t limit) {
   static const std::string sql = fmt::format(
-      "SELECT council, max(run_recorder_time(started_at)), max(CASE WHEN status = '{}' THEN "
-      "run_recorder_time(finalized_at) END) FROM (SELECT council, status, started_at, finalized_at FROM "
-      "\"{{{{prefix}}}}runs\" r ORDER BY coalesce(r.started_at, r.inserted_at) DESC LIMIT ?1) GROUP BY council "
-      "ORDER BY 2 DESC, 1 LIMIT ?2",
+      "SELECT council, max(min(run_recorder_time(started_at), run_recorder_time(inserted_at))), max(CASE WHEN status = "
+      "'{}' THEN min(run_recorder_time(finalized_at), run_recorder_time(updated_at)) END) FROM (SELECT council, status, "
+      "recorder, started_at, inserted_at, finalized_at, updated_at FROM \"{{{{prefix}}}}runs\" r ORDER BY "
+      "coalesce(r.started_at, r.inserted_at) DESC LIMIT ?1) WHERE recorder IN (?2, '') GROUP BY council "
+      "ORDER BY count(*) DESC, 2 DESC, 1 LIMIT ?3",
       to_string(Status::kCompleted));
   if (auto begun = begin_call(); !begun) return begun.error();
   std::vector<RecentCouncil> councils;
@@ -203,7 +205,7 @@ Result<std::vector<RecentCouncil>> SqliteStore::recent_councils(std::size_t rows
     councils.push_back(read_recent_council(fields));
     return true;
   };
-  if (auto done = read(sql, on_row, rows, limit); !done) return done.error();
+  if (auto done = read(sql, on_row, rows, recorder, limit); !done) return done.error();
   return councils;
 }
 

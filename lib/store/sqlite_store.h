@@ -61,7 +61,8 @@ class SqliteStore final : public Store {
   Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) override;
   Result<std::uint64_t> count_queued_since(Timestamp after) override;
   Result<RunningCouncils> running_councils(std::size_t limit) override;
-  Result<std::vector<RecentCouncil>> recent_councils(std::size_t rows, std::size_t limit) override;
+  Result<std::vector<RecentCouncil>> recent_councils(std::string_view recorder, std::size_t rows,
+                                                     std::size_t limit) override;
   Result<std::vector<RunningRow>> running_rows_of(std::span<const std::string> processes,
                                                   std::span<const std::string> connections, std::string_view after,
                                                   std::size_t limit) override;

@@ -232,7 +232,7 @@ struct StuckMark {
   Status expected_status = Status::kRunning;  // or kQueued
 };
 
-// The newest runs of a council, as they say.
+// The newest runs of a council, as they say; a time ahead of the one when the row was written counts as that.
 struct RecentCouncil {
   std::string council;
   std::optional<Timestamp> last_start;
@@ -356,9 +356,10 @@ class Store {
   virtual Result<std::uint64_t> count_queued_since(Timestamp after) = 0;
   // How many rows are `running`; names at most so many councils.
   virtual Result<RunningCouncils> running_councils(std::size_t limit) = 0;
-  // Of the `rows` runs that started last, and as many of those that never did: at most so many councils, those that
-  // started last first.
-  virtual Result<std::vector<RecentCouncil>> recent_councils(std::size_t rows, std::size_t limit) = 0;
+  // Of the `rows` runs that started last, and as many of those that never did, what this recorder or none wrote last:
+  // at most so many councils, those with most runs first.
+  virtual Result<std::vector<RecentCouncil>> recent_councils(std::string_view recorder, std::size_t rows,
+                                                             std::size_t limit) = 0;
   // `running` rows with run_id > after, by run_id, whose worker or latest sender is one of these processes, or whose
   // latest event came over one of these connections.
   virtual Result<std::vector<RunningRow>> running_rows_of(std::span<const std::string> processes,

@@ -428,7 +428,7 @@ TEST_P(Passes, CountStuckRunsByCouncilAndReadWhatTheRecorderDidNotSee) {
   execute(
       "INSERT INTO council_ex_runs (run_id, council, status, started_at, finalized_at, inserted_at, updated_at) "
       "VALUES ('t', 'theirs', 'completed', '2026-03-01T00:00:00.000000Z', '2026-03-01T00:00:02.000000Z', "
-      "'2026-03-01T00:00:00.000000Z', '2026-03-01T00:00:00.000000Z')");
+      "'2026-03-01T00:00:00.000000Z', '2026-03-01T00:00:02.000000Z')");
   boot_like();
   EXPECT_THAT(council("one").ends, ElementsAre(0, 0, 0, 1));
   EXPECT_EQ(council("one").running, 0U);

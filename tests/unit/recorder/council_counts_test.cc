@@ -119,8 +119,11 @@ TEST(CouncilCounts, TakesTheLatestOfWhatWasReadAndWhatItSaw) {
 TEST(CouncilCounts, SaysHowManyRunAsLastCounted) {
   CouncilCounts counts;
   counts.marked_stuck("a");
+  counts.marked_stuck("b");
   EXPECT_FALSE(counts.totals()[0].running);
-  counts.counted({{{"a", 3}, {"b", 1}}, 0});
+  counts.counted({{{"a", 3}, {"b", 1}, {"theirs", 4}}, 0});
+  ASSERT_THAT(names_of(counts.totals()), ElementsAre("a", "b", "other")) << "theirs has no name here";
+  EXPECT_EQ(counts.totals()[2].running, 4U);
   EXPECT_EQ(counts.totals()[0].running, 3U);
   EXPECT_EQ(counts.totals()[1].running, 1U);
   counts.counted({{{"b", 2}}, 5});

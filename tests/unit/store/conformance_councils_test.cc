@@ -11,6 +11,8 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
+constexpr const char* kSelf = "recorder-1";
+
 using StoreCouncils = StoreConformance;
 INSTANTIATE_TEST_SUITE_P(Databases, StoreCouncils, both_databases(), name_of);
 
@@ -36,7 +38,7 @@ std::vector<std::string> names_of(const std::vector<RecentCouncil>& councils) {
 TEST_P(StoreCouncils, OfNoRunsNothing) {
   EXPECT_THAT(store().running_councils(10).value().rows, IsEmpty());
   EXPECT_EQ(store().running_councils(10).value().others, 0U);
-  EXPECT_THAT(store().recent_councils(10, 10).value(), IsEmpty());
+  EXPECT_THAT(store().recent_councils(kSelf, 10, 10).value(), IsEmpty());
 }
 
 TEST_P(StoreCouncils, RunningRowsAreCountedByCouncil) {
@@ -60,25 +62,42 @@ TEST_P(StoreCouncils, TheLatestStartAndSuccessAreRead) {
   store_run(run_of("a", "a3", "2026-01-04T00:00:00Z", Status::kFailed, "2026-01-06T00:00:00Z"));
   store_run(run_of("b", "b1", "2026-01-05T00:00:00Z"));
   store_run(run_of("c", "c1", nullptr, Status::kCompleted, "2026-01-02T00:00:00Z"));
-  const auto councils = store().recent_councils(10, 10).value();
-  ASSERT_THAT(names_of(councils), ElementsAre("b", "a", "c")) << "the newest start first";
-  EXPECT_EQ(councils[0].last_start, at("2026-01-05T00:00:00Z"));
-  EXPECT_FALSE(councils[0].last_success);
-  EXPECT_EQ(councils[1].last_start, at("2026-01-04T00:00:00Z"));
-  EXPECT_EQ(councils[1].last_success, at("2026-01-05T00:00:00.000001Z"));
+  const auto councils = store().recent_councils(kSelf, 10, 10).value();
+  ASSERT_THAT(names_of(councils), ElementsAre("a", "b", "c")) << "most runs first, then the newest start";
+  EXPECT_EQ(councils[0].last_start, at("2026-01-04T00:00:00Z"));
+  EXPECT_EQ(councils[0].last_success, at("2026-01-05T00:00:00.000001Z"));
+  EXPECT_EQ(councils[1].last_start, at("2026-01-05T00:00:00Z"));
+  EXPECT_FALSE(councils[1].last_success);
   EXPECT_FALSE(councils[2].last_start);
   EXPECT_EQ(councils[2].last_success, at("2026-01-02T00:00:00Z"));
-  EXPECT_THAT(names_of(store().recent_councils(10, 2).value()), ElementsAre("b", "a"));
+  EXPECT_THAT(names_of(store().recent_councils(kSelf, 10, 2).value()), ElementsAre("a", "b"));
+}
+
+TEST_P(StoreCouncils, WhatOtherRecordersWroteLastIsNotRead) {
+  auto theirs = run_of("theirs", "t1", "2026-01-01T00:00:00Z");
+  theirs.recorder = "recorder-2";
+  store_run(theirs);
+  auto nobodys = run_of("nobodys", "n1", "2026-01-01T00:00:00Z");
+  nobodys.recorder = "";
+  store_run(nobodys);
+  EXPECT_THAT(names_of(store().recent_councils(kSelf, 10, 10).value()), ElementsAre("nobodys"));
+}
+
+TEST_P(StoreCouncils, ATimeAheadCountsAsTheOneWhenTheRowWasWritten) {
+  store_run(run_of("a", "a1", "9999-01-01T00:00:00Z", Status::kCompleted, "9999-12-31T00:00:00Z"));
+  const auto councils = store().recent_councils(kSelf, 10, 10).value();
+  EXPECT_EQ(councils[0].last_start, stored("a1").inserted_at);
+  EXPECT_EQ(councils[0].last_success, stored("a1").updated_at);
 }
 
 TEST_P(StoreCouncils, OnlyTheNewestRowsAreRead) {
   store_run(run_of("a", "a1", "2026-01-01T00:00:00Z", Status::kCompleted, "2026-01-01T00:00:01Z"));
   store_run(run_of("a", "a2", "2026-01-03T00:00:00Z"));
   store_run(run_of("b", "b1", "2026-01-02T00:00:00Z", Status::kCompleted, "2026-01-02T00:00:01Z"));
-  const auto councils = store().recent_councils(2, 10).value();
+  const auto councils = store().recent_councils(kSelf, 2, 10).value();
   ASSERT_THAT(names_of(councils), ElementsAre("a", "b"));
   EXPECT_FALSE(councils[0].last_success) << "further back than was read";
-  EXPECT_THAT(names_of(store().recent_councils(1, 10).value()), ElementsAre("a"));
+  EXPECT_THAT(names_of(store().recent_councils(kSelf, 1, 10).value()), ElementsAre("a"));
 }
 
 }  // namespace run_recorder::testing
