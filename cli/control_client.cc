@@ -97,7 +97,7 @@ Result<ControlAnswer> read_answer(const http::response<http::string_body>& respo
 // One request over a connection of its own.
 class Exchange {
  public:
-  // patience: for each step; without one the answer is waited for as long as it takes.
+  // patience: for each step; without one the answer is waited for as long as the daemon lives.
   Exchange(const std::string& path, std::optional<std::chrono::seconds> patience)
       : path_(path), patience_(patience), stream_(io_) {}
 
@@ -126,8 +126,7 @@ class Exchange {
     parser.body_limit(kMaxBodyBytes);
     if (!code) code = read(buffer, parser);
     timed_out_ = code == beast::error::timeout;
-    if (timed_out_) return silent(patience_.value_or(kAnswerPatience));
-    if (code && is_dead_) return silent(kSoonAnswered + kProofOfLife);
+    if (timed_out_ || (code && is_dead_)) return silent();
     if (code) return Error{ErrorKind::kUnavailable, fmt::format("talk to {}: {}", path_, code.message())};
     return read_answer(parser.get(), path_);
   }
@@ -153,9 +152,12 @@ class Exchange {
     ErrorCode result;
     http::async_read(stream_, buffer, parser, [&result](ErrorCode code, std::size_t) { result = code; });
     io_.restart();
-    if (patience_ && *patience_ > kSoonAnswered + kProofOfLife) {
-      io_.run_for(kSoonAnswered);
-      is_dead_ = !io_.stopped() && !answers_at_all();
+    if (patience_.value_or(kAnswerPatience) > kSoonAnswered + kProofOfLife) {
+      for (auto wait = kSoonAnswered; !is_dead_; wait = kBetweenProofs) {
+        io_.run_for(wait);
+        if (io_.stopped()) break;
+        is_dead_ = !answers_at_all();
+      }
       if (is_dead_) stream_.cancel();
     }
     io_.run();
@@ -168,14 +170,19 @@ class Exchange {
     return !probe.timed_out_;
   }
 
-  Error silent(std::chrono::seconds time) const {
+  Error silent() const {
+    const auto waited = std::chrono::round<std::chrono::seconds>(Clock::now() - began_);
     return {ErrorKind::kUnavailable,
-            fmt::format("the daemon has not answered for {} s{}", time.count(),
-                        is_dead_ ? fmt::format(" on {}: its process is stopped or hangs", path_) : std::string())};
+            fmt::format("the daemon has not answered for {} s{}{}", waited.count(),
+                        is_dead_ ? fmt::format(" on {}: its process is stopped or hangs", path_) : std::string(),
+                        patience_ ? "" : "; what was asked of it may still be done")};
   }
+
+  using Clock = std::chrono::steady_clock;
 
   const std::string& path_;
   const std::optional<std::chrono::seconds> patience_;
+  const Clock::time_point began_ = Clock::now();
   asio::io_context io_;
   Stream stream_;
   bool timed_out_ = false;

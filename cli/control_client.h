@@ -25,6 +25,8 @@ inline constexpr std::chrono::seconds kAnswerPatience{60};
 // at once whatever its database does, and is given up where it does not within the other time.
 inline constexpr std::chrono::seconds kSoonAnswered{2};
 inline constexpr std::chrono::seconds kProofOfLife{5};
+// After which it is asked again.
+inline constexpr std::chrono::seconds kBetweenProofs{10};
 // For a question whose answer can be done without.
 inline constexpr std::chrono::seconds kShortPatience{2};
 
@@ -37,7 +39,7 @@ class ControlClient {
   // target begins with a slash. An answer that is no success is an error with the daemon's own words: kUnavailable
   // (the daemon or its database is away), kNotFound, kConflict, kInvalid, kDenied.
   Result<ControlAnswer> get(std::string_view target) const;
-  // Waits for as long as the daemon takes.
+  // Waits for as long as the daemon takes, and lives.
   Result<ControlAnswer> post(std::string_view target, JsonText body) const;
   Result<ControlAnswer> remove(std::string_view target) const;
 

@@ -615,8 +615,9 @@ def test_without_a_daemon_every_command_ends_with_69_and_names_the_socket():
 def test_a_daemon_that_hangs_is_given_up(server):
     server.signal(signal.SIGSTOP)
     try:
-        commands = [subprocess.Popen([str(TOOL), command, "--control", str(server.control_path)], stdout=subprocess.DEVNULL,
-                                     stderr=subprocess.PIPE, text=True, env=clean_environment()) for command in ("list", "status")]
+        asked = ("list", "status", "reconcile --dry-run", "prune --dry-run --older-than 1d", "dead-letters retry 1")
+        commands = [subprocess.Popen([str(TOOL), *words.split(), "--control", str(server.control_path)], stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.PIPE, text=True, env=clean_environment()) for words in asked]
         for command in commands:
             _, stderr = command.communicate(timeout=DEADLINE_S)
             assert command.returncode == 69
