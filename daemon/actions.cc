@@ -140,13 +140,23 @@ void check_disk(const Config& config) {
 }
 
 // A folder that is not there yet is made at the start, and systemd gives the service its own.
-void check_socket_folder(const std::string& socket, bool given) {
-  if (!given) return;
+void check_socket_folder(const std::string& socket) {
   const std::filesystem::path folder = std::filesystem::absolute(socket).parent_path();
   std::error_code ignored;
   if (folder == SystemPlaces().runtime || !std::filesystem::exists(folder, ignored)) return;
   const std::string problem = problem_of_making_folder(folder);
   if (!problem.empty()) say("warning", fmt::format("{} cannot be made: {}: {}", socket, folder.string(), problem));
+}
+
+int check_socket(const std::string& socket, bool given) {
+  std::error_code unseen;
+  const auto found = std::filesystem::status(socket, unseen);
+  if (std::filesystem::exists(found) && !std::filesystem::is_socket(found)) {
+    say("socket", socket + ": it exists and is not a socket");
+    return kExitNotThere;
+  }
+  if (given) check_socket_folder(socket);
+  return kExitDone;
 }
 
 // Says nothing where all files are as they should be.
@@ -174,12 +184,12 @@ int check(const Config& config) {
   const int others[] = {check_queues(config), check_spool(config)};
   const int files = check_files(config);
   check_disk(config);
-  check_socket_folder(config.socket.path, config.socket.path_given);
-  check_socket_folder(config.control.path, config.control.path_given);
+  const int sockets[] = {check_socket(config.socket.path, config.socket.path_given),
+                         check_socket(config.control.path, config.control.path_given)};
   // Of a SQLite file that cannot be used it is the file that is wrong, as at the start.
   const bool is_file = database_kind(config.database.url) == DatabaseKind::kSqlite;
   if (is_file && database != kExitDone && files != kExitDone) database = files;
-  const int statuses[] = {database, others[0], others[1], files};
+  const int statuses[] = {database, others[0], others[1], files, sockets[0], sockets[1]};
   int worst = kExitDone;
   for (const int status : statuses) {
     if (status == kExitConfiguration || worst == kExitDone) worst = status;

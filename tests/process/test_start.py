@@ -206,6 +206,19 @@ def test_check_warns_of_a_disk_that_is_too_full_and_of_a_socket_that_cannot_be_m
     assert re.search(rf"(?m)^warning +{closed}/control\.sock cannot be made: {closed}: ", checked.stdout), checked.stdout
 
 
+@pytest.mark.parametrize("section", ["socket", "control"])
+def test_check_says_what_stands_in_the_place_of_a_socket(servers, section):
+    server = servers()
+    path = server.socket_path if section == "socket" else server.control_path
+    path.write_text("mine")
+    server.write_config()
+    checked = server.run("--check")
+    assert checked.returncode == 69, checked.stdout + checked.stderr
+    assert f"{path}: it exists and is not a socket" in checked.stdout
+    assert server.run().returncode == 69
+    assert path.read_text() == "mine"
+
+
 def test_check_accepts_what_is_good_and_changes_nothing(servers):
     server = servers()
     server.start()
