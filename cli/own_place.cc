@@ -50,7 +50,11 @@ std::optional<std::string> systemd_unit_of(std::string_view cgroups) {
     for (std::string name : lines_of(std::string_view(line).substr(second + 1), '/')) {
       // systemd writes an underscore before a name that could be taken for a file of the cgroup.
       if (name.starts_with('_')) name.erase(0, 1);
-      if (is_unit(name)) unit = if_fits(std::move(name), kMaxNameBytes);
+      if (!is_unit(name)) continue;
+      // Below a user's manager there are the user's own units; below any other one what it divides itself into.
+      const bool of_user = name.starts_with("user@") && name.ends_with(".service");
+      unit = if_fits(std::move(name), kMaxNameBytes);
+      if (!of_user) break;
     }
     if (!controllers.empty()) break;
   }

@@ -5,11 +5,16 @@
 namespace run_recorder {
 namespace {
 
-TEST(UnitOf, IsTheInnermostUnitOfTheCgroup) {
+TEST(UnitOf, IsTheUnitOfTheCgroup) {
   EXPECT_EQ(systemd_unit_of("0::/system.slice/backup.service\n"), "backup.service");
   EXPECT_EQ(systemd_unit_of("0::/system.slice/system-report.slice/report@1.service/inner\n"), "report@1.service");
   EXPECT_EQ(systemd_unit_of("0::/user.slice/user-1000.slice/user@1000.service/app.slice/job.service\n"),
             "job.service");
+  EXPECT_EQ(systemd_unit_of("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n"), "init.scope");
+  EXPECT_EQ(systemd_unit_of("0::/user.slice/user-1000.slice/user@1000.service\n"), "user@1000.service");
+  EXPECT_EQ(systemd_unit_of("0::/system.slice/worker.service/payload.service\n"), "worker.service");
+  EXPECT_EQ(systemd_unit_of("0::/machine.slice/machine-m.scope/payload/system.slice/in.service\n"),
+            "machine-m.scope");
   EXPECT_EQ(systemd_unit_of("0::/user.slice/user-1000.slice/session-3.scope\n"), "session-3.scope");
   EXPECT_EQ(systemd_unit_of("0::/system.slice/_a.service\n"), "a.service");
   EXPECT_EQ(systemd_unit_of("0::/system.slice/a\\x2db:c.service"), "a\\x2db:c.service");
