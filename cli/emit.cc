@@ -22,6 +22,7 @@
 #include "cli/terminal.h"
 #include "cli/text.h"
 #include "cli/unsent_events.h"
+#include "run/names.h"
 
 namespace run_recorder {
 namespace {
@@ -63,6 +64,13 @@ void require_json(const char* flag, const std::optional<std::string>& value) {
 
 void require_utf8(const char* flag, const std::optional<std::string>& value) {
   if (value && !valid_utf8(*value)) usage(fmt::format("{}: invalid value: must be UTF-8", flag));
+}
+
+// The protocol leaves what does not fit without effect; who has typed it is told.
+void require_text(const char* flag, const std::optional<std::string>& value, std::size_t max_bytes) {
+  require_utf8(flag, value);
+  if (value && (value->empty() || value->size() > max_bytes))
+    usage(fmt::format("{}: invalid value: must have 1 to {} bytes", flag, max_bytes));
 }
 
 // "3/10" as the object that it stands for; else as it is.
@@ -119,11 +127,11 @@ void check_one_event(const EmitOptions& options) {
   require_utf8("--job-id", options.job_id);
   require_utf8("--job-state", options.job_state);
   require_utf8("--message", options.message);
-  require_utf8("--host", options.host);
-  require_utf8("--unit", options.unit);
-  require_utf8("--user", options.user);
-  require_utf8("--cwd", options.cwd);
-  require_utf8("--command", options.command);
+  require_text("--host", options.host, kMaxNameBytes);
+  require_text("--unit", options.unit, kMaxNameBytes);
+  require_text("--user", options.user, kMaxNameBytes);
+  require_text("--cwd", options.cwd, kMaxCommandBytes);
+  require_text("--command", options.command, kMaxCommandBytes);
   require_json("--input", options.input);
   require_json("--result", options.result);
   require_json("--errors", options.errors);

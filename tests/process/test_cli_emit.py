@@ -322,6 +322,7 @@ def test_usage_mistakes_end_with_2_and_send_nothing(server):
                       ("--worker-pid", "5", "--no-worker-pid"), ("--wait", "soon"),
                       ("--type", "x", "--run-id", "r", "--usage", "12 tokens"), ("--queue", "default"),
                       ("--type", "x", "--run-id", "r", "--progress", "3/"), ("--type", "x", "--run-id", "r", "--progress", "half"),
+                      ("--type", "run_started", "--run-id", "r", "--host", ""), ("--type", "run_started", "--run-id", "r", "--cwd", "/" * 1025),
                       ("--type", "x", "--run-id", "r", "--progress", "-1/3"), ("--type", "x", "--run-id", "r", "--progress", "1/-3"),
                       ("--type", "x", "--run-id", "r", "--progress", '{"done":-1}'),
                       ("--type", "x", "--run-id", "r", "--progress", '{"total":3}'), ("--type", "x", "--run-id", "r", "--progress", "3"),
