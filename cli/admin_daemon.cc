@@ -337,7 +337,7 @@ int AdministeredDaemon::run(const DaemonCall& call) const {
   // systemd-run goes at once; what it started does not.
   if (was_interrupted() && !call.unit.empty()) (void)output_of({{"systemctl", "stop", call.unit}});
   if (*status == kExitNotFound || *status == kExitNotExecutable) {
-    give_up(call.program.text(), "it cannot be run");
+    throw StartError(kExitNotThere, call.program.text() + ": there is no such program here");
   }
   constexpr int kBySignal = 128;
   return *status < kBySignal ? *status : kExitOther;

@@ -32,7 +32,7 @@ void hint_pending(std::uint64_t pending) {
 
 void hint_more(const Listed& listed, std::string_view noun) {
   if (listed.more) {
-    complain(fmt::format("there are more than these {}; --limit and --all show them", count_of(listed.items, noun)));
+    complain(fmt::format("there are more than {}; --limit and --all show them", count_of(listed.items, noun)));
   }
 }
 

@@ -98,7 +98,8 @@ Handler declare_list(Flags flags) {
   flags.text("--columns", options->columns,
              "Show these, several by comma: run,name,status,note,…; also the row's own names", "NAMES");
   flags.text("--sort", options->sort, "Sort what is listed by one of these; -took for the highest first", "NAME");
-  flags.on("--follow,-f", options->follow, "Keep printing runs that are new or change their status");
+  flags.on("--follow,-f", options->follow,
+           "Keep printing runs that are new or change their status, of the newest (--limit, at most 200)");
   flags.interval(options->interval, "The time between refreshes of --follow");
   return [options, flags](const Invocation& invocation) {
     return run_list(invocation.context(), *options, flags.given("--limit"));
