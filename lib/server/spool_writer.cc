@@ -168,8 +168,9 @@ Submissions SpoolWriter::take_group() {
   std::size_t bytes = 0;
   for (auto& submission : queue_) {
     Part& part = parts[submission->source];
-    part.full =
-        part.full || (part.bytes > 0 && part.bytes + submission->bytes > fair) || bytes > bounds_.commit_bytes;
+    // One submission of a flood may be more than a commit should carry: what little another session has goes with it.
+    const bool fits = part.bytes + submission->bytes <= fair;
+    part.full = part.full || (!fits && (part.bytes > 0 || bytes > bounds_.commit_bytes));
     if (part.full) {
       rest.push_back(std::move(submission));
       continue;

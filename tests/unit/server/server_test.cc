@@ -557,7 +557,7 @@ TEST_F(ServerTest, ReadingPausesWhenTooMuchWaitsForTheDisk) {
 }
 
 TEST_F(ServerTest, EachCommitOfAFloodTakesLinesOfOtherSessions) {
-  options.bounds.commit_bytes = 64 << 10;
+  options.bounds.commit_bytes = 16 << 10;  // each of the flood's submissions has more
   options.bounds.session_waiting_bytes = 4 << 20;
   start();
   spool->shut();
