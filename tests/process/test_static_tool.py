@@ -112,7 +112,7 @@ def test_it_asks_the_daemon_too(root, server):
 def test_what_needs_other_programs_says_so(root, server):
     server.start()
     done = run(root, "admin", "check")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (69, "")
     assert "run-recorderd" in done.stderr
 
 
