@@ -22,7 +22,7 @@ constexpr milliseconds kBarrierTime{10'000};  // longer than a peer may stall th
 constexpr milliseconds kTurn{100};
 constexpr std::size_t kNamedCouncils = 1'000;  // of running rows
 // How far back the last starts and successes are looked for: what happens after the start this process sees itself,
-// or another daemon does.
+// but for what is brought in, as by an import.
 constexpr std::size_t kRowsAtBoot = 200'000;
 constexpr std::size_t kRowsSinceThen = 10'000;
 

@@ -53,6 +53,16 @@ class SqliteMigrate : public ::testing::Test {
     return rows.next().value() ? std::string(rows.text(0)) : "nothing";
   }
   Error verify_error() const { return migrate(options(), true).error(); }
+  // The tables as they were at that version, without these columns, and with a run "old". sql: what has to be done
+  // before they can be dropped.
+  Result<void> tables_at(int version, std::initializer_list<const char*> columns, std::string sql = {}) {
+    if (const auto migrated = migrate(options(), false); !migrated) return migrated.error();
+    sql += fmt::format("DELETE FROM council_ex_recorder_schema WHERE version > {};", version);
+    for (const char* column : columns) sql += fmt::format("ALTER TABLE council_ex_runs DROP COLUMN {};", column);
+    return database().execute(sql +
+                              "INSERT INTO council_ex_runs (run_id, status, inserted_at, updated_at) VALUES "
+                              "('old', 'running', '2026-01-02T03:04:05.000000Z', '')");
+  }
 
   TempFolder folder_;
   std::unique_ptr<SqliteConnection> connection_;
@@ -203,16 +213,8 @@ TEST_F(SqliteMigrate, ColumnsThatAnApplicationHasAlreadyAreNotAddedAgain) {
 }
 
 TEST_F(SqliteMigrate, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRows) {
-  ASSERT_TRUE(migrate(options(), false));
-  std::string before =
-      "DROP INDEX council_ex_runs_job_id; DROP INDEX council_ex_runs_queued_job; DELETE FROM "
-      "council_ex_recorder_schema WHERE version > 2;";
-  for (const char* column : {"queue", "job_id", "expires_in", "usage", "progress"}) {
-    before += fmt::format("ALTER TABLE council_ex_runs DROP COLUMN {};", column);
-  }
-  ASSERT_TRUE(database().execute(before +
-                                 "INSERT INTO council_ex_runs (run_id, status, inserted_at, updated_at) VALUES "
-                                 "('old', 'running', '2026-01-02T03:04:05.000000Z', '')"));
+  ASSERT_TRUE(tables_at(2, {"queue", "job_id", "expires_in", "usage", "progress"},
+                        "DROP INDEX council_ex_runs_job_id; DROP INDEX council_ex_runs_queued_job;"));
   EXPECT_EQ(verify_error().kind, ErrorKind::kNotFound);
   const auto migrated = migrate(options(), false);
   ASSERT_TRUE(migrated) << migrated.error().message;
@@ -224,14 +226,7 @@ TEST_F(SqliteMigrate, TheTablesOfTheReleaseBeforeGetTheNewColumnsAndKeepTheirRow
 }
 
 TEST_F(SqliteMigrate, WhereARunRunsIsUnknownOfTheRowsBeforeThatWasRecorded) {
-  ASSERT_TRUE(migrate(options(), false));
-  std::string before = "DELETE FROM council_ex_recorder_schema WHERE version > 7;";
-  for (const char* column : {"host", "unit", "os_user", "cwd", "command"}) {
-    before += fmt::format("ALTER TABLE council_ex_runs DROP COLUMN {};", column);
-  }
-  ASSERT_TRUE(database().execute(before +
-                                 "INSERT INTO council_ex_runs (run_id, status, inserted_at, updated_at) VALUES "
-                                 "('old', 'running', '2026-01-02T03:04:05.000000Z', '')"));
+  ASSERT_TRUE(tables_at(7, {"host", "unit", "os_user", "cwd", "command"}));
   EXPECT_EQ(verify_error().kind, ErrorKind::kNotFound);
   const auto migrated = migrate(options(), false);
   ASSERT_TRUE(migrated) << migrated.error().message;
