@@ -1,6 +1,7 @@
 #include "recorder/event_decider.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 namespace run_recorder {
@@ -8,11 +9,25 @@ namespace {
 
 constexpr std::chrono::milliseconds kJobPatience{200};
 
+Run bare_row(std::string_view run_id, const OpenRuns::OpenRun& open) {
+  Run row;
+  row.run_id = run_id;
+  row.council = open.council;
+  row.status = Status::kRunning;
+  row.started_at = open.started_at;
+  row.last_seq = open.last_seq;
+  row.bare = true;
+  return row;
+}
+
 }  // namespace
 
-EventDecider::EventDecider(NamedQueues queues, std::size_t cache_bytes, Heartbeats::Clock::duration write_heartbeats,
+EventDecider::EventDecider(NamedQueues queues, RowCacheSize cache, Heartbeats::Clock::duration write_heartbeats,
                            Liveness& liveness)
-    : beats_(write_heartbeats), probe_(std::move(queues)), cache_(cache_bytes), liveness_(liveness) {}
+    : beats_(write_heartbeats),
+      probe_(std::move(queues)),
+      cache_(cache.bytes, cache.open_runs),
+      liveness_(liveness) {}
 
 Result<Decision> EventDecider::decide_batch(Store& store, std::vector<SpooledEvent> events, RecordedBy by,
                                             Lookup lookup, Heartbeats::Clock::time_point now) {
@@ -51,9 +66,15 @@ Result<Decision> EventDecider::decide_each(Store& store, std::vector<SpooledEven
     }
     if (const auto removed = find_pruned(store, events, rows, pruned); !removed) return removed.error();
   }
+  Run bare;
   const auto row_of = [&](std::string_view run_id) -> const Run* {
     if (const auto row = rows.find(run_id); row != rows.end()) return &row->second;
-    return lookup == Lookup::kStored ? nullptr : cache_.find(run_id);
+    if (lookup == Lookup::kStored) return nullptr;
+    if (const Run* const row = cache_.find(run_id)) return row;
+    const auto open = cache_.find_open(run_id);
+    if (!open) return nullptr;
+    bare = bare_row(run_id, *open);
+    return &bare;
   };
   const auto same = compare_outcomes(store, events, row_of);
   if (!same) return same.error();
@@ -97,37 +118,63 @@ Result<void> EventDecider::find_pruned(Store& store, std::span<const SpooledEven
   return {};
 }
 
-// A run that none of these events begins and that is not cached: its row has to be loaded.
-bool EventDecider::needs_row(const Event& event) const {
-  const bool begins = event.kind == EventKind::kQueued || event.kind == EventKind::kStarted;
-  return !begins && !cache_.find(event.run_id);
+// Whether the event can be decided from what is remembered of an open run: it asks for no value but those, and
+// changes none that is a sum or one of several that are written together.
+bool EventDecider::decides_bare(const Event& event, const OpenRuns::OpenRun& open) const {
+  const bool ends = event.kind == EventKind::kCompleted || event.kind == EventKind::kFailed;
+  if (!ends && event.kind != EventKind::kOther && event.kind != EventKind::kLost) return false;
+  if (event.usage || event.progress || event.expires_in || event.attempt) return false;
+  if (event.worker_pid && event.worker_process.empty()) return false;
+  return !(ends && open.has_job && probe_.configured() && !event.job_state);
+}
+
+// The runs whose rows have to be loaded: all, or those that are not cached, or not enough of them, and that none of
+// these events begins. An event that begins a run is taken for its first where nothing is known of it.
+std::vector<std::string> EventDecider::unknown_rows(std::span<const SpooledEvent> events, Lookup lookup) const {
+  enum class Known { kEnough, kOpen, kNothing };
+  std::unordered_map<std::string_view, Known> runs;
+  runs.reserve(events.size());
+  std::vector<std::string> unknown;
+  for (const SpooledEvent& spooled : events) {
+    const Event& event = spooled.event;
+    const auto [run, is_new] = runs.try_emplace(event.run_id, Known::kEnough);
+    if (!is_new && run->second != Known::kOpen) continue;
+    const bool begins = event.kind == EventKind::kQueued || event.kind == EventKind::kStarted;
+    if (lookup == Lookup::kStored) {
+      run->second = Known::kNothing;
+    } else if (!is_new || !cache_.find(event.run_id)) {
+      const auto open = cache_.find_open(event.run_id);
+      if (open && decides_bare(event, *open)) {
+        run->second = Known::kOpen;
+      } else if (open || !begins) {
+        run->second = Known::kNothing;
+      }
+    }
+    if (run->second == Known::kNothing) unknown.push_back(event.run_id);
+  }
+  return unknown;
 }
 
 bool EventDecider::needs_database(std::span<const SpooledEvent> events) const {
-  std::set<std::string_view> seen;
+  if (!unknown_rows(events, Lookup::kCached).empty()) return true;
   return std::ranges::any_of(events, [&](const SpooledEvent& spooled) {
-    if (seen.insert(spooled.event.run_id).second && needs_row(spooled.event)) return true;
     const Run* row = cache_.find(spooled.event.run_id);
     return row && needs_comparison(*row, spooled.event);
   });
 }
 
-// Loads the rows a decision needs: all of them, or those that are neither cached nor begun by these events.
 Result<void> EventDecider::load_rows(Store& store, std::span<const SpooledEvent> events, Lookup lookup,
                                      std::map<std::string, Run, std::less<>>& rows) {
-  std::vector<std::string> wanted;
-  std::set<std::string_view> seen;
-  for (const SpooledEvent& spooled : events) {
-    const Event& event = spooled.event;
-    if (!seen.insert(event.run_id).second) continue;
-    if (lookup == Lookup::kStored || needs_row(event)) wanted.push_back(event.run_id);
-  }
+  const std::vector<std::string> wanted = unknown_rows(events, lookup);
   if (wanted.empty()) return {};
   auto loaded = store.load(wanted);
   if (!loaded) return loaded.error();
   for (Run& run : loaded.value()) {
     std::string run_id = run.run_id;
     rows.emplace(std::move(run_id), std::move(run));
+  }
+  for (const std::string& run_id : wanted) {
+    if (!rows.contains(run_id)) cache_.erase(run_id);  // there is none, whatever was remembered
   }
   return {};
 }
@@ -153,7 +200,7 @@ void EventDecider::add_job_states(Decision& decision) {
 void EventDecider::planned(const BatchWrite& write, std::span<const std::string> beating, std::string_view recorder,
                            Heartbeats::Clock::time_point now) {
   for (const RunChange& change : write.runs) cache_.put(change.after);
-  for (const BeatWrite& beat : write.beats) cache_.erase(beat.run_id);
+  for (const BeatWrite& beat : write.beats) cache_.outdate(beat.run_id);
   beats_.wrote(write.runs, beating, recorder, now);
 }
 

@@ -27,10 +27,15 @@ enum class Lookup {
   kStored,  // rows, known events and removed runs as the database has them now
 };
 
+struct RowCacheSize {
+  std::size_t bytes = 0;      // of rows that are cached but for their texts
+  std::size_t open_runs = 0;  // that are remembered beyond
+};
+
 class EventDecider {
  public:
   // liveness outlives it. write_heartbeats: a row is renewed by a bare heartbeat once in so long.
-  EventDecider(NamedQueues queues, std::size_t cache_bytes, Heartbeats::Clock::duration write_heartbeats,
+  EventDecider(NamedQueues queues, RowCacheSize cache, Heartbeats::Clock::duration write_heartbeats,
                Liveness& liveness);
 
   // Whether deciding from cached rows asks the database for anything, which a commit under way has to itself.
@@ -56,7 +61,8 @@ class EventDecider {
   Heartbeats& heartbeats() { return beats_; }
 
  private:
-  bool needs_row(const Event& event) const;
+  bool decides_bare(const Event& event, const OpenRuns::OpenRun& open) const;
+  std::vector<std::string> unknown_rows(std::span<const SpooledEvent> events, Lookup lookup) const;
   Result<void> load_rows(Store& store, std::span<const SpooledEvent> events, Lookup lookup,
                          std::map<std::string, Run, std::less<>>& rows);
   Result<Comparisons> compare_outcomes(Store& store, std::span<const SpooledEvent> events,

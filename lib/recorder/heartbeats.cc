@@ -93,8 +93,9 @@ void Heartbeats::wrote(std::span<const RunChange> changes, std::span<const std::
     }
     if (beats.contains(row.run_id)) run->last = now;
     run->written = now;
-    run->worker = hash_of(row.worker_process);
     run->sender = hash_of(row.sender_process);
+    if (!row.bare || !row.worker_process.empty()) run->worker = hash_of(row.worker_process);
+    if (row.bare) continue;  // the rest stays as it is known, or not known
     run->expires_in = row.expires_in.value_or(0);
     run->known = true;
   }

@@ -39,7 +39,7 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       spool_(spool),
       reader_(spool, options_.fresh_bytes, options_.batch_bytes),
       liveness_(kTurnTime),
-      decider_(std::move(queues), options_.cache_bytes, options_.heartbeat_every, liveness_),
+      decider_(std::move(queues), options_.cache, options_.heartbeat_every, liveness_),
       batch_limit_(options_.batch_events),
       suspect_(options_.suspect),
       health_(redact_url(options_.store.url)),

@@ -19,18 +19,32 @@ const Run* RowCache::find(std::string_view run_id) const {
   return found == index_.end() ? nullptr : &found->second->run;
 }
 
-void RowCache::put(Run run) {
-  erase(run.run_id);
+void RowCache::put(const Run& run) {
+  if (run.bare) return open_.put(run);
+  erase_whole(run.run_id);
   const std::size_t bytes = size_of(run);
-  if (bytes > kLargestRowBytes) return;
-  for (JsonColumn* json : {&run.input, &run.result, &run.error}) json->unload();
-  entries_.push_back(Entry{std::move(run), bytes});
-  index_.emplace(entries_.back().run.run_id, std::prev(entries_.end()));
+  if (bytes > kLargestRowBytes) return open_.erase(run.run_id);
+  entries_.push_back(Entry{run, bytes});
+  Run& kept = entries_.back().run;
+  for (JsonColumn* json : {&kept.input, &kept.result, &kept.error}) json->unload();
+  index_.emplace(kept.run_id, std::prev(entries_.end()));
   bytes_ += bytes;
-  while (bytes_ > max_bytes_) erase(entries_.front().run.run_id);
+  while (bytes_ > max_bytes_) outdate(entries_.front().run.run_id);
+}
+
+void RowCache::outdate(std::string_view run_id) {
+  const auto found = index_.find(run_id);
+  if (found == index_.end()) return;
+  open_.put(found->second->run);
+  erase_whole(run_id);
 }
 
 void RowCache::erase(std::string_view run_id) {
+  erase_whole(run_id);
+  open_.erase(run_id);
+}
+
+void RowCache::erase_whole(std::string_view run_id) {
   const auto found = index_.find(run_id);
   if (found == index_.end()) return;
   const auto entry = found->second;
@@ -43,6 +57,7 @@ void RowCache::clear() {
   index_.clear();
   entries_.clear();
   bytes_ = 0;
+  open_.clear();
 }
 
 }  // namespace run_recorder

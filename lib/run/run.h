@@ -50,6 +50,10 @@ struct Run {
   std::optional<std::string> os_user;      // empty where no event said so
   std::optional<std::string> cwd;
   std::optional<std::string> command;
+
+  // Of a running row only run_id, council, started_at and last_seq were at hand (recorder/open_runs.h): all else that
+  // no event said since stays as it is.
+  bool bare = false;
 };
 
 // What an entry of the history did (column effect).

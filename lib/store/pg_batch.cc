@@ -60,10 +60,10 @@ PgBatch::PgBatch(const PgSchema& schema)
       // A removed run's late event makes no row: one fewer is inserted, and the decision is made again. A subquery
       // that is no join looks each id up by the key, however many are remembered.
       insert_guard_(fmt::format("(SELECT p.run_id FROM {} p WHERE p.run_id = c.i) IS NULL", schema.table("pruned"))),
-      // A row that was taken over has no version yet: its history's length is.
+      // A row that was taken over has no version yet: its history's length is. A bare one was taken for running.
       update_guard_(fmt::format("r.run_id = c.i AND (r.last_seq = c.a OR (r.last_seq = 0 AND c.a = {})) "
-                                "AND (r.status NOT IN ({}) OR r.status = c.s)",
-                                version_of_run(schema), sql_list(finished_statuses()))),
+                                "AND (r.status NOT IN ({}) OR r.status = c.s) AND (c.ba IS NULL OR r.status = '{}')",
+                                version_of_run(schema), sql_list(finished_statuses()), to_string(Status::kRunning))),
       beats_{fmt::format(
                  "UPDATE {} r SET updated_at = {}, last_event_at = {}, sender_process = c.v, connection = c.o, "
                  "worker_process = coalesce(c.w, r.worker_process), expires_in = coalesce(c.e, r.expires_in) "

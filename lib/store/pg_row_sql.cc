@@ -126,7 +126,11 @@ void put(JsonRecords& rows, const RunColumn& column, const Run& run, std::string
     std::string_view usual;
     if (member == &run.recorder) usual = self;
     if (member == &run.sender_process) usual = run.worker_process;
-    put_value(rows, column, value, usual);
+    if (member == &run.worker_process && !run.bare) {
+      rows.text(column.key, run.worker_process);  // where it is left out the row's stays
+    } else {
+      put_value(rows, column, value, usual);
+    }
   });
 }
 
@@ -140,6 +144,7 @@ void put_change(JsonRecords& rows, const RunChange& change, std::string_view sel
   }
   if (!change.insert) {
     rows.number("a", change.expected_last_seq);
+    if (change.after.bare) rows.boolean("ba", true);
     for (const ColumnGroup group : kFlagged) {
       if (writes(change, group)) rows.boolean(flag_of(group), true);
     }
@@ -180,11 +185,12 @@ PgRowSql insert_history_sql(const PgSchema& schema, RowSource source) {
 
 PgRowSql update_runs_sql(const PgSchema& schema, std::span<const RunColumn> columns) {
   std::string sets;
-  std::string record = record_of(schema, columns, RowSource::kEvents) + ", a bigint";
+  std::string record = record_of(schema, columns, RowSource::kEvents) + ", a bigint, ba boolean";
   for (const ColumnGroup group : kFlagged) record += fmt::format(", {} boolean", flag_of(group));
   for (const RunColumn& column : columns) {
     if (column.group == ColumnGroup::kKey || column.group == ColumnGroup::kInserted) continue;
     std::string value = value_of(schema, column, RowSource::kEvents);
+    if (column.name == "worker_process") value = fmt::format("coalesce(c.{}, r.{})", column.key, column.name);
     if (column.unloadable()) {
       value = fmt::format("CASE WHEN c.l{} THEN r.{} ELSE {} END", column.key, column.name, value);
       record += fmt::format(", l{} boolean", column.key);

@@ -158,8 +158,10 @@ Result<bool> SqliteStore::update_run(const RunChange& change, Timestamp now) {
     bind(change.expected_last_seq);
     for (const RunColumn& column : run_columns()) {
       if (!writes(change, column.group)) continue;
-      column.clock() ? bind(now_text) : visit_value(column, run, PutParameter{bind, false, true});
+      const bool keeps = run.bare && column.name == "worker_process";
+      column.clock() ? bind(now_text) : visit_value(column, run, PutParameter{bind, keeps, true});
     }
+    bind(run.bare);
   });
 }
 

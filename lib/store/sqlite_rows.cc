@@ -78,8 +78,9 @@ std::string insert_event_sql(const FilledColumns& fill) {
          " ON CONFLICT (run_id, seq) DO NOTHING ON CONFLICT (run_id, event_id) WHERE event_id IS NOT NULL DO NOTHING";
 }
 
-// What of the JSON was not loaded stays as it is. The guards: the version the decision was made from, and that
-// nothing leaves a finished status.
+// What of the JSON was not loaded stays as it is, and a bare row's worker where no event named one. The guards: the
+// version the decision was made from, that nothing leaves a finished status, and that a bare row (the last parameter)
+// is a running one.
 std::string update_run_sql(const RunChange& groups) {
   std::string sets;
   int number = 2;
@@ -90,14 +91,17 @@ std::string update_run_sql(const RunChange& groups) {
     if (column.unloadable()) {
       append(sets, fmt::format("{0} = CASE WHEN ?{1} THEN ?{2} ELSE {0} END", column.name, number, number + 1));
       ++number;
+    } else if (column.name == "worker_process") {
+      append(sets, fmt::format("{0} = coalesce(?{1}, {0})", column.name, number));
     } else {
       append(sets, fmt::format("{} = ?{}", column.name, number));
     }
     if (column.name == "status") status = number;
   }
   return fmt::format(
-      "UPDATE \"{{{{prefix}}}}runs\" SET {} WHERE run_id = ?1 AND {} AND (status NOT IN ({}) OR status = ?{})", sets,
-      kSameVersion, sql_list(finished_statuses()), status);
+      "UPDATE \"{{{{prefix}}}}runs\" SET {} WHERE run_id = ?1 AND {} AND (status NOT IN ({}) OR status = ?{}) "
+      "AND (NOT ?{} OR status = '{}')",
+      sets, kSameVersion, sql_list(finished_statuses()), status, number + 1, to_string(Status::kRunning));
 }
 
 std::size_t weight_of(const Run& run) {

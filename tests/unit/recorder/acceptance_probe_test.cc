@@ -35,7 +35,7 @@ class AcceptanceProbeTest : public RecorderFixture {
   const RecorderSelf self_{"recorder-1", "incarnation-1", "host-1", "0.1.0"};
   BatchWrite place_;
   Liveness liveness_{1min};
-  EventDecider decider_{{}, 1 << 20, 10s, liveness_};
+  EventDecider decider_{{}, {.bytes = 1 << 20, .open_runs = 1'000}, 10s, liveness_};
   DatabaseHealth health_{"sqlite:runs.db"};
   std::unique_ptr<Store> store_;
   std::unique_ptr<BatchReader> reader_;

@@ -54,7 +54,7 @@ class DeadLetterDeskTest : public RecorderFixture {
 
   const RecorderSelf self_{"recorder-1", "incarnation-1", "host-1", "0.1.0"};
   Liveness liveness_{1min};
-  EventDecider decider_{{}, 1 << 20, 10s, liveness_};
+  EventDecider decider_{{}, {.bytes = 1 << 20, .open_runs = 1'000}, 10s, liveness_};
   std::unique_ptr<Store> store_;
   Ledger ledger_;
   std::uint64_t position_ = 1;

@@ -213,7 +213,7 @@ TEST(FreshEvents, TakesNoMoreThanItMayHoldAndGoesOnLater) {
 // ---- RowCache
 
 TEST(RowCache, FindsWhatWasPutLast) {
-  RowCache cache(1 << 20);
+  RowCache cache(1 << 20, 0);
   EXPECT_EQ(cache.find("a"), nullptr);
   cache.put(stored("a", Status::kQueued, 1));
   cache.put(stored("a", Status::kRunning, 2));
@@ -225,7 +225,7 @@ TEST(RowCache, FindsWhatWasPutLast) {
 }
 
 TEST(RowCache, ForgetsTheOldestFirst) {
-  RowCache cache(10 * 2 * sizeof(Row));
+  RowCache cache(10 * 2 * sizeof(Row), 0);
   for (int i = 0; i < 20; ++i) cache.put(stored("r" + std::to_string(i), Status::kRunning, 1));
   EXPECT_EQ(cache.find("r0"), nullptr);
   EXPECT_NE(cache.find("r19"), nullptr);
@@ -237,7 +237,7 @@ TEST(RowCache, ForgetsTheOldestFirst) {
 }
 
 TEST(RowCache, KeepsRowsOfAnySizeWithoutTheirTexts) {
-  RowCache cache(1 << 20);
+  RowCache cache(1 << 20, 0);
   Row row = stored("a", Status::kRunning, 1);
   row.input = std::string(20'000'000, ' ');
   cache.put(row);
@@ -249,7 +249,7 @@ TEST(RowCache, KeepsRowsOfAnySizeWithoutTheirTexts) {
 }
 
 TEST(RowCache, DoesNotKeepRowsThatNoEventCouldMakeNorTheirOlderForm) {
-  RowCache cache(1 << 20);
+  RowCache cache(1 << 20, 0);
   Row row = stored("a", Status::kRunning, 1);
   cache.put(row);
   row.council = std::string(20'000, ' ');
@@ -258,8 +258,38 @@ TEST(RowCache, DoesNotKeepRowsThatNoEventCouldMakeNorTheirOlderForm) {
   EXPECT_EQ(cache.find("a"), nullptr);
 }
 
+TEST(RowCache, RemembersOpenRunsThatItHasNoRoomFor) {
+  RowCache cache(0, 10);
+  Row row = stored("a", Status::kRunning, 1);
+  row.started_at = parse_rfc3339("2026-03-01T12:00:00Z");
+  cache.put(row);
+  EXPECT_EQ(cache.find("a"), nullptr);
+  ASSERT_TRUE(cache.find_open("a"));
+  row.bare = true;
+  row.last_seq = 2;
+  cache.put(row);
+  EXPECT_EQ(cache.find_open("a")->last_seq, 2);
+  row.status = Status::kCompleted;
+  cache.put(row);
+  EXPECT_FALSE(cache.find_open("a"));
+}
+
+TEST(RowCache, OutdatedRowsAreOpenRunsOnly) {
+  RowCache cache(1 << 20, 10);
+  Row row = stored("a", Status::kRunning, 3);
+  row.started_at = parse_rfc3339("2026-03-01T12:00:00Z");
+  cache.put(row);
+  cache.outdate("a");
+  cache.outdate("a");
+  EXPECT_EQ(cache.find("a"), nullptr);
+  ASSERT_TRUE(cache.find_open("a"));
+  EXPECT_EQ(cache.find_open("a")->last_seq, 3);
+  cache.erase("a");
+  EXPECT_FALSE(cache.find_open("a"));
+}
+
 TEST(RowCache, OfSizeZeroKeepsNothing) {
-  RowCache cache(0);
+  RowCache cache(0, 0);
   cache.put(stored("a", Status::kRunning, 1));
   EXPECT_EQ(cache.find("a"), nullptr);
 }

@@ -191,6 +191,81 @@ TEST_P(StoreColumns, AHeartbeatOfARowThatMovedOrEndedIsRaced) {
   EXPECT_EQ(stored("done").status, Status::kCompleted);
 }
 
+// Of a row that was not loaded, only that it is a running one.
+RunChange bare(const run_recorder::Run& row) {
+  Run known;
+  known.run_id = row.run_id;
+  known.council = row.council;
+  known.status = Status::kRunning;
+  known.started_at = row.started_at;
+  known.last_seq = row.last_seq;
+  known.recorder = "recorder-1";
+  known.bare = true;
+  return update(std::move(known), false, true);
+}
+
+TEST_P(StoreColumns, ABareRowKeepsWhatItWasNotLoadedWith) {
+  Run written = reporting("r");
+  written.worker_process = "worker-1";
+  written.sender_process = "sender-1";
+  written.host = "host-9";
+  written.input = R"({"a":1})";
+  store_run(written);
+  RunChange step = bare(loaded("r"));
+  step.outcome_changed = false;
+  step.after.sender_process = "sender-2";
+  step.after.connection = "c-2";
+  RunChange end = step;
+  commit(batch({step}, {entry("r", 2)}));
+  end.after.status = Status::kCompleted;
+  end.after.result = R"({"b":2})";
+  end.after.finalized_at = at("2026-01-02T04:04:05Z");
+  end.outcome_changed = true;
+  end.expected_last_seq = 2;
+  end.after.last_seq = 3;
+  end.after.sender_process.clear();
+  commit(batch({end}, {entry("r", 3)}));
+  const Run row = stored("r");
+  EXPECT_EQ(row.status, Status::kCompleted);
+  EXPECT_EQ(row.worker_process, "worker-1");
+  EXPECT_EQ(row.sender_process, "");
+  EXPECT_EQ(row.connection, "c-2");
+  EXPECT_EQ(row.host, "host-9");
+  EXPECT_EQ(row.last_seq, 3);
+  EXPECT_EQ(row.attempt, written.attempt);
+  EXPECT_EQ(row.started_at, written.started_at);
+  EXPECT_TRUE(json_equal(*row.input, R"({"a":1})"));
+  EXPECT_TRUE(json_equal(*row.result, R"({"b":2})"));
+  expect_same_reports(row, written);
+}
+
+TEST_P(StoreColumns, ABareRowsWorkerIsTheOneThatAnEventNamed) {
+  Run written = running("r");
+  written.worker_process = "worker-1";
+  store_run(written);
+  RunChange step = bare(loaded("r"));
+  step.after.worker_process = "worker-2";
+  commit(batch({step}, {entry("r", 2)}));
+  EXPECT_EQ(stored("r").worker_process, "worker-2");
+  RunChange whole = update(loaded("r"));
+  whole.after.worker_process.clear();
+  commit(batch({whole}, {entry("r", 3)}));
+  EXPECT_EQ(stored("r").worker_process, "") << "a whole row has what it says";
+}
+
+TEST_P(StoreColumns, ABareRowThatIsNotRunningIsRaced) {
+  for (const Status status : {Status::kCompleted, Status::kStuck, Status::kQueued}) {
+    const std::string run_id(to_string(status));
+    Run row = running(run_id);
+    row.status = status;
+    store_run(row);
+    RunChange end = bare(loaded(run_id));
+    end.after.status = Status::kCompleted;
+    EXPECT_EQ(try_commit(batch({end}, {entry(run_id, 2)})), Committed::kRaced) << run_id;
+    EXPECT_EQ(stored(run_id).status, status);
+  }
+}
+
 TEST_P(StoreColumns, ARunningRowBringsWhatVerdictsNeed) {
   const Run written = reporting("r");
   store_run(written);
