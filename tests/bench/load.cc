@@ -2,9 +2,13 @@
 // all answers read. Prints one JSON object: how many events were acknowledged, how long it took, and the time from
 // handing a line to the kernel to reading its acknowledgement.
 //
-//   bench_load SOCKET --connections N --runs N [--first N] [--in-flight N] [--window N] [--payload BYTES] [--rate
-//   EVENTS_PER_S]
-//              [--tick SECONDS] [--seconds S] [--starts-only] [--beats] [--ids]
+//   bench_load SOCKET --connections N --runs N [--first N] [--in-flight N] [--others N] [--window N] [--payload
+//   BYTES]
+//     [--rate EVENTS_PER_S] [--tick SECONDS] [--starts-only] [--beats] [--ids] [--hold RUNS] [--leave]
+//
+// --runs are those of all connections, --in-flight and --hold those of one. With --hold it says "held" when so many
+// runs of each connection have begun and all was acknowledged, stays connected, and goes on when a line comes on its
+// standard input (or its end); the time it tells begins there. With --leave it ends when the last run has begun.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,6 +24,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -30,12 +35,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
+
 struct Options {
   std::string socket;
   std::size_t connections = 16;
   std::size_t runs = 50'000;
   std::size_t first = 0;
   std::size_t in_flight = 50;  // runs of one connection between their start and their end
+  std::size_t others = 0;      // other events of one run in ten, spread evenly between its start and its end
   std::size_t window = 256;    // lines of one connection not acknowledged yet
   std::size_t payload = 280;
   double rate = 0;  // events per second of all connections; 0: as fast as they are taken
@@ -43,6 +51,8 @@ struct Options {
   bool starts_only = false;
   bool beats = false;  // one heartbeat of each run and nothing else
   bool ids = false;
+  std::size_t hold = kNever;
+  bool leave = false;
 };
 
 Options parse(int argc, char** argv) {
@@ -51,7 +61,8 @@ Options parse(int argc, char** argv) {
   options.socket = argv[1];
   std::map<std::string, std::size_t*> numbers{
       {"--connections", &options.connections}, {"--runs", &options.runs},     {"--first", &options.first},
-      {"--in-flight", &options.in_flight},     {"--window", &options.window}, {"--payload", &options.payload}};
+      {"--in-flight", &options.in_flight},     {"--others", &options.others}, {"--window", &options.window},
+      {"--payload", &options.payload},         {"--hold", &options.hold}};
   for (int i = 2; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--starts-only") {
@@ -60,6 +71,8 @@ Options parse(int argc, char** argv) {
       options.starts_only = options.beats = true;
     } else if (name == "--ids") {
       options.ids = true;
+    } else if (name == "--leave") {
+      options.leave = true;
     } else if (i + 1 < argc && name == "--tick") {
       options.tick = std::atof(argv[++i]);
     } else if (i + 1 < argc && name == "--rate") {
@@ -73,20 +86,43 @@ Options parse(int argc, char** argv) {
   return options;
 }
 
-// The lines of one connection: start of run i, and the end of run i - in_flight.
+// The lines of one connection, step by step. In step i run i - in_flight ends, run i starts, and those other events
+// come that are due when so many runs have begun: the k-th of a run's N when k / (N + 1) of in_flight have begun
+// after it.
 class Script {
  public:
   Script(const Options& options, std::size_t from, std::size_t to)
-      : options_(options), next_start_(from), next_end_(from), to_(to), text_(options.payload, 'x') {}
+      : options_(options),
+        from_(from),
+        runs_(to - from),
+        steps_(options.starts_only || options.leave || runs_ == 0 ? runs_ : runs_ + options.in_flight),
+        text_(options.payload, 'x') {}
 
-  bool done() const { return next_start_ == to_ && (options_.starts_only || next_end_ == to_); }
+  bool done() const { return due_.empty() && step_ == steps_; }
+  bool at_hold() const { return done() || (due_.empty() && step_ >= options_.hold); }
+
   std::string next() {
-    const bool start = next_start_ < to_ && (options_.starts_only || next_start_ - next_end_ < options_.in_flight);
-    if (options_.beats) return heartbeat(next_start_++);
-    return start ? started(next_start_++) : completed(next_end_++);
+    while (due_.empty()) make_step(step_++);
+    std::string line = std::move(due_.front());
+    due_.pop_front();
+    return line;
   }
 
  private:
+  static constexpr std::size_t kEveryTenth = 10;
+
+  void make_step(std::size_t step) {
+    if (options_.beats) return due_.push_back(heartbeat(from_ + step));
+    if (!options_.starts_only && step >= options_.in_flight)
+      due_.push_back(completed(from_ + step - options_.in_flight));
+    if (step < runs_) due_.push_back(started(from_ + step));
+    for (std::size_t k = 1; k <= options_.others && !options_.starts_only; ++k) {
+      const std::size_t later = k * options_.in_flight / (options_.others + 1);
+      if (step < later || step - later >= runs_ || (step - later) % kEveryTenth != 0) continue;
+      due_.push_back(reported(from_ + step - later, k));
+    }
+  }
+
   std::string id(char kind, std::size_t run) const {
     return options_.ids ? ",\"id\":\"" + std::string(1, kind) + std::to_string(run) + "\"" : std::string();
   }
@@ -103,8 +139,16 @@ class Script {
            ",\"result\":{\"answer\":\"" + text_ + "\",\"score\":0.75}}\n";
   }
 
+  std::string reported(std::size_t run, std::size_t number) const {
+    return "{\"type\":\"progress_report\",\"run_id\":\"bench-" + std::to_string(run) + "\"" +
+           id(static_cast<char>('A' + number % 26), run) + ",\"payload\":{\"stage\":\"" + text_.substr(0, 60) +
+           "\",\"done\":" + std::to_string(number) + ",\"total\":20}}\n";
+  }
+
   const Options& options_;
-  std::size_t next_start_, next_end_, to_;
+  const std::size_t from_, runs_, steps_;
+  std::size_t step_ = 0;
+  std::deque<std::string> due_;  // of the steps made so far
   std::string text_;
 };
 
@@ -156,6 +200,7 @@ class Load {
     while (true) {
       bool open = false;
       grant();
+      if (!held_ && all_at_hold()) hold();
       for (std::size_t i = 0; i < connections_.size(); ++i) {
         pump(connections_[i]);
         watch(i);
@@ -177,6 +222,7 @@ class Load {
   void report() const {
     std::uint64_t acked = 0;
     for (const Connection& connection : connections_) acked += connection.acked;
+    acked -= acked_before_;
     const double seconds = std::chrono::duration<double>(ended_ - begun_).count();
     std::printf("{\"acked\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"latencies_us\":[",
                 static_cast<unsigned long long>(acked), static_cast<unsigned long long>(errors_), seconds);
@@ -188,6 +234,20 @@ class Load {
   }
 
  private:
+  bool all_at_hold() const {
+    return std::ranges::all_of(connections_, [](const Connection& connection) {
+      return connection.script.at_hold() && connection.acked == connection.sent;
+    });
+  }
+  void hold() {
+    held_ = true;
+    std::puts("held");
+    std::fflush(stdout);
+    for (int c = std::getchar(); c != '\n' && c != EOF;) c = std::getchar();
+    for (const Connection& connection : connections_) acked_before_ += connection.acked;
+    begun_ = Clock::now();
+  }
+
   // At a rate: lines become due evenly, connection after connection.
   void grant() {
     if (options_.rate <= 0) return;
@@ -211,7 +271,8 @@ class Load {
         connection.out.clear();
         connection.written = 0;
         const auto now = Clock::now();
-        while (!connection.script.done() && connection.sent - connection.acked < options_.window &&
+        while (!connection.script.done() && (held_ || !connection.script.at_hold()) &&
+               connection.sent - connection.acked < options_.window &&
                (options_.rate <= 0 || connection.sent < connection.allowed) && connection.out.size() < 64 << 10) {
           connection.out += connection.script.next();
           connection.stamps.emplace_back(++connection.sent, now);
@@ -267,6 +328,8 @@ class Load {
   }
 
   const Options& options_;
+  bool held_ = options_.hold == kNever;
+  std::uint64_t acked_before_ = 0;  // the hold
   const int epoll_;
   std::vector<Connection> connections_;
   std::size_t granted_ = 0;
