@@ -228,9 +228,16 @@ Result<pqxx::result> PgConnection::exec(const std::string& statement, std::span<
 
 Result<pqxx::result> PgConnection::run(const std::string& statement, std::span<const PgParam> params) {
   std::vector<const char*> texts;
-  texts.reserve(params.size());
-  for (const PgParam& param : params) texts.push_back(param.c_str());
-  return guarded([&] { return session_->exec(statement, texts); });
+  std::vector<std::string_view> binaries;
+  for (const PgParam& param : params) {
+    if (param.is_binary()) {
+      binaries.emplace_back(param.bytes().value());
+    } else {
+      assert(binaries.empty());
+      texts.push_back(param.bytes() ? param.bytes()->c_str() : nullptr);
+    }
+  }
+  return guarded([&] { return session_->exec(statement, texts, binaries); });
 }
 
 Result<void> PgConnection::copy(const std::string& table, std::span<const std::string_view> columns,

@@ -26,24 +26,31 @@ namespace run_recorder {
 
 class PgSession;
 
-// A statement's parameter, sent as text; NULL where empty.
+// A statement's parameter, sent as text, or in the server's binary format; NULL where empty.
 class PgParam {
  public:
   PgParam(std::nullopt_t) {}
-  PgParam(const char* text) : text_(text) {}
-  PgParam(std::string_view text) : text_(text) {}
-  PgParam(std::string text) : text_(std::move(text)) {}
+  PgParam(const char* text) : bytes_(text) {}
+  PgParam(std::string_view text) : bytes_(text) {}
+  PgParam(std::string text) : bytes_(std::move(text)) {}
   template <std::integral Number>
-  PgParam(Number number) : text_(std::to_string(number)) {}
-  PgParam(bool value) : text_(value ? "true" : "false") {}
+  PgParam(Number number) : bytes_(std::to_string(number)) {}
+  PgParam(bool value) : bytes_(value ? "true" : "false") {}
   template <class Value>
   PgParam(const std::optional<Value>& value) {
     if (value) *this = PgParam(*value);
   }
-  const char* c_str() const { return text_ ? text_->c_str() : nullptr; }
+  static PgParam binary(std::string bytes) {
+    PgParam param(std::move(bytes));
+    param.is_binary_ = true;
+    return param;
+  }
+  const std::optional<std::string>& bytes() const { return bytes_; }
+  bool is_binary() const { return is_binary_; }
 
  private:
-  std::optional<std::string> text_;
+  std::optional<std::string> bytes_;
+  bool is_binary_ = false;
 };
 
 struct PgOptions {
@@ -72,7 +79,7 @@ class PgConnection {
   // One statement. Outside of begin() … commit() it is a transaction of its own; where that breaks off it is
   // kUnavailable, and whether it was committed is not known. Errors: kData (SQLSTATE classes 22, 23 and P0: the
   // database refuses this very data), kUnavailable (it may work later), with the SQLSTATE where the server sent one.
-  // Inside of a transaction any error leaves it to be rolled back.
+  // Inside of a transaction any error leaves it to be rolled back. Binary parameters come behind all others.
   Result<pqxx::result> exec(const std::string& statement, std::span<const PgParam> params);
   Result<pqxx::result> exec(const std::string& statement, std::initializer_list<PgParam> params = {}) {
     return exec(statement, std::span<const PgParam>(params.begin(), params.size()));

@@ -35,8 +35,13 @@ PgSession::PgSession(const std::string& options) : connection_(options) {
   work_.emplace(connection_);
 }
 
-pqxx::result PgSession::exec(const std::string& statement, std::span<const char* const> params) {
-  return work_->exec_params(statement, pqxx::prepare::make_dynamic_params(params.begin(), params.end()));
+pqxx::result PgSession::exec(const std::string& statement, std::span<const char* const> texts,
+                             std::span<const std::string_view> binaries) {
+  std::vector<pqxx::binarystring> copies;
+  copies.reserve(binaries.size());
+  for (const std::string_view bytes : binaries) copies.emplace_back(bytes.data(), bytes.size());
+  return work_->exec_params(statement, pqxx::prepare::make_dynamic_params(texts.begin(), texts.end()),
+                            pqxx::prepare::make_dynamic_params(copies.begin(), copies.end()));
 }
 
 #pragma GCC diagnostic push
@@ -89,15 +94,19 @@ PgSession::PgSession(const std::string& options)
   work_.emplace(connection_);
 }
 
-pqxx::result PgSession::exec(const std::string& statement, std::span<const char* const> params) {
+pqxx::result PgSession::exec(const std::string& statement, std::span<const char* const> texts,
+                             std::span<const std::string_view> binaries) {
   pqxx::params list;
-  list.reserve(params.size());
-  for (const char* const param : params) {
+  list.reserve(texts.size() + binaries.size());
+  for (const char* const param : texts) {
     if (param != nullptr) {
       list.append(pqxx::zview(param));
     } else {
       list.append();
     }
+  }
+  for (const std::string_view bytes : binaries) {
+    list.append(std::basic_string_view<std::byte>(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()));
   }
   return work_->exec(statement, list);
 }

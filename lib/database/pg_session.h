@@ -26,8 +26,9 @@ class PgSession {
   int server_version() const { return connection_.server_version(); }
   // Several statements separated by semicolons.
   pqxx::result exec(const std::string& statements);
-  // One statement; a null pointer is NULL.
-  pqxx::result exec(const std::string& statement, std::span<const char* const> params);
+  // One statement; a null pointer is NULL. The binary parameters are numbered behind the texts.
+  pqxx::result exec(const std::string& statement, std::span<const char* const> texts,
+                    std::span<const std::string_view> binaries);
   // See PgConnection::copy.
   void copy(const std::string& table, std::span<const std::string_view> columns,
             const std::function<void(std::string& rows)>& next);

@@ -42,11 +42,6 @@ std::string without_nul(std::string text) {
 
 }  // namespace
 
-std::string PgCommand::param(PgParam value, std::string_view type) {
-  params.push_back(std::move(value));
-  return fmt::format("${}::{}", params.size(), type);
-}
-
 PgBatch::PgBatch(const PgSchema& schema)
     : positions_(schema.table("positions")),
       recorders_(schema.table("recorders")),
@@ -57,6 +52,7 @@ PgBatch::PgBatch(const PgSchema& schema)
       age_(age_select(schema)),
       plain_rows_(row_sql(schema, plain_run_columns())),
       all_rows_(row_sql(schema, run_columns())),
+      updates_(schema),
       // A removed run's late event makes no row: one fewer is inserted, and the decision is made again. A subquery
       // that is no join looks each id up by the key, however many are remembered.
       insert_guard_(fmt::format("(SELECT p.run_id FROM {} p WHERE p.run_id = c.i) IS NULL", schema.table("pruned"))),
@@ -178,10 +174,11 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
   };
   const auto rows = [&](std::string json) { return command.param(std::move(json), "jsonb"); };
   const Counts wanted = expected(batch, inserts);
+  const Updates updates = updates_of(batch, self.id);
   const RowSql& sql = fills_optional_columns(batch) ? all_rows_ : plain_rows_;
   add("moved", wanted.moved, [&] { return position_sql(command, self, batch); });
-  add("updated", wanted.updated, [&] {
-    return fmt::format("{} WHERE {}", sql.update.with(rows(runs_json(batch, false, self.id))), update_guard_);
+  add("updated", updates.others.size(), [&] {
+    return fmt::format("{} WHERE {}", sql.update.with(rows(changes_json(updates.others, self.id))), update_guard_);
   });
   add("beaten", wanted.beaten, [&] { return beats_.with(rows(beats_json(batch))); });
   add("retried", wanted.retried, [&] { return retried_sql(command, me, batch); });
@@ -196,9 +193,35 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
       "tgtype & 7 = 7)",
       quoted_literal(runs_), quoted_literal(events_));
   counts += inserts == Inserts::kCopied ? fmt::format("{}, {}", pruned_sql(command, batch), triggers) : "0, 0";
-  command.sql = fmt::format("WITH {}ledger AS ({} RETURNING 1) SELECT {}, (SELECT count(*) FROM ledger), {}", parts,
-                            ledger_sql(command, self, batch), counts, age_);
+  parts += fmt::format("ledger AS ({} RETURNING 1)", ledger_sql(command, self, batch));
+  counts += ", (SELECT count(*) FROM ledger)";
+  const auto add_update = [&](std::string_view name, UpdateKind kind, std::span<const RunChange* const> changes) {
+    counts += changes.empty() ? ", 0" : fmt::format(", (SELECT count(*) FROM {})", name);
+    if (changes.empty()) return;
+    parts += fmt::format(", {} AS ({} RETURNING 1)", name, updates_.sql(command, kind, changes, update_guard_));
+  };
+  add_update("stepped", UpdateKind::kStep, updates.steps);
+  add_update("ended", UpdateKind::kEnd, updates.ends);
+  command.sql = fmt::format("WITH {} SELECT {}, {}", parts, counts, age_);
   return command;
+}
+
+PgBatch::Updates PgBatch::updates_of(const BatchWrite& batch, std::string_view self) const {
+  Updates updates;
+  for (const RunChange& change : batch.runs) {
+    if (change.insert) continue;
+    const UpdateKind kind = updates_.kind_of(change, self);
+    (kind == UpdateKind::kStep  ? updates.steps
+     : kind == UpdateKind::kEnd ? updates.ends
+                                : updates.others)
+        .push_back(&change);
+  }
+  // So that daemons that meet in the same rows lock them in the same order.
+  for (auto* changes : {&updates.steps, &updates.ends, &updates.others}) {
+    std::ranges::sort(*changes, {},
+                      [](const RunChange* change) -> const std::string& { return change->after.run_id; });
+  }
+  return updates;
 }
 
 PgCommand PgBatch::moved(const RecorderSelf& self, const BatchWrite& batch) const {

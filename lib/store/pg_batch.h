@@ -1,7 +1,8 @@
-// One transaction of the recorder as one statement: rows, history, dead letters, ledger and position are parts of it,
-// each fed by jsonb_to_recordset from one JSON parameter, which measured as the fastest statement for it. The parts
-// count what they did, and the caller compares. In a large batch the new rows and the history have been copied before
-// (pg_copy.h). For the PostgreSQL adapter's files; for one thread.
+// One transaction of the recorder as one statement: rows, history, dead letters, ledger and position are parts of it.
+// The usual updates are fed by arrays, all other parts by jsonb_to_recordset from one JSON parameter each, which
+// measured as the fastest statement for what may write any column. The parts count what they did, and the caller
+// compares. In a large batch the new rows and the history have been copied before (pg_copy.h). For the PostgreSQL
+// adapter's files; for one thread.
 #pragma once
 
 #include <cstdint>
@@ -10,19 +11,13 @@
 #include <string_view>
 #include <vector>
 
-#include "database/pg_connection.h"
+#include "store/pg_command.h"
 #include "store/pg_row_sql.h"
 #include "store/pg_schema.h"
+#include "store/pg_updates.h"
 #include "store/store.h"
 
 namespace run_recorder {
-
-struct PgCommand {
-  std::string sql;
-  std::vector<PgParam> params;
-  // Adds a parameter and returns how SQL names it.
-  std::string param(PgParam value, std::string_view type);
-};
 
 class PgBatch {
  public:
@@ -33,7 +28,7 @@ class PgBatch {
     kHere,    // by this statement
     kCopied,  // before it, in its transaction
   };
-  // Its result is one row, the counts in this order, then age_select().
+  // Its result is one row: the counts in this order, how many more were updated (twice), then age_select().
   PgCommand write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts) const;
   struct Counts {
     std::uint64_t moved = 0;  // how often the position did
@@ -54,6 +49,10 @@ class PgBatch {
   PgCommand moved(const RecorderSelf& self, const BatchWrite& batch) const;
 
  private:
+  struct Updates {
+    std::vector<const RunChange*> steps, ends, others;
+  };
+  Updates updates_of(const BatchWrite& batch, std::string_view self) const;
   std::string position_sql(PgCommand& command, const RecorderSelf& self, const BatchWrite& batch) const;
   std::string letters_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
   std::string retried_sql(PgCommand& command, const std::string& self, const BatchWrite& batch) const;
@@ -68,6 +67,7 @@ class PgBatch {
   static RowSql row_sql(const PgSchema& schema, std::span<const RunColumn> columns);
   RowSql plain_rows_;  // leave the optional columns alone: what most batches need, and cheaper
   RowSql all_rows_;
+  PgUpdates updates_;
   std::string insert_guard_;
   std::string update_guard_;
   PgRowSql beats_;

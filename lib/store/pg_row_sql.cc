@@ -212,6 +212,12 @@ bool fills_optional_columns(const BatchWrite& batch) {
   });
 }
 
+std::string changes_json(std::span<const RunChange* const> changes, std::string_view self) {
+  JsonRecords rows;
+  for (const RunChange* change : changes) put_change(rows, *change, self);
+  return std::move(rows).take();
+}
+
 std::string runs_json(const BatchWrite& batch, bool insert, std::string_view self) {
   std::vector<const RunChange*> changes;
   for (const RunChange& change : batch.runs) {
@@ -219,9 +225,7 @@ std::string runs_json(const BatchWrite& batch, bool insert, std::string_view sel
   }
   if (changes.empty()) return {};
   std::ranges::sort(changes, {}, [](const RunChange* change) -> const std::string& { return change->after.run_id; });
-  JsonRecords rows;
-  for (const RunChange* change : changes) put_change(rows, *change, self);
-  return std::move(rows).take();
+  return changes_json(changes, self);
 }
 
 std::string history_json(const BatchWrite& batch) {

@@ -35,6 +35,7 @@ bool fills_optional_columns(const BatchWrite& batch);
 // What the insert, or the update, of a batch's rows takes, by run_id, so that daemons that meet in the same rows lock
 // them in the same order. self: $1. Empty: there are none.
 std::string runs_json(const BatchWrite& batch, bool insert, std::string_view self);
+std::string changes_json(std::span<const RunChange* const> changes, std::string_view self);  // in the order given
 std::string history_json(const BatchWrite& batch);
 // What a move takes: of a row, of entries, and of rows with their histories, by run_id as above.
 std::string moved_run_json(const Run& run);

@@ -313,6 +313,8 @@ Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, c
   counts.pruned = fields.count();
   counts.triggers = fields.count();
   counts.held = fields.count();
+  counts.updated += fields.count();
+  counts.updated += fields.count();
   const std::int64_t version = fields.integer();
   if (auto young = check_age(version, fields.text()); !young) return young.error();
   const PgBatch::Counts expected = PgBatch::expected(batch, inserts);
