@@ -31,6 +31,7 @@ void hint_pending(std::uint64_t pending) {
 }
 
 void hint_more(const Listed& listed, std::string_view noun) {
+  if (!listed.cut_at.empty()) return complain(fmt::format("older ones than of {} were not looked at", listed.cut_at));
   if (listed.more) {
     complain(fmt::format("there are more than {}; --limit and --all show them", count_of(listed.items, noun)));
   }

@@ -12,7 +12,9 @@
 #include "base/account.h"
 #include "base/file.h"
 #include "base/socket_path.h"
+#include "cli/interrupt.h"
 #include "cli/json_object.h"
+#include "cli/progress.h"
 #include "cli/text.h"
 
 namespace run_recorder {
@@ -211,9 +213,10 @@ Target& Target::add(std::string_view key, std::string_view value) {
 }
 
 Result<Listed> list_pages(const ControlClient& client, const Target& target, std::string_view name,
-                          std::uint64_t limit,
-                          const std::function<void(const std::vector<std::string_view>&)>& take) {
+                          std::uint64_t limit, const std::function<void(const std::vector<std::string_view>&)>& take,
+                          const PagePatience& patience) {
   Listed listed;
+  Progress progress;
   std::string cursor;
   std::uint64_t page_items = kPageItems;
   while (listed.items < limit) {
@@ -227,10 +230,22 @@ Result<Listed> list_pages(const ControlClient& client, const Target& target, std
     const JsonObject object(answer->body);
     listed.truncated = object.is_true("truncated");
     const std::vector<std::string_view> items = object.elements(name);
+    if (!items.empty()) progress.clear();
     take(items);
     listed.items += items.size();
     cursor = object.text("next");
     if (cursor.empty()) return listed;
+    if (const std::string until = object.text("examined_until"); !until.empty()) {
+      if (patience.shows_progress) {
+        progress.show(fmt::format("looked back to {}, found {}; ^C ends it", until, listed.items));
+      }
+      if (listed.items < limit && (Interrupt::came() || progress.taken() > patience.at_most)) {
+        listed.cut_at = until;
+        break;
+      }
+      // What fits is rare: the page need not be smaller for it.
+      continue;
+    }
     // Large items: a page ends by its bytes, and a database that weighs them weighs all that are asked for.
     page_items =
         items.size() < wanted ? std::max<std::uint64_t>(2 * items.size(), 1) : std::min(2 * wanted, kPageItems);

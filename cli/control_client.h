@@ -68,9 +68,16 @@ struct Listed {
   bool more = false;          // limit was reached, and there is more
   bool truncated = false;     // the daemon says that it looked at a part only
   std::uint64_t pending = 0;  // as of the first page
+  std::string cut_at;         // it was given up, and no item older than this RFC 3339 time was looked at
+};
+// How long a list may be looked for: the daemon answers pages without an item where it has looked at many in vain.
+struct PagePatience {
+  std::chrono::milliseconds at_most = std::chrono::hours{24 * 365};
+  bool shows_progress = false;  // on standard error, on a terminal; and the caller has an Interrupt
 };
 // Fetches {"<name>":[…],"next":…} pages and gives each page's items to `take`, until `limit` items or the end.
 Result<Listed> list_pages(const ControlClient& client, const Target& target, std::string_view name,
-                          std::uint64_t limit, const std::function<void(const std::vector<std::string_view>&)>& take);
+                          std::uint64_t limit, const std::function<void(const std::vector<std::string_view>&)>& take,
+                          const PagePatience& patience = {});
 
 }  // namespace run_recorder

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "cli/run_view.h"
 #include "cli/table.h"
@@ -33,11 +34,13 @@ class Follower {
   Result<std::vector<std::string>> changes() {
     std::vector<std::string> changed;
     for (auto& [run_id, run] : seen_) run.on_page = false;
+    const auto take = [&](const std::vector<std::string_view>& items) {
+      for (const std::string_view item : items) note(item, changed);
+    };
     const Result<Listed> listed =
-        list_pages(context_.client, query_.target(), "runs", query_.limit, [&](const auto& items) {
-          for (const std::string_view item : items) note(item, changed);
-        });
+        list_pages(context_.client, query_.target(), "runs", query_.limit, take, kFollowedPages);
     if (!listed) return listed.error();
+    if (!std::exchange(has_listed_, true) && !listed->cut_at.empty()) hint_more(*listed, "run");
     std::reverse(changed.begin(), changed.end());
     if (const Result<void> asked = ask_for_missing(changed); !asked) return asked.error();
     return changed;
@@ -71,6 +74,7 @@ class Follower {
   const Context& context_;
   const RunQuery& query_;
   std::map<std::string, SeenRun> seen_;
+  bool has_listed_ = false;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "cli/follow.h"
+#include "cli/interrupt.h"
 #include "cli/run_query.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
@@ -43,21 +44,26 @@ int list_runs(const Context& context, const RunQuery& query, const RunLayout& la
   RunView view(layout, terminal, now);
   Table table(view.columns(), terminal);
   std::vector<std::string> all;
+  const Interrupt interrupt;
+  const auto take = [&](const std::vector<std::string_view>& items) {
+    if (sorting) {
+      all.insert(all.end(), items.begin(), items.end());
+    } else {
+      print_runs(context, items, view, table);
+    }
+  };
   const Result<Listed> listed =
-      list_pages(context.client, query.target(), "runs", query.limit, [&](const auto& items) {
-        if (sorting) {
-          all.insert(all.end(), items.begin(), items.end());
-        } else {
-          print_runs(context, items, view, table);
-        }
-      });
+      list_pages(context.client, query.target(), "runs", query.limit, take, {.shows_progress = true});
   if (!listed) return fail(listed.error());
   if (sorting) {
     sorting->sort(all, now);
     print_runs(context, {all.begin(), all.end()}, view, table);
   }
   hint_pending(listed->pending);
-  if (!context.json) {
+  if (!listed->cut_at.empty()) {
+    hint_more(*listed, "run");
+    Interrupt::end_by_it();
+  } else if (!context.json) {
     if (listed->items == 0) say_none(context, query);
     hint_more(*listed, "run");
   }

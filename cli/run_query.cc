@@ -91,7 +91,9 @@ std::string nobody_of_that_name(const ControlClient& client, const std::string& 
   Target one("/v1/runs");
   add_name(one, name);
   const Result<ControlAnswer> any = client.get(one.add("limit", "1").str());
-  if (!any || !JsonObject(any->body).elements("runs").empty()) return {};
+  // Where it looked at many in vain, older ones may have it.
+  if (!any || !JsonObject(any->body).elements("runs").empty() || !JsonObject(any->body).text("next").empty())
+    return {};
   if (is_pattern(name)) return fmt::format("no recorded run's name fits \"{}\"", name);
   std::set<std::string> names;
   const Result<ControlAnswer> newest = client.get(Target("/v1/runs").add("limit", kNamesAmong).str());

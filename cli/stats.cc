@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/context.h"
 #include "cli/event_line.h"
+#include "cli/interrupt.h"
 #include "cli/run_query.h"
 #include "cli/run_view.h"
 #include "cli/table.h"
@@ -137,13 +138,15 @@ int show_stats(const Context& context, RunQuery& query) {
   if (const Result<void> complete = query.complete(context.client); !complete) return fail(complete.error());
   std::map<std::string, CouncilStats> councils;
   const Timestamp now = now_utc();
+  const Interrupt interrupt;
+  const auto take = [&](const std::vector<std::string_view>& items) {
+    for (const std::string_view item : items) {
+      const JsonObject run(item);
+      count_run(councils[run.text("council")], run, now);
+    }
+  };
   const Result<Listed> listed =
-      list_pages(context.client, query.target(), "runs", query.limit, [&](const auto& items) {
-        for (const std::string_view item : items) {
-          const JsonObject run(item);
-          count_run(councils[run.text("council")], run, now);
-        }
-      });
+      list_pages(context.client, query.target(), "runs", query.limit, take, {.shows_progress = true});
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
 
@@ -161,13 +164,16 @@ int show_stats(const Context& context, RunQuery& query) {
   }
   if (context.json) {
     print_json(lines);
+  } else if (!table.empty()) {
+    print(table.render());
+  }
+  if (!listed->cut_at.empty()) {
+    hint_more(*listed, "run");
+    Interrupt::end_by_it();
     return kExitDone;
   }
-  if (table.empty()) {
-    complain("no such runs");
-    return kExitDone;
-  }
-  print(table.render());
+  if (context.json) return kExitDone;
+  if (table.empty()) complain("no such runs");
   if (listed->more)
     complain(fmt::format("of the newest {}; --limit and --since choose others", count_of(listed->items, "run")));
   return kExitDone;

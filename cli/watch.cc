@@ -34,15 +34,20 @@ Result<std::string> picture(const Context& context, const RunQuery& query, std::
   const std::size_t rows = terminal_rows();
   RunView view(usual_layout(), terminal, now_utc());
   Table table(view.columns(), terminal);
+  const auto take = [&](const std::vector<std::string_view>& items) {
+    for (const std::string_view item : items) view.include(JsonObject(item));
+    for (const std::string_view item : items) table.add(view.cells(JsonObject(item)));
+  };
   const Result<Listed> listed =
       list_pages(context.client, query.target(), "runs",
-                 std::min<std::uint64_t>(query.limit, rows > 5 ? rows - 4 : 1), [&](const auto& items) {
-                   for (const std::string_view item : items) view.include(JsonObject(item));
-                   for (const std::string_view item : items) table.add(view.cells(JsonObject(item)));
-                 });
+                 std::min<std::uint64_t>(query.limit, rows > 5 ? rows - 4 : 1), take, kFollowedPages);
   // The daemon answers for itself while its database is away.
   if (!listed) return head + fit(printable(listed.error().message), terminal.columns) + "\n";
-  return head + (table.empty() ? "no such runs\n" : table.render());
+  const std::string rest =
+      listed->cut_at.empty()
+          ? ""
+          : fit("older ones than of " + listed->cut_at + " were not looked at", terminal.columns) + "\n";
+  return head + (table.empty() && rest.empty() ? "no such runs\n" : table.render()) + rest;
 }
 
 // From the top left, each line to its end, the rest of the screen cleared: without flicker.

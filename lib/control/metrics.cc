@@ -187,7 +187,11 @@ constexpr Metric kMetrics[] = {
      "When the last regular pass of the retention ended, as seconds since 1970.",
      [](Out& out, const Now& now) { out.add(seconds(*now.pruner.last_at)); },
      [](const Now& now) { return now.pruner.last_at.has_value(); }},
-    {"runs", "gauge", "Rows by status, as last counted.",
+    {"runs_counted_limit", "gauge",
+     "Rows are counted up to this: a number of it in runs or council_running means that many or more, and beside so many "
+     "rows the completed ones are an estimate.",
+     [](Out& out, const Now&) { out.add(kCountedRows); }},
+    {"runs", "gauge", "Rows by status, as last counted, up to runs_counted_limit of each.",
      [](Out& out, const Now& now) {
        for (const auto& [status, count] : *now.reconciler.runs_by_status)
          out.add(count, label("status", to_string(status)));

@@ -36,6 +36,7 @@ constexpr Parameter kRuns[] = {kStatuses,
                                {"by", ParameterKind::kOrder},
                                {"since", ParameterKind::kTime},
                                {"until", ParameterKind::kTime},
+                               {"examine", ParameterKind::kNumber, 1, kExaminedRows},
                                kLimit,
                                kCursor};
 constexpr Parameter kPass[] = {kDryRun, {"unvouched", ParameterKind::kFlag}, {"force", ParameterKind::kFlag}};

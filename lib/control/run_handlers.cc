@@ -30,6 +30,8 @@ RunFilter filter_of(const Arguments& arguments) {
   filter.by = arguments.get<RunOrder>("by").value_or(RunOrder::kRecorded);
   filter.since = arguments.get<Timestamp>("since");
   filter.until = arguments.get<Timestamp>("until");
+  if (const auto examine = arguments.get<std::int64_t>("examine"))
+    filter.examine = static_cast<std::size_t>(*examine);
   Paging paging = paging_of(arguments);
   filter.limit = paging.limit;
   filter.cursor = std::move(paging.cursor);
@@ -41,7 +43,11 @@ Result<JsonText> list_runs(Store& store, const RunFilter& filter) {
   if (!page) return page.error();
   JsonList list("runs");
   for (const Run& run : page.value().runs) list.add(run_json(run, false));
-  return list.close(page.value().next);
+  JsonText answer = list.close(page.value().next);
+  if (const auto until = page.value().examined_until) {
+    answer.insert(answer.size() - 1, fmt::format(R"(,"examined_until":"{}")", format_rfc3339(*until)));
+  }
+  return answer;
 }
 
 Result<JsonText> show_run(Store& store, const std::string& run_id) {

@@ -3,46 +3,20 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/json_text.h"
-#include "run/job.h"
 #include "store/chain.h"
 #include "store/paging.h"
+#include "store/pg_page.h"
 #include "store/pg_store.h"
 #include "store/text_match.h"
-#include "store/transition_sql.h"
 
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kFirstPart = 8;
-constexpr std::size_t kGrowth = 4;
-
-// What a row's JSON weighs on a page, of runs as r: the same as bytes_of() what was read.
-std::string weight_sql(RunParts parts) {
-  std::string sum = "0";
-  for (const RunColumn& column : run_columns()) {
-    if (column.kind != ColumnKind::kJson || !column.in(parts)) continue;
-    sum += fmt::format(" + coalesce(octet_length(r.{}::text), 0)", column.name);
-  }
-  return sum;
-}
-
 std::size_t json_bytes(const Run& run) {
   return bytes_of(run, false);
-}
-
-// A page of a list, bounded by rows and by bytes, where the server does the bounding: a result is in our memory as a
-// whole before its first row can be read. `inner` selects limit + 1 rows, the last of its columns named weight;
-// `order` names the columns that order the page. The last column of the result says whether there is more.
-std::string page_sql(std::string_view inner, std::string_view order) {
-  return fmt::format(
-      "SELECT *, count(*) OVER () < total AS more FROM (SELECT p.*, count(*) OVER () AS total, row_number() OVER "
-      "(ORDER BY "
-      "{1}) AS place, sum(p.weight) OVER (ORDER BY {1} ROWS UNBOUNDED PRECEDING) - p.weight AS before FROM ({0}) p) "
-      "q "
-      "WHERE before <= {2} ORDER BY place",
-      inner, order, kPageBytes);
 }
 
 // Makes a page of growing parts: page_sql() weighs all rows that it is asked for, and where they are large that is
@@ -67,127 +41,10 @@ Result<Page> page_of_parts(std::vector<Item> Page::*items, std::size_t limit, st
   return page;
 }
 
-// An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
-std::string job_condition(PgCommand& command, const std::string& job) {
-  if (const auto number = job_number(job)) return "r.oban_job_id = " + command.param(*number, "bigint");
-  return fmt::format("r.job_id = {} AND r.oban_job_id IS NULL", command.param(job, "text"));
-}
-
-// Cursors outlive the statement that made them; a time that PostgreSQL cannot read must not look like bad data.
-bool fits_time_cursor(const PagePlace& place) {
-  return parse_rfc3339(place.time) && place.id.find('\0') == std::string::npos;
-}
-
 std::optional<PagePlace> decode_time_cursor(std::string_view cursor) {
   auto place = decode_cursor(cursor);
   if (!place || !fits_time_cursor(*place)) return std::nullopt;
   return place;
-}
-
-// A list comes from one part of the table or two, each of which an index has in the order of a time. An index of
-// coalesce(started_at, inserted_at) would do for both, but where an application made the table the two may be of
-// different types, and then that is no immutable expression.
-struct RunsPart {
-  std::string moment;  // of rows as r
-  std::string_view which;
-};
-struct RunsInOrder {
-  std::vector<RunsPart> parts;
-  std::string type;  // of their moments
-};
-RunsInOrder runs_in_order(const PgSchema& schema, RunOrder by) {
-  const PgColumn& inserted = schema.column("runs", "inserted_at");
-  if (by == RunOrder::kRecorded) return {{{"r.inserted_at", "true"}}, inserted.type};
-  const bool alike = schema.column("runs", "started_at").base == inserted.base;
-  const auto moment = [&](std::string_view column) {
-    return alike ? fmt::format("r.{}", column) : schema.instant("runs", column, "r");
-  };
-  return {{{moment("started_at"), "r.started_at IS NOT NULL"}, {moment("inserted_at"), "r.started_at IS NULL"}},
-          alike ? inserted.base : "timestamptz"};
-}
-
-// Keys are no text of an error. A column of type json may hold what jsonb cannot: \u0000, half of a pair.
-std::string error_condition(const PgSchema& schema, const std::string& text) {
-  const std::string in_strings = fmt::format(
-      "EXISTS (SELECT 1 FROM jsonb_path_query(r.error::jsonb, 'strict $.** ? (@.type() == \"string\")') AS s (v) "
-      "WHERE strpos(lower(s.v #>> '{{}}'), lower({})) > 0)",
-      text);
-  if (schema.column("runs", "error").base != "json") return in_strings;
-  return fmt::format(
-      R"(CASE WHEN r.error::text ~* '\\u(0000|d[89a-f])' THEN strpos(lower(r.error::text), lower({})) > 0 ELSE {} END)",
-      text, in_strings);
-}
-
-void add_outcome_conditions(PgCommand& command, std::vector<std::string>& conditions, const PgSchema& schema,
-                            const RunFilter& filter) {
-  if (filter.longer_than) {
-    conditions.push_back(fmt::format(
-        "r.status <> 'stuck' AND coalesce({}, CASE WHEN r.status = 'running' THEN now() END) - {} > {} * interval '1 "
-        "millisecond'",
-        schema.instant("runs", "finalized_at", "r"), schema.instant("runs", "started_at", "r"),
-        command.param(filter.longer_than->count(), "bigint")));
-  }
-  if (filter.error_text) {
-    conditions.push_back(error_condition(schema, command.param(*filter.error_text, "text")));
-  }
-  if (filter.exit_status) {
-    conditions.push_back(
-        fmt::format("(r.error::jsonb @> {}::jsonb OR r.result::jsonb @> {}::jsonb)",
-                    command.param(fmt::format(R"({{"errors":[{{"exit_status":{}}}]}})", *filter.exit_status), "text"),
-                    command.param(fmt::format(R"({{"exit_status":{}}})", *filter.exit_status), "text")));
-  }
-}
-
-// Of rows as r, but for what the list's order bounds.
-std::vector<std::string> conditions_of(PgCommand& command, const PgSchema& schema, const RunFilter& filter) {
-  std::vector<std::string> conditions{"true"};
-  if (!filter.statuses.empty()) {
-    conditions.push_back(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
-  }
-  if (filter.council) conditions.push_back("r.council = " + command.param(*filter.council, "text"));
-  for (const auto& [column, pattern] : column_patterns(filter)) {
-    if (pattern)
-      conditions.push_back(fmt::format("r.{} LIKE {}", column, command.param(like_pattern(*pattern), "text")));
-  }
-  if (filter.id_prefix) {
-    // The key of a table that we made is in the order of bytes; that of another one may not serve.
-    conditions.push_back(fmt::format(
-        R"(r.run_id IN (SELECT p.run_id FROM {} p WHERE p.run_id COLLATE "C" >= {} AND p.run_id COLLATE "C" < {} )"
-        R"(ORDER BY p.run_id COLLATE "C" LIMIT {}))",
-        schema.table("runs"), command.param(*filter.id_prefix, "text"),
-        command.param(above_prefix(*filter.id_prefix), "text"), kPrefixIds));
-  }
-  if (filter.oban_job_id) conditions.push_back("r.oban_job_id = " + command.param(*filter.oban_job_id, "bigint"));
-  if (filter.job) conditions.push_back(job_condition(command, *filter.job));
-  if (filter.queue) {
-    const std::string queue = command.param(*filter.queue, "text");
-    conditions.push_back(*filter.queue == kDefaultQueue
-                             ? fmt::format("(r.queue = {} OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
-                                           "r.oban_job_id IS NOT NULL)))",
-                                           queue)
-                             : fmt::format("r.queue = {}", queue));
-  }
-  if (filter.pass) {
-    conditions.push_back(fmt::format("r.run_id IN (SELECT h.run_id FROM {} h WHERE h.pass_id = {} AND h.type = '{}')",
-                                     schema.table("run_events"), command.param(*filter.pass, "text"), kStuckEvent));
-  }
-  add_outcome_conditions(command, conditions, schema, filter);
-  return conditions;
-}
-
-// Each with {} for the moment that orders the list.
-Result<std::vector<std::string>> bounds_of(PgCommand& command, const RunFilter& filter, const std::string& type) {
-  std::vector<std::string> bounds;
-  if (filter.since) bounds.push_back("{} >= " + command.param(format_rfc3339(*filter.since), type));
-  if (filter.until) bounds.push_back("{} < " + command.param(format_rfc3339(*filter.until), type));
-  if (!filter.cursor.empty()) {
-    const auto after = decode_run_cursor(filter.by, filter.cursor);
-    if (!after) return after.error();
-    if (!fits_time_cursor(*after)) return invalid_cursor(filter.cursor);
-    const std::string time = command.param(after->time, type);
-    bounds.push_back("({}, r.run_id) < (" + time + ", " + command.param(after->id, "text") + ")");
-  }
-  return bounds;
 }
 
 std::string letter_list() {
@@ -196,65 +53,7 @@ std::string letter_list() {
       utc_text("received_at"), utc_text("inserted_at"));
 }
 
-// How many rows of a page_sql() result are the page, and whether there are more behind it.
-struct PageEnd {
-  std::size_t rows = 0;
-  bool more = false;
-};
-PageEnd end_of_page(const pqxx::result& rows, std::size_t limit) {
-  const auto count = static_cast<std::size_t>(rows.size());
-  if (count > limit) return {limit, true};
-  if (count == 0) return {};
-  const pqxx::row last = rows[rows.size() - 1];
-  return {count, last[last.size() - 1].c_str()[0] == 't'};
-}
-
 }  // namespace
-
-Result<RunPage> PgStore::some_runs(const RunFilter& filter) {
-  PgCommand command;
-  const RunsInOrder order = runs_in_order(schema_, filter.by);
-  const std::vector<std::string> conditions = conditions_of(command, schema_, filter);
-  const auto bounds = bounds_of(command, filter, order.type);
-  if (!bounds) return bounds.error();
-  std::string parts;
-  for (const RunsPart& part : order.parts) {
-    std::string bounded;
-    for (const std::string& bound : *bounds) bounded += " AND " + fmt::format(fmt::runtime(bound), part.moment);
-    parts += fmt::format(
-        "{0}(SELECT r.*, {1} AS run_recorder_moment FROM {2} r WHERE {3} AND {4}{5} ORDER BY {1} DESC, r.run_id DESC "
-        "LIMIT {6})",
-        parts.empty() ? "" : " UNION ALL ", part.moment, table("runs"), part.which, fmt::join(conditions, " AND "),
-        bounded, filter.limit + 1);
-  }
-  const std::string inner = fmt::format(
-      "SELECT {}, r.run_recorder_moment AS o1, r.run_id AS o2, {} AS weight FROM ({}) r ORDER BY "
-      "r.run_recorder_moment DESC, r.run_id DESC LIMIT {}",
-      run_list(schema_, RunParts::kWithoutData), weight_sql(RunParts::kWithoutData), parts, filter.limit + 1);
-  const auto rows = connection_->exec(page_sql(inner, "o1 DESC, o2 DESC"), command.params);
-  if (!rows) return rows.error();
-  const PageEnd end = end_of_page(*rows, filter.limit);
-  RunPage page;
-  for (std::size_t i = 0; i < end.rows; ++i) {
-    PgFields fields((*rows)[static_cast<pqxx::result::size_type>(i)]);
-    page.runs.push_back(read_run(fields, RunParts::kWithoutData));
-  }
-  if (!end.more) return page;
-  const Run& last = page.runs.back();
-  const auto moment = filter.by == RunOrder::kStarted && last.started_at ? last.started_at : last.inserted_at;
-  if (moment) page.next = encode_run_cursor(filter.by, {format_rfc3339(*moment), last.run_id});
-  return page;
-}
-
-Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
-  RunFilter some = filter;
-  return page_of_parts(&RunPage::runs, filter.limit, filter.cursor, json_bytes,
-                       [&](std::size_t limit, const std::string& cursor) {
-                         some.limit = limit;
-                         some.cursor = cursor;
-                         return some_runs(some);
-                       });
-}
 
 Result<WholePage> PgStore::some_whole_runs(std::size_t limit, std::string_view cursor) {
   PgCommand command;
@@ -440,13 +239,51 @@ Result<ReconciliationPage> PgStore::list_reconciliations(std::size_t limit, std:
 }
 
 Result<std::map<Status, std::uint64_t>> PgStore::count_by_status() {
-  const auto rows = connection_->exec(fmt::format("SELECT status, count(*) FROM {} GROUP BY status", table("runs")));
-  if (!rows) return rows.error();
+  const auto some = connection_->exec(
+      fmt::format("SELECT status, count(*) FROM (SELECT r.status FROM {} r LIMIT {}) r GROUP BY status",
+                  table("runs"), kCountedRows + 1));
+  if (!some) return some.error();
   std::map<Status, std::uint64_t> counts;
-  for (const auto& row : *rows) {
+  std::uint64_t rows = 0;
+  for (const auto& row : *some) {
     PgFields fields(row);
-    if (const auto status = parse_status(fields.text())) counts[*status] = fields.count();
+    const auto status = parse_status(fields.text());
+    const std::uint64_t count = fields.count();
+    rows += count;
+    if (status) counts[*status] = count;
   }
+  return rows <= kCountedRows ? counts : count_in_part();
+}
+
+// The order is that of an index which has just those rows.
+Result<std::map<Status, std::uint64_t>> PgStore::count_in_part() {
+  auto transaction = PgTransaction::begin(*connection_);
+  if (!transaction) return transaction.error();
+  const auto set = connection_->exec_script("SET LOCAL enable_seqscan = off");
+  if (!set) return set.error();
+  std::string selected =
+      fmt::format("(SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('{}'))", table("runs"));
+  constexpr std::array kCounted{Status::kQueued, Status::kRunning, Status::kFailed, Status::kCancelled,
+                                Status::kStuck};
+  for (const Status status : kCounted) {
+    selected += fmt::format(
+        ", (SELECT count(*) FROM (SELECT 1 FROM {} r WHERE r.status = '{}' ORDER BY {} LIMIT {}) r)", table("runs"),
+        to_string(status), status == Status::kRunning ? "r.run_id" : "r.inserted_at, r.run_id", kCountedRows);
+  }
+  const auto rows = connection_->exec("SELECT " + selected);
+  if (!rows) return rows.error();
+  if (const auto done = transaction->commit(); !done) return done.error();
+  PgFields fields((*rows)[0]);
+  // Of a table that was never analyzed it says -1.
+  const std::int64_t all = std::max<std::int64_t>(fields.integer(), static_cast<std::int64_t>(kCountedRows));
+  std::map<Status, std::uint64_t> counts;
+  std::int64_t others = 0;
+  for (const Status status : kCounted) {
+    const std::int64_t count = fields.integer();
+    others += count;
+    if (count > 0) counts[status] = static_cast<std::uint64_t>(count);
+  }
+  counts[Status::kCompleted] = static_cast<std::uint64_t>(std::max<std::int64_t>(all - others, 0));
   return counts;
 }
 

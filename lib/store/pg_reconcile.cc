@@ -135,9 +135,10 @@ Result<std::uint64_t> PgStore::count_queued_since(Timestamp after) {
 
 Result<RunningCouncils> PgStore::running_councils(std::size_t limit) {
   const auto rows = connection_->exec(
-      fmt::format("SELECT r.council, count(*), (sum(count(*)) OVER ())::bigint FROM {} r WHERE {} GROUP BY r.council "
-                  "ORDER BY count(*) DESC, r.council LIMIT $1::bigint",
-                  table("runs"), judged_rows(Status::kRunning)),
+      fmt::format(
+          "SELECT r.council, count(*), (sum(count(*)) OVER ())::bigint FROM (SELECT r.council FROM {} r WHERE {} "
+          "ORDER BY r.run_id LIMIT {}) r GROUP BY r.council ORDER BY count(*) DESC, r.council LIMIT $1::bigint",
+          table("runs"), judged_rows(Status::kRunning), kCountedRows),
       {limit});
   if (!rows) return rows.error();
   RunningCouncils running;

@@ -97,7 +97,11 @@ class PgStore final : public Store {
   // The rows of the chain of run $1, at most so many; `columns` of table alias r.
   std::string chain_sql(std::string_view columns, std::size_t limit) const;
   // Parts of lists, bounded by rows and by bytes.
-  Result<RunPage> some_runs(const RunFilter& filter);
+  Result<std::map<Status, std::uint64_t>> count_in_part();
+  struct RunsPlan;
+  Result<RunsPlan> plan_of(const RunFilter& filter);
+  Result<bool> is_few(const PgCommand& entries);
+  Result<RunPage> some_runs(const RunFilter& filter, const RunsPlan& plan, std::size_t& examined);
   Result<EventPage> some_events(std::string_view run_id, std::size_t limit, std::string_view cursor);
   Result<WholePage> some_whole_runs(std::size_t limit, std::string_view cursor);
   Result<ReconciliationPage> some_reconciliations(std::size_t limit, std::string_view cursor,

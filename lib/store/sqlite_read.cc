@@ -1,13 +1,13 @@
 // Reads rows, history, chains, passes and dead letters in SQLite.
 #include <fmt/format.h>
 
-#include "run/job.h"
+#include <algorithm>
+
 #include "store/chain.h"
 #include "store/migrations.h"
 #include "store/paging.h"
 #include "store/sqlite_store.h"
 #include "store/text_match.h"
-#include "store/transition_sql.h"
 
 namespace run_recorder {
 
@@ -25,8 +25,6 @@ constexpr std::string_view kListReconciliationsAfter =
 constexpr std::string_view kChainRank =
     "SELECT run_id, parent_attempt_run_id, attempt, started_at FROM \"{{prefix}}runs\" WHERE run_id = ?1";
 
-constexpr std::string_view kCountByStatus = "SELECT status, count(*) FROM \"{{prefix}}runs\" GROUP BY status";
-
 constexpr std::string_view kNoteRefusedRetry =
     "UPDATE \"{{prefix}}dead_letters\" SET tries = tries + 1, sqlstate = ?2, reason = ?3 WHERE id = ?1";
 constexpr std::string_view kRemoveDeadLetter =
@@ -35,134 +33,7 @@ constexpr std::string_view kCountRemoved =
     "UPDATE \"{{prefix}}recorders\" SET dead_letters = dead_letters - 1, "
     "dead_letters_removed = dead_letters_removed + 1 WHERE id = ?1";
 
-// The WHERE of a filter, with a ? for each of texts.
-struct Condition {
-  std::string sql;
-  std::vector<std::string> texts;
-  void also(std::string_view part) { sql += fmt::format("{}{}", sql.empty() ? " WHERE " : " AND ", part); }
-  void also(std::string_view part, std::string text) {
-    also(part);
-    texts.push_back(std::move(text));
-  }
-};
-
-// As the index has it.
-std::string_view moment_of(RunOrder by) {
-  return by == RunOrder::kStarted ? "coalesce(r.started_at, r.inserted_at)" : "r.inserted_at";
-}
-
-void require_outcome(Condition& condition, const RunFilter& filter) {
-  if (filter.longer_than) {
-    condition.also(fmt::format(
-        "r.status <> 'stuck' AND (julianday(coalesce(run_recorder_time(r.finalized_at), CASE WHEN r.status = "
-        "'running' THEN 'now' END)) - julianday(run_recorder_time(r.started_at))) * 86400000.0 > {}",
-        filter.longer_than->count()));
-  }
-  if (filter.error_text) condition.also("run_recorder_strings_hold(r.error, ?)", *filter.error_text);
-  if (filter.exit_status) {
-    condition.also(fmt::format(
-        "(CASE WHEN json_valid(r.error) THEN EXISTS (SELECT 1 FROM json_tree(r.error, '$.errors') t WHERE t.key = "
-        "'exit_status' AND t.type = 'integer' AND t.atom = {0}) ELSE 0 END OR CASE WHEN json_valid(r.result) THEN "
-        "coalesce(json_extract(r.result, '$.exit_status') = {0}, 0) ELSE 0 END)",
-        *filter.exit_status));
-  }
-}
-
-Condition condition_of(const RunFilter& filter, const std::optional<PagePlace>& after) {
-  const std::string_view moment = moment_of(filter.by);
-  Condition condition;
-  if (!filter.statuses.empty()) {
-    condition.also(fmt::format("r.status IN ({})", sql_list(filter.statuses)));
-  }
-  if (filter.council) condition.also("r.council = ?", *filter.council);
-  for (const auto& [column, pattern] : column_patterns(filter)) {
-    if (pattern) condition.also(fmt::format("r.{} GLOB ?", column), glob_pattern(*pattern));
-  }
-  if (filter.id_prefix) {
-    condition.also(fmt::format("r.run_id IN (SELECT p.run_id FROM \"{{{{prefix}}}}runs\" p WHERE p.run_id >= ? AND "
-                               "p.run_id < ? ORDER BY p.run_id LIMIT {})",
-                               kPrefixIds),
-                   *filter.id_prefix);
-    condition.texts.push_back(above_prefix(*filter.id_prefix));
-  }
-  if (filter.oban_job_id) condition.also(fmt::format("r.oban_job_id = {}", *filter.oban_job_id));
-  if (filter.job) {
-    // An integer's rows have it as oban_job_id, whoever wrote them; each way has an index of its own.
-    if (const auto number = job_number(*filter.job)) {
-      condition.also(fmt::format("r.oban_job_id = {}", *number));
-    } else {
-      condition.also("r.job_id = ? AND r.oban_job_id IS NULL", *filter.job);
-    }
-  }
-  if (filter.queue) {
-    condition.also(*filter.queue == kDefaultQueue ? "(r.queue = ? OR (r.queue IS NULL AND (r.job_id IS NOT NULL OR "
-                                                    "r.oban_job_id IS NOT NULL)))"
-                                                  : "r.queue = ?",
-                   *filter.queue);
-  }
-  if (filter.pass) {
-    condition.also(fmt::format("r.run_id IN (SELECT e.run_id FROM \"{{{{prefix}}}}run_events\" e WHERE "
-                               "e.pass_id = ? AND e.type = '{}')",
-                               kStuckEvent),
-                   *filter.pass);
-  }
-  require_outcome(condition, filter);
-  if (filter.since) {
-    const std::string since = format_rfc3339(*filter.since);
-    // The day serves the index whatever form the time has; the function judges the form.
-    condition.also(fmt::format("{} >= ?", moment), since.substr(0, 10));
-    condition.also(fmt::format("run_recorder_time({}) >= ?", moment), since);
-  }
-  if (filter.until) {
-    const std::string until = format_rfc3339(*filter.until);
-    // Every time of the day itself is below the day followed by a character above all digits, spaces and T.
-    condition.also(fmt::format("{} < ?", moment), until.substr(0, 10) + "~");
-    condition.also(fmt::format("run_recorder_time({}) < ?", moment), until);
-  }
-  if (after) {
-    condition.also(fmt::format("({}, r.run_id) < (?, ?)", moment), after->time);
-    condition.texts.push_back(after->id);
-  }
-  return condition;
-}
-
 }  // namespace
-
-Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
-  constexpr RunParts kParts = RunParts::kWithoutData;
-  std::optional<PagePlace> after;
-  if (!filter.cursor.empty()) {
-    auto place = decode_run_cursor(filter.by, filter.cursor);
-    if (!place) return place.error();
-    after = std::move(*place);
-  }
-  // Few rows have a prefix, and they are found by the key: the plus keeps the order's index out of it.
-  const std::string order = fmt::format("{}{}", filter.id_prefix ? "+" : "", moment_of(filter.by));
-  const Condition condition = condition_of(filter, after);
-  // One row more than asked for says whether there is a next page.
-  const std::string sql =
-      fmt::format("SELECT {}, {} FROM \"{{{{prefix}}}}runs\" r{} ORDER BY {} DESC, r.run_id DESC LIMIT {}",
-                  run_list(kParts), moment_of(filter.by), condition.sql, order, filter.limit + 1);
-  if (auto begun = begin_call(); !begun) return begun.error();
-  auto prepared = connection_->prepare(with_prefix(sql, table_prefix_));
-  if (!prepared) return prepared.error();
-  RunPage page;
-  PagePlace last;
-  std::size_t bytes = 0;
-  const auto on_row = [&](const SqliteRows& row) {
-    if (!page.runs.empty() && (page.runs.size() >= filter.limit || bytes > kPageBytes)) {
-      page.next = encode_run_cursor(filter.by, last);
-      return false;
-    }
-    SqliteFields fields(row);
-    const Run& run = page.runs.emplace_back(read_run(fields, kParts));
-    bytes += weight_of(run);
-    last = {fields.text(), run.run_id};
-    return true;
-  };
-  if (auto done = each(prepared->rows_for(condition.texts), on_row); !done) return done.error();
-  return page;
-}
 
 Result<std::optional<Run>> SqliteStore::find_run(std::string_view run_id) {
   static const std::string sql =
@@ -267,14 +138,48 @@ Result<ReconciliationPage> SqliteStore::list_reconciliations(std::size_t limit, 
 }
 
 Result<std::map<Status, std::uint64_t>> SqliteStore::count_by_status() {
+  static const std::string sql = fmt::format(
+      "SELECT status, count(*) FROM (SELECT r.status FROM \"{{{{prefix}}}}runs\" r LIMIT {}) GROUP BY status",
+      kCountedRows + 1);
   if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kRead);
+  if (!transaction) return transaction.error();
   std::map<Status, std::uint64_t> counts;
-  const auto on_row = [&counts](const SqliteRows& row) {
-    const auto status = parse_status(row.text(0));
-    if (status) counts[*status] = static_cast<std::uint64_t>(row.integer(1));
+  std::uint64_t rows = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    const auto count = static_cast<std::uint64_t>(row.integer(1));
+    if (const auto status = parse_status(row.text(0))) counts[*status] = count;
+    rows += count;
     return true;
   };
-  if (auto done = read(kCountByStatus, on_row); !done) return done.error();
+  if (auto done = read(sql, on_row); !done) return done.error();
+  if (rows > kCountedRows) return count_in_part();
+  return counts;
+}
+
+// Rows are numbered as they come, and those that are removed are among the oldest.
+Result<std::map<Status, std::uint64_t>> SqliteStore::count_in_part() {
+  static const std::string sql = fmt::format(
+      "SELECT 'completed', (SELECT max(rowid) FROM \"{{{{prefix}}}}runs\") - (SELECT min(rowid) FROM \"{{{{prefix}}}}runs\") + 1 UNION ALL SELECT 'running', count(*) "
+      "FROM (SELECT 1 FROM \"{{{{prefix}}}}runs\" INDEXED BY \"{{{{prefix}}}}runs_running\" WHERE status = 'running' "
+      "LIMIT {0}) UNION ALL SELECT s.column1, (SELECT count(*) FROM (SELECT 1 FROM \"{{{{prefix}}}}runs\" INDEXED BY "
+      "\"{{{{prefix}}}}runs_status\" WHERE status = s.column1 AND status IN ('queued', 'failed', 'cancelled', 'stuck') "
+      "LIMIT {0})) FROM (VALUES ('queued'), ('failed'), ('cancelled'), ('stuck')) s",
+      kCountedRows);
+  std::map<Status, std::uint64_t> counts;
+  std::int64_t completed = 0;
+  const auto on_row = [&](const SqliteRows& row) {
+    const auto status = parse_status(row.text(0));
+    if (status == Status::kCompleted) {
+      completed = row.integer(1);
+    } else if (row.integer(1) > 0) {
+      counts[*status] = static_cast<std::uint64_t>(row.integer(1));
+      completed -= row.integer(1);
+    }
+    return true;
+  };
+  if (auto done = read(sql, on_row); !done) return done.error();
+  counts[Status::kCompleted] = static_cast<std::uint64_t>(std::max<std::int64_t>(completed, 0));
   return counts;
 }
 

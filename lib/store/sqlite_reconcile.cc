@@ -174,9 +174,9 @@ Result<std::uint64_t> SqliteStore::count_queued_since(Timestamp after) {
 
 Result<RunningCouncils> SqliteStore::running_councils(std::size_t limit) {
   static const std::string sql = fmt::format(
-      "SELECT r.council, count(*), sum(count(*)) OVER () FROM \"{{{{prefix}}}}runs\" r WHERE {} GROUP BY r.council "
-      "ORDER BY 2 DESC, 1 LIMIT ?1",
-      judged_rows(Status::kRunning));
+      "SELECT r.council, count(*), sum(count(*)) OVER () FROM (SELECT r.council FROM \"{{{{prefix}}}}runs\" r WHERE {} "
+      "LIMIT {}) r GROUP BY r.council ORDER BY 2 DESC, 1 LIMIT ?1",
+      judged_rows(Status::kRunning), kCountedRows);
   if (auto begun = begin_call(); !begun) return begun.error();
   RunningCouncils running;
   const auto on_row = [&running](const SqliteRows& row) {

@@ -11,6 +11,7 @@
 
 #include "base/time.h"
 #include "database/sqlite.h"
+#include "store/paging.h"
 #include "store/sqlite_migrate.h"
 #include "store/sqlite_rows.h"
 #include "store/store.h"
@@ -180,6 +181,11 @@ class SqliteStore final : public Store {
   Result<bool> write_whole(const Run& run, Timestamp now);
   Result<bool> write_with_history(const MovedRun& moved, Timestamp now);
   Result<bool> may_go(const std::vector<AgedRow>& chain);
+  Result<std::map<Status, std::uint64_t>> count_in_part();
+  struct ListPlan;
+  Result<ListPlan> plan_of(const RunFilter& filter, const std::optional<PagePlace>& after);
+  // Whether there are no more than kFewRows of them.
+  Result<bool> is_few(std::string_view from, std::span<const std::string> texts);
   template <class... Values>
   Result<std::vector<RunningRow>> read_running_rows(std::string_view sql, const Values&... values);
   Result<std::vector<RunningRow>> rows_within(std::string_view sql, std::string_view after, std::size_t limit,

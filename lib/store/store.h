@@ -139,6 +139,14 @@ enum class Committed {
                // check_in() again
 };
 
+// A page of runs looks at no more than so many rows in the list's order…
+inline constexpr std::size_t kExaminedRows = 20'000;
+// …and where an index finds no more than so many, at all of these. Both take well below the 200 ms that a page may.
+inline constexpr std::size_t kFewRows = 5'000;
+
+// Nothing is counted further than this: counting takes as long as there are rows.
+inline constexpr std::size_t kCountedRows = 100'000;
+
 // Which time orders a list of runs, and is meant by since and until.
 enum class RunOrder {
   kRecorded,  // inserted_at: a walk over all pages meets every row
@@ -163,10 +171,14 @@ struct RunFilter {
   std::optional<Timestamp> until;  // before
   std::size_t limit = 100;
   std::string cursor;  // from RunPage::next; empty: the first page
+  std::size_t examine = kExaminedRows;
 };
+// A page may have fewer rows than asked for, or none, and still a next: where so many rows were looked at. What an
+// index finds is looked at as a whole, where it is little.
 struct RunPage {
-  std::vector<Run> runs;  // newest first (that time, run_id descending); without input and result
-  std::string next;       // empty: no more
+  std::vector<Run> runs;                          // newest first (that time, run_id descending); without input and result
+  std::string next;                               // empty: no more
+  std::optional<Timestamp> examined_until = {};  // where it ended for that reason: the time of the last row looked at
 };
 
 struct ChainPage {
@@ -327,6 +339,8 @@ class Store {
   // Of the passes whose id begins with id_prefix; empty: all.
   virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor,
                                                           std::string_view id_prefix) = 0;
+  // Rows by status: exact in a table of up to kCountedRows rows. Of a larger one each status is counted up to that, but
+  // completed, which is estimated from the table's size.
   virtual Result<std::map<Status, std::uint64_t>> count_by_status() = 0;
 
   // ---- dead letters
@@ -354,7 +368,7 @@ class Store {
   // ones), but not later than `until`.
   virtual Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) = 0;
   virtual Result<std::uint64_t> count_queued_since(Timestamp after) = 0;
-  // How many rows are `running`; names at most so many councils.
+  // How many rows are `running`, of the first kCountedRows of them; names at most so many councils.
   virtual Result<RunningCouncils> running_councils(std::size_t limit) = 0;
   // Of the `rows` runs that started last, and as many of those that never did, what this recorder or none wrote last:
   // at most so many councils, those with most runs first.
