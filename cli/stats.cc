@@ -173,7 +173,7 @@ int show_stats(const Context& context, RunQuery& query) {
     return kExitDone;
   }
   if (context.json) return kExitDone;
-  if (table.empty()) complain("no such runs");
+  if (councils.empty()) complain("no such runs");
   if (listed->more)
     complain(fmt::format("of the newest {}; --limit and --since choose others", count_of(listed->items, "run")));
   return kExitDone;

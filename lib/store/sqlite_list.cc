@@ -199,10 +199,10 @@ SqliteWalk sqlite_walk(std::span<const SqliteSource> sources, const RunFilter& f
   return walk;
 }
 
-// is_ordered: rows come in the order of an index, and as many as the filter lets be examined; else all are few.
+// Rows come in the order of an index, and so many are examined; or else all are few.
 struct SqliteStore::ListPlan {
   SqliteWalk walk;
-  bool is_ordered = true;
+  std::optional<std::size_t> examine = {};
 };
 
 Result<bool> SqliteStore::is_few(std::string_view from, std::span<const std::string> texts) {
@@ -222,7 +222,7 @@ Result<SqliteStore::ListPlan> SqliteStore::plan_of(const RunFilter& filter, cons
   for (const SqliteSource& access : sqlite_accesses(filter)) {
     const auto few = is_few(access.from, access.texts);
     if (!few) return few.error();
-    if (*few) return ListPlan{sqlite_walk({&access, 1}, filter, after), false};
+    if (*few) return ListPlan{sqlite_walk({&access, 1}, filter, after)};
   }
   bool running_is_few = false;
   if (std::ranges::count(filter.statuses, Status::kRunning) > 0) {
@@ -230,7 +230,11 @@ Result<SqliteStore::ListPlan> SqliteStore::plan_of(const RunFilter& filter, cons
     if (!few) return few.error();
     running_is_few = *few;
   }
-  return ListPlan{sqlite_walk(sqlite_parts_in_order(filter, running_is_few), filter, after), true};
+  const auto parts = sqlite_parts_in_order(filter, running_is_few);
+  // Rows of a rare status lie scattered: each is a page of the disk.
+  const bool is_scattered = parts.front().from.find("runs_status") != std::string::npos || parts.size() > 1;
+  return ListPlan{sqlite_walk(parts, filter, after),
+                  is_scattered ? std::min(filter.examine, kFewRows) : filter.examine};
 }
 
 Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
@@ -262,7 +266,7 @@ Result<RunPage> SqliteStore::list_runs(const RunFilter& filter) {
     return false;
   };
   const auto on_row = [&](const SqliteRows& row) {
-    if (plan->is_ordered && examined == filter.examine) {
+    if (plan->examine == examined) {
       page.next = encode_run_cursor(filter.by, last_examined);
       page.examined_until = moment;
       return false;
