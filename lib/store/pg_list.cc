@@ -130,14 +130,13 @@ std::string moment_of_all(const RunsInOrder& order) {
 
 // What names few rows of a filter's, each found by an index of its own: in the order of how few they are likely to
 // be.
-enum class Access { kPrefix, kObanJob, kJob, kPass, kCouncil };
+enum class Access { kPrefix, kObanJob, kJob, kPass };
 std::vector<Access> accesses_of(const RunFilter& filter) {
   std::vector<Access> accesses;
   if (filter.id_prefix) accesses.push_back(Access::kPrefix);
   if (filter.oban_job_id) accesses.push_back(Access::kObanJob);
   if (filter.job) accesses.push_back(Access::kJob);
   if (filter.pass) accesses.push_back(Access::kPass);
-  if (filter.council) accesses.push_back(Access::kCouncil);
   return accesses;
 }
 
@@ -161,9 +160,6 @@ std::string entries_of(PgCommand& command, const PgSchema& schema, const RunFilt
     case Access::kPass:
       return fmt::format("SELECT h.run_id FROM {} h WHERE h.pass_id = {} ORDER BY h.pass_id, h.run_id LIMIT {}",
                          schema.table("run_events"), command.param(*filter.pass, "text"), kFewRows + 1);
-    case Access::kCouncil:
-      return fmt::format("SELECT r.* FROM {} r WHERE r.council = {} LIMIT {}", runs,
-                         command.param(*filter.council, "text"), kFewRows + 1);
   }
   return {};
 }

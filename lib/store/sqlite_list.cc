@@ -155,10 +155,6 @@ std::vector<SqliteSource> sqlite_accesses(const RunFilter& filter) {
              kStuckEvent, kLimit),
          {*filter.pass}});
   }
-  if (filter.council) {
-    accesses.push_back(found_rows("runs_council", "r.council = ?", kLimit));
-    accesses.back().texts = {*filter.council};
-  }
   return accesses;
 }
 

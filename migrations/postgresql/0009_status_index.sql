@@ -1,5 +1,4 @@
 -- Finds and orders runs by status, of the statuses that few of many runs have: a run that completes costs nothing here.
--- And the runs of a name, where there are few: of a frequent name they are found among the newest.
 -- oldest daemon: 0.1.0
 -- each statement by itself
 
@@ -10,4 +9,3 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}runs_status_started" ON "{{pr
 CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}runs_status_not_started"
   ON "{{prefix}}runs" (status, inserted_at, run_id)
   WHERE status IN ('queued', 'failed', 'cancelled', 'stuck') AND started_at IS NULL;
-CREATE INDEX CONCURRENTLY IF NOT EXISTS "{{prefix}}runs_council" ON "{{prefix}}runs" (council);

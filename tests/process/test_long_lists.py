@@ -122,9 +122,9 @@ def test_pages_that_look_at_few_rows_meet_every_row_once(servers):
                 assert found == expected(rows, query, fits, by), (name, by, limits)
                 gave_up[name] = gave_up.get(name, 0) + short
     # What an index finds is looked at as a whole, the rest page by page.
-    for name in ("host", "unit", "glob", "error", "exit", "queue", "completed", "between"):
+    for name in ("host", "unit", "glob", "error", "exit", "queue", "completed", "between", "rare", "nobody"):
         assert gave_up[name] > 0, name
-    for name in ("rare", "nobody", "job", "integer", "prefix"):
+    for name in ("job", "integer", "prefix"):
         assert gave_up[name] == 0, name
 
 
@@ -216,12 +216,13 @@ def test_no_list_reads_more_than_its_part_of_the_table(daemons, at_end):
     server.start()
     wait_until(lambda: server.status()["reconciliation"]["boot_done"], "the boot pass")
     by_index = ("status=cancelled", "status=failed", "status=queued,stuck", "status=running", "status=queued,running",
-                "council=rare", "council=nobody", "job=4", "job=7x", "oban_job_id=4", "pass=none", "id_prefix=a",
+                "job=4", "job=7x", "oban_job_id=4", "pass=none", "id_prefix=a",
                 "status=failed&host=host-9")
-    walks = ("host=host-9", "unit=oldest.*", "error=nothing", "exit_status=3", "longer_than=1h", "queue=mail", "user=x",
-             "council_glob=x*", "status=completed&host=host-9", "council=early", "council=late&unit=oldest.*", "",
-             "status=failed,completed", "since=2026-01-01T10:00:00Z&until=2026-01-01T12:00:00Z&host=host-9",
-             "since=2027-01-01T00:00:00Z", "until=2025-01-01T00:00:00Z")
+    walks = ("council=rare", "council=nobody", "host=host-9", "unit=oldest.*", "error=nothing", "exit_status=3", "longer_than=1h",
+             "queue=mail", "user=x", "council_glob=x*", "status=completed&host=host-9", "council=early",
+             "council=late&unit=oldest.*", "", "status=failed,completed",
+             "since=2026-01-01T10:00:00Z&until=2026-01-01T12:00:00Z&host=host-9", "since=2027-01-01T00:00:00Z",
+             "until=2025-01-01T00:00:00Z")
     for queries, most in ((by_index, 5_001), (walks, 20_000)):
         for query in queries:
             for by in ("recorded", "started"):
