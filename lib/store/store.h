@@ -176,8 +176,8 @@ struct RunFilter {
 // A page may have fewer rows than asked for, or none, and still a next: where so many rows were looked at. What an
 // index finds is looked at as a whole, where it is little.
 struct RunPage {
-  std::vector<Run> runs;                          // newest first (that time, run_id descending); without input and result
-  std::string next;                               // empty: no more
+  std::vector<Run> runs;  // newest first (that time, run_id descending); without input and result
+  std::string next;       // empty: no more
   std::optional<Timestamp> examined_until = {};  // where it ended for that reason: the time of the last row looked at
 };
 
@@ -339,8 +339,8 @@ class Store {
   // Of the passes whose id begins with id_prefix; empty: all.
   virtual Result<ReconciliationPage> list_reconciliations(std::size_t limit, std::string_view cursor,
                                                           std::string_view id_prefix) = 0;
-  // Rows by status: exact in a table of up to kCountedRows rows. Of a larger one each status is counted up to that, but
-  // completed, which is estimated from the table's size.
+  // Rows by status: exact in a table of up to kCountedRows rows. Of a larger one each status is counted up to that,
+  // but completed, which is estimated from the table's size.
   virtual Result<std::map<Status, std::uint64_t>> count_by_status() = 0;
 
   // ---- dead letters
