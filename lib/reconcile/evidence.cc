@@ -45,6 +45,18 @@ std::vector<RowFacts> EvidenceGatherer::gather(std::span<const RunningRow> rows)
   return all;
 }
 
+RowFacts EvidenceGatherer::gather(const RunningGroup& group) {
+  RunningRow least;
+  least.run.status = Status::kRunning;
+  least.run.recorder = group.recorder;
+  least.run.worker_process = group.worker_process;
+  least.run.sender_process = group.sender_process;
+  least.run.connection = group.connection;
+  if (group.expires) least.run.expires_in = 1;
+  least.silence = std::chrono::milliseconds::max();
+  return facts_of(least);
+}
+
 RowFacts EvidenceGatherer::facts_of(const RunningRow& row) {
   const Run& run = row.run;
   RowFacts facts;

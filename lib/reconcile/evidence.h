@@ -44,6 +44,9 @@ class EvidenceGatherer {
  public:
   EvidenceGatherer(EvidenceOptions options, JobQueue* queue) : options_(std::move(options)), queue_(queue) {}
   std::vector<RowFacts> gather(std::span<const RunningRow> rows);
+  // What holds for each row of a group at least: as if it had been silent for ever. Whatever is alive by these facts
+  // is so by its own.
+  RowFacts gather(const RunningGroup& group);
 
  private:
   RowFacts facts_of(const RunningRow& row);

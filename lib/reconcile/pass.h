@@ -1,6 +1,9 @@
 // One pass of the reconciliation: reads rows in pages, gathers the evidence of each, waits until everything that was
 // sent by then is applied, judges, marks, reports (contract section 6). For the thread that makes it.
 //
+// Rows of which the same is known, but for their age, are looked at together first: where many share a worker, a
+// sender and a connection that are alive, one look decides all of them, and only the others are read.
+//
 // The order is what keeps it from marking a run that has just ended: a page is read, then its processes and jobs are
 // checked, then everything that could be read from the event socket at that moment is applied, then rows that have
 // not moved since are marked.
@@ -107,6 +110,9 @@ class Pass {
   Result<void> renew_lease();
   Result<void> scan(bool mark);
   Result<void> scan_window(const EventWindow& window, bool mark);
+  Result<void> scan_running(const EventWindow& window, bool mark);
+  // Counts the groups of rows that are alive whatever else is known of their rows: these are not read one by one.
+  Result<RunningGroups> settle_groups(const EventWindow& window);
   Result<void> scan_pages(const ReadRows& read, bool mark);
   Result<void> scan_named(bool mark);
   Page gather(std::vector<RunningRow> rows);

@@ -34,7 +34,7 @@ std::vector<Verdict> Pass::judge_all(const Page& page) const {
   const Rules rules = rules_now(host_, policy_, plan_);
   std::vector<Verdict> verdicts;
   verdicts.reserve(page.facts.size());
-  for (const RowFacts& facts : page.facts) verdicts.push_back(judge(facts, rules));
+  for (const RowFacts& facts : page.facts) verdicts.push_back(judge(facts, rules, AskedRules::kUntilDecided));
   return verdicts;
 }
 
@@ -44,9 +44,11 @@ Result<void> Pass::judge_page(const Page& page, bool mark) {
   if (std::any_of(verdicts.begin(), verdicts.end(), is_stuck)) {
     const auto all_read = pass_read_barrier();
     if (!all_read) return all_read.error();
-    // Meanwhile events may have been refused: then they may have to come again first.
-    verdicts = judge_all(page);
-    for (Verdict& verdict : verdicts) {
+    // Meanwhile events may have been refused: then they may have to come again first. It makes nothing stuck.
+    const Rules rules = rules_now(host_, policy_, plan_);
+    for (std::size_t i = 0; i < verdicts.size(); ++i) {
+      Verdict& verdict = verdicts[i];
+      if (is_stuck(verdict)) verdict = judge(page.facts[i], rules, AskedRules::kUntilDecided);
       if (all_read.value() || !is_stuck(verdict)) continue;
       verdict.kind = VerdictKind::kDeferred;
       verdict.reason = {};

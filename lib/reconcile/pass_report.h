@@ -45,6 +45,10 @@ struct PassReport {
   bool truncated = false;                        // there were more
 
   void count(const RunningRow& row, VerdictKind verdict, std::string_view reason);
+  void count_alive(std::uint64_t rows) {
+    examined += rows;
+    alive += rows;
+  }
   JsonText to_json() const;
 };
 inline constexpr std::size_t kReportedRuns = 1'000;

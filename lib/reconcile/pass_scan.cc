@@ -1,5 +1,7 @@
 // Which rows a pass judges, page by page: the next page is read while this one is judged.
 #include <algorithm>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/async_call.h"
@@ -11,7 +13,23 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t kPageRows = 4'000;
+// Groups that one pass looks at. So many are few beside a page's rows times the pages of a table that is worth it.
+constexpr std::size_t kGroups = 1'000;
+constexpr std::size_t kRowsOfAGroup = 10;   // on average, where groups are worth it
 constexpr std::size_t kEndedKept = 10'000;  // rows of one check; the next pass finds the others
+
+// Whether rows like these are mostly in groups that many of them share: a page of them says so for all.
+bool are_grouped(std::span<const RunningRow> rows, bool with_jobs) {
+  std::set<std::tuple<std::string_view, std::string_view, std::string_view>> groups;
+  std::size_t grouped = 0;
+  for (const RunningRow& row : rows) {
+    const Run& run = row.run;
+    if (row.dead_letter || (!with_jobs && (run.oban_job_id || run.job_id))) continue;
+    ++grouped;
+    groups.emplace(run.worker_process, run.sender_process, run.connection);
+  }
+  return grouped * 2 > rows.size() && groups.size() * kRowsOfAGroup <= grouped;
+}
 
 bool is_judged(const Run& run) {
   return run.status == Status::kRunning || (run.status == Status::kQueued && (run.job_id || run.oban_job_id));
@@ -43,13 +61,42 @@ Result<void> Pass::scan_window(const EventWindow& window, bool mark) {
     if (!queued) return queued.error();
     report_.deferred += queued.value();
   }
-  const ReadRows running = [&window](Store& store, std::string_view after) {
-    return store.running_rows(after, kPageRows, window);
-  };
-  if (const auto done = scan_pages(running, mark); !done) return done;
+  if (const auto done = scan_running(window, mark); !done) return done;
   if (!has_queue) return {};
   return scan_pages(
       [&window](Store& store, std::string_view after) { return store.queued_rows(after, kPageRows, window); }, mark);
+}
+
+Result<void> Pass::scan_running(const EventWindow& window, bool mark) {
+  const auto settled = settle_groups(window);
+  if (!settled) return settled.error();
+  if (!settled->groups.empty() && settled->others == 0) return {};
+  return scan_pages(
+      [&](Store& store, std::string_view after) { return store.running_rows(after, kPageRows, window, *settled); },
+      mark);
+}
+
+// Rows that move meanwhile leave the window, so that none is counted twice. A heartbeat that the row does not have
+// yet makes it no less alive.
+Result<RunningGroups> Pass::settle_groups(const EventWindow& window) {
+  const bool with_jobs = connections_.queue == nullptr;  // nobody could be asked about them
+  const auto some = connections_.store->running_rows({}, kPageRows, window);
+  if (!some) return some.error();
+  if (some->size() < kPageRows || !are_grouped(*some, with_jobs)) return RunningGroups{};
+  liveness_.beat();
+  auto found = connections_.store->running_groups(window, with_jobs, kGroups);
+  if (!found) return found.error();
+  if (const auto renewed = renew_lease(); !renewed) return renewed.error();
+  const Rules rules = rules_now(host_, policy_, plan_);
+  std::erase_if(found->groups, [&](const RunningGroup& group) {
+    if (judge(evidence_->gather(group), rules, AskedRules::kUntilDecided).kind != VerdictKind::kAlive) {
+      found->others += group.rows;
+      return true;
+    }
+    report_.count_alive(group.rows);
+    return false;
+  });
+  return std::move(*found);
 }
 
 Result<void> Pass::scan_pages(const ReadRows& read, bool mark) {

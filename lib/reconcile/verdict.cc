@@ -187,6 +187,14 @@ RuleAnswer ask_nobody(const RowFacts& facts, const Rules& rules) {
               "no live worker, sender or job is known, nor that its worker is gone");
 }
 
+constexpr std::array<RuleAnswer (*)(const RowFacts&, const Rules&), 6> kInOrder{
+    [](const RowFacts& facts, const Rules&) { return ask_recorder(facts); },
+    [](const RowFacts& facts, const Rules&) { return ask_dead_letters(facts); },
+    ask_worker,
+    ask_queue,
+    ask_sender,
+    ask_nobody};
+
 // What would be stuck, but somebody may still have to say something.
 std::string why_deferred(const RowFacts& facts, const Rules& rules) {
   if (rules.listening_for < rules.policy.grace && !nobody_can_report(facts)) {
@@ -220,30 +228,30 @@ bool nobody_can_report(const RowFacts& facts) {
   return worker_gone && facts.sender == ProcessEvidence::kGone && !facts.connection_open;
 }
 
-Verdict judge(const RowFacts& facts, const Rules& rules) {
+// One rule always decides: rule 1 or 3 rows of other recorders, rule 5 all others.
+Verdict judge(const RowFacts& facts, const Rules& rules, AskedRules asked) {
+  const bool all = asked == AskedRules::kAll;
   Verdict verdict;
-  verdict.rules = {ask_recorder(facts),     ask_dead_letters(facts),  ask_worker(facts, rules),
-                   ask_queue(facts, rules), ask_sender(facts, rules), ask_nobody(facts, rules)};
+  bool decided = false;
   if (facts.too_young) {
     verdict.kind = VerdictKind::kDeferred;
     verdict.message = fmt::format("its last event was applied {} ago, less than the grace", seconds(facts.silence));
-    return verdict;
+    decided = true;
   }
-  // One rule always decides: rule 1 or 3 rows of other recorders, rule 5 all others.
-  const RuleAnswer* decisive = nullptr;
-  for (const RuleAnswer& rule : verdict.rules) {
-    if (!rule.verdict) continue;
+  for (const auto ask : kInOrder) {
+    if (decided && !all) break;
+    RuleAnswer rule = ask(facts, rules);
     // A missing event outweighs every finding except that another recorder looks after the row.
-    const bool foreign = rule.verdict == VerdictKind::kForeign;
-    if (facts.dead_letter && !foreign && rule.rule != 0) continue;
-    decisive = &rule;
-    break;
+    const bool outweighed = facts.dead_letter && rule.verdict != VerdictKind::kForeign && rule.rule != 0;
+    if (!decided && rule.verdict && !outweighed) {
+      verdict.kind = *rule.verdict;
+      verdict.reason = rule.reason;
+      verdict.message = rule.detail;
+      decided = true;
+    }
+    if (all) verdict.rules.push_back(std::move(rule));
   }
-  assert(decisive);
-  if (!decisive) return verdict;
-  verdict.kind = *decisive->verdict;
-  verdict.reason = decisive->reason;
-  verdict.message = decisive->detail;
+  assert(decided);
   if (verdict.kind != VerdictKind::kStuck) return verdict;
   if (const std::string why = why_deferred(facts, rules); !why.empty()) {
     verdict.kind = VerdictKind::kDeferred;

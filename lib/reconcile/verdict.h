@@ -64,7 +64,12 @@ struct Verdict {
   VerdictKind kind = VerdictKind::kUnknown;
   std::string_view reason;        // process_gone, queue_unavailable, …; "foreign"; empty for alive
   std::string message;            // a sentence with the evidence
-  std::vector<RuleAnswer> rules;  // what each rule says; the first that decides is the verdict
+  std::vector<RuleAnswer> rules;  // kAll: what each rule says; the first that decides is the verdict
+};
+
+enum class AskedRules {
+  kAll,           // for explain
+  kUntilDecided,  // for a pass, which may judge a million rows
 };
 
 // Every reason that a row which is not alive may have in a report, in the order of the alphabet.
@@ -74,7 +79,7 @@ inline constexpr auto kReasons = std::to_array<std::string_view>(
      "raced", "recorder_gone", "sender_gone", "silent", "terminal_event_lost"});
 
 // Of a running row, or a queued one that names a job.
-Verdict judge(const RowFacts& facts, const Rules& rules);
+Verdict judge(const RowFacts& facts, const Rules& rules, AskedRules asked = AskedRules::kAll);
 // Nobody is left who could speak for the run: its worker, where one was named, and its latest sender are known to be
 // gone, and that connection is closed.
 bool nobody_can_report(const RowFacts& facts);

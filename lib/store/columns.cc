@@ -17,7 +17,6 @@ constexpr std::uint8_t kEvery = bits(RunParts::kAll, RunParts::kWithoutData, Run
 constexpr std::uint8_t kData = bits(RunParts::kAll, RunParts::kToDecide);
 constexpr std::uint8_t kShown = bits(RunParts::kAll, RunParts::kWithoutData);
 constexpr std::uint8_t kNotBare = bits(RunParts::kAll, RunParts::kWithoutData, RunParts::kToDecide);
-constexpr std::uint8_t kNotToDecide = bits(RunParts::kAll, RunParts::kWithoutData, RunParts::kBare);
 
 constexpr bool kNull = true;
 constexpr bool kGiven = false;
@@ -41,9 +40,9 @@ constexpr std::array kRunColumns{
     RunColumn{"council", "c", kText, &Run::council, kContract, kGiven, kFields, kEvery, kId},
     RunColumn{"status", "s", kText, &Run::status, kContract, kGiven, kAlways, kEvery, kAnything},
     RunColumn{"attempt", "n", kInteger, &Run::attempt, kContract, kGiven, kFields, kEvery, kSmallNumber},
-    RunColumn{"parent_attempt_run_id", "p", kText, &Run::parent_attempt_run_id, kContract, kNull, kFields, kEvery, kId},
+    RunColumn{"parent_attempt_run_id", "p", kText, &Run::parent_attempt_run_id, kContract, kNull, kFields, kNotBare, kId},
     RunColumn{"oban_job_id", "j", kInteger, &Run::oban_job_id, kContract, kNull, kFields, kEvery, kNumber},
-    RunColumn{"oban_job_state_at_finalize", "z", kText, &Run::oban_job_state_at_finalize, kContract, kNull, kOutcome, kEvery, kState},
+    RunColumn{"oban_job_state_at_finalize", "z", kText, &Run::oban_job_state_at_finalize, kContract, kNull, kOutcome, kNotBare, kState},
     RunColumn{"input", "x", kJson, &Run::input, kContract, kNull, kFields, kData, kAnything},
     RunColumn{"result", "y", kJson, &Run::result, kContract, kNull, kOutcome, kData, kAnything},
     RunColumn{"error", "k", kJson, &Run::error, kContract, kNull, kOutcome, kNotBare, kAnything},
@@ -51,15 +50,15 @@ constexpr std::array kRunColumns{
     RunColumn{"finalized_at", "d", kTime, &Run::finalized_at, kContract, kNull, kOutcome, kNotBare, kAnything},
     RunColumn{"inserted_at", "ia", kTime, &Run::inserted_at, kContract, kGiven, kInserted, kShown, kAnything},
     RunColumn{"updated_at", "ua", kTime, &Run::updated_at, kContract, kGiven, kChanged, kShown, kAnything},
-    RunColumn{"council_given", "g", kBoolean, &Run::council_given, kOwn, kGiven, kFields, kEvery, kAnything},
+    RunColumn{"council_given", "g", kBoolean, &Run::council_given, kOwn, kGiven, kFields, kNotBare, kAnything},
     RunColumn{"attempt_given", "h", kBoolean, &Run::attempt_given, kOwn, kGiven, kFields, kEvery, kAnything},
     RunColumn{"recorder", "r", kText, &Run::recorder, kOwn, kGiven, kAlways, kEvery, kOwnText},
     RunColumn{"worker_process", "w", kText, &Run::worker_process, kOwn, kGiven, kAlways, kEvery, kOwnText},
     RunColumn{"sender_process", "v", kText, &Run::sender_process, kOwn, kGiven, kAlways, kEvery, kOwnText},
     RunColumn{"connection", "o", kText, &Run::connection, kOwn, kGiven, kAlways, kEvery, kOwnText},
     RunColumn{"last_seq", "q", kInteger, &Run::last_seq, kOwn, kGiven, kAlways, kEvery, kAnything},
-    RunColumn{"last_event_at", "la", kTime, &Run::last_event_at, kOwn, kGiven, kChanged, kNotToDecide, kAnything},
-    RunColumn{"stuck_pass", "m", kText, &Run::stuck_pass, kOwn, kGiven, kOutcome, kEvery, kOwnText},
+    RunColumn{"last_event_at", "la", kTime, &Run::last_event_at, kOwn, kGiven, kChanged, kShown, kAnything},
+    RunColumn{"stuck_pass", "m", kText, &Run::stuck_pass, kOwn, kGiven, kOutcome, kNotBare, kOwnText},
     RunColumn{"host", "ho", kText, &Run::host, kOwn, kNull, kFields, kEvery, kId},
     RunColumn{"queue", "qu", kText, &Run::queue, kOptional, kNull, kFields, kEvery, kQueueName},
     RunColumn{"job_id", "t", kText, &Run::job_id, kOptional, kNull, kFields, kEvery, kId},

@@ -43,7 +43,7 @@ enum class RunParts : std::uint8_t {
   kAll = 1,
   kWithoutData = 2,  // without input and result
   kToDecide = 4,     // of input, result and error only whether they are there; of the times started and finalized
-  kBare = 8,         // without JSON and the times but started_at and last_event_at: their forming costs
+  kBare = 8,         // what a verdict needs, and explain: a pass may read a million rows
 };
 
 // What an import accepts: a number's range, a text's or a JSON object's bytes.

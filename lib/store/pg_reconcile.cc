@@ -20,9 +20,13 @@ std::string milliseconds_since(std::string_view instant) {
   return fmt::format("(date_part('epoch', clock_timestamp() - {}) * 1000)::bigint", instant);
 }
 
+PgParam time_param(std::optional<Timestamp> time) {
+  return time ? PgParam(format_rfc3339(*time)) : PgParam(std::nullopt);
+}
+
 RunningRow read_running_row(const pqxx::row& row) {
   const auto not_negative = [](std::int64_t ms) { return std::chrono::milliseconds(std::max<std::int64_t>(0, ms)); };
-  PgFields fields(row);
+  PgBareFields fields(row);
   RunningRow running;
   running.run = read_run(fields, RunParts::kBare);
   if (const auto seen_ms = fields.optional_integer()) running.recorder_seen_ago = not_negative(*seen_ms);
@@ -85,28 +89,74 @@ std::string PgStore::running_row_sql(std::string_view where) const {
       "{4} FROM {5} r "
       "LEFT JOIN {6} w ON w.id = r.recorder WHERE {7}",
       run_list(schema_, RunParts::kBare), milliseconds_since("w.last_seen"), table("dead_letters"),
-      milliseconds_since(last_event), utc_text(last_event), table("runs"), table("recorders"), where);
+      milliseconds_since(last_event), microseconds_of(last_event), table("runs"), table("recorders"), where);
+}
+
+// The condition on the last event of runs r; the bounds as parameters are named.
+std::string PgStore::within_sql(std::string_view before, std::string_view ahead_of,
+                                std::string_view not_before) const {
+  return fmt::format(
+      "({0} <= {1}::timestamptz OR {0} > {2}::timestamptz) AND ({3}::timestamptz IS NULL OR {0} >= {3}::timestamptz)",
+      last_event_instant(schema_), before, ahead_of, not_before);
+}
+
+// Whether running_groups() counts a run r in a group.
+std::string PgStore::in_a_group_sql(bool with_jobs) const {
+  return fmt::format("NOT EXISTS (SELECT 1 FROM {} d WHERE d.run_id = r.run_id){}", table("dead_letters"),
+                     with_jobs ? "" : " AND r.oban_job_id IS NULL AND r.job_id IS NULL");
+}
+
+Result<RunningGroups> PgStore::running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) {
+  const auto rows = connection_->exec(
+      fmt::format("SELECT recorder, worker_process, sender_process, connection, expires, rows, grouped, total FROM "
+                  "(SELECT r.recorder, r.worker_process, r.sender_process, r.connection, r.expires_in IS NOT NULL "
+                  "AS expires, {0} AS grouped, count(*) AS rows, (sum(count(*)) OVER ())::bigint AS total "
+                  "FROM {1} r WHERE {2} AND {3} GROUP BY 1, 2, 3, 4, 5, 6) g "
+                  "ORDER BY grouped DESC, rows DESC, connection LIMIT $4::bigint",
+                  in_a_group_sql(with_jobs), table("runs"), judged_rows(Status::kRunning),
+                  within_sql("$1", "$2", "$3")),
+      {format_rfc3339(window.before), time_param(window.ahead_of), time_param(window.not_before), limit});
+  if (!rows) return rows.error();
+  RunningGroups found;
+  found.with_jobs = with_jobs;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    add_group(found, fields);
+  }
+  return found;
 }
 
 Result<std::vector<RunningRow>> PgStore::rows_within(std::string_view which, std::string_view after,
-                                                     std::size_t limit, const EventWindow& window) {
-  const std::string where = fmt::format(
-      "{0} AND r.run_id > $1 AND ({1} <= $2::timestamptz OR {1} > $3::timestamptz) "
-      "AND ($4::timestamptz IS NULL OR {1} >= $4::timestamptz) ORDER BY r.run_id LIMIT $5::bigint",
-      which, last_event_instant(schema_));
-  const auto text = [](std::optional<Timestamp> time) {
-    return time ? std::optional(format_rfc3339(*time)) : std::nullopt;
-  };
-  const auto rows = connection_->exec(
-      running_row_sql(where),
-      {after, format_rfc3339(window.before), text(window.ahead_of), text(window.not_before), limit});
+                                                     std::size_t limit, const EventWindow& window,
+                                                     const RunningGroups& without) {
+  std::string where = fmt::format("{} AND r.run_id > $1 AND {}", which, within_sql("$2", "$3", "$4"));
+  std::vector<PgParam> params{after, format_rfc3339(window.before), time_param(window.ahead_of),
+                              time_param(window.not_before), limit};
+  if (!without.groups.empty()) {
+    PgArray recorders, workers, senders, connections, expires;
+    for (const RunningGroup& group : without.groups) {
+      recorders.text(group.recorder);
+      workers.text(group.worker_process);
+      senders.text(group.sender_process);
+      connections.text(group.connection);
+      expires.plain(group.expires ? "t" : "f");
+    }
+    for (PgArray* array : {&recorders, &workers, &senders, &connections, &expires}) {
+      params.emplace_back(std::move(*array).take());
+    }
+    where += fmt::format(
+        " AND NOT ({} AND (r.recorder, r.worker_process, r.sender_process, r.connection, r.expires_in IS NOT NULL) IN "
+        "(SELECT * FROM unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[])))",
+        in_a_group_sql(without.with_jobs));
+  }
+  const auto rows = connection_->exec(running_row_sql(where + " ORDER BY r.run_id LIMIT $5::bigint"), params);
   if (!rows) return rows.error();
   return read_running_rows(*rows);
 }
 
 Result<std::vector<RunningRow>> PgStore::running_rows(std::string_view after, std::size_t limit,
-                                                      const EventWindow& window) {
-  return rows_within(judged_rows(Status::kRunning), after, limit, window);
+                                                      const EventWindow& window, const RunningGroups& without) {
+  return rows_within(judged_rows(Status::kRunning), after, limit, window, without);
 }
 
 Result<std::vector<RunningRow>> PgStore::queued_rows(std::string_view after, std::size_t limit,
@@ -207,26 +257,28 @@ Result<std::optional<RunningRow>> PgStore::running_row(std::string_view run_id) 
   return std::optional(read_running_row((*rows)[0]));
 }
 
-// $1 the rows (see mark_stuck()), $2 the pass, $3 the recorder; gives the run_ids that were marked.
+// $1 the pass, $2 the recorder, then arrays of the marks' members (see mark_stuck()); gives the run_ids that were
+// marked.
 std::string PgStore::mark_sql(const BulkTransition& to) const {
   const auto type = [this](std::string_view column) { return schema_.column("runs", column).type; };
   const auto now = [this](std::string_view column) { return schema_.now_for("runs", column); };
   const std::string change = fmt::format(
-      "status = '{}'{}{}{}{}, stuck_pass = $2, last_seq = c.a + {}, updated_at = {}", to_string(to.status),
-      assignment("error", to.outcome, {}, "c.k"), assignment("oban_job_state_at_finalize", to.outcome, {}, "c.z"),
+      "status = '{}'{}{}{}{}, stuck_pass = $1, last_seq = c.a + {}, updated_at = {}", to_string(to.status),
+      assignment("error", to.outcome, {}, fmt::format("c.k::{}", type("error"))),
+      assignment("oban_job_state_at_finalize", to.outcome, {},
+                 fmt::format("c.z::{}", type("oban_job_state_at_finalize"))),
       assignment("finalized_at", to.finalized_at, now("finalized_at")),
       assignment("last_event_at", to.last_event_at, now("last_event_at")), to.seq_step, now("updated_at"));
   const std::string unmoved = fmt::format(
-      "r.run_id = c.i AND r.status = CASE WHEN c.q THEN '{}'::{} ELSE '{}' END AND c.a = {} AND (c.l IS NULL OR "
+      "r.run_id = c.i::{} AND r.status = CASE WHEN c.q THEN '{}'::{} ELSE '{}' END AND c.a = {} AND (c.l IS NULL OR "
       "c.l = {})",
-      to_string(Status::kQueued), type("status"), to_string(Status::kRunning), version_of_run(schema_),
-      last_event_instant(schema_));
+      type("run_id"), to_string(Status::kQueued), type("status"), to_string(Status::kRunning),
+      version_of_run(schema_), microseconds_of(last_event_instant(schema_)));
   return fmt::format(
-      "WITH marked AS (UPDATE {} r SET {} FROM jsonb_to_recordset($1::jsonb) AS c (i {}, a bigint, k {}, z {}, l "
-      "timestamptz, q boolean) WHERE {} RETURNING r.run_id, r.last_seq, r.error), "
-      "history AS ({} '{}', error, '{}', $2, $3, {} FROM marked) SELECT run_id FROM marked",
-      table("runs"), change, type("run_id"), type("error"), type("oban_job_state_at_finalize"), unmoved,
-      insert_found_sql(), to.type, to_string(to.effect), found_times_sql());
+      "WITH marked AS (UPDATE {} r SET {} FROM unnest($3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], "
+      "$8::boolean[]) AS c (i, a, k, z, l, q) WHERE {} RETURNING r.run_id, r.last_seq, r.error), "
+      "history AS ({} '{}', error, '{}', $1, $2, {} FROM marked) SELECT run_id FROM marked",
+      table("runs"), change, unmoved, insert_found_sql(), to.type, to_string(to.effect), found_times_sql());
 }
 
 // The beginning of the history's entry for rows (run_id, last_seq) that a statement changed: type, payload, effect,
@@ -251,18 +303,19 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
   for (const StuckMark& mark : marks) sorted.push_back(&mark);
   std::sort(sorted.begin(), sorted.end(),
             [](const StuckMark* a, const StuckMark* b) { return a->run_id < b->run_id; });
-  JsonRecords rows;
+  PgArray ids, versions, errors, job_states, last_events, queued;
   for (const StuckMark* mark : sorted) {
-    rows.begin();
-    rows.text("i", mark->run_id);
-    rows.number("a", mark->expected_last_seq);
-    rows.json("k", mark->error);
-    rows.text("z", mark->job_state);
-    rows.text("l", mark->expected_last_event);
-    rows.boolean("q", mark->expected_status == Status::kQueued);
-    rows.end();
+    ids.text(mark->run_id);
+    versions.plain(std::to_string(mark->expected_last_seq));
+    errors.text(mark->error);
+    mark->job_state ? job_states.text(*mark->job_state) : job_states.null();
+    mark->expected_last_event ? last_events.plain(*mark->expected_last_event) : last_events.null();
+    queued.plain(mark->expected_status == Status::kQueued ? "t" : "f");
   }
-  const auto done = exec_giving_ids(mark_sql(stuck_transition()), {std::move(rows).take(), pass_id, self.id});
+  const auto done =
+      exec_giving_ids(mark_sql(stuck_transition()),
+                      {pass_id, self.id, std::move(ids).take(), std::move(versions).take(), std::move(errors).take(),
+                       std::move(job_states).take(), std::move(last_events).take(), std::move(queued).take()});
   if (!done) return done.error();
   for (const auto& row : *done) marked.push_back(PgFields(row).text());
   return marked;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/json_text.h"
 #include "base/number.h"
 
@@ -29,6 +31,12 @@ std::optional<Timestamp> PgFields::time() {
   return parse_rfc3339(std::string_view(field.c_str(), field.size()));
 }
 
+std::optional<Timestamp> PgBareFields::time() {
+  const auto number = optional_integer();
+  if (!number) return std::nullopt;
+  return Timestamp{std::chrono::microseconds(*number)};
+}
+
 std::string PgFields::bytes() {
   const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
   const std::string hex = text();
@@ -46,7 +54,11 @@ std::string run_list(const PgSchema& schema, RunParts parts) {
     if (!column.in(parts)) continue;
     std::string value = fmt::format("r.{}", column.name);
     if (column.name == "last_seq") value = version_of_run(schema);
-    if (column.kind == ColumnKind::kTime) value = schema.time_text("runs", column.name, "r");
+    if (column.kind == ColumnKind::kTime) {
+      value = parts == RunParts::kBare
+                  ? fmt::format("CASE WHEN isfinite({0}) THEN {1} END", value, microseconds_of(value))
+                  : schema.time_text("runs", column.name, "r");
+    }
     if (column.unloadable() && parts == RunParts::kToDecide) value += " IS NOT NULL";
     list += fmt::format("{}{}", list.empty() ? "" : ", ", value);
   }
@@ -77,6 +89,34 @@ std::string version_of_run(const PgSchema& schema) {
       "CASE WHEN r.last_seq > 0 THEN r.last_seq ELSE "
       "(SELECT coalesce(max(h.seq), 0) FROM {} h WHERE h.run_id = r.run_id) END",
       schema.table("run_events"));
+}
+
+void PgArray::separate() {
+  if (text_.size() > 1) text_ += ',';
+}
+
+void PgArray::text(std::string_view value) {
+  separate();
+  text_ += '"';
+  while (true) {
+    const std::size_t plain = std::min(value.find_first_of("\"\\"), value.size());
+    text_.append(value.substr(0, plain));
+    if (plain == value.size()) break;
+    text_ += '\\';
+    text_ += value[plain];
+    value.remove_prefix(plain + 1);
+  }
+  text_ += '"';
+}
+
+void PgArray::plain(std::string_view value) {
+  separate();
+  text_ += value;
+}
+
+std::string PgArray::take() && {
+  text_ += '}';
+  return std::move(text_);
 }
 
 void JsonRecords::begin() {

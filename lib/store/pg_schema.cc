@@ -324,6 +324,10 @@ std::string PgSchema::time_text(std::string_view table, std::string_view name, s
   return text_of_timestamp(fmt::format("{}.{}{}", alias, name, zoned ? " AT TIME ZONE 'UTC'" : ""));
 }
 
+std::string microseconds_of(std::string_view time) {
+  return fmt::format("(date_part('epoch', {}) * 1000000)::bigint", time);
+}
+
 std::string utc_text(std::string_view instant) {
   return text_of_timestamp(fmt::format("{} AT TIME ZONE 'UTC'", instant));
 }

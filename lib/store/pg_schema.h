@@ -56,6 +56,10 @@ struct PgSchema {
 // SQL that makes RFC 3339 text in UTC of an expression with a time zone.
 std::string utc_text(std::string_view instant);
 
+// SQL for the microseconds since 1970 of a finite time, which takes a fraction of what its text does. Exact until
+// 2041, and the same number for the same time after that.
+std::string microseconds_of(std::string_view time);
+
 // Reads the catalog. Errors: kUnavailable, kRefused (the server is too old or not in UTF-8, reading is not
 // permitted).
 Result<PgSchema> read_pg_schema(PgConnection& connection, std::string_view prefix);

@@ -55,8 +55,9 @@ class PgStore final : public Store {
   Result<std::optional<std::chrono::milliseconds>> server_age() override;
   Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
   Result<void> release_pass(std::string_view holder) override;
-  Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
-                                               const EventWindow& window) override;
+  Result<RunningGroups> running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) override;
+  Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit, const EventWindow& window,
+                                               const RunningGroups& without) override;
   Result<std::vector<RunningRow>> queued_rows(std::string_view after, std::size_t limit,
                                               const EventWindow& window) override;
   Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) override;
@@ -108,7 +109,9 @@ class PgStore final : public Store {
                                                   std::string_view id_prefix);
   Result<std::vector<Run>> chain_order(std::string_view run_id, bool& truncated);
   Result<std::vector<RunningRow>> rows_within(std::string_view which, std::string_view after, std::size_t limit,
-                                              const EventWindow& window);
+                                              const EventWindow& window, const RunningGroups& without = {});
+  std::string within_sql(std::string_view before, std::string_view ahead_of, std::string_view not_before) const;
+  std::string in_a_group_sql(bool with_jobs) const;
   Result<std::uint64_t> count_since(std::string_view which, Timestamp after, std::optional<Timestamp> until);
   std::string running_row_sql(std::string_view where) const;
   std::string aged_row_list() const;

@@ -82,6 +82,25 @@ void add_running(RunningCouncils& running, Fields& fields) {
   running.rows.emplace(std::move(council), rows);
 }
 
+// The columns recorder, worker_process, sender_process, connection, whether they expire, rows, whether it is a group
+// at all, and the rows of all; groups come first.
+template <class Fields>
+void add_group(RunningGroups& found, Fields& fields) {
+  RunningGroup group;
+  group.recorder = fields.text();
+  group.worker_process = fields.text();
+  group.sender_process = fields.text();
+  group.connection = fields.text();
+  group.expires = fields.boolean();
+  group.rows = fields.count();
+  const bool grouped = fields.boolean();
+  const std::uint64_t all = fields.count();
+  if (found.groups.empty()) found.others = all;
+  if (!grouped) return;
+  found.others -= group.rows;
+  found.groups.push_back(std::move(group));
+}
+
 // The columns council, last start, last success.
 template <class Fields>
 RecentCouncil read_recent_council(Fields& fields) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/json_text.h"
 #include "base/json_writer.h"
@@ -59,16 +60,47 @@ std::string running_row_sql(std::string_view where) {
       run_list(RunParts::kBare), kLastEventAt, where);
 }
 
-std::string rows_within_sql(std::string_view which) {
+std::string rows_within_sql(std::string_view which, std::string_view but_for = {}) {
   return running_row_sql(
-      fmt::format("{0} AND r.run_id > ?1 AND ({1} <= ?2 OR {1} > ?3) AND {1} >= ?4 ORDER BY r.run_id LIMIT ?5", which,
-                  kLastEventAt));
+      fmt::format("{0} AND r.run_id > ?1 AND ({1} <= ?2 OR {1} > ?3) AND {1} >= ?4{2} ORDER BY r.run_id "
+                  "LIMIT ?5",
+                  which, kLastEventAt, but_for));
+}
+
+// Whether running_groups() counts a run r in a group.
+std::string in_a_group_sql(bool with_jobs) {
+  return fmt::format("NOT EXISTS (SELECT 1 FROM \"{{{{prefix}}}}dead_letters\" d WHERE d.run_id = r.run_id){}",
+                     with_jobs ? "" : " AND r.oban_job_id IS NULL AND r.job_id IS NULL");
+}
+
+// ?6: an array of groups as arrays.
+std::string rows_without_groups_sql(bool with_jobs) {
+  return rows_within_sql(
+      judged_rows(Status::kRunning),
+      fmt::format(
+          " AND NOT ({} AND (r.recorder, r.worker_process, r.sender_process, r.connection, r.expires_in IS NOT "
+          "NULL) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), "
+          "json_extract(value, '$[3]'), json_extract(value, '$[4]') FROM json_each(?6)))",
+          in_a_group_sql(with_jobs)));
+}
+
+std::string running_groups_sql(bool with_jobs) {
+  return fmt::format(
+      "SELECT recorder, worker_process, sender_process, connection, expires, rows, grouped, sum(rows) OVER () FROM "
+      "(SELECT r.recorder, r.worker_process, r.sender_process, r.connection, r.expires_in IS NOT NULL AS expires, {0} "
+      "AS grouped, count(*) AS rows FROM \"{{{{prefix}}}}runs\" r WHERE {1} AND ({2} <= ?1 OR {2} > ?2) AND {2} >= ?3 "
+      "GROUP BY 1, 2, 3, 4, 5, 6) ORDER BY grouped DESC, rows DESC, connection LIMIT ?4",
+      in_a_group_sql(with_jobs), judged_rows(Status::kRunning), kLastEventAt);
 }
 
 std::string count_since_sql(std::string_view which) {
   return fmt::format(
       "SELECT count(*) FROM \"{{{{prefix}}}}runs\" r WHERE {0} AND {1} > ?1 AND (?2 IS NULL OR {1} <= ?2)", which,
       kLastEventAt);
+}
+
+std::string not_before(const EventWindow& window) {
+  return window.not_before ? format_rfc3339(*window.not_before) : std::string();
 }
 
 std::chrono::milliseconds since(Timestamp then, Timestamp now) {
@@ -134,14 +166,40 @@ Result<std::vector<RunningRow>> SqliteStore::read_running_rows(std::string_view 
 
 Result<std::vector<RunningRow>> SqliteStore::rows_within(std::string_view sql, std::string_view after,
                                                          std::size_t limit, const EventWindow& window) {
-  const std::string from = window.not_before ? format_rfc3339(*window.not_before) : std::string();
-  return read_running_rows(sql, after, window.before, window.ahead_of, from, limit);
+  return read_running_rows(sql, after, window.before, window.ahead_of, not_before(window), limit);
+}
+
+Result<RunningGroups> SqliteStore::running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) {
+  static const std::string sql[2] = {running_groups_sql(false), running_groups_sql(true)};
+  if (auto begun = begin_call(); !begun) return begun.error();
+  connection_->use_large_cache();
+  RunningGroups found;
+  found.with_jobs = with_jobs;
+  const auto on_row = [&found](const SqliteRows& row) {
+    SqliteFields fields(row);
+    add_group(found, fields);
+    return true;
+  };
+  if (auto done = read(sql[with_jobs ? 1 : 0], on_row, window.before, window.ahead_of, not_before(window), limit);
+      !done)
+    return done.error();
+  return found;
 }
 
 Result<std::vector<RunningRow>> SqliteStore::running_rows(std::string_view after, std::size_t limit,
-                                                          const EventWindow& window) {
-  static const std::string sql = rows_within_sql(judged_rows(Status::kRunning));
-  return rows_within(sql, after, limit, window);
+                                                          const EventWindow& window, const RunningGroups& without) {
+  static const std::string all = rows_within_sql(judged_rows(Status::kRunning));
+  static const std::string some[2] = {rows_without_groups_sql(false), rows_without_groups_sql(true)};
+  if (without.groups.empty()) return rows_within(all, after, limit, window);
+  const JsonText groups = json_array(without.groups, [](const RunningGroup& group) {
+    const std::array<std::string_view, 4> texts{group.recorder, group.worker_process, group.sender_process,
+                                                group.connection};
+    JsonText list = json_list(texts);
+    list.back() = ',';
+    return list + (group.expires ? "1]" : "0]");
+  });
+  return read_running_rows(some[without.with_jobs ? 1 : 0], after, window.before, window.ahead_of, not_before(window),
+                           limit, groups);
 }
 
 Result<std::vector<RunningRow>> SqliteStore::queued_rows(std::string_view after, std::size_t limit,

@@ -55,8 +55,9 @@ class SqliteStore final : public Store {
   }
   Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
   Result<void> release_pass(std::string_view holder) override;
-  Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
-                                               const EventWindow& window) override;
+  Result<RunningGroups> running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) override;
+  Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit, const EventWindow& window,
+                                               const RunningGroups& without) override;
   Result<std::vector<RunningRow>> queued_rows(std::string_view after, std::size_t limit,
                                               const EventWindow& window) override;
   Result<std::uint64_t> count_running_since(Timestamp after, std::optional<Timestamp> until = {}) override;

@@ -208,6 +208,22 @@ struct RunningRow {
   bool dead_letter = false;  // an event of this run is a dead letter
 };
 
+// `running` rows of which the same is known, but for their age: who wrote them last, who works on them, who told of
+// them last, over which connection. No event of them is a dead letter.
+struct RunningGroup {
+  std::string recorder;
+  std::string worker_process;
+  std::string sender_process;
+  std::string connection;
+  bool expires = false;  // they have an expires_in, each its own
+  std::uint64_t rows = 0;
+};
+struct RunningGroups {
+  bool with_jobs = false;            // rows that name a job are among them too
+  std::vector<RunningGroup> groups;  // those of most rows first
+  std::uint64_t others = 0;          // rows that are in none of these
+};
+
 // When the last event of the rows that are asked for was applied.
 struct EventWindow {
   std::optional<Timestamp> not_before = {};  // at this time or later
@@ -358,9 +374,14 @@ class Store {
   // Takes or renews the one lease of all passes on this database, with an expiry; false: another holds it.
   virtual Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) = 0;
   virtual Result<void> release_pass(std::string_view holder) = 0;
-  // `running` rows with run_id > after, by run_id, whose last event was applied within the window.
+  // The `running` rows whose last event was applied within the window, counted in at most `limit` groups; with_jobs:
+  // also those that name a job.
+  virtual Result<RunningGroups> running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) = 0;
+  // `running` rows with run_id > after, by run_id, whose last event was applied within the window, but for those of
+  // groups that running_groups() gave.
   virtual Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit,
-                                                       const EventWindow& window) = 0;
+                                                       const EventWindow& window,
+                                                       const RunningGroups& without = {}) = 0;
   // The same of `queued` rows that name a job.
   virtual Result<std::vector<RunningRow>> queued_rows(std::string_view after, std::size_t limit,
                                                       const EventWindow& window) = 0;

@@ -26,6 +26,16 @@ void ReconcilerFixture::put_run(const std::string& run_id, const std::string& mo
   if (age.count() > 0) age_row(run_id, age);
 }
 
+void ReconcilerFixture::put_many(const std::string& prefix, const std::string& worker, const std::string& sender,
+                                 const std::string& connection, const std::string& expires_in, int rows) const {
+  execute(fmt::format(
+      "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) INSERT INTO council_ex_runs "
+      "(run_id, council, status, last_seq, inserted_at, updated_at, last_event_at, worker_process, sender_process, "
+      "connection, expires_in) SELECT '{}-' || i, 'many', 'running', 1, '2026-01-01T00:00:00.000000Z', "
+      "'2026-01-01T00:00:00.000000Z', '2026-01-01T00:00:00.000000Z', {}, {}, {}, {} FROM n",
+      rows, prefix, worker, sender, connection, expires_in));
+}
+
 void ReconcilerFixture::age_row(const std::string& run_id, std::chrono::milliseconds age) const {
   const Timestamp now = open_store()->database_now().value();
   set_column(run_id, "last_event_at", fmt::format("'{}'", format_rfc3339(now - age)));

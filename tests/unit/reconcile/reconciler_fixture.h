@@ -17,6 +17,11 @@ class ReconcilerFixture : public RecorderFixture {
 
   // A run that an event began, `age` ago by the database's clock. more: further members of run_started.
   void put_run(const std::string& run_id, const std::string& more = {}, std::chrono::seconds age = kOld);
+  // So many running rows at once, as old, each with these values of worker_process, sender_process, connection and
+  // expires_in, as SQL. More than one page of them.
+  static constexpr int kMany = 4'500;
+  void put_many(const std::string& prefix, const std::string& worker, const std::string& sender,
+                const std::string& connection, const std::string& expires_in = "NULL", int rows = kMany) const;
   void age_row(const std::string& run_id, std::chrono::milliseconds age = kOld) const;
   void set_column(const std::string& run_id, const std::string& column, const std::string& value) const;
   // Another recorder that was seen that long ago, and wrote the run last.

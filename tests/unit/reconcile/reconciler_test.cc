@@ -122,6 +122,64 @@ TEST_P(Passes, JudgeRowsThatNoRecorderWroteAsTheirOwn) {
   EXPECT_THAT(history("r"), ElementsAre("1 run_stuck applied"));
 }
 
+// ---- many rows of which the same is known
+
+TEST_P(Passes, OneLookDecidesRowsThatShareALivingWorker) {
+  std::atomic<int> watched = 0;
+  options_.watch = [&watched](const std::string&) { ++watched; };
+  put_many("many", "'" + alive_process() + "'", "''", "'c-' || (i % 3)");
+  put_run("gone");
+  set_column("gone", "worker_process", "'" + gone_process() + "'");
+  put_run("letter");
+  set_column("letter", "worker_process", "'" + alive_process() + "'");
+  set_column("letter", "connection", "'c-1'");
+  execute(
+      "INSERT INTO council_ex_dead_letters (recorder, run_id, type, record, line, sqlstate, reason, tries, inserted_at) "
+      "VALUES ('x', 'letter', 'note', 'record', '{}', '22000', 'no', 1, '2026-01-01T00:00:00.000000Z')");
+  PassReport report = pass({.dry_run = true});
+  EXPECT_EQ(report.examined, kMany + 2U);
+  EXPECT_EQ(report.alive, std::uint64_t{kMany});
+  EXPECT_EQ(found(report, "gone"), "stuck process_gone");
+  EXPECT_EQ(found(report, "letter"), "unknown dead_letter");
+  EXPECT_LE(watched, 4) << "each group, and the row with the dead letter";
+  report = pass();
+  EXPECT_EQ(report.alive, std::uint64_t{kMany});
+  EXPECT_EQ(report.marked, 1U);
+}
+
+TEST_P(Passes, RowsWhoseWorkerIsGoneAreMarkedHoweverManyShareIt) {
+  put_many("gone", "'" + gone_process() + "'", "''", "'one'");
+  put_many("here", "'" + alive_process() + "'", "''", "'one'", "NULL", 100);
+  const PassReport report = pass();
+  EXPECT_EQ(report.alive, 100U);
+  EXPECT_EQ(report.marked, std::uint64_t{kMany});
+}
+
+TEST_P(Passes, WhatALivingSenderPromisedIsKeptOrNotByEachRowOfMany) {
+  const std::string here = "'" + alive_process() + "'";
+  put_many("said", "''", here, "'one'", "CASE WHEN i % 2 = 0 THEN 60 ELSE 2000000000 END");
+  put_many("said-nothing", "''", here, "'one'");
+  const PassReport report = pass();
+  EXPECT_EQ(report.alive, kMany + kMany / 2U);
+  EXPECT_EQ(report.marked, kMany / 2U);
+  EXPECT_EQ(report.reasons.at("heartbeat_expired"), kMany / 2U);
+}
+
+TEST_P(Passes, ManyYoungRowsAreDeferred) {
+  put_many("young", "'" + alive_process() + "'", "''", "'one'");
+  const Timestamp ahead = open_store()->database_now().value() + 1h;
+  execute(fmt::format("UPDATE council_ex_runs SET last_event_at = '{}'", format_rfc3339(ahead)));
+  const PassReport report = pass();
+  EXPECT_EQ(report.examined, 0U);
+  EXPECT_EQ(report.deferred, std::uint64_t{kMany});
+}
+
+TEST_P(Passes, WithoutAQueueJobsMakeNoDifferenceToManyRows) {
+  put_many("many", "'" + alive_process() + "'", "''", "'one'");
+  execute("UPDATE council_ex_runs SET oban_job_id = 7");
+  EXPECT_EQ(pass().alive, std::uint64_t{kMany});
+}
+
 // ---- other recorders
 
 TEST_P(Passes, LeaveRowsToAnotherRecorderThatIsSeen) {
@@ -640,6 +698,16 @@ TEST_P(QueuePasses, OfTheSecondBootExamineARunWhoseJobJustChangedAgain) {
   skip(kGrace + 1s);
   ASSERT_TRUE(eventually([&] { return reconciler().status().passes == 2; }));
   EXPECT_EQ(row("r").status, Status::kStuck);
+}
+
+TEST_P(QueuePasses, TheQueueIsAskedForARowAmongManyThatLive) {
+  put_many("many", "'" + alive_process() + "'", "''", "'one'");
+  put_job(1, "executing");
+  set_column("many-1", "oban_job_id", "1");
+  set_column("many-2", "job_id", "'99'");
+  const PassReport report = pass();
+  EXPECT_EQ(report.alive, kMany - 1U);
+  EXPECT_EQ(found(report, "many-2"), "stuck queue_row_absent");
 }
 
 INSTANTIATE_TEST_SUITE_P(Reconciler, QueuePasses, ::testing::Values(DatabaseKind::kSqlite), name_of);

@@ -100,6 +100,75 @@ TEST_P(StorePasses, RunningRowsAreThoseWhoseLastEventLiesInTheWindow) {
   EXPECT_EQ(store().count_running_since(noon + 1h + 1us).value(), 0U);
 }
 
+TEST_P(StorePasses, RunningRowsOfWhichTheSameIsKnownAreCountedTogether) {
+  const auto put = [this](const char* id, const char* worker, const char* connection, bool expires = false) {
+    Run run = running(id);
+    run.worker_process = worker;
+    run.sender_process = "sender, \"quoted\"";
+    run.connection = connection;
+    if (expires) run.expires_in = 60;
+    return run;
+  };
+  for (const char* id : {"a", "b", "c"}) store_run(put(id, "w\\1", "one"));
+  store_run(put("d", "w\\1", "two"));
+  store_run(put("e", "w\\1", "one", true));
+  Run with_job = put("f", "w\\1", "one");
+  with_job.oban_job_id = 7;
+  store_run(with_job);
+  Run with_text = put("g", "w\\1", "one");
+  with_text.job_id = "seven";
+  store_run(with_text);
+  store_run(put("letter", "w\\1", "one"));
+  Run done = put("h", "w\\1", "one");
+  done.status = Status::kCompleted;
+  store_run(done);
+  store_run(put("young", "w\\1", "one"));
+  database().set_time("runs", "last_event_at", now() + 2h, "run_id = 'young'");
+  BatchWrite write = batch({}, {});
+  DeadLetter letter;
+  letter.run_id = "letter";
+  letter.record = "record";
+  write.dead_letters = {letter};
+  write.ledger.dead_letters = 1;
+  commit(write);
+
+  const EventWindow window{{}, now() + 1h};
+  const RunningGroups found = store().running_groups(window, false, 10).value();
+  ASSERT_THAT(found.groups, SizeIs(3));
+  EXPECT_EQ(found.others, 3U) << "f, g, letter";
+  EXPECT_FALSE(found.with_jobs);
+  const RunningGroup& most = found.groups.front();
+  EXPECT_EQ(most.rows, 3U);
+  EXPECT_EQ(most.recorder, "recorder-1");
+  EXPECT_EQ(most.worker_process, "w\\1");
+  EXPECT_EQ(most.sender_process, "sender, \"quoted\"");
+  EXPECT_EQ(most.connection, "one");
+  EXPECT_FALSE(most.expires);
+
+  RunningGroups without;
+  without.groups = {most};
+  EXPECT_THAT(ids_of(store().running_rows("", 10, window, without).value()),
+              ElementsAre("d", "e", "f", "g", "letter"));
+  EXPECT_THAT(ids_of(store().running_rows("d", 2, window, without).value()), ElementsAre("e", "f"));
+  EXPECT_THAT(ids_of(store().running_rows("", 10, window, found).value()), ElementsAre("f", "g", "letter"));
+
+  const RunningGroups jobs = store().running_groups(window, true, 1).value();
+  ASSERT_THAT(jobs.groups, SizeIs(1));
+  EXPECT_EQ(jobs.groups.front().rows, 5U);
+  EXPECT_EQ(jobs.others, 3U) << "d, e, letter";
+  EXPECT_THAT(ids_of(store().running_rows("", 10, window, jobs).value()), ElementsAre("d", "e", "letter"));
+}
+
+TEST_P(StorePasses, WhereNoRowIsInAGroupAllAreOthers) {
+  EXPECT_EQ(store().running_groups({{}, now() + 1h}, false, 10).value().others, 0U);
+  Run run = running("r");
+  run.oban_job_id = 7;
+  store_run(run);
+  const RunningGroups found = store().running_groups({{}, now() + 1h}, false, 10).value();
+  EXPECT_THAT(found.groups, IsEmpty());
+  EXPECT_EQ(found.others, 1U);
+}
+
 TEST_P(StorePasses, ARowThatNoEventOfOursTouchedCountsFromItsUpdate) {
   store_run(running("r"));
   database().execute("UPDATE council_ex_runs SET last_event_at = NULL");
@@ -281,6 +350,23 @@ TEST_P(StoreMarking, OnlyRunningRowsThatDidNotMoveAreMarked) {
   EXPECT_EQ(history_size("nobody"), 0U);
   EXPECT_THAT(store().mark_stuck(self_, "pass-1", marks).value(), IsEmpty()) << "a second time";
   EXPECT_THAT(store().mark_stuck(self_, "pass-1", {}).value(), IsEmpty());
+}
+
+TEST_P(StoreMarking, WhatAMarkSaysComesOutAsItIs) {
+  const std::string id = R"(a "quoted" \ {id}, NULL)";
+  store_run(running(id));
+  store_run(running("NULL"));
+  StuckMark odd = mark(id, 1, R"(state, "\{})");
+  odd.error = R"({"kind":"stuck","message":"a \"word\", a \\ and {braces}\nü"})";
+  odd.expected_last_event = store().running_row(id).value()->last_event;
+  StuckMark moved = mark("NULL", 1);
+  moved.expected_last_event = odd.expected_last_event;
+  database().set_time("runs", "last_event_at", now() - 1h, "run_id = 'NULL'");
+  EXPECT_THAT(store().mark_stuck(self_, "pass-1", std::vector{odd, moved}).value(), ElementsAre(id));
+  EXPECT_EQ(stored(id).oban_job_state_at_finalize, odd.job_state);
+  EXPECT_TRUE(json_equal(*stored(id).error, odd.error));
+  EXPECT_TRUE(json_equal(history(id).back().entry.payload, odd.error));
+  EXPECT_EQ(stored("NULL").status, Status::kRunning) << "an event of it came";
 }
 
 TEST_P(StoreMarking, ABatchDecidedBeforeTheMarkIsRaced) {
