@@ -9,6 +9,8 @@
 namespace run_recorder {
 namespace {
 
+constexpr std::size_t kErrorKinds = 64;  // that are counted each by itself; a trigger may make up SQLSTATEs
+
 // The database can be reached, and does not let this daemon do its work: a right, a table or a column is missing.
 bool is_refusal(const Error& error) {
   return error.kind == ErrorKind::kRefused || error.kind == ErrorKind::kNotFound || error.sqlstate.starts_with("42");
@@ -116,7 +118,9 @@ void DatabaseHealth::in_doubt(const std::string& why) {
 
 void DatabaseHealth::count(const Error& error) {
   const MutexLock lock(mutex_);
-  ++status_.errors[error.sqlstate.empty() ? std::string(error_name(error.kind)) : error.sqlstate];
+  std::string kind = error.sqlstate.empty() ? std::string(error_name(error.kind)) : error.sqlstate;
+  if (status_.errors.size() >= kErrorKinds && !status_.errors.contains(kind)) kind = "other";
+  ++status_.errors[std::move(kind)];
 }
 
 DatabaseStatus DatabaseHealth::status() const {
