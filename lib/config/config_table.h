@@ -43,9 +43,10 @@ struct DurationSlot {
   std::chrono::milliseconds& (*member)(Config&);
   std::chrono::milliseconds lowest = kNoTime, highest = kLongestTime;
 };
-// How long finished runs are kept.
+// How long something is kept: 0 is for ever, else at least so long.
 struct KeptSlot {
   std::chrono::milliseconds& (*member)(Config&);
+  std::chrono::milliseconds lowest = kNoTime;
 };
 // The same for one status, or "" for as long as the others.
 struct OptionalDurationSlot {

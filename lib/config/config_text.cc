@@ -85,7 +85,10 @@ struct Allowed {
     return std::string(slot.lowest > kNoTime ? "a duration above \"0s\"" : "a duration from \"0s\" on") +
            ", such as \"500ms\", \"30s\", \"5m\", \"24h\" or \"7d\"";
   }
-  std::string operator()(const KeptSlot&) const { return "a duration such as \"90d\", or \"0s\" for ever"; }
+  std::string operator()(const KeptSlot& slot) const {
+    if (slot.lowest == kNoTime) return "a duration such as \"90d\", or \"0s\" for ever";
+    return "a duration from " + json_string(format_duration(slot.lowest)) + " on, or \"0s\" for ever";
+  }
   std::string operator()(const OptionalDurationSlot&) const {
     return "a duration such as \"90d\", \"0s\" for ever, or empty for that of keep";
   }

@@ -150,7 +150,13 @@ struct Assigner {
     slot.member(config) = time;
     return std::nullopt;
   }
-  Problem operator()(const KeptSlot& slot) const { return (*this)(DurationSlot{slot.member}); }
+  Problem operator()(const KeptSlot& slot) const {
+    std::chrono::milliseconds time{0};
+    if (Problem problem = time_of(value, time)) return problem;
+    if ((time != kNoTime && time < slot.lowest) || time > kLongestTime) return "";
+    slot.member(config) = time;
+    return std::nullopt;
+  }
 
   Problem operator()(const OptionalDurationSlot& slot) const {
     const std::string* text = text_of(value);

@@ -31,12 +31,14 @@ struct ReconcilePolicy {
 using NamedDurations = std::map<std::string, std::chrono::milliseconds, std::less<>>;
 
 // [retention]: how long finished runs are kept; 0 is for ever. A council's time wins over a status's, a status's over
-// keep.
+// keep. And how long rows of the recorder's own tables are.
 struct RetentionPolicy {
   std::chrono::milliseconds keep{0};
   std::optional<std::chrono::milliseconds> completed{}, failed{}, cancelled{}, stuck{};  // empty: as keep
   NamedDurations councils{};
-  std::chrono::milliseconds interval{3'600'000};  // 0: only when asked
+  std::chrono::milliseconds passes = std::chrono::hours(24 * 400);     // the reports of passes; 0: for ever
+  std::chrono::milliseconds recorders = std::chrono::hours(24 * 400);  // not seen, and positions not used; likewise
+  std::chrono::milliseconds interval{3'600'000};                       // 0: runs only when asked
 };
 
 }  // namespace run_recorder

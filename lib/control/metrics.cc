@@ -179,6 +179,13 @@ constexpr Metric kMetrics[] = {
      [](Out& out, const Now& now) { out.add(now.pruner.runs); }},
     {"pruned_events_total", "counter", "Entries of the history removed with their runs.",
      [](Out& out, const Now& now) { out.add(now.pruner.events); }},
+    {"removed_rows_total", "counter", "Rows of the recorder's own tables removed past their limits.",
+     [](Out& out, const Now& now) {
+       out.add(now.pruner.rows.passes, label("table", "reconciliations"));
+       out.add(now.pruner.rows.positions, label("table", "positions"));
+       out.add(now.pruner.rows.recorders, label("table", "recorders"));
+       out.add(now.pruner.rows.run_ids, label("table", "pruned"));
+     }},
     {"retention_failures_total", "counter", "Regular passes of the retention that failed.",
      [](Out& out, const Now& now) { out.add(now.pruner.failures); }},
     {"retention_failing", "gauge", "1 when the latest regular pass of the retention failed.",

@@ -15,6 +15,7 @@ constexpr milliseconds kIdleTurn{2'000};
 constexpr std::chrono::minutes kTurnTime{2};  // several calls to the database, each to its deadline
 
 constexpr milliseconds kHintEvery{1'000};
+constexpr milliseconds kKeepPositionsEvery{30'000};
 
 constexpr int kConflictLinesPerMinute = 20;
 constexpr int kDeadLetterLinesPerMinute = 100;
@@ -295,6 +296,7 @@ void Recorder::housekeep() {
   // A host's clock that is set forward ends no event's time in the spool.
   spool_.delete_expired(started_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - started_));
   if (index_watch_.due(now) && (!finish_commit() || !check_indexes())) return;
+  if (now - positions_kept_ >= kKeepPositionsEvery && (!finish_commit() || !keep_positions())) return;
   const bool asked = [this] {
     const MutexLock lock(mutex_);
     return std::exchange(check_in_soon_, false);

@@ -167,6 +167,7 @@ class Recorder {
   // ---- the connection; false: it is given up
   bool connect();
   bool check_indexes();
+  bool keep_positions();
   bool read_checkpoint();
   bool matches_checkpoint(const Checkpoint& checkpoint) const;
   void adopt(const Checkpoint& checkpoint);
@@ -224,6 +225,7 @@ class Recorder {
   DeadLetterDesk desk_;
   IndexWatch index_watch_;
   std::chrono::steady_clock::time_point last_heartbeat_{};
+  std::chrono::steady_clock::time_point positions_kept_{};
   std::chrono::steady_clock::time_point last_hint_{};
   RateLimiter conflicts_logged_;
   RateLimiter letters_logged_;

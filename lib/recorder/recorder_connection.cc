@@ -50,6 +50,19 @@ bool Recorder::check_indexes() {
   return checked.has_value();
 }
 
+// While this spool knows an incarnation, its position stays, whether it moves or not.
+bool Recorder::keep_positions() {
+  positions_kept_ = steady_clock::now();
+  std::vector<std::string> incarnations;
+  {
+    const MutexLock lock(mutex_);
+    for (const IncarnationRange& range : progress_.ranges()) incarnations.push_back(range.incarnation);
+  }
+  const auto kept = store_->keep_positions(registration_.own().positions_of(), incarnations);
+  if (!kept) lose_connection(kept.error());
+  return kept.has_value();
+}
+
 // Ids that were given out twice would be said to be the events' fault.
 void Recorder::log_sequences(const Checkpoint& checkpoint) {
   if (checkpoint.sequences.empty()) {
@@ -77,6 +90,7 @@ bool Recorder::read_checkpoint() {
     return false;
   }
   last_heartbeat_ = steady_clock::now();
+  if (!keep_positions()) return false;  // before others are told that the database is up
   log_sequences(*checkpoint.value());
   adopt(*checkpoint.value());
   count_forgotten();

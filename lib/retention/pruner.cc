@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "retention/pass_limits.h"
 #include "retention/retention.h"
 
 namespace run_recorder {
@@ -12,7 +13,12 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::size_t kPageRows = 1'000;
-constexpr std::size_t kForgetAtOnce = 1'000;
+constexpr std::size_t kRowsAtOnce = 1'000;
+// More than a spool remembers (kMostRemembered): a daemon of an earlier release does not say which it knows.
+constexpr std::size_t kSparePositions = 64;
+// Whoever lives shows itself within some seconds, and its positions within a minute.
+constexpr std::chrono::minutes kClockSteadyFor{30};
+constexpr milliseconds kLimitsEvery{3'600'000};  // where runs go only when asked
 constexpr milliseconds kLongestPause{1'000};
 constexpr milliseconds kFirstPassWithin{60'000};
 constexpr milliseconds kPatience{60'000};
@@ -27,6 +33,8 @@ Pruner::Pruner(PrunerOptions options, Recorder& recorder)
       recorder_(recorder),
       liveness_(kPageTime),
       failing_(LogLevel::kWarning, "finished runs cannot be removed", "finished runs can be removed again"),
+      limits_denied_(LogLevel::kWarning, "old rows of the recorder's own tables cannot be removed",
+                     "old rows of the recorder's own tables can be removed again"),
       policy_(options_.policy) {}
 
 Pruner::~Pruner() {
@@ -88,13 +96,13 @@ void Pruner::wait_until(MutexLock& lock, steady_clock::time_point until, const s
 // ---- the regular passes
 
 void Pruner::run() {
-  auto due = steady_clock::now() + std::min(kFirstPassWithin, std::max(policy().interval, milliseconds{1}));
+  const auto time_between = [](milliseconds interval) { return interval.count() == 0 ? kLimitsEvery : interval; };
+  auto due = steady_clock::now() + std::min(kFirstPassWithin, time_between(policy().interval));
   while (true) {
     MutexLock lock(mutex_);
     const milliseconds interval = policy_.interval;
     const std::uint64_t reconfigured = reconfigured_;
-    const auto until = interval.count() == 0 ? steady_clock::now() + std::chrono::hours{24} : due;
-    wait_until(lock, until, [&] {
+    wait_until(lock, due, [&] {
       mutex_.assert_held();
       return stopping_ || reconfigured_ != reconfigured;
     });
@@ -103,12 +111,11 @@ void Pruner::run() {
       return;
     }
     if (reconfigured_ != reconfigured) {
-      due = std::min(due, steady_clock::now() + std::min(kFirstPassWithin, policy_.interval));
+      due = std::min(due, steady_clock::now() + std::min(kFirstPassWithin, time_between(policy_.interval)));
       continue;
     }
-    if (interval.count() == 0) continue;
     lock.unlock();
-    due = steady_clock::now() + interval;
+    due = steady_clock::now() + time_between(interval);
     // While the database is away the next pass is in time.
     if (recorder_.status().database != DatabaseState::kUp) continue;
     const auto report = regular_pass();
@@ -139,16 +146,107 @@ Result<PruneReport> Pruner::regular_pass() {
   liveness_.beat();
   auto store = open_store(options_.store);
   if (!store) return store.error();
-  while (true) {
-    liveness_.beat();
-    const auto forgotten = store.value()->forget_pruned(options_.remember, kForgetAtOnce);
-    if (!forgotten) return forgotten.error();
-    if (forgotten.value() < kForgetAtOnce || !pause(milliseconds{100})) break;
+  const RetentionPolicy policy = this->policy();
+  RemovedRows removed;
+  const auto held = hold_limits(*store.value(), policy, removed);
+  count(removed);
+  if (held) {
+    limits_denied_.clear();
+  } else if (held.error().kind == ErrorKind::kDenied) {
+    limits_denied_.report(held.error().message);
+  } else {
+    return held.error();
   }
-  if (!shortest_retention(policy())) return PruneReport{};
+  if (policy.interval.count() == 0 || !shortest_retention(policy)) return PruneReport{};
   // What was received may contradict what the rows say: a stuck run's end, after a long outage.
   if (!recorder_.wait_applied(recorder_.accepted_seq(), kPatience)) return PruneReport{};
   return prune(*store.value(), PruneRequest{});
+}
+
+// ---- the limits of the recorder's own tables
+
+Result<void> Pruner::hold_limits(Store& store, const RetentionPolicy& policy, RemovedRows& removed) {
+  const auto forgotten = in_steps([&]() -> Result<std::uint64_t> {
+    const auto some = store.forget_pruned(options_.remember, kRowsAtOnce);
+    if (some) removed.run_ids += some.value();
+    return some;
+  });
+  if (!forgotten) return forgotten;
+  if (const auto done = remove_passes(store, policy, removed.passes); !done) return done;
+  return forget_recorders(store, policy, removed);
+}
+
+Result<void> Pruner::remove_passes(Store& store, const RetentionPolicy& policy, std::uint64_t& removed) {
+  PassLimits limits(policy.passes);
+  std::string cursor;
+  do {
+    liveness_.beat();
+    const auto began = steady_clock::now();
+    const auto page = store.aged_passes(kRowsAtOnce, cursor);
+    if (!page) return page.error();
+    std::vector<std::string> going;
+    for (const AgedPass& pass : page.value().passes) {
+      if (limits.goes(pass)) going.push_back(pass.pass_id);
+    }
+    const auto gone = store.remove_passes(going);
+    if (!gone) return gone.error();
+    removed += gone.value();
+    cursor = page.value().next;
+    const auto took = std::chrono::duration_cast<milliseconds>(steady_clock::now() - began);
+    if (!cursor.empty() && !pause(std::min(took, kLongestPause))) break;
+  } while (!cursor.empty());
+  return {};
+}
+
+// A position may go where no spool can refer to it any more. A spool refers to those of the incarnations it knows; as
+// long as it has a daemon that daemon renews their times (Store::keep_positions()), and a copy of it knows none that
+// it did not know itself when the copy was made. So whatever spool has been used, or copied, within that time finds
+// all of its positions. Of one that was not, a position that is missing says that its records are still to be
+// applied; it never makes a record look applied.
+Result<void> Pruner::forget_recorders(Store& store, const RetentionPolicy& policy, RemovedRows& removed) {
+  const auto now = store.database_now();
+  if (!now) return now.error();
+  const milliseconds watched =
+      policy.interval.count() == 0 ? kClockSteadyFor : std::min<milliseconds>(policy.interval, kClockSteadyFor);
+  const bool steady = clock_watch_.steady_for(watched, now.value(), steady_clock::now());
+  if (!steady || policy.recorders.count() == 0) return {};
+  const auto positions = in_steps([&]() -> Result<std::uint64_t> {
+    const auto some = store.forget_positions(policy.recorders, kSparePositions, kRowsAtOnce);
+    if (some) removed.positions += some.value();
+    return some;
+  });
+  if (!positions) return positions;
+  return in_steps([&]() -> Result<std::uint64_t> {
+    const auto some = store.forget_recorders(policy.recorders, kRowsAtOnce);
+    if (!some) return some.error();
+    removed.recorders += some.value().recorders;
+    removed.positions += some.value().positions;
+    return some.value().recorders;
+  });
+}
+
+Result<void> Pruner::in_steps(const std::function<Result<std::uint64_t>()>& remove_some) {
+  while (true) {
+    liveness_.beat();
+    const auto began = steady_clock::now();
+    const auto removed = remove_some();
+    if (!removed) return removed.error();
+    const auto took = std::chrono::duration_cast<milliseconds>(steady_clock::now() - began);
+    if (removed.value() < kRowsAtOnce || !pause(std::min(took, kLongestPause))) return {};
+  }
+}
+
+void Pruner::count(const RemovedRows& removed) {
+  if (removed.passes + removed.positions + removed.recorders + removed.run_ids == 0) return;
+  log_info("removed old rows of the recorder's own tables", {{"PASSES", removed.passes},
+                                                             {"POSITIONS", removed.positions},
+                                                             {"RECORDERS", removed.recorders},
+                                                             {"RUN_IDS", removed.run_ids}});
+  const MutexLock lock(mutex_);
+  status_.rows.passes += removed.passes;
+  status_.rows.positions += removed.positions;
+  status_.rows.recorders += removed.recorders;
+  status_.rows.run_ids += removed.run_ids;
 }
 
 // ---- one pass

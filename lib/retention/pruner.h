@@ -1,6 +1,8 @@
 // Removes finished runs whose time is over (config [retention]), with their history: chain by chain, in small
-// transactions with pauses between, so that the recorder's own go on. One thread of its own for the regular passes;
-// prune() runs on its caller's thread. All public functions are safe together, and across daemons.
+// transactions with pauses between, so that the recorder's own go on. The regular passes also hold the limits of the
+// recorder's own tables, whatever is kept of runs: reports of passes, recorders, positions, ids of removed runs. One
+// thread of its own for the regular passes; prune() runs on its caller's thread. All public functions are safe
+// together, and across daemons.
 #pragma once
 
 #include <chrono>
@@ -16,6 +18,7 @@
 #include "base/mutex.h"
 #include "config/policies.h"
 #include "recorder/recorder.h"
+#include "retention/clock_watch.h"
 #include "retention/prune_plan.h"
 
 namespace run_recorder {
@@ -27,9 +30,18 @@ struct PrunerOptions {
   std::chrono::milliseconds remember{std::chrono::hours{24 * 30}};
 };
 
+// Rows of the recorder's own tables that were removed.
+struct RemovedRows {
+  std::uint64_t passes = 0;
+  std::uint64_t positions = 0;
+  std::uint64_t recorders = 0;
+  std::uint64_t run_ids = 0;  // of removed runs
+};
+
 struct PrunerStatus {
   std::uint64_t runs = 0;  // removed by this process
   std::uint64_t events = 0;
+  RemovedRows rows;
   std::uint64_t failures = 0;        // regular passes that could not come to their end
   std::optional<Timestamp> last_at;  // when the last regular pass ended well
   bool failing = false;              // the latest regular pass failed
@@ -56,6 +68,13 @@ class Pruner {
  private:
   void run();
   Result<PruneReport> regular_pass();
+  // Some of them may be done where it ends with an error. kDenied: this role may not remove them.
+  Result<void> hold_limits(Store& store, const RetentionPolicy& policy, RemovedRows& removed);
+  Result<void> remove_passes(Store& store, const RetentionPolicy& policy, std::uint64_t& removed);
+  Result<void> forget_recorders(Store& store, const RetentionPolicy& policy, RemovedRows& removed);
+  void count(const RemovedRows& removed);
+  // Repeats a bounded removal, which says how many rows it removed, until it finds less than kRowsAtOnce.
+  Result<void> in_steps(const std::function<Result<std::uint64_t>()>& remove_some);
   void note(bool succeeded);  // a regular pass
   Result<void> prune_pages(Store& store, PrunePlan& plan, const PruneRequest& request);
   Result<void> prune_page(Store& store, PrunePlan& plan, const std::vector<AgedRow>& rows);
@@ -70,6 +89,8 @@ class Pruner {
   std::thread thread_;
   Liveness liveness_;  // of the regular passes
   RepeatGuard failing_;
+  RepeatGuard limits_denied_;
+  ClockWatch clock_watch_;  // the thread's
 
   mutable Mutex mutex_;
   Condition wake_;

@@ -25,6 +25,18 @@ AgedRow read_aged_row(PgFields& fields) {
   return row;
 }
 
+// How long ago $1, in milliseconds, was.
+constexpr std::string_view kSomeTimeAgo = "now() - $1::bigint * interval '1 millisecond'";
+
+// Names what a role lacks that may not remove rows.
+Error removal_error(const Error& error, std::string_view what, std::string_view tables) {
+  if (error.sqlstate != kInsufficientPrivilege) return error;
+  return Error{
+      ErrorKind::kDenied,
+      fmt::format("{}; removing {} needs: GRANT DELETE ON {} TO the daemon's role", error.message, what, tables),
+      error.sqlstate};
+}
+
 }  // namespace
 
 // A finding is made by a writing of the row, not by an event: the row may have been silent for months by then.
@@ -110,13 +122,7 @@ Result<Pruned> PgStore::prune(std::span<const std::vector<AgedRow>> chains) {
                   schema_.column("runs", "run_id").type, table("runs"), version_of_run(schema_),
                   table("dead_letters"), table("pruned"), table("run_events"), sql_list(terminal_statuses())),
       {std::move(wanted).take()});
-  if (!rows && rows.error().sqlstate == kInsufficientPrivilege) {
-    return Error{ErrorKind::kDenied,
-                 fmt::format("{}; removing runs needs: GRANT DELETE ON {}, {} TO the daemon's role",
-                             rows.error().message, table("runs"), table("run_events")),
-                 rows.error().sqlstate};
-  }
-  if (!rows) return rows.error();
+  if (!rows) return removal_error(rows.error(), "runs", table("runs") + ", " + table("run_events"));
   PgFields fields((*rows)[0]);
   Pruned pruned;
   pruned.runs = fields.count();
@@ -144,6 +150,111 @@ Result<std::uint64_t> PgStore::forget_pruned(std::chrono::milliseconds older_tha
       {older_than.count()});
   if (!rows) return rows.error();
   return static_cast<std::uint64_t>(rows->affected_rows());
+}
+
+// ---- the recorder's own tables
+
+Result<AgedPassPage> PgStore::aged_passes(std::size_t limit, std::string_view cursor) {
+  PgCommand command;
+  std::string condition = "true";
+  if (!cursor.empty()) {
+    const auto after = decode_cursor(cursor);
+    if (!after || !parse_rfc3339(after->time) || after->id.find('\0') != std::string::npos) {
+      return invalid_cursor(cursor);
+    }
+    const std::string time = command.param(after->time, "timestamptz");
+    condition = fmt::format("(c.started_at, c.pass_id) < ({}, {})", time, command.param(after->id, "text"));
+  }
+  const auto rows = connection_->exec(
+      fmt::format(
+          "SELECT c.pass_id, c.trigger, (extract(epoch FROM clock_timestamp() - c.started_at) * 1000)::bigint, "
+          "pg_column_size(c.report), EXISTS (SELECT 1 FROM {} e WHERE e.pass_id = c.pass_id), {} FROM {} c "
+          "WHERE {} ORDER BY c.started_at DESC, c.pass_id DESC LIMIT {}",
+          table("run_events"), utc_text("c.started_at"), table("reconciliations"), condition, limit),
+      command.params);
+  if (!rows) return rows.error();
+  AgedPassPage page;
+  std::string last_time;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    AgedPass pass;
+    pass.pass_id = fields.text();
+    pass.trigger = fields.text();
+    pass.age = std::chrono::milliseconds(std::max<std::int64_t>(0, fields.integer()));
+    pass.bytes = fields.count();
+    pass.marked = fields.boolean();
+    last_time = fields.text();
+    page.passes.push_back(std::move(pass));
+  }
+  if (page.passes.size() == limit) page.next = encode_cursor({last_time, page.passes.back().pass_id});
+  return page;
+}
+
+Result<std::uint64_t> PgStore::remove_passes(std::span<const std::string> pass_ids) {
+  if (pass_ids.empty()) return 0;
+  const auto rows = connection_->exec(
+      fmt::format("DELETE FROM {0} WHERE pass_id IN (SELECT pass_id FROM {0} WHERE pass_id = ANY (ARRAY(SELECT "
+                  "jsonb_array_elements_text($1::jsonb))) FOR UPDATE SKIP LOCKED)",
+                  table("reconciliations")),
+      {json_list(pass_ids)});
+  if (!rows) return removal_error(rows.error(), "old passes", table("reconciliations"));
+  return static_cast<std::uint64_t>(rows->affected_rows());
+}
+
+Result<void> PgStore::keep_positions(const std::string& origin, std::span<const std::string> incarnations) {
+  const PgConnection::Deadline deadline(*connection_);
+  const auto kept = connection_->exec(
+      fmt::format("UPDATE {} SET updated_at = now() WHERE recorder = $2::text AND incarnation = ANY (ARRAY(SELECT "
+                  "jsonb_array_elements_text($3::jsonb))) AND updated_at < {}",
+                  table("positions"), kSomeTimeAgo),
+      {std::chrono::milliseconds(kPositionsRenewed).count(), origin, json_list(incarnations)});
+  if (!kept) return kept.error();
+  return {};
+}
+
+// The time is compared once more in the row that is held: a spool may have come back since it was read.
+Result<std::uint64_t> PgStore::forget_positions(std::chrono::milliseconds unused_for, std::size_t spare,
+                                                std::size_t limit) {
+  const auto rows = connection_->exec(
+      fmt::format(
+          "WITH old AS MATERIALIZED (SELECT x.recorder, x.incarnation FROM (SELECT recorder, incarnation, "
+          "updated_at, row_number() OVER (PARTITION BY recorder ORDER BY updated_at DESC, incarnation) AS place "
+          "FROM {0}) x WHERE x.updated_at < {1} AND (x.place > {2} OR NOT EXISTS (SELECT 1 FROM {3} w WHERE "
+          "w.id = x.recorder)) ORDER BY x.updated_at LIMIT {4}), "
+          "held AS MATERIALIZED (SELECT p.recorder, p.incarnation FROM {0} p JOIN old USING (recorder, "
+          "incarnation) WHERE p.updated_at < {1} FOR UPDATE OF p SKIP LOCKED) "
+          "DELETE FROM {0} p USING held WHERE p.recorder = held.recorder AND p.incarnation = held.incarnation",
+          table("positions"), kSomeTimeAgo, spare, table("recorders"), limit),
+      {unused_for.count()});
+  if (!rows) return removal_error(rows.error(), "old positions", table("positions"));
+  return static_cast<std::uint64_t>(rows->affected_rows());
+}
+
+// A row that somebody holds is left: its recorder has come back, or another daemon removes it. One that changed
+// meanwhile is compared again.
+Result<ForgottenRecorders> PgStore::forget_recorders(std::chrono::milliseconds unseen_for, std::size_t limit) {
+  const auto judged = [this](Status status) {
+    return fmt::format("AND NOT EXISTS (SELECT 1 FROM {} r WHERE r.recorder = w.id AND {}) ", table("runs"),
+                       judged_rows(status));
+  };
+  const auto rows = connection_->exec(
+      fmt::format(
+          "WITH old AS MATERIALIZED (SELECT w.id FROM {0} w WHERE w.last_seen < {1} "
+          "AND NOT EXISTS (SELECT 1 FROM {2} d WHERE d.recorder = w.id) "
+          "AND NOT EXISTS (SELECT 1 FROM {3} p WHERE p.recorder = w.id AND p.updated_at >= {1}) {4}{5}"
+          "ORDER BY w.last_seen LIMIT {6} FOR UPDATE OF w SKIP LOCKED), "
+          "places AS (DELETE FROM {3} p USING old WHERE p.recorder = old.id AND p.updated_at < {1} RETURNING 1), "
+          "gone AS (DELETE FROM {0} w USING old WHERE w.id = old.id RETURNING 1) "
+          "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM places)",
+          table("recorders"), kSomeTimeAgo, table("dead_letters"), table("positions"), judged(Status::kRunning),
+          judged(Status::kQueued), limit),
+      {unseen_for.count()});
+  if (!rows) return removal_error(rows.error(), "old recorders", table("recorders") + ", " + table("positions"));
+  PgFields fields((*rows)[0]);
+  ForgottenRecorders forgotten;
+  forgotten.recorders = fields.count();
+  forgotten.positions = fields.count();
+  return forgotten;
 }
 
 }  // namespace run_recorder

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/json_writer.h"
 #include "store/paging.h"
 #include "store/sqlite_store.h"
 #include "store/transition_sql.h"
@@ -55,6 +56,38 @@ constexpr std::string_view kDeleteRun = "DELETE FROM \"{{prefix}}runs\" WHERE ru
 constexpr std::string_view kForget =
     "DELETE FROM \"{{prefix}}pruned\" WHERE run_id IN (SELECT run_id FROM \"{{prefix}}pruned\" WHERE pruned_at < ?1 "
     "ORDER BY pruned_at LIMIT ?2)";
+
+constexpr std::string_view kAgedPasses =
+    "SELECT c.pass_id, c.\"trigger\", run_recorder_time(c.started_at), length(c.report), EXISTS (SELECT 1 FROM "
+    "\"{{prefix}}run_events\" e WHERE e.pass_id = c.pass_id), c.started_at FROM \"{{prefix}}reconciliations\" c "
+    "WHERE (c.started_at, c.pass_id) < (?1, ?2) ORDER BY c.started_at DESC, c.pass_id DESC LIMIT ?3";
+constexpr int kPassTime = 2, kPassBytes = 3, kPassMarked = 4, kPassPlace = 5;
+constexpr std::string_view kRemovePass = "DELETE FROM \"{{prefix}}reconciliations\" WHERE pass_id = ?1";
+constexpr std::string_view kKeepPositions =
+    "UPDATE \"{{prefix}}positions\" SET updated_at = ?3 WHERE recorder = ?1 AND incarnation IN (SELECT value FROM "
+    "json_each(?2)) AND updated_at < ?4";
+constexpr std::string_view kForgetPositions =
+    "DELETE FROM \"{{prefix}}positions\" WHERE (recorder, incarnation) IN (SELECT recorder, incarnation FROM (SELECT "
+    "recorder, incarnation, updated_at, row_number() OVER (PARTITION BY recorder ORDER BY updated_at DESC, incarnation) "
+    "AS place FROM \"{{prefix}}positions\") x WHERE updated_at < ?1 AND (place > ?2 OR NOT EXISTS (SELECT 1 FROM "
+    "\"{{prefix}}recorders\" w WHERE w.id = x.recorder)) ORDER BY updated_at LIMIT ?3)";
+constexpr std::string_view kForgetPositionsOf = "DELETE FROM \"{{prefix}}positions\" WHERE recorder = ?1";
+constexpr std::string_view kForgetRecorder = "DELETE FROM \"{{prefix}}recorders\" WHERE id = ?1";
+
+const std::string& old_recorders_sql() {
+  static const std::string sql = [] {
+    std::string text =
+        "SELECT w.id FROM \"{{prefix}}recorders\" w WHERE w.last_seen < ?1 "
+        "AND NOT EXISTS (SELECT 1 FROM \"{{prefix}}dead_letters\" d WHERE d.recorder = w.id) "
+        "AND NOT EXISTS (SELECT 1 FROM \"{{prefix}}positions\" p WHERE p.recorder = w.id AND p.updated_at >= ?1) ";
+    for (const Status status : {Status::kRunning, Status::kQueued}) {
+      text += fmt::format("AND NOT EXISTS (SELECT 1 FROM \"{{{{prefix}}}}runs\" r WHERE r.recorder = w.id AND {}) ",
+                          judged_rows(status));
+    }
+    return text + "ORDER BY w.last_seen LIMIT ?2";
+  }();
+  return sql;
+}
 
 }  // namespace
 
@@ -155,6 +188,88 @@ Result<std::uint64_t> SqliteStore::forget_pruned(std::chrono::milliseconds older
   const auto forgotten = write(kForget, clock_() - older_than, limit);
   if (!forgotten) return forgotten.error();
   return static_cast<std::uint64_t>(*forgotten);
+}
+
+// ---- the recorder's own tables
+
+Result<AgedPassPage> SqliteStore::aged_passes(std::size_t limit, std::string_view cursor) {
+  PagePlace after{"~", ""};  // behind every time
+  if (!cursor.empty()) {
+    const auto place = decode_cursor(cursor);
+    if (!place) return invalid_cursor(cursor);
+    after = *place;
+  }
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const Timestamp now = clock_();
+  AgedPassPage page;
+  std::string last_time;
+  const auto on_row = [&](const SqliteRows& row) {
+    AgedPass pass;
+    pass.pass_id = row.text(0);
+    pass.trigger = row.text(1);
+    const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(now - row.time(kPassTime).value_or(now));
+    pass.age = std::max(std::chrono::milliseconds(0), age);
+    pass.bytes = static_cast<std::uint64_t>(row.integer(kPassBytes));
+    pass.marked = row.integer(kPassMarked) != 0;
+    last_time = row.text(kPassPlace);
+    page.passes.push_back(std::move(pass));
+    return true;
+  };
+  if (auto done = read(kAgedPasses, on_row, after.time, after.id, limit); !done) return done.error();
+  if (page.passes.size() == limit) page.next = encode_cursor({last_time, page.passes.back().pass_id});
+  return page;
+}
+
+Result<std::uint64_t> SqliteStore::remove_passes(std::span<const std::string> pass_ids) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  std::uint64_t removed = 0;
+  for (const std::string& pass_id : pass_ids) {
+    const auto gone = write(kRemovePass, pass_id);
+    if (!gone) return gone.error();
+    removed += static_cast<std::uint64_t>(*gone);
+  }
+  if (auto done = transaction->commit(); !done) return done.error();
+  return removed;
+}
+
+Result<void> SqliteStore::keep_positions(const std::string& origin, std::span<const std::string> incarnations) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const Timestamp now = clock_();
+  const auto kept = write(kKeepPositions, origin, json_list(incarnations), now, now - kPositionsRenewed);
+  if (!kept) return kept.error();
+  return {};
+}
+
+Result<std::uint64_t> SqliteStore::forget_positions(std::chrono::milliseconds unused_for, std::size_t spare,
+                                                    std::size_t limit) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  const auto forgotten = write(kForgetPositions, clock_() - unused_for, spare, limit);
+  if (!forgotten) return forgotten.error();
+  return static_cast<std::uint64_t>(*forgotten);
+}
+
+Result<ForgottenRecorders> SqliteStore::forget_recorders(std::chrono::milliseconds unseen_for, std::size_t limit) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
+  if (!transaction) return transaction.error();
+  std::vector<std::string> old;
+  const auto on_row = [&old](const SqliteRows& row) {
+    old.emplace_back(row.text(0));
+    return true;
+  };
+  if (auto done = read(old_recorders_sql(), on_row, clock_() - unseen_for, limit); !done) return done.error();
+  ForgottenRecorders forgotten;
+  for (const std::string& id : old) {
+    const auto positions = write(kForgetPositionsOf, id);
+    if (!positions) return positions.error();
+    if (auto done = write(kForgetRecorder, id); !done) return done.error();
+    ++forgotten.recorders;
+    forgotten.positions += static_cast<std::uint64_t>(*positions);
+  }
+  if (auto done = transaction->commit(); !done) return done.error();
+  return forgotten;
 }
 
 }  // namespace run_recorder

@@ -91,6 +91,12 @@ class SqliteStore final : public Store {
   Result<Pruned> prune(std::span<const std::vector<AgedRow>> chains) override;
   Result<std::vector<std::string>> pruned(std::span<const std::string> run_ids) override;
   Result<std::uint64_t> forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) override;
+  Result<AgedPassPage> aged_passes(std::size_t limit, std::string_view cursor) override;
+  Result<std::uint64_t> remove_passes(std::span<const std::string> pass_ids) override;
+  Result<void> keep_positions(const std::string& origin, std::span<const std::string> incarnations) override;
+  Result<std::uint64_t> forget_positions(std::chrono::milliseconds unused_for, std::size_t spare,
+                                         std::size_t limit) override;
+  Result<ForgottenRecorders> forget_recorders(std::chrono::milliseconds unseen_for, std::size_t limit) override;
 
  private:
   // Begins every call: its deadline, and a look whether the file is still the one that was opened.

@@ -250,6 +250,23 @@ struct Pruned {
   std::uint64_t events = 0;
 };
 
+// A pass as the retention looks at it: all but its report.
+struct AgedPass {
+  std::string pass_id;
+  std::string trigger;
+  std::chrono::milliseconds age{};  // since it began, by the database's clock
+  std::uint64_t bytes = 0;          // of its report, as the database keeps it
+  bool marked = false;              // the history of a run names it
+};
+struct AgedPassPage {
+  std::vector<AgedPass> passes;  // newest first
+  std::string next;              // empty: no more
+};
+struct ForgottenRecorders {
+  std::uint64_t recorders = 0;
+  std::uint64_t positions = 0;  // of these recorders
+};
+
 struct StuckMark {
   std::string run_id;
   std::int64_t expected_last_seq = 0;
@@ -327,6 +344,10 @@ class Store {
   virtual Result<Checkpoint> check_in(const RecorderSelf& self) = 0;
   // Takes the id over from an incarnation, as check_in() named it. False: another one holds it by now.
   virtual Result<bool> take_over(const RecorderSelf& self, std::string_view from) = 0;
+  // A spool of this origin knows these incarnations: their positions are not to be forgotten (forget_positions()).
+  // Writes only what is older than kPositionsRenewed. Not in a transaction of commit().
+  virtual Result<void> keep_positions(const std::string& origin, std::span<const std::string> incarnations) = 0;
+  static constexpr std::chrono::hours kPositionsRenewed{24};
   // Rows by run_id, for deciding; missing ones are left out. What they weigh in memory does not depend on what they
   // hold: of input, result and error it is only known whether they are there, usage and progress are small, and
   // inserted_at, updated_at and last_event_at are left out.
@@ -454,6 +475,17 @@ class Store {
   virtual Result<std::vector<std::string>> pruned(std::span<const std::string> run_ids) = 0;
   // Forgets the ids of runs that were removed longer ago than this, at most limit; how many it forgot.
   virtual Result<std::uint64_t> forget_pruned(std::chrono::milliseconds older_than, std::size_t limit) = 0;
+  // Passes with what decides which of their reports go, and removing those: how many it removed. What a pass marked
+  // stays marked, is listed by it and can be undone.
+  virtual Result<AgedPassPage> aged_passes(std::size_t limit, std::string_view cursor) = 0;
+  virtual Result<std::uint64_t> remove_passes(std::span<const std::string> pass_ids) = 0;
+  // Forgets positions that nobody has moved or kept (keep_positions()) for so long, but for the `spare` newest of
+  // each origin whose recorder is known; at most limit. A forgotten position is 0: it makes no record look applied.
+  virtual Result<std::uint64_t> forget_positions(std::chrono::milliseconds unused_for, std::size_t spare,
+                                                 std::size_t limit) = 0;
+  // Forgets recorders that were not seen for so long, with their ledgers and positions; at most limit of them. One
+  // stays that has a dead letter, a run that a pass would judge, or a position that was used since.
+  virtual Result<ForgottenRecorders> forget_recorders(std::chrono::milliseconds unseen_for, std::size_t limit) = 0;
 };
 
 struct StoreOptions {

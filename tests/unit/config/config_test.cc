@@ -309,6 +309,15 @@ audit = "0s"
   EXPECT_EQ(load("[retention]\ncouncils = { a = \"1h\" }\n").retention.councils.at("a"), std::chrono::hours(1));
 }
 
+TEST_F(ConfigTest, RecordersAreKeptForAMonthAtLeastOrForEver) {
+  EXPECT_EQ(load("").retention.recorders, std::chrono::days(400));
+  EXPECT_EQ(load("").retention.passes, std::chrono::days(400));
+  EXPECT_EQ(load("[retention]\nrecorders = \"30d\"\npasses = \"1h\"\n").retention.recorders, std::chrono::days(30));
+  EXPECT_EQ(load("[retention]\nrecorders = \"0s\"\n").retention.recorders, milliseconds(0));
+  EXPECT_THAT(mistakes(with_file("[retention]\nrecorders = \"29d\"\n")),
+              ElementsAre(HasSubstr("must be a duration from \"30d\" on, or \"0s\" for ever")));
+}
+
 TEST_F(ConfigTest, CouncilsOfAFlagReplaceThoseOfTheFile) {
   ConfigSources sources = with_file("[retention.councils]\na = \"1d\"\n");
   sources.environment = {{"RUN_RECORDER_RETENTION_COUNCILS", "b=2d, c.d = 3d"}};
@@ -876,14 +885,14 @@ TEST(ConfigReload, TakesTheseKeys) {
   for (const ConfigKey& key : config_keys()) {
     if (key.reloadable) reloadable.push_back(key.full_name());
   }
-  EXPECT_THAT(
-      reloadable,
-      ElementsAre("socket.allow_users", "socket.allow_groups", "spool.max_bytes", "spool.min_free", "spool.keep",
-                  "limits.line_bytes", "limits.depth", "limits.connections", "events.exclude", "events.include",
-                  "reconcile.grace", "reconcile.interval", "reconcile.silent_after", "reconcile.recorder_timeout",
-                  "reconcile.max_stuck", "reconcile.log_rows", "retention.keep", "retention.completed",
-                  "retention.failed", "retention.cancelled", "retention.stuck", "retention.councils",
-                  "retention.interval", "log.level", "log.format", "daemon.shutdown_timeout"));
+  EXPECT_THAT(reloadable,
+              ElementsAre("socket.allow_users", "socket.allow_groups", "spool.max_bytes", "spool.min_free",
+                          "spool.keep", "limits.line_bytes", "limits.depth", "limits.connections", "events.exclude",
+                          "events.include", "reconcile.grace", "reconcile.interval", "reconcile.silent_after",
+                          "reconcile.recorder_timeout", "reconcile.max_stuck", "reconcile.log_rows", "retention.keep",
+                          "retention.completed", "retention.failed", "retention.cancelled", "retention.stuck",
+                          "retention.councils", "retention.passes", "retention.recorders", "retention.interval",
+                          "log.level", "log.format", "daemon.shutdown_timeout"));
 }
 
 TEST_F(ConfigTest, AnotherPasswordNeedsARestart) {
