@@ -31,8 +31,8 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
   EventIds in_batch;
   std::unordered_map<std::string, std::size_t> change_of;  // run_id -> index in decision.runs
   decision.history.reserve(events.size());
-  decision.runs.reserve(events.size() / 2);  // most runs begin or end here, many do both
-  change_of.reserve(events.size() / 2);
+  decision.runs.reserve(events.size());  // as many runs where each goes on beyond the batch
+  change_of.reserve(events.size());
   for (SpooledEvent& spooled : events) {
     Event& event = spooled.event;
     const bool is_heartbeat = event.kind == EventKind::kHeartbeat;

@@ -146,6 +146,7 @@ class Recorder {
   // the spool has them.
   struct Committing {
     PlannedWrite planned;
+    std::unique_ptr<PreparedWrite> prepared;
     std::future<Result<Committed>> outcome;
   };
 
@@ -182,7 +183,9 @@ class Recorder {
   Batch next_batch();
   bool leave_to_original(const Batch& batch);
   void overlap(Batch batch);
-  bool finish_commit();
+  // written: gets what was committed, whose runs the caller counts, so that neither that nor letting go of it holds
+  // up the next commit.
+  bool finish_commit(std::optional<PlannedWrite>* written = nullptr);
   // Both return false when the connection is lost or the position has to be read again.
   bool apply_events(std::span<const SpooledEvent> events, std::size_t range, std::uint64_t to);
   bool set_aside(std::vector<DeadLetter> letters, std::size_t range, std::uint64_t to);

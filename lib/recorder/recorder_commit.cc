@@ -39,28 +39,34 @@ void Recorder::overlap(Batch batch) {
   }
   if (!planned) return lose_connection(planned.error());
   decider_.planned(planned->write, planned->beating, registration_.own().id, steady_clock::now());
-  if (!finish_commit()) return;
+  const RecorderSelf& self = registration_.own();
+  auto prepared = store_->prepare(self, planned->write);
+  std::optional<PlannedWrite> done;
+  if (!finish_commit(&done)) return;
   {
     const MutexLock lock(mutex_);
     progress_.plan(planned->range, planned->write);
   }
-  committing_.emplace(Committing{std::move(planned.value()), {}});
-  committing_->outcome =
-      run_async([this, &write = committing_->planned.write] { return store_->commit(registration_.own(), write); });
+  committing_.emplace(Committing{std::move(planned.value()), std::move(prepared), {}});
+  committing_->outcome = run_async([this, &self, &commit = *committing_] {
+    return store_->commit(self, commit.planned.write, commit.prepared.get());
+  });
+  if (done) councils_.committed(done->write.runs, now_utc());
 }
 
 // Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where
 // the data was refused, or rows were not as expected, the next turn decides it again, from stored rows.
-bool Recorder::finish_commit() {
+bool Recorder::finish_commit(std::optional<PlannedWrite>* written) {
   if (!committing_) return true;
   const auto committed = committing_->outcome.get();
-  const PlannedWrite done = std::move(committing_->planned);
+  PlannedWrite done = std::move(committing_->planned);
   committing_.reset();
   if (committed && committed.value() == Committed::kYes) {
     note_commit(done.events, {});
     log_conflicts(done.conflicts);
-    councils_.committed(done.write.runs, now_utc());
+    if (!written) councils_.committed(done.write.runs, now_utc());
     advance(done.range, done.write.to, done.write.ledger);
+    if (written) *written = std::move(done);
     return true;
   }
   {

@@ -6,6 +6,8 @@
 
 #include "base/json_text.h"
 #include "base/json_writer.h"
+#include "base/number.h"
+#include "store/pg_array.h"
 #include "store/pg_store.h"
 #include "store/transition_sql.h"
 
@@ -133,16 +135,17 @@ Result<std::vector<RunningRow>> PgStore::rows_within(std::string_view which, std
   std::vector<PgParam> params{after, format_rfc3339(window.before), time_param(window.ahead_of),
                               time_param(window.not_before), limit};
   if (!without.groups.empty()) {
-    PgArray recorders, workers, senders, connections, expires;
+    PgArray recorders(PgArray::Type::kText), workers(PgArray::Type::kText), senders(PgArray::Type::kText),
+        connections(PgArray::Type::kText), expires(PgArray::Type::kBoolean);
     for (const RunningGroup& group : without.groups) {
       recorders.text(group.recorder);
       workers.text(group.worker_process);
       senders.text(group.sender_process);
       connections.text(group.connection);
-      expires.plain(group.expires ? "t" : "f");
+      expires.boolean(group.expires);
     }
     for (PgArray* array : {&recorders, &workers, &senders, &connections, &expires}) {
-      params.emplace_back(std::move(*array).take());
+      params.push_back(PgParam::binary(std::move(*array).take()));
     }
     where += fmt::format(
         " AND NOT ({} AND (r.recorder, r.worker_process, r.sender_process, r.connection, r.expires_in IS NOT NULL) IN "
@@ -303,19 +306,24 @@ Result<std::vector<std::string>> PgStore::mark_stuck(const RecorderSelf& self, s
   for (const StuckMark& mark : marks) sorted.push_back(&mark);
   std::sort(sorted.begin(), sorted.end(),
             [](const StuckMark* a, const StuckMark* b) { return a->run_id < b->run_id; });
-  PgArray ids, versions, errors, job_states, last_events, queued;
+  PgArray ids(PgArray::Type::kText), versions(PgArray::Type::kBigint), errors(PgArray::Type::kText),
+      job_states(PgArray::Type::kText), last_events(PgArray::Type::kBigint), queued(PgArray::Type::kBoolean);
   for (const StuckMark* mark : sorted) {
     ids.text(mark->run_id);
-    versions.plain(std::to_string(mark->expected_last_seq));
+    versions.bigint(mark->expected_last_seq);
     errors.text(mark->error);
     mark->job_state ? job_states.text(*mark->job_state) : job_states.null();
-    mark->expected_last_event ? last_events.plain(*mark->expected_last_event) : last_events.null();
-    queued.plain(mark->expected_status == Status::kQueued ? "t" : "f");
+    if (mark->expected_last_event) {
+      last_events.bigint(parse_number<std::int64_t>(*mark->expected_last_event).value_or(0));
+    } else {
+      last_events.null();
+    }
+    queued.boolean(mark->expected_status == Status::kQueued);
   }
+  const auto binary = [](PgArray& array) { return PgParam::binary(std::move(array).take()); };
   const auto done =
-      exec_giving_ids(mark_sql(stuck_transition()),
-                      {pass_id, self.id, std::move(ids).take(), std::move(versions).take(), std::move(errors).take(),
-                       std::move(job_states).take(), std::move(last_events).take(), std::move(queued).take()});
+      exec_giving_ids(mark_sql(stuck_transition()), {pass_id, self.id, binary(ids), binary(versions), binary(errors),
+                                                     binary(job_states), binary(last_events), binary(queued)});
   if (!done) return done.error();
   for (const auto& row : *done) marked.push_back(PgFields(row).text());
   return marked;

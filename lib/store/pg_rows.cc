@@ -91,34 +91,6 @@ std::string version_of_run(const PgSchema& schema) {
       schema.table("run_events"));
 }
 
-void PgArray::separate() {
-  if (text_.size() > 1) text_ += ',';
-}
-
-void PgArray::text(std::string_view value) {
-  separate();
-  text_ += '"';
-  while (true) {
-    const std::size_t plain = std::min(value.find_first_of("\"\\"), value.size());
-    text_.append(value.substr(0, plain));
-    if (plain == value.size()) break;
-    text_ += '\\';
-    text_ += value[plain];
-    value.remove_prefix(plain + 1);
-  }
-  text_ += '"';
-}
-
-void PgArray::plain(std::string_view value) {
-  separate();
-  text_ += value;
-}
-
-std::string PgArray::take() && {
-  text_ += '}';
-  return std::move(text_);
-}
-
 void JsonRecords::begin() {
   text_ += text_.size() > 1 ? ",{" : "{";
   first_field_ = true;

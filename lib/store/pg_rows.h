@@ -49,22 +49,6 @@ std::string last_event_instant(const PgSchema& schema);
 // The version of a run's row: what a table that was taken over has in its history counts too. Of runs as r.
 std::string version_of_run(const PgSchema& schema);
 
-// An array's elements as PostgreSQL reads it from text. Parameters for unnest() take it less than half the time that
-// one parameter for jsonb_to_recordset does.
-class PgArray {
- public:
-  void text(std::string_view value);
-  // Of what needs no quotes: digits, true and false.
-  void plain(std::string_view value);
-  void null() { plain("NULL"); }
-  // Closes the array; nothing may follow.
-  std::string take() &&;
-
- private:
-  void separate();
-  std::string text_ = "{";
-};
-
 // An array of objects for jsonb_to_recordset; what is empty is left out and becomes NULL.
 class JsonRecords {
  public:

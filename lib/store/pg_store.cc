@@ -37,6 +37,12 @@ bool is_taken_id(const Error& error) {
 }
 constexpr std::size_t kComparedAtOnce = 200;
 
+// The statement behind COPY.
+struct PgPrepared : PreparedWrite {
+  explicit PgPrepared(PgCommand made) : command(std::move(made)) {}
+  const PgCommand command;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<Store>> open_pg_store(const StoreOptions& options) {
@@ -247,9 +253,14 @@ Result<std::vector<std::pair<std::string, std::string>>> PgStore::known_events(
   return known;
 }
 
-Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& batch) {
+std::unique_ptr<PreparedWrite> PgStore::prepare(const RecorderSelf& self, const BatchWrite& batch) const {
+  if (!by_copy(batch)) return nullptr;
+  return std::make_unique<PgPrepared>(batch_.write(self, batch, PgBatch::Inserts::kCopied));
+}
+
+Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared) {
   const PgConnection::Deadline deadline(*connection_);
-  const Result<Committed> written = write_batch(self, batch);
+  const Result<Committed> written = write_batch(self, batch, prepared);
   if (written) return written;
   const Error& error = written.error();
   if (is_collision(error) && !connection_->broken()) return Committed::kCollided;
@@ -272,21 +283,25 @@ Result<Committed> PgStore::taken_key(const Error& error, const RecorderSelf& sel
   return raced_or(error, self, batch);
 }
 
-Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch) {
-  if (may_copy_ && batch.history.size() >= copy_rows_) {
-    const auto copied = write_batch(self, batch, PgBatch::Inserts::kCopied);
+Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch,
+                                       const PreparedWrite* prepared) {
+  if (may_copy_ && by_copy(batch)) {
+    constexpr auto kCopied = PgBatch::Inserts::kCopied;
+    const auto* const ready = dynamic_cast<const PgPrepared*>(prepared);
+    const auto copied = ready ? write_batch(self, batch, kCopied, ready->command)
+                              : write_batch(self, batch, kCopied, batch_.write(self, batch, kCopied));
     if (!copied) return copied.error();
     if (*copied) return **copied;
     may_copy_ = false;  // until the next connection
   }
-  const auto written = write_batch(self, batch, PgBatch::Inserts::kHere);
+  constexpr auto kHere = PgBatch::Inserts::kHere;
+  const auto written = write_batch(self, batch, kHere, batch_.write(self, batch, kHere));
   if (!written) return written.error();
   return written->value();
 }
 
 Result<std::optional<Committed>> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch,
-                                                      PgBatch::Inserts inserts) {
-  const PgCommand command = batch_.write(self, batch, inserts);
+                                                      PgBatch::Inserts inserts, const PgCommand& command) {
   auto transaction = PgTransaction::begin(*connection_);
   if (!transaction) return transaction.error();
   const auto written = write_rows(self, batch, inserts, command);

@@ -34,7 +34,9 @@ class PgStore final : public Store {
   Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
-  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
+  using Store::commit;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared) override;
+  std::unique_ptr<PreparedWrite> prepare(const RecorderSelf& self, const BatchWrite& batch) const override;
   Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
   Result<IndexState> indexes() override;
 
@@ -124,10 +126,11 @@ class PgStore final : public Store {
 
   // Appends to `same`.
   Result<void> compare_some(std::span<const SaidOutcome> said, std::vector<SameOutcome>& same);
-  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch);
+  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared);
   // Empty: the rows cannot be copied, because triggers may drop some. Nothing was written then.
   Result<std::optional<Committed>> write_batch(const RecorderSelf& self, const BatchWrite& batch,
-                                               PgBatch::Inserts inserts);
+                                               PgBatch::Inserts inserts, const PgCommand& command);
+  bool by_copy(const BatchWrite& batch) const { return batch.history.size() >= copy_rows_; }
   // Inside of a transaction, the rest as above.
   Result<std::optional<Committed>> write_rows(const RecorderSelf& self, const BatchWrite& batch,
                                               PgBatch::Inserts inserts, const PgCommand& command);

@@ -54,7 +54,7 @@ Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_even
   return known;
 }
 
-Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch) {
+Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite*) {
   if (auto begun = begin_call(); !begun) return begun.error();
   connection_->use_large_cache();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);

@@ -32,7 +32,8 @@ class SqliteStore final : public Store {
   Result<std::vector<SameOutcome>> compare_outcomes(std::span<const SaidOutcome> said) override;
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
-  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) override;
+  using Store::commit;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared) override;
   Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
   Result<IndexState> indexes() override { return IndexState(); }  // opening it required them
 

@@ -334,6 +334,12 @@ struct RecorderRow {
   Checkpoint checkpoint;
 };
 
+// What a Store makes ready of a batch before it is written, for itself.
+class PreparedWrite {
+ public:
+  virtual ~PreparedWrite() = default;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -360,7 +366,16 @@ class Store {
   // All or nothing. kData: the database refuses some row of it. kRefused, here and at check_in(): a newer daemon has
   // migrated the tables, and this one may not write beside it. kInDoubt: check_in() of a new Store tells. An id that
   // is taken because a sequence is behind is kCollided, or kRefused where this role may not set the sequence.
-  virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) = 0;
+  // prepared: prepare()'s of the same batch, or nullptr.
+  virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch,
+                                   const PreparedWrite* prepared) = 0;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) { return commit(self, batch, nullptr); }
+  // What takes no database, so that it can be done while another batch is being committed; from any thread. nullptr:
+  // nothing.
+  virtual std::unique_ptr<PreparedWrite> prepare(const RecorderSelf& self, const BatchWrite& batch) const {
+    static_cast<void>(self), static_cast<void>(batch);
+    return nullptr;
+  }
   // Whether the database would take these batches, one behind the other: writes them as commit() does, has it look at
   // what it otherwise looks at in COMMIT, and rolls back. `from` and `to` of all are where the position is.
   virtual Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) = 0;

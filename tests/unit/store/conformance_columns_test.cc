@@ -253,6 +253,76 @@ TEST_P(StoreColumns, ABareRowsWorkerIsTheOneThatAnEventNamed) {
   EXPECT_EQ(stored("r").worker_process, "") << "a whole row has what it says";
 }
 
+// Steps, ends and changes of other columns take different ways in PostgreSQL.
+TEST_P(StoreColumns, OneBatchHasUpdatesOfEveryKind) {
+  for (const char* run_id : {"bare", "end", "fail", "fields", "reports", "step", "stuck"})
+    store_run(reporting(run_id));
+  const std::string odd = "a \"quoted\" \\ {b,c} NULL \n ü 😀 'x'";
+  std::vector<RunChange> changes;
+  changes.push_back(bare(loaded("bare")));
+  changes.back().outcome_changed = false;
+  changes.push_back(update(loaded("step")));
+  changes.back().after.connection = odd;
+  changes.back().after.worker_process = odd;
+  changes.push_back(update(loaded("end"), false, true));
+  changes.back().after.status = Status::kCompleted;
+  changes.back().after.result = fmt::format(R"({{"text":{},"n":1.50}})", json_string(odd));
+  changes.back().after.finalized_at = at("9999-12-31T23:59:59.999999Z");
+  changes.back().after.oban_job_state_at_finalize = odd;
+  changes.push_back(update(loaded("fail"), false, true));
+  changes.back().after.status = Status::kFailed;
+  changes.back().after.error = R"({"errors":["x"]})";
+  changes.back().after.finalized_at = at("0001-01-01T00:00:00Z");
+  changes.push_back(update(loaded("stuck"), false, true));
+  changes.back().after.status = Status::kStuck;
+  changes.back().after.stuck_pass = "pass-1";
+  changes.push_back(update(loaded("fields"), true, true));
+  changes.back().after.council = odd;
+  changes.push_back(with_reports(loaded("reports")));
+  changes.back().after.usage = R"({"pages":1})";
+  std::vector<HistoryEntry> history;
+  for (const RunChange& change : changes) history.push_back(entry(change.after.run_id, 2));
+  const BatchWrite write = batch(changes, history);
+  const auto prepared = store().prepare(self_, write);
+  ASSERT_EQ(store().commit(self_, write, prepared.get()).value(), Committed::kYes);
+
+  EXPECT_EQ(stored("bare").last_seq, 2);
+  EXPECT_EQ(stored("step").connection, odd);
+  EXPECT_EQ(stored("step").worker_process, odd);
+  EXPECT_EQ(stored("step").status, Status::kRunning);
+  const Run end = stored("end");
+  EXPECT_EQ(end.status, Status::kCompleted);
+  EXPECT_TRUE(json_equal(*end.result, *changes[2].after.result)) << *end.result;
+  EXPECT_FALSE(end.error);
+  EXPECT_EQ(end.finalized_at, at("9999-12-31T23:59:59.999999Z"));
+  EXPECT_EQ(end.oban_job_state_at_finalize, odd);
+  const Run fail = stored("fail");
+  EXPECT_TRUE(json_equal(*fail.error, R"({"errors":["x"]})"));
+  EXPECT_FALSE(fail.result);
+  EXPECT_EQ(fail.finalized_at, at("0001-01-01T00:00:00Z"));
+  EXPECT_EQ(stored("stuck").stuck_pass, "pass-1");
+  EXPECT_FALSE(stored("stuck").finalized_at);
+  EXPECT_EQ(stored("fields").council, odd);
+  expect_same_json(stored("reports").usage, R"({"pages":1})");
+  for (const RunChange& change : changes) {
+    const Run row = stored(change.after.run_id);
+    EXPECT_EQ(row.last_seq, 2) << row.run_id;
+    EXPECT_EQ(row.started_at, at("2026-01-02T03:04:05Z")) << row.run_id;
+    EXPECT_EQ(row.queue, "e-mail") << row.run_id;
+  }
+}
+
+TEST_P(StoreColumns, OneUpdateOfMovedRowsLeavesAllAlone) {
+  for (const char* run_id : {"end", "step"}) store_run(running(run_id));
+  const RunChange step = update(loaded("step"));
+  RunChange end = update(loaded("end"), false, true);
+  end.after.status = Status::kCompleted;
+  store_event("end");
+  EXPECT_EQ(try_commit(batch({step, end}, {entry("step", 2), entry("end", 2)})), Committed::kRaced);
+  EXPECT_EQ(stored("step").last_seq, 1);
+  EXPECT_EQ(stored("end").status, Status::kRunning);
+}
+
 TEST_P(StoreColumns, ABareRowThatIsNotRunningIsRaced) {
   for (const Status status : {Status::kCompleted, Status::kStuck, Status::kQueued}) {
     const std::string run_id(to_string(status));
