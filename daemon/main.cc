@@ -27,7 +27,7 @@ namespace {
 // Batches and pages are made and freed many times a second, each by a thread of its own. glibc would give their
 // memory back to the kernel and take it again each time, page by page; a bounded rest is kept instead, in two arenas.
 void keep_some_freed_memory() {
-  constexpr int kLargestOfTheHeap = 16 << 20;
+  constexpr int kLargestOfTheHeap = 512 << 10;
   constexpr int kKeptOfEachHeap = 4 << 20;
   constexpr int kArenas = 2;
   mallopt(M_MMAP_THRESHOLD, kLargestOfTheHeap);

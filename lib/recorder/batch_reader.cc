@@ -41,7 +41,7 @@ Batch BatchReader::read(const SpoolProgress::Part& part, std::size_t max_events,
   batch.from = batch.to = part.from;
   if (part.last <= part.from) return batch;
   max_events = std::min<std::uint64_t>(max_events, part.last - part.from);
-  batch.events = fresh_.take(part.from + 1, max_events, batch_bytes_);
+  batch.events = fresh_.take(part.from + 1, max_events, batch_bytes_, spare_.take());
   if (batch.events.empty()) read_stored(part, max_events, recorder, batch);
   if (!batch.events.empty()) batch.to = batch.events.back().seq;
   assert(batch.events.size() + batch.unreadable.size() == batch.to - batch.from);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "recorder/fresh_events.h"
+#include "recorder/spare_room.h"
 #include "recorder/spool_progress.h"
 #include "spool/spool.h"
 #include "store/store.h"
@@ -37,6 +38,9 @@ class BatchReader {
   // At most max_events of the part, up to the first record that cannot be read; where that is the first, it alone (or
   // a bounded number of missing ones) as `recorder`'s dead letters.
   Batch read(const SpoolProgress::Part& part, std::size_t max_events, const std::string& recorder);
+  // The room of a batch's events that are gone, for those of the next; and letting go of it.
+  void reuse(std::vector<SpooledEvent>&& spent) { spare_.give(std::move(spent)); }
+  void release_room() { spare_.release(); }
   // A few of the events behind seq, as far as they can be read.
   std::vector<SpooledEvent> read_behind(std::uint64_t seq);
   // The body of an event's record; empty where it cannot be read any more.
@@ -49,6 +53,7 @@ class BatchReader {
 
   Spool& spool_;
   FreshEvents fresh_;
+  SpareRoom<SpooledEvent> spare_;
   const std::size_t batch_bytes_;
   RepeatGuard unreadable_;
   std::string last_damage_;  // the newest sentence about it; empty: none was met

@@ -26,8 +26,8 @@ void note_life(RunChange& change, const Run* before, const Transition& transitio
 
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
                 const EventIds& known, RecordedBy by, const std::set<std::string, std::less<>>& pruned,
-                const Comparisons& same) {
-  Decision decision;
+                const Comparisons& same, Decision room) {
+  Decision decision = std::move(room);
   EventIds in_batch;
   std::unordered_map<std::string, std::size_t> change_of;  // run_id -> index in decision.runs
   decision.history.reserve(events.size());
@@ -81,6 +81,8 @@ Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*
       change.after = std::move(transition.after);
     }
   }
+  events.clear();
+  decision.spent = std::move(events);
   return decision;
 }
 

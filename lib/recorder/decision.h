@@ -33,13 +33,15 @@ struct Decision {
   std::vector<std::string> finalized;  // run_ids that became completed, failed or cancelled
   std::vector<std::string> beating;    // run_ids whose rows a heartbeat writes
   std::vector<BeatWrite> beats;        // beside runs: heartbeats that were not decided event by event
+  std::vector<SpooledEvent> spent;     // empty: the room of the events, for others
 };
 
 // Applies events in order. row_of gives the stored row or nullptr (the pointer is used at once); known holds the ids
 // that are in the history already; an event of a run that was removed (pruned) changes nothing, as a resend. same:
-// for those events that have to be compared with row_of's row (needs_comparison).
+// for those events that have to be compared with row_of's row (needs_comparison). room: an empty decision, whose
+// vectors' room is used.
 Decision decide(std::vector<SpooledEvent> events, const std::function<const Run*(std::string_view)>& row_of,
                 const EventIds& known, RecordedBy by, const std::set<std::string, std::less<>>& pruned = {},
-                const Comparisons& same = {});
+                const Comparisons& same = {}, Decision room = {});
 
 }  // namespace run_recorder

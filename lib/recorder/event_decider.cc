@@ -78,7 +78,10 @@ Result<Decision> EventDecider::decide_each(Store& store, std::vector<SpooledEven
   };
   const auto same = compare_outcomes(store, events, row_of);
   if (!same) return same.error();
-  return decide(std::move(events), row_of, known, by, pruned, same.value());
+  Decision room;
+  room.runs = spare_runs_.take();
+  room.history = spare_history_.take();
+  return decide(std::move(events), row_of, known, by, pruned, same.value(), std::move(room));
 }
 
 // Rows come without their texts, whatever those weigh. For the few events that have to be compared with them the

@@ -18,6 +18,7 @@
 #include "recorder/decision.h"
 #include "recorder/heartbeats.h"
 #include "recorder/row_cache.h"
+#include "recorder/spare_room.h"
 #include "store/store.h"
 
 namespace run_recorder {
@@ -60,6 +61,16 @@ class EventDecider {
 
   Heartbeats& heartbeats() { return beats_; }
 
+  // The room of a write that is done, for those to come; and letting go of it.
+  void reuse(BatchWrite&& done) {
+    spare_runs_.give(std::move(done.runs));
+    spare_history_.give(std::move(done.history));
+  }
+  void release_room() {
+    spare_runs_.release();
+    spare_history_.release();
+  }
+
  private:
   bool decides_bare(const Event& event, const OpenRuns::OpenRun& open) const;
   std::vector<std::string> unknown_rows(std::span<const SpooledEvent> events, Lookup lookup) const;
@@ -74,6 +85,8 @@ class EventDecider {
   Heartbeats beats_;
   JobProbe probe_;
   RowCache cache_;
+  SpareRoom<RunChange> spare_runs_;
+  SpareRoom<HistoryEntry> spare_history_;
   Liveness& liveness_;
 };
 

@@ -24,8 +24,9 @@ void FreshEvents::add(std::vector<SpooledEvent>&& events) {
   }
 }
 
-std::vector<SpooledEvent> FreshEvents::take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes) {
-  std::vector<SpooledEvent> taken;
+std::vector<SpooledEvent> FreshEvents::take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes,
+                                            std::vector<SpooledEvent> room) {
+  std::vector<SpooledEvent> taken = std::move(room);
   const MutexLock lock(mutex_);
   while (!events_.empty() && events_.front().seq < seq) {
     bytes_ -= footprint(events_.front());

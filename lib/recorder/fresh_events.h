@@ -26,8 +26,9 @@ class FreshEvents {
   // In order of seq. Takes what there is room for.
   void add(std::vector<SpooledEvent>&& events);
   // The events seq, seq + 1, … as far as they are here without a gap, at most max_events and (beyond the first)
-  // max_bytes. Forgets what lies before seq.
-  std::vector<SpooledEvent> take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes);
+  // max_bytes. Forgets what lies before seq. room: an empty vector, whose room is used.
+  std::vector<SpooledEvent> take(std::uint64_t seq, std::size_t max_events, std::size_t max_bytes,
+                                 std::vector<SpooledEvent> room = {});
 
  private:
   const std::size_t max_bytes_;

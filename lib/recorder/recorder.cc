@@ -15,6 +15,7 @@ constexpr milliseconds kIdleTurn{2'000};
 constexpr std::chrono::minutes kTurnTime{2};  // several calls to the database, each to its deadline
 
 constexpr milliseconds kHintEvery{1'000};
+constexpr milliseconds kRoomKept{2'000};  // behind the last large batch
 constexpr milliseconds kKeepPositionsEvery{30'000};
 
 constexpr int kConflictLinesPerMinute = 20;
@@ -232,6 +233,8 @@ bool Recorder::turn() {
   }
   if (batch.unreadable.empty() && batch.events.size() >= options_.overlap_events && stored_lookups_ == 0 &&
       index_watch_.events_unique()) {
+    has_room_ = true;
+    last_large_batch_ = steady_clock::now();
     overlap(std::move(batch));
     return may_go_on();
   }
@@ -296,6 +299,11 @@ void Recorder::housekeep() {
   // A host's clock that is set forward ends no event's time in the spool.
   spool_.delete_expired(started_utc_ + std::chrono::duration_cast<std::chrono::microseconds>(now - started_));
   if (index_watch_.due(now) && (!finish_commit() || !check_indexes())) return;
+  if (has_room_ && !committing_ && now - last_large_batch_ > kRoomKept) {
+    has_room_ = false;
+    reader_.release_room();
+    decider_.release_room();
+  }
   if (now - positions_kept_ >= kKeepPositionsEvery && (!finish_commit() || !keep_positions())) return;
   const bool asked = [this] {
     const MutexLock lock(mutex_);

@@ -230,6 +230,8 @@ class Recorder {
   std::chrono::steady_clock::time_point last_heartbeat_{};
   std::chrono::steady_clock::time_point positions_kept_{};
   std::chrono::steady_clock::time_point last_hint_{};
+  bool has_room_ = false;  // of large batches, kept for the next
+  std::chrono::steady_clock::time_point last_large_batch_{};
   RateLimiter conflicts_logged_;
   RateLimiter letters_logged_;
   RepeatGuard sequences_;

@@ -51,7 +51,9 @@ void Recorder::overlap(Batch batch) {
   committing_->outcome = run_async([this, &self, &commit = *committing_] {
     return store_->commit(self, commit.planned.write, commit.prepared.get());
   });
-  if (done) councils_.committed(done->write.runs, now_utc());
+  if (!done) return;
+  councils_.committed(done->write.runs, now_utc());
+  decider_.reuse(std::move(done->write));
 }
 
 // Waits for the commit under way, if there is one. False: it failed, and what was planned behind it is void; where
@@ -97,6 +99,7 @@ Result<Recorder::PlannedWrite> Recorder::plan_write(std::vector<SpooledEvent> ev
                                        steady_clock::now());
   if (!decided) return decided.error();
   Decision& decision = decided.value();
+  reader_.reuse(std::move(decision.spent));
   decider_.add_job_states(decision);
   planned.write = next_write(range);
   planned.write.to = to;
