@@ -41,7 +41,7 @@ struct RemovedRows {
 struct PrunerStatus {
   std::uint64_t runs = 0;  // removed by this process
   std::uint64_t events = 0;
-  RemovedRows rows;
+  RemovedRows rows{};
   std::uint64_t failures = 0;        // regular passes that could not come to their end
   std::optional<Timestamp> last_at;  // when the last regular pass ended well
   bool failing = false;              // the latest regular pass failed

@@ -12,10 +12,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
+using Row = run_recorder::Run;
+
 const Timestamp kStart = parse_rfc3339("2026-03-01T12:00:00Z").value();
 
-Run open_row(const std::string& run_id, std::int64_t last_seq = 1, const std::string& council = "demo") {
-  Run row;
+Row open_row(const std::string& run_id, std::int64_t last_seq = 1, const std::string& council = "demo") {
+  Row row;
   row.run_id = run_id;
   row.council = council;
   row.status = Status::kRunning;
@@ -28,7 +30,7 @@ TEST(OpenRuns, FindsWhatWasPutLast) {
   OpenRuns open(100);
   EXPECT_FALSE(open.find("a"));
   open.put(open_row("a"));
-  Run row = open_row("a", 7, "other");
+  Row row = open_row("a", 7, "other");
   row.started_at = kStart + 1h + 123'456us;
   row.job_id = "9";
   open.put(row);
@@ -48,27 +50,27 @@ TEST(OpenRuns, FindsWhatWasPutLast) {
 TEST(OpenRuns, ForgetsARowThatIsNoPlainRunningOne) {
   const auto forgets = [](const auto& change) {
     OpenRuns open(100);
-    Run row = open_row("a");
+    Row row = open_row("a");
     open.put(row);
     change(row);
     open.put(row);
     return !open.find("a") && open.size() == 0;
   };
-  EXPECT_TRUE(forgets([](Run& row) { row.status = Status::kCompleted; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.status = Status::kStuck; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.status = Status::kQueued; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.started_at.reset(); }));
-  EXPECT_TRUE(forgets([](Run& row) { *row.started_at += 24h * 400; })) << "farther away than can be told";
-  EXPECT_TRUE(forgets([](Run& row) { *row.started_at -= 24h * 400; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.stuck_pass = "p"; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.result = "{}"; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.error.reset(), row.error = "{}"; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.finalized_at = kStart; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.oban_job_state_at_finalize = "completed"; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.last_seq = 65'536; }));
-  EXPECT_TRUE(forgets([](Run& row) { row.last_seq = 0; })) << "a row that was taken over has no version";
-  EXPECT_FALSE(forgets([](Run& row) { row.last_seq = 65'535; }));
-  EXPECT_FALSE(forgets([](Run& row) { row.usage = "{}"; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.status = Status::kCompleted; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.status = Status::kStuck; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.status = Status::kQueued; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.started_at.reset(); }));
+  EXPECT_TRUE(forgets([](Row& row) { *row.started_at += 24h * 400; })) << "farther away than can be told";
+  EXPECT_TRUE(forgets([](Row& row) { *row.started_at -= 24h * 400; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.stuck_pass = "p"; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.result = "{}"; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.error.reset(), row.error = "{}"; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.finalized_at = kStart; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.oban_job_state_at_finalize = "completed"; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.last_seq = 65'536; }));
+  EXPECT_TRUE(forgets([](Row& row) { row.last_seq = 0; })) << "a row that was taken over has no version";
+  EXPECT_FALSE(forgets([](Row& row) { row.last_seq = 65'535; }));
+  EXPECT_FALSE(forgets([](Row& row) { row.usage = "{}"; }));
 }
 
 TEST(OpenRuns, FindsEachOfManyAndNoneThatIsGone) {
