@@ -72,8 +72,7 @@ TEST_F(SqliteListPlans, RareStatusesAreReadEachInTheOrderOfTheirIndex) {
                                      std::pair{RunOrder::kStarted, "council_ex_runs_status_started ("}}) {
     for (const auto& statuses :
          {std::vector{Status::kCancelled}, std::vector{Status::kQueued, Status::kFailed, Status::kStuck}}) {
-      EXPECT_THAT(plan_in_order(by(order, statuses)),
-                  HasSubstr(fmt::format("INDEX {}status=?", index)));
+      EXPECT_THAT(plan_in_order(by(order, statuses)), HasSubstr(fmt::format("INDEX {}status=?", index)));
       EXPECT_THAT(plan_in_order(by(order, statuses)), Not(HasSubstr("TEMP B-TREE")));
     }
   }
