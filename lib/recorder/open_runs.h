@@ -1,4 +1,4 @@
-// The runs under way that the recorder wrote, in 12 bytes each, so that an event of one of a million of them needs no
+// The runs under way that the recorder wrote, in 12 bytes each, so that an event of one of half a million needs no
 // look into the database first: what deciding their next event takes of a plain running row. A guess, as RowCache's:
 // a run is found by 44 bits of a hash, and every write made from it is guarded by last_seq and by the row still being
 // a running one. For one thread.

@@ -52,7 +52,7 @@ struct RecorderOptions {
   std::size_t small_batch_events = 48;  // while a backlog is worked off beside a few senders
   std::size_t overlap_events = 200;     // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 3'000'000;
-  RowCacheSize cache{.bytes = 4'000'000, .open_runs = 1'100'000};
+  RowCacheSize cache{.bytes = 4'000'000, .open_runs = 500'000};
   std::chrono::milliseconds heartbeat_every =
       Heartbeats::kWriteEvery;                  // a row is renewed by a bare heartbeat once in so long
   SuspectPolicy suspect;                        // when an event that only ever fails by time becomes a dead letter
