@@ -468,7 +468,7 @@ def test_sessions_that_the_server_ends_because_they_are_idle_are_no_outage(serve
         assert server.control.get("/v1/runs").status == 200
         wait_until(lambda: not cluster.backends(f"datname = '{name}'"), "the server to end idle sessions")
         assert server.control.get("/v1/runs").status == 200
-        assert server.control.post("/v1/reconcile", {}).status == 200
+        server.control.reconcile()
     status = server.status()
     assert (status["database"]["state"], status["database"]["reconnects"]) == ("up", 0), status["database"]
     assert server.log_lines("error") == []
