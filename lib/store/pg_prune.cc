@@ -231,23 +231,27 @@ Result<std::uint64_t> PgStore::forget_positions(std::chrono::milliseconds unused
 }
 
 // A row that somebody holds is left: its recorder has come back, or another daemon removes it. One that changed
-// meanwhile is compared again.
+// meanwhile is compared again. Who is needed is taken out as a set, whose size no estimate gets wrong.
 Result<ForgottenRecorders> PgStore::forget_recorders(std::chrono::milliseconds unseen_for, std::size_t limit) {
-  const auto judged = [this](Status status) {
-    return fmt::format("AND NOT EXISTS (SELECT 1 FROM {} r WHERE r.recorder = w.id AND {}) ", table("runs"),
-                       judged_rows(status));
+  const std::string unseen =
+      fmt::format("SELECT w.id FROM {} w WHERE w.last_seen < {}", table("recorders"), kSomeTimeAgo);
+  const auto any = connection_->exec(fmt::format("SELECT EXISTS ({})", unseen), {unseen_for.count()});
+  if (!any) return any.error();
+  if (!PgFields((*any)[0]).boolean()) return ForgottenRecorders{};
+  const auto of_runs = [this](Status status) {
+    return fmt::format("SELECT r.recorder COLLATE \"C\" FROM {} r WHERE {}", table("runs"), judged_rows(status));
   };
   const auto rows = connection_->exec(
       fmt::format(
-          "WITH old AS MATERIALIZED (SELECT w.id FROM {0} w WHERE w.last_seen < {1} "
-          "AND NOT EXISTS (SELECT 1 FROM {2} d WHERE d.recorder = w.id) "
-          "AND NOT EXISTS (SELECT 1 FROM {3} p WHERE p.recorder = w.id AND p.updated_at >= {1}) {4}{5}"
+          "WITH unneeded AS MATERIALIZED ({7} EXCEPT {4} EXCEPT {5} EXCEPT SELECT recorder COLLATE \"C\" FROM {2} "
+          "EXCEPT SELECT recorder FROM {3} WHERE updated_at >= {1}), "
+          "old AS MATERIALIZED (SELECT w.id FROM {0} w JOIN unneeded USING (id) WHERE w.last_seen < {1} "
           "ORDER BY w.last_seen LIMIT {6} FOR UPDATE OF w SKIP LOCKED), "
           "places AS (DELETE FROM {3} p USING old WHERE p.recorder = old.id AND p.updated_at < {1} RETURNING 1), "
           "gone AS (DELETE FROM {0} w USING old WHERE w.id = old.id RETURNING 1) "
           "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM places)",
-          table("recorders"), kSomeTimeAgo, table("dead_letters"), table("positions"), judged(Status::kRunning),
-          judged(Status::kQueued), limit),
+          table("recorders"), kSomeTimeAgo, table("dead_letters"), table("positions"), of_runs(Status::kRunning),
+          of_runs(Status::kQueued), limit, unseen),
       {unseen_for.count()});
   if (!rows) return removal_error(rows.error(), "old recorders", table("recorders") + ", " + table("positions"));
   PgFields fields((*rows)[0]);

@@ -78,10 +78,10 @@ const std::string& old_recorders_sql() {
   static const std::string sql = [] {
     std::string text =
         "SELECT w.id FROM \"{{prefix}}recorders\" w WHERE w.last_seen < ?1 "
-        "AND NOT EXISTS (SELECT 1 FROM \"{{prefix}}dead_letters\" d WHERE d.recorder = w.id) "
+        "AND w.id NOT IN (SELECT recorder FROM \"{{prefix}}dead_letters\") "
         "AND NOT EXISTS (SELECT 1 FROM \"{{prefix}}positions\" p WHERE p.recorder = w.id AND p.updated_at >= ?1) ";
     for (const Status status : {Status::kRunning, Status::kQueued}) {
-      text += fmt::format("AND NOT EXISTS (SELECT 1 FROM \"{{{{prefix}}}}runs\" r WHERE r.recorder = w.id AND {}) ",
+      text += fmt::format("AND w.id NOT IN (SELECT r.recorder FROM \"{{{{prefix}}}}runs\" r WHERE {}) ",
                           judged_rows(status));
     }
     return text + "ORDER BY w.last_seen LIMIT ?2";
