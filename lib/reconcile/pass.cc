@@ -112,6 +112,14 @@ Result<bool> Pass::pass_read_barrier() {
 }
 
 Result<void> Pass::connect() {
+  // Until the recorder has found its tables, its own error says why; the pass would only find that they are missing.
+  if (!host_.recorder.wait_tables(milliseconds{0})) {
+    const RecorderStatus status = host_.recorder.status();
+    if (!status.database_error.empty()) {
+      return Error{ErrorKind::kUnavailable, "the database is away: " + status.database_error};
+    }
+    return Error{ErrorKind::kUnavailable, "the database is being migrated"};
+  }
   StoreOptions store_options = host_.options.store;
   if (plan_.trigger == PassTrigger::kRequest)
     store_options.connect_timeout = std::min(store_options.connect_timeout, kRequestPatience);
