@@ -130,13 +130,14 @@ std::string moment_of_all(const RunsInOrder& order) {
 
 // What names few rows of a filter's, each found by an index of its own: in the order of how few they are likely to
 // be.
-enum class Access { kPrefix, kObanJob, kJob, kPass };
+enum class Access { kPrefix, kObanJob, kJob, kPass, kCouncil };
 std::vector<Access> accesses_of(const RunFilter& filter) {
   std::vector<Access> accesses;
   if (filter.id_prefix) accesses.push_back(Access::kPrefix);
   if (filter.oban_job_id) accesses.push_back(Access::kObanJob);
   if (filter.job) accesses.push_back(Access::kJob);
   if (filter.pass) accesses.push_back(Access::kPass);
+  if (filter.council) accesses.push_back(Access::kCouncil);
   return accesses;
 }
 
@@ -160,6 +161,11 @@ std::string entries_of(PgCommand& command, const PgSchema& schema, const RunFilt
     case Access::kPass:
       return fmt::format("SELECT h.run_id FROM {} h WHERE h.pass_id = {} ORDER BY h.pass_id, h.run_id LIMIT {}",
                          schema.table("run_events"), command.param(*filter.pass, "text"), kFewRows + 1);
+    case Access::kCouncil:
+      // In the index's order: a bitmap would be made of all its entries.
+      return fmt::format(
+          "SELECT r.* FROM {} r WHERE r.council = {} ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}", runs,
+          command.param(*filter.council, "text"), kFewRows + 1);
   }
   return {};
 }
@@ -177,23 +183,30 @@ std::string running_rows_sql(const PgSchema& schema, std::size_t limit) {
                      schema.table("runs"), limit);
 }
 
-// The parts of the table that have all rows of these statuses, each in the order of one of its indexes.
-std::vector<std::string> sources_of(const PgSchema& schema, const RunFilter& filter, bool by_status) {
+// What the rows of a walk have in common, so that an index has no others.
+enum class Walk { kAll, kCouncil, kStatus };
+
+// The parts of the table that have all rows of a filter, each in the order of one of its indexes.
+std::vector<std::string> sources_of(PgCommand& command, const PgSchema& schema, const RunFilter& filter, Walk over) {
   std::vector<std::string> sources;
-  if (!by_status) return {fmt::format("{} r WHERE true", schema.table("runs"))};
+  const std::string runs = schema.table("runs");
+  if (over == Walk::kAll) return {fmt::format("{} r WHERE true", runs)};
+  if (over == Walk::kCouncil) {
+    return {fmt::format("{} r WHERE r.council = {}", runs, command.param(*filter.council, "text"))};
+  }
   for (const Status status : filter.statuses) {
     sources.push_back(status == Status::kRunning
                           ? fmt::format("({}) r WHERE true", running_rows_sql(schema, kFewRows))
-                          : fmt::format("{} r WHERE r.status = '{}'", schema.table("runs"), to_string(status)));
+                          : fmt::format("{} r WHERE r.status = '{}'", runs, to_string(status)));
   }
   return sources;
 }
 
 // The first `examined` rows in the list's order, as r.* with run_recorder_moment.
-std::string walk_sql(const PgSchema& schema, const RunFilter& filter, const RunsInOrder& order, bool by_status,
-                     const std::vector<std::string>& bounds, std::size_t examined) {
+std::string walk_sql(PgCommand& command, const PgSchema& schema, const RunFilter& filter, const RunsInOrder& order,
+                     Walk over, const std::vector<std::string>& bounds, std::size_t examined) {
   std::string walk;
-  for (const std::string& source : sources_of(schema, filter, by_status)) {
+  for (const std::string& source : sources_of(command, schema, filter, over)) {
     for (const RunsPart& part : order.parts) {
       std::string bounded;
       for (const std::string& bound : bounds) bounded += " AND " + fmt::format(fmt::runtime(bound), part.moment);
@@ -212,10 +225,10 @@ Timestamp moment_of_row(const Run& run, RunOrder by) {
 
 }  // namespace
 
-// How a list is read: by an access, or by walking, with the part of each status by itself or over all rows.
+// How a list is read: by an access, or by walking.
 struct PgStore::RunsPlan {
   std::optional<Access> access = {};
-  bool by_status = false;
+  Walk walk = Walk::kAll;
 };
 
 Result<bool> PgStore::is_few(const PgCommand& entries) {
@@ -232,13 +245,16 @@ Result<PgStore::RunsPlan> PgStore::plan_of(const RunFilter& filter) {
     if (!few) return few.error();
     if (*few) return RunsPlan{.access = access};
   }
-  if (filter.statuses.empty() || std::ranges::count(filter.statuses, Status::kCompleted) > 0) return RunsPlan{};
+  const Walk otherwise = filter.council && filter.by == RunOrder::kRecorded ? Walk::kCouncil : Walk::kAll;
+  if (filter.statuses.empty() || std::ranges::count(filter.statuses, Status::kCompleted) > 0) {
+    return RunsPlan{.walk = otherwise};
+  }
   if (std::ranges::count(filter.statuses, Status::kRunning) > 0) {
     const auto few = is_few({running_rows_sql(schema_, kFewRows + 1), {}});
     if (!few) return few.error();
-    return RunsPlan{.by_status = *few};
+    return RunsPlan{.walk = *few ? Walk::kStatus : otherwise};
   }
-  return RunsPlan{.by_status = true};
+  return RunsPlan{.walk = Walk::kStatus};
 }
 
 // At most limit rows of a page, and not more than filter.examine rows looked at: how many were, in `examined`.
@@ -258,7 +274,7 @@ Result<RunPage> PgStore::some_runs(const RunFilter& filter, const RunsPlan& plan
       bounded += " AND " + fmt::format(fmt::runtime(bound), "r.run_recorder_moment");
     }
   } else {
-    rows_in_order = walk_sql(schema_, filter, order, plan.by_status, *bounds, last_place);
+    rows_in_order = walk_sql(command, schema_, filter, order, plan.walk, *bounds, last_place);
   }
   // The last row that is looked at comes whether it fits or not: the next page begins behind it.
   const std::string inner = fmt::format(
@@ -300,8 +316,8 @@ Result<RunPage> PgStore::list_runs(const RunFilter& filter) {
   const auto plan = plan_of(filter);
   if (!plan) return plan.error();
   RunFilter some = filter;
-  // Rows of a rare status lie scattered: each is a page of the disk.
-  if (plan->by_status) some.examine = std::min(some.examine, kFewRows);
+  // Rows of one status or name lie scattered: each is a page of the disk.
+  if (plan->walk != Walk::kAll) some.examine = std::min(some.examine, kFewRows);
   RunPage page;
   std::size_t bytes = 0;
   for (std::size_t part_rows = kFirstPart;; part_rows *= kGrowth) {

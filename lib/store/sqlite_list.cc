@@ -118,6 +118,9 @@ Conditions bounds_of_walk(const RunFilter& filter, const std::optional<PagePlace
 SqliteSource all_rows(std::string_view index, std::string_view condition) {
   return {fmt::format("\"{{{{prefix}}}}runs\" r INDEXED BY \"{{{{prefix}}}}{}\" WHERE {}", index, condition)};
 }
+SqliteSource scattered_rows(std::string_view index, std::string_view condition, std::vector<std::string> texts) {
+  return {all_rows(index, condition).from, std::move(texts), true};
+}
 
 // At most so many rows of what an index finds.
 SqliteSource found_rows(std::string_view index, std::string_view condition, std::size_t limit) {
@@ -155,6 +158,10 @@ std::vector<SqliteSource> sqlite_accesses(const RunFilter& filter) {
              kStuckEvent, kLimit),
          {*filter.pass}});
   }
+  if (filter.council) {
+    accesses.push_back(found_rows("runs_council", "r.council = ?", kLimit));
+    accesses.back().texts = {*filter.council};
+  }
   return accesses;
 }
 
@@ -166,14 +173,15 @@ std::vector<SqliteSource> sqlite_parts_in_order(const RunFilter& filter, bool ru
   const bool by_started = filter.by == RunOrder::kStarted;
   const auto has = [&](Status status) { return std::ranges::count(filter.statuses, status) > 0; };
   if (filter.statuses.empty() || has(Status::kCompleted) || (has(Status::kRunning) && !running_is_few)) {
+    if (filter.council && !by_started) return {scattered_rows("runs_council", "r.council = ?", {*filter.council})};
     return {all_rows(by_started ? "runs_started" : "runs_inserted", "true")};
   }
   std::vector<SqliteSource> parts;
   for (const Status status : filter.statuses) {
     parts.push_back(status == Status::kRunning
                         ? sqlite_running_rows()
-                        : all_rows(by_started ? "runs_status_started" : "runs_status",
-                                   fmt::format("r.status = '{}' AND {}", to_string(status), kFewStatuses)));
+                        : scattered_rows(by_started ? "runs_status_started" : "runs_status",
+                                         fmt::format("r.status = '{}' AND {}", to_string(status), kFewStatuses), {}));
   }
   return parts;
 }
@@ -227,8 +235,8 @@ Result<SqliteStore::ListPlan> SqliteStore::plan_of(const RunFilter& filter, cons
     running_is_few = *few;
   }
   const auto parts = sqlite_parts_in_order(filter, running_is_few);
-  // Rows of a rare status lie scattered: each is a page of the disk.
-  const bool is_scattered = parts.front().from.find("runs_status") != std::string::npos || parts.size() > 1;
+  // Rows of one status or name lie scattered: each is a page of the disk.
+  const bool is_scattered = parts.front().is_scattered || parts.size() > 1;
   return ListPlan{sqlite_walk(parts, filter, after),
                   is_scattered ? std::min(filter.examine, kFewRows) : filter.examine};
 }

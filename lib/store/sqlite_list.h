@@ -16,6 +16,7 @@ namespace run_recorder {
 struct SqliteSource {
   std::string from;
   std::vector<std::string> texts = {};
+  bool is_scattered = false;  // its rows in the list's order are not near each other
 };
 // What names few rows of a filter's, in the order of how few they are likely to be: none gives more than kFewRows
 // + 1.

@@ -57,7 +57,7 @@ TEST_F(SqliteListPlans, AWalkOverAllRowsReadsAnIndexInItsOrder) {
                                      std::pair{RunOrder::kStarted, "council_ex_runs_started"}}) {
     RunFilter filter = by(order);
     for (auto* pattern : {&filter.host, &filter.unit, &filter.os_user, &filter.council_glob}) *pattern = "a*";
-    filter.council = filter.job = filter.queue = filter.pass = filter.error_text = "x";
+    filter.job = filter.queue = filter.pass = filter.error_text = "x";
     filter.exit_status = 1;
     filter.longer_than = std::chrono::seconds(1);
     filter.since = filter.until = Timestamp{};
@@ -78,14 +78,28 @@ TEST_F(SqliteListPlans, RareStatusesAreReadEachInTheOrderOfTheirIndex) {
   }
 }
 
+TEST_F(SqliteListPlans, ANameIsReadInTheOrderOfItsIndexAndByAnotherTimeInTheOrderOfThat) {
+  for (const auto& [order, index] : {std::pair{RunOrder::kRecorded, "council_ex_runs_council (council=? AND "},
+                                     std::pair{RunOrder::kStarted, "council_ex_runs_started"}}) {
+    for (const auto& statuses : {std::vector<Status>{}, std::vector{Status::kCompleted, Status::kFailed}}) {
+      RunFilter filter = by(order, statuses);
+      filter.council = "x";
+      EXPECT_THAT(plan_in_order(filter), HasSubstr(fmt::format("INDEX {}", index)));
+      EXPECT_THAT(plan_in_order(filter), Not(HasSubstr("TEMP B-TREE")));
+    }
+  }
+}
+
 TEST_F(SqliteListPlans, WhatIsFewIsFoundByAnIndex) {
   RunFilter filter;
   filter.id_prefix = "a";
   filter.oban_job_id = 1;
   filter.job = "x";
   filter.pass = "p";
+  filter.council = "c";
   const std::vector<std::string> indexes{"sqlite_autoindex_council_ex_runs_1", "council_ex_runs_job (",
-                                         "council_ex_runs_job_id (", "council_ex_run_events_pass ("};
+                                         "council_ex_runs_job_id (", "council_ex_run_events_pass (",
+                                         "council_ex_runs_council ("};
   const auto accesses = sqlite_accesses(filter);
   ASSERT_EQ(accesses.size(), indexes.size());
   for (std::size_t i = 0; i < accesses.size(); ++i) {

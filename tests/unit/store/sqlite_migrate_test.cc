@@ -230,7 +230,7 @@ TEST_F(SqliteMigrate, WhereARunRunsIsUnknownOfTheRowsBeforeThatWasRecorded) {
   EXPECT_EQ(verify_error().kind, ErrorKind::kNotFound);
   const auto migrated = migrate(options(), false);
   ASSERT_TRUE(migrated) << migrated.error().message;
-  EXPECT_THAT(migrated->applied, ::testing::ElementsAre("0008_where", "0009_status_index"));
+  EXPECT_THAT(migrated->applied, ::testing::ElementsAre("0008_where", "0009_status_index", "0010_council_index"));
   const auto run = open_store(options()).value()->find_run("old").value();
   ASSERT_TRUE(run);
   EXPECT_FALSE(run->host || run->unit || run->os_user || run->cwd || run->command);
