@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "protocol/protocol.h"
+#include "support/migrated_postgres.h"
 #include "support/private_postgres.h"
 
 namespace run_recorder::testing {
@@ -55,7 +56,7 @@ RecorderFixture::RecorderFixture() {
 void RecorderFixture::SetUp() {
   if (GetParam() == DatabaseKind::kPostgres) {
     if (!PrivatePostgres::installed()) GTEST_SKIP() << "PostgreSQL is not installed";
-    url_ = PrivatePostgres::shared().create_database();
+    url_ = create_migrated_database();
   } else {
     url_ = "sqlite:" + folder_.file("runs.db");
   }

@@ -12,6 +12,7 @@
 
 #include "base/json_text.h"
 #include "store/store.h"
+#include "support/migrated_postgres.h"
 #include "support/private_postgres.h"
 
 namespace run_recorder::testing {
@@ -80,13 +81,14 @@ class PgStoreTest : public ::testing::Test {
     return url_;
   }
   std::unique_ptr<Store> migrated() {
+    if (url_.empty()) url_ = create_migrated_database();
     EXPECT_TRUE(migrate(options_for(url()), false));
     return open_store(options_for(url())).value();
   }
   std::string query(const std::string& sql) { return server().query(url(), sql); }
 
  private:
-  std::string url_;
+  std::string url_;  // empty: none yet
 };
 
 // Batches that go by COPY.
@@ -100,7 +102,7 @@ class PgCopyTest : public PgStoreTest {
     return options;
   }
   std::unique_ptr<Store> migrated_and_copying() {
-    EXPECT_TRUE(migrate(copying(), false));
+    static_cast<void>(migrated());
     auto store = open_store(copying()).value();
     EXPECT_TRUE(store->check_in(kSelf));
     return store;
