@@ -17,10 +17,10 @@ Pace next_pace(Pace pace, std::uint64_t arrived, std::uint64_t applied) {
   switch (pace) {
     case Pace::kFull:
       return arrived * 12 < applied ? Pace::kSlow : Pace::kFull;
-    case Pace::kSmall:
-      return arrived * 2 >= applied ? Pace::kFull : ahead ? Pace::kResting : Pace::kSmall;
+    case Pace::kPieces:
+      return arrived * 2 >= applied ? Pace::kFull : ahead ? Pace::kResting : Pace::kPieces;
     case Pace::kResting:
-      return behind ? Pace::kSmall : ahead ? Pace::kSlow : Pace::kResting;
+      return behind ? Pace::kPieces : ahead ? Pace::kSlow : Pace::kResting;
     case Pace::kSlow:
       return behind ? Pace::kResting : Pace::kSlow;
   }
@@ -35,31 +35,22 @@ std::size_t Pacer::batch_events(std::size_t most, std::uint64_t newest, Clock::t
     window_newest_ = newest;
     window_applied_ = 0;
   }
-  return pace_ == Pace::kFull ? most : std::min(small_batch_, most);
+  return pace_ == Pace::kFull ? most : std::min(in_pieces_, most);
 }
 
-void Pacer::committed(std::size_t events, Clock::time_point now, Clock::duration took) {
+void Pacer::committed(std::size_t events, Clock::time_point now) {
   window_applied_ += events;
   last_commit_ = now;
-  last_commit_took_ = took;
 }
 
 Pacer::Clock::time_point Pacer::throttled_until(std::uint64_t waiting) const {
-  if (waiting == 0) return {};
-  const auto behind_commit = [this](int times) {
-    return last_commit_ + std::min<Clock::duration>(times * last_commit_took_, kLongestRest);
-  };
-  switch (pace_) {
-    case Pace::kFull:
-      return waiting < trickle_ ? last_commit_ + kGather : Clock::time_point{};
-    case Pace::kSmall:
-      return {};
-    case Pace::kResting:
-      return behind_commit(1);
-    case Pace::kSlow:
-      return behind_commit(2);
-  }
-  return {};
+  const bool gathers = pace_ == Pace::kFull && waiting > 0 && waiting < trickle_;
+  return gathers ? last_commit_ + kGather : Clock::time_point{};
+}
+
+Pacer::Clock::time_point Pacer::rests_until(Clock::time_point now, Clock::duration worked) const {
+  const int times = pace_ == Pace::kSlow ? 3 : pace_ == Pace::kResting ? 1 : 0;
+  return now + std::min<Clock::duration>(times * worked, kLongestRest);
 }
 
 }  // namespace run_recorder

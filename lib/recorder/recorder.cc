@@ -57,7 +57,8 @@ Recorder::Recorder(RecorderOptions options, Spool& spool, NamedQueues queues)
       calls_([this] { wake(); }),
       progress_(known_incarnations(spool.incarnations(), spool.remembered()), spool.usage().first_seq,
                 [&spool] { return spool.usage().last_seq; }),
-      pacer_(options_.small_batch_events, options_.overlap_events, spool.usage().last_seq) {
+      pacer_(options_.paced_events, options_.overlap_events, spool.usage().last_seq),
+      pieces_{.rows = options_.piece_rows, .rest = [this] { rest(); }} {
   counters_.batch_sizes.assign(kBatchBounds.size() + 1, 0);
   // Until the hint or the database knows better.
   const RecorderSelf& self = registration_.own();

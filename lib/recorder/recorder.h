@@ -49,8 +49,11 @@ struct RecorderOptions {
   std::string version;
   std::size_t batch_events = 4'000;
   std::size_t batch_bytes = 2'200'000;
-  std::size_t small_batch_events = 48;  // while a backlog is worked off beside a few senders
-  std::size_t overlap_events = 200;     // batches from this size on are decided while the one before is committed
+  // While a backlog is worked off beside a few senders: events of a batch, which is written in pieces of so many
+  // rows.
+  std::size_t paced_events = 1'000;
+  std::size_t piece_rows = 50;
+  std::size_t overlap_events = 200;  // batches from this size on are decided while the one before is committed
   std::size_t fresh_bytes = 3'000'000;
   RowCacheSize cache{.bytes = 4'000'000, .open_runs = 500'000};
   std::chrono::milliseconds heartbeat_every =
@@ -197,7 +200,9 @@ class Recorder {
   Result<PlannedWrite> plan_write(std::vector<SpooledEvent> events, std::size_t range, std::uint64_t to,
                                   Lookup lookup);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
-  void note_commit(std::size_t events, std::chrono::steady_clock::duration took);
+  const WritePieces* pieces_now();  // for the next commit, which begins now; nullptr: all at once
+  void rest();                      // in a commit, behind a piece
+  void note_commit(std::size_t events);
   void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
   // Whether the database takes other events than this one, which it refused. Where it does not, it is the database
   // that refuses, and the connection is lost.
@@ -251,7 +256,9 @@ class Recorder {
   // The thread waits although there are events, and more of them need not wake it.
   bool throttled_ GUARDED_BY(mutex_) = false;
   Pacer pacer_ GUARDED_BY(mutex_);
-  int readers_ GUARDED_BY(mutex_) = 0;  // who waits for what is applied
+  const WritePieces pieces_;
+  std::chrono::steady_clock::time_point wrote_since_ GUARDED_BY(mutex_){};  // the commit, behind its last rest
+  int readers_ GUARDED_BY(mutex_) = 0;                                      // who waits for what is applied
   std::chrono::steady_clock::time_point stop_by_ GUARDED_BY(mutex_){};
 };
 

@@ -40,7 +40,8 @@ void Recorder::overlap(Batch batch) {
   if (!planned) return lose_connection(planned.error());
   decider_.planned(planned->write, planned->beating, registration_.own().id, steady_clock::now());
   const RecorderSelf& self = registration_.own();
-  auto prepared = store_->prepare(self, planned->write);
+  const WritePieces* const pieces = pieces_now();
+  auto prepared = pieces ? nullptr : store_->prepare(self, planned->write);
   std::optional<PlannedWrite> done;
   if (!finish_commit(&done)) return;
   {
@@ -48,8 +49,8 @@ void Recorder::overlap(Batch batch) {
     progress_.plan(planned->range, planned->write);
   }
   committing_.emplace(Committing{std::move(planned.value()), std::move(prepared), {}});
-  committing_->outcome = run_async([this, &self, &commit = *committing_] {
-    return store_->commit(self, commit.planned.write, commit.prepared.get());
+  committing_->outcome = run_async([this, &self, &commit = *committing_, pieces] {
+    return store_->commit(self, commit.planned.write, {commit.prepared.get(), pieces});
   });
   if (!done) return;
   councils_.committed(done->write.runs, now_utc());
@@ -64,7 +65,7 @@ bool Recorder::finish_commit(std::optional<PlannedWrite>* written) {
   PlannedWrite done = std::move(committing_->planned);
   committing_.reset();
   if (committed && committed.value() == Committed::kYes) {
-    note_commit(done.events, {});
+    note_commit(done.events);
     log_conflicts(done.conflicts);
     if (!written) councils_.committed(done.write.runs, now_utc());
     advance(done.range, done.write.to, done.write.ledger);
@@ -253,18 +254,35 @@ bool Recorder::set_aside(std::vector<DeadLetter> letters, std::size_t range, std
 
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
   liveness_.beat();
-  const auto began = steady_clock::now();
-  auto committed = store_->commit(registration_.own(), write);
-  if (committed && committed.value() == Committed::kYes) note_commit(events, steady_clock::now() - began);
+  auto committed = store_->commit(registration_.own(), write, {nullptr, pieces_now()});
+  if (committed && committed.value() == Committed::kYes) note_commit(events);
   return committed;
 }
 
-void Recorder::note_commit(std::size_t events, steady_clock::duration took) {
+const WritePieces* Recorder::pieces_now() {
+  const MutexLock lock(mutex_);
+  wrote_since_ = steady_clock::now();
+  return pacer_.pace() == Pace::kFull ? nullptr : &pieces_;
+}
+
+// On the thread that commits. Whoever waits for what is applied ends it.
+void Recorder::rest() {
+  MutexLock lock(mutex_);
+  const auto now = steady_clock::now();
+  const auto until = pacer_.rests_until(now, now - wrote_since_);
+  work_.wait_until(lock, until, [&] {
+    mutex_.assert_held();
+    return readers_ > 0 || stopping_ || !calls_.empty();
+  });
+  wrote_since_ = steady_clock::now();
+}
+
+void Recorder::note_commit(std::size_t events) {
   health_.up();
   batch_limit_.succeeded(events);
   last_heartbeat_ = steady_clock::now();
   const MutexLock lock(mutex_);
-  pacer_.committed(events, last_heartbeat_, took);
+  pacer_.committed(events, last_heartbeat_);
   ++counters_.batches;
   counters_.batch_events += events;
   for (std::size_t i = 0; i < kBatchBounds.size(); ++i) {

@@ -74,12 +74,13 @@ PgBatch::RowSql PgBatch::row_sql(const PgSchema& schema, std::span<const RunColu
   return {.insert = insert_runs_sql(schema, columns, RowSource::kEvents), .update = update_runs_sql(schema, columns)};
 }
 
-PgBatch::Counts PgBatch::expected(const BatchWrite& batch, Inserts inserts) {
+PgBatch::Counts PgBatch::expected(const BatchWrite& batch, Inserts inserts, Changes changes) {
   Counts counts;
   counts.moved = batch.incarnation.empty() ? 0 : 1;
   counts.retried = batch.retried.size();
-  for (const RunChange& change : batch.runs) ++(change.insert ? counts.inserted : counts.updated);
   counts.beaten = batch.beats.size();
+  if (changes == Changes::kInPieces) return counts;
+  for (const RunChange& change : batch.runs) ++(change.insert ? counts.inserted : counts.updated);
   counts.history = batch.history.size();
   if (inserts == Inserts::kCopied) counts.inserted = counts.history = 0;
   return counts;
@@ -162,7 +163,7 @@ std::string PgBatch::pruned_sql(PgCommand& command, const BatchWrite& batch) con
       pruned_, command.param(ids + "]", "jsonb"));
 }
 
-PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts) const {
+PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts, Changes changes) const {
   PgCommand command;
   const std::string me = command.param(self.id, "text");  // $1
   std::string parts;
@@ -173,8 +174,8 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
     counts += wanted > 0 ? fmt::format("(SELECT count(*) FROM {}), ", name) : "0, ";
   };
   const auto rows = [&](std::string json) { return command.param(std::move(json), "jsonb"); };
-  const Counts wanted = expected(batch, inserts);
-  const Updates updates = updates_of(batch, self.id);
+  const Counts wanted = expected(batch, inserts, changes);
+  const Updates updates = changes == Changes::kHere ? updates_of(batch, self.id) : Updates();
   const RowSql& sql = fills_optional_columns(batch) ? all_rows_ : plain_rows_;
   add("moved", wanted.moved, [&] { return position_sql(command, self, batch); });
   add("updated", updates.others.size(), [&] {
@@ -185,7 +186,7 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
   add("inserted", wanted.inserted, [&] {
     return fmt::format("{} WHERE {}", sql.insert.with(rows(runs_json(batch, true, self.id))), insert_guard_);
   });
-  add("history", wanted.history, [&] { return history_.with(rows(history_json(batch))); });
+  add("history", wanted.history, [&] { return history_.with(rows(history_json(batch.history))); });
   if (!batch.dead_letters.empty()) parts += fmt::format("letters AS ({}), ", letters_sql(command, me, batch));
   // Those that run before a row is inserted. Nobody can make one while this transaction has written into the tables.
   const std::string triggers = fmt::format(
@@ -204,6 +205,45 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
   add_update("ended", UpdateKind::kEnd, updates.ends);
   command.sql = fmt::format("WITH {} SELECT {}, {}", parts, counts, age_);
   return command;
+}
+
+Result<bool> PgBatch::run_pieces(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts, std::size_t rows,
+                                 const RunPiece& run) const {
+  const auto each = [&](const auto& all, const auto& sql_of) -> Result<bool> {
+    const std::span parts(all);
+    for (std::size_t done = 0; done < parts.size(); done += rows) {
+      const auto part = parts.subspan(done, std::min(rows, parts.size() - done));
+      Piece piece;
+      piece.command.param(self.id, "text");  // $1
+      piece.command.sql = sql_of(piece.command, part);
+      piece.rows = part.size();
+      if (auto ran = run(piece); !ran || !*ran) return ran;
+    }
+    return true;
+  };
+  const RowSql& sql = fills_optional_columns(batch) ? all_rows_ : plain_rows_;
+  const auto fed_by_json = [](PgCommand& command, const PgRowSql& with, std::string json) {
+    return with.with(command.param(std::move(json), "jsonb"));
+  };
+  using Changed = std::span<const RunChange* const>;
+  const Updates updates = updates_of(batch, self.id);
+  auto ran = each(updates.others, [&](PgCommand& command, Changed part) {
+    return fmt::format("{} WHERE {}", fed_by_json(command, sql.update, changes_json(part, self.id)), update_guard_);
+  });
+  for (const auto& [kind, changes] :
+       {std::pair(UpdateKind::kStep, &updates.steps), std::pair(UpdateKind::kEnd, &updates.ends)}) {
+    if (!ran || !*ran) return ran;
+    ran = each(*changes,
+               [&](PgCommand& command, Changed part) { return updates_.sql(command, kind, part, update_guard_); });
+  }
+  if (!ran || !*ran || inserts == Inserts::kCopied) return ran;
+  ran = each(changes_of(batch, true), [&](PgCommand& command, Changed part) {
+    return fmt::format("{} WHERE {}", fed_by_json(command, sql.insert, changes_json(part, self.id)), insert_guard_);
+  });
+  if (!ran || !*ran) return ran;
+  return each(batch.history, [&](PgCommand& command, std::span<const HistoryEntry> part) {
+    return fed_by_json(command, history_, history_json(part));
+  });
 }
 
 PgBatch::Updates PgBatch::updates_of(const BatchWrite& batch, std::string_view self) const {
@@ -235,7 +275,7 @@ PgCommand PgBatch::moved(const RecorderSelf& self, const BatchWrite& batch) cons
                   positions_, me, command.param(batch.incarnation, "text"), command.param(batch.from, "bigint"));
   const std::string inserts = json(runs_json(batch, true, self.id));
   const std::string updates = json(runs_json(batch, false, self.id));
-  const std::string history = json(history_json(batch));
+  const std::string history = json(history_json(batch.history));
   command.sql = fmt::format(
       "SELECT ({}), EXISTS (SELECT 1 FROM jsonb_to_recordset({} JOIN {} r ON r.run_id = c.i) "
       "OR EXISTS (SELECT 1 FROM jsonb_to_recordset({} WHERE NOT EXISTS (SELECT 1 FROM {} r WHERE {})) "

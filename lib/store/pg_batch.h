@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,8 +29,21 @@ class PgBatch {
     kHere,    // by this statement
     kCopied,  // before it, in its transaction
   };
+  // Who writes what changes rows: the statement, or pieces() before it in the same transaction.
+  enum class Changes { kHere, kInPieces };
   // Its result is one row: the counts in this order, how many more were updated (twice), then age_select().
-  PgCommand write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts) const;
+  PgCommand write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts,
+                  Changes changes = Changes::kHere) const;
+  // Statements for the changes of existing rows, and for new rows and history where they are not copied; at most so
+  // many rows each. They are to be run before the copy: what guards a change looks at the history as it was.
+  struct Piece {
+    PgCommand command;
+    std::uint64_t rows = 0;  // as many are written, or it was raced
+  };
+  // Stops with the first one that `run` does not return true for, and returns its result.
+  using RunPiece = std::function<Result<bool>(const Piece&)>;
+  Result<bool> run_pieces(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts, std::size_t rows,
+                          const RunPiece& run) const;
   struct Counts {
     std::uint64_t moved = 0;  // how often the position did
     std::uint64_t updated = 0;
@@ -42,7 +56,7 @@ class PgBatch {
     std::uint64_t held = 1;      // 0: another incarnation holds the recorder's id
     bool operator==(const Counts&) const = default;
   };
-  static Counts expected(const BatchWrite& batch, Inserts inserts);
+  static Counts expected(const BatchWrite& batch, Inserts inserts, Changes changes = Changes::kHere);
 
   // After a unique violation: one row that says whether the position is where the batch begins, and whether rows or
   // history moved, so that a new look at them helps.

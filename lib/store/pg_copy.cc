@@ -126,15 +126,27 @@ void put_entry(CopyText& row, const HistoryEntry& entry, std::string_view self, 
   row.end_row();
 }
 
-// Copies all rows, some at a time.
+// Copies all rows, some at a time. Of pieces, each is a COPY of its own: the server works on what it has read of one
+// when it has a thousand rows or 64 KiB, or at its end.
 template <class Rows, class Put>
 Result<void> copy_rows(PgConnection& connection, const std::string& table, std::span<const std::string_view> columns,
-                       const Rows& rows, const Put& put) {
+                       const Rows& rows, const WritePieces* pieces, const Put& put) {
   auto next = std::begin(rows);
-  return connection.copy(table, columns, [&](std::string& text) {
-    CopyText out(text);
-    while (next != std::end(rows) && text.size() < kChunkBytes) put(out, *next++);
-  });
+  while (next != std::end(rows)) {
+    auto left = static_cast<std::size_t>(std::end(rows) - next);
+    if (pieces) left = std::min(left, pieces->rows);
+    const auto copied = connection.copy(table, columns, [&](std::string& text) {
+      CopyText out(text);
+      while (left > 0 && text.size() < kChunkBytes) {
+        put(out, *next++);
+        --left;
+      }
+      if (pieces) left = 0;
+    });
+    if (!copied) return copied;
+    if (pieces) pieces->rest();
+  }
+  return {};
 }
 
 }  // namespace
@@ -157,31 +169,24 @@ PgCopy::PgCopy(const PgSchema& schema)
            zoned("run_events", "inserted_at") && (!fills_updated_at_ || zoned("run_events", "updated_at"));
 }
 
-Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, const BatchWrite& batch) const {
+Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, const BatchWrite& batch,
+                           const WritePieces* pieces) const {
   std::string now(kNow);
   if (!zoned_) {
     const auto read = connection.exec("SELECT " + utc_text("now()"));
     if (!read) return read.error();
     now = (*read)[0][0].c_str();
   }
-  std::vector<const Run*> inserts;
-  for (const RunChange& change : batch.runs) {
-    if (change.insert) inserts.push_back(&change.after);
-  }
-  // By run_id, so that daemons that meet in the same rows lock them in the same order.
-  std::ranges::sort(inserts, {}, [](const Run* run) -> const std::string& { return run->run_id; });
-  if (!inserts.empty()) {
-    const auto columns = fills_optional_columns(batch) ? run_columns() : plain_run_columns();
-    const auto copied = copy_rows(connection, runs_, names_of(columns), inserts,
-                                  [&](CopyText& out, const Run* run) { put_run(out, *run, columns, now); });
-    if (!copied) return copied.error();
-  }
-  if (batch.history.empty()) return {};
+  const auto run_columns_here = fills_optional_columns(batch) ? run_columns() : plain_run_columns();
+  const auto copied =
+      copy_rows(connection, runs_, names_of(run_columns_here), changes_of(batch, true), pieces,
+                [&](CopyText& out, const RunChange* change) { put_run(out, change->after, run_columns_here, now); });
+  if (!copied) return copied.error();
   auto columns = names_of(history_columns());
   if (fills_updated_at_) columns.push_back("updated_at");
-  return copy_rows(connection, events_, columns, batch.history, [&](CopyText& out, const HistoryEntry& entry) {
-    put_entry(out, entry, self.id, now, fills_updated_at_);
-  });
+  return copy_rows(
+      connection, events_, columns, batch.history, pieces,
+      [&](CopyText& out, const HistoryEntry& entry) { put_entry(out, entry, self.id, now, fills_updated_at_); });
 }
 
 }  // namespace run_recorder

@@ -19,7 +19,8 @@ class PgCopy {
   static bool possible(const PgSchema& schema);
 
   // In the transaction that is open. Errors as those of PgConnection::exec().
-  Result<void> write(PgConnection& connection, const RecorderSelf& self, const BatchWrite& batch) const;
+  Result<void> write(PgConnection& connection, const RecorderSelf& self, const BatchWrite& batch,
+                     const WritePieces* pieces) const;
 
  private:
   std::string runs_, events_;  // quoted names

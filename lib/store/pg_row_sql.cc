@@ -218,20 +218,24 @@ std::string changes_json(std::span<const RunChange* const> changes, std::string_
   return std::move(rows).take();
 }
 
-std::string runs_json(const BatchWrite& batch, bool insert, std::string_view self) {
+std::vector<const RunChange*> changes_of(const BatchWrite& batch, bool insert) {
   std::vector<const RunChange*> changes;
   for (const RunChange& change : batch.runs) {
     if (change.insert == insert) changes.push_back(&change);
   }
-  if (changes.empty()) return {};
   std::ranges::sort(changes, {}, [](const RunChange* change) -> const std::string& { return change->after.run_id; });
-  return changes_json(changes, self);
+  return changes;
 }
 
-std::string history_json(const BatchWrite& batch) {
-  if (batch.history.empty()) return {};
+std::string runs_json(const BatchWrite& batch, bool insert, std::string_view self) {
+  const auto changes = changes_of(batch, insert);
+  return changes.empty() ? std::string() : changes_json(changes, self);
+}
+
+std::string history_json(std::span<const HistoryEntry> history) {
+  if (history.empty()) return {};
   JsonRecords rows;
-  for (const HistoryEntry& entry : batch.history) put_entry(rows, entry);
+  for (const HistoryEntry& entry : history) put_entry(rows, entry);
   return std::move(rows).take();
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "store/columns.h"
 #include "store/pg_rows.h"
@@ -32,11 +33,13 @@ PgRowSql update_runs_sql(const PgSchema& schema, std::span<const RunColumn> colu
 
 // Whether a row of this batch has a value for an optional column. They are never emptied once they are filled.
 bool fills_optional_columns(const BatchWrite& batch);
-// What the insert, or the update, of a batch's rows takes, by run_id, so that daemons that meet in the same rows lock
-// them in the same order. self: $1. Empty: there are none.
+// The new rows of a batch, or the changed ones, by run_id, so that daemons that meet in the same rows lock them in
+// the same order.
+std::vector<const RunChange*> changes_of(const BatchWrite& batch, bool insert);
+// What the insert, or the update, of them takes. self: $1. Empty: there are none.
 std::string runs_json(const BatchWrite& batch, bool insert, std::string_view self);
 std::string changes_json(std::span<const RunChange* const> changes, std::string_view self);  // in the order given
-std::string history_json(const BatchWrite& batch);
+std::string history_json(std::span<const HistoryEntry> history);
 // What a move takes: of a row, of entries, and of rows with their histories, by run_id as above.
 std::string moved_run_json(const Run& run);
 std::string moved_history_json(std::span<const StoredEvent> history);

@@ -258,9 +258,9 @@ std::unique_ptr<PreparedWrite> PgStore::prepare(const RecorderSelf& self, const 
   return std::make_unique<PgPrepared>(batch_.write(self, batch, PgBatch::Inserts::kCopied));
 }
 
-Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared) {
+Result<Committed> PgStore::commit(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how) {
   const PgConnection::Deadline deadline(*connection_);
-  const Result<Committed> written = write_batch(self, batch, prepared);
+  const Result<Committed> written = write_batch(self, batch, how);
   if (written) return written;
   const Error& error = written.error();
   if (is_collision(error) && !connection_->broken()) return Committed::kCollided;
@@ -283,38 +283,54 @@ Result<Committed> PgStore::taken_key(const Error& error, const RecorderSelf& sel
   return raced_or(error, self, batch);
 }
 
-Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch,
-                                       const PreparedWrite* prepared) {
+Result<Committed> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how) {
   if (may_copy_ && by_copy(batch)) {
-    constexpr auto kCopied = PgBatch::Inserts::kCopied;
-    const auto* const ready = dynamic_cast<const PgPrepared*>(prepared);
-    const auto copied = ready ? write_batch(self, batch, kCopied, ready->command)
-                              : write_batch(self, batch, kCopied, batch_.write(self, batch, kCopied));
+    const auto copied = write_batch(self, batch, PgBatch::Inserts::kCopied, how);
     if (!copied) return copied.error();
     if (*copied) return **copied;
     may_copy_ = false;  // until the next connection
   }
-  constexpr auto kHere = PgBatch::Inserts::kHere;
-  const auto written = write_batch(self, batch, kHere, batch_.write(self, batch, kHere));
+  const auto written = write_batch(self, batch, PgBatch::Inserts::kHere, how);
   if (!written) return written.error();
   return written->value();
 }
 
 Result<std::optional<Committed>> PgStore::write_batch(const RecorderSelf& self, const BatchWrite& batch,
-                                                      PgBatch::Inserts inserts, const PgCommand& command) {
+                                                      PgBatch::Inserts inserts, const CommitHow& how) {
   auto transaction = PgTransaction::begin(*connection_);
   if (!transaction) return transaction.error();
-  const auto written = write_rows(self, batch, inserts, command);
+  const auto written = write_rows(self, batch, inserts, how);
   if (!written || *written != Committed::kYes) return written;
   if (auto done = transaction->commit(); !done) return done.error();
   return written;
 }
 
+Result<bool> PgStore::write_pieces(const RecorderSelf& self, const BatchWrite& batch, PgBatch::Inserts inserts,
+                                   const WritePieces& pieces) {
+  return batch_.run_pieces(self, batch, inserts, pieces.rows, [&](const PgBatch::Piece& piece) -> Result<bool> {
+    const auto written = connection_->exec(piece.command.sql, piece.command.params);
+    if (!written) return written.error();
+    pieces.rest();
+    return static_cast<std::uint64_t>(written->affected_rows()) == piece.rows;
+  });
+}
+
 Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, const BatchWrite& batch,
-                                                     PgBatch::Inserts inserts, const PgCommand& command) {
-  if (inserts == PgBatch::Inserts::kCopied) {
-    if (const auto copied = copy_.write(*connection_, self, batch); !copied) return copied.error();
+                                                     PgBatch::Inserts inserts, const CommitHow& how) {
+  auto changes = PgBatch::Changes::kHere;
+  if (how.pieces) {
+    changes = PgBatch::Changes::kInPieces;
+    const auto as_expected = write_pieces(self, batch, inserts, *how.pieces);
+    if (!as_expected) return as_expected.error();
+    if (!*as_expected) return std::optional(Committed::kRaced);
   }
+  const bool copies = inserts == PgBatch::Inserts::kCopied;
+  if (copies) {
+    if (const auto copied = copy_.write(*connection_, self, batch, how.pieces); !copied) return copied.error();
+  }
+  const auto* const ready = copies && !how.pieces ? dynamic_cast<const PgPrepared*>(how.prepared) : nullptr;
+  const PgCommand made = ready ? PgCommand() : batch_.write(self, batch, inserts, changes);
+  const PgCommand& command = ready ? ready->command : made;
   const auto written = connection_->exec(command.sql, command.params);
   if (!written) return written.error();
   PgFields fields((*written)[0]);
@@ -332,7 +348,7 @@ Result<std::optional<Committed>> PgStore::write_rows(const RecorderSelf& self, c
   counts.updated += fields.count();
   const std::int64_t version = fields.integer();
   if (auto young = check_age(version, fields.text()); !young) return young.error();
-  const PgBatch::Counts expected = PgBatch::expected(batch, inserts);
+  const PgBatch::Counts expected = PgBatch::expected(batch, inserts, changes);
   if (counts.triggers > 0) return std::optional<Committed>();
   if (counts.moved != expected.moved || counts.held != expected.held) return std::optional(Committed::kMisplaced);
   return std::optional(counts == expected ? Committed::kYes : Committed::kRaced);
@@ -343,8 +359,7 @@ Result<Committed> PgStore::rehearse(const RecorderSelf& self, std::span<const Ba
   auto transaction = PgTransaction::begin(*connection_);
   if (!transaction) return transaction.error();
   for (const BatchWrite& batch : batches) {
-    const auto written =
-        write_rows(self, batch, PgBatch::Inserts::kHere, batch_.write(self, batch, PgBatch::Inserts::kHere));
+    const auto written = write_rows(self, batch, PgBatch::Inserts::kHere, {});
     if (!written) return written.error();
     if (*written != Committed::kYes) return written->value();
   }

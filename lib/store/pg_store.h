@@ -35,7 +35,7 @@ class PgStore final : public Store {
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   using Store::commit;
-  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared) override;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how) override;
   std::unique_ptr<PreparedWrite> prepare(const RecorderSelf& self, const BatchWrite& batch) const override;
   Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
   Result<IndexState> indexes() override;
@@ -126,14 +126,17 @@ class PgStore final : public Store {
 
   // Appends to `same`.
   Result<void> compare_some(std::span<const SaidOutcome> said, std::vector<SameOutcome>& same);
-  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared);
+  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how);
   // Empty: the rows cannot be copied, because triggers may drop some. Nothing was written then.
   Result<std::optional<Committed>> write_batch(const RecorderSelf& self, const BatchWrite& batch,
-                                               PgBatch::Inserts inserts, const PgCommand& command);
+                                               PgBatch::Inserts inserts, const CommitHow& how);
   bool by_copy(const BatchWrite& batch) const { return batch.history.size() >= copy_rows_; }
   // Inside of a transaction, the rest as above.
   Result<std::optional<Committed>> write_rows(const RecorderSelf& self, const BatchWrite& batch,
-                                              PgBatch::Inserts inserts, const PgCommand& command);
+                                              PgBatch::Inserts inserts, const CommitHow& how);
+  // False: raced.
+  Result<bool> write_pieces(const RecorderSelf& self, const BatchWrite& batch, PgBatch::Inserts inserts,
+                            const WritePieces& pieces);
   // A statement that makes entries of the history, outside of a transaction; once more where an id was taken because
   // the sequence stood behind.
   Result<pqxx::result> exec_giving_ids(const std::string& statement, std::initializer_list<PgParam> params);

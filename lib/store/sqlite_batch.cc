@@ -54,12 +54,12 @@ Result<std::vector<std::pair<std::string, std::string>>> SqliteStore::known_even
   return known;
 }
 
-Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite*) {
+Result<Committed> SqliteStore::commit(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how) {
   if (auto begun = begin_call(); !begun) return begun.error();
   connection_->use_large_cache();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
-  auto written = write_batch(self, batch, clock_());
+  auto written = write_batch(self, batch, clock_(), how.pieces);
   if (!written || *written != Committed::kYes) return written;
   if (auto done = transaction->commit(); !done) return done.error();
   return Committed::kYes;
@@ -77,7 +77,12 @@ Result<Committed> SqliteStore::rehearse(const RecorderSelf& self, std::span<cons
 }
 
 // Inside of the caller's transaction, which is rolled back on anything but kYes.
-Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now) {
+Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now,
+                                           const WritePieces* pieces) {
+  std::size_t rows = 0;
+  const auto rest = [&] {
+    if (pieces && ++rows % pieces->rows == 0) pieces->rest();
+  };
   if (!batch.incarnation.empty()) {
     const auto placed = at_position(self, batch);
     if (!placed) return placed.error();
@@ -89,6 +94,7 @@ Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const Batch
     const auto as_expected = write_run(change, now);
     if (!as_expected) return as_expected.error();
     if (!*as_expected) return Committed::kRaced;
+    rest();
   }
   for (const BeatWrite& beat : batch.beats) {
     const auto renewed = write(beat_sql(), beat.run_id, now, beat.sender_process, beat.connection,
@@ -100,6 +106,7 @@ Result<Committed> SqliteStore::write_batch(const RecorderSelf& self, const Batch
     const auto as_expected = write_history(entry, self.id, now);
     if (!as_expected) return as_expected.error();
     if (!*as_expected) return raced_or_data(entry, batch);
+    rest();
   }
   const auto as_expected = write_dead_letters(self, batch, now);
   if (!as_expected) return as_expected.error();

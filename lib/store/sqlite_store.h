@@ -33,7 +33,7 @@ class SqliteStore final : public Store {
   Result<std::vector<std::pair<std::string, std::string>>> known_events(
       std::span<const std::pair<std::string, std::string>> ids) override;
   using Store::commit;
-  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const PreparedWrite* prepared) override;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how) override;
   Result<Committed> rehearse(const RecorderSelf& self, std::span<const BatchWrite> batches) override;
   Result<IndexState> indexes() override { return IndexState(); }  // opening it required them
 
@@ -170,7 +170,8 @@ class SqliteStore final : public Store {
     return more;
   }
 
-  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now);
+  Result<Committed> write_batch(const RecorderSelf& self, const BatchWrite& batch, Timestamp now,
+                                const WritePieces* pieces = nullptr);
   Result<bool> at_position(const RecorderSelf& self, const BatchWrite& batch);
   Result<bool> write_run(const RunChange& change, Timestamp now);
   Result<bool> insert_run(const Run& run, Timestamp now, bool moved);

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -340,6 +341,18 @@ class PreparedWrite {
   virtual ~PreparedWrite() = default;
 };
 
+// A batch is written in pieces of so many rows, each followed by a rest, so that others on the machine have its
+// processors in between. Still one transaction.
+struct WritePieces {
+  std::size_t rows = 0;
+  // Called on the thread that commits, in the open transaction.
+  std::function<void()> rest;
+};
+struct CommitHow {
+  const PreparedWrite* prepared = nullptr;  // prepare()'s of the same batch
+  const WritePieces* pieces = nullptr;      // nullptr: all at once
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -366,10 +379,8 @@ class Store {
   // All or nothing. kData: the database refuses some row of it. kRefused, here and at check_in(): a newer daemon has
   // migrated the tables, and this one may not write beside it. kInDoubt: check_in() of a new Store tells. An id that
   // is taken because a sequence is behind is kCollided, or kRefused where this role may not set the sequence.
-  // prepared: prepare()'s of the same batch, or nullptr.
-  virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch,
-                                   const PreparedWrite* prepared) = 0;
-  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) { return commit(self, batch, nullptr); }
+  virtual Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch, const CommitHow& how) = 0;
+  Result<Committed> commit(const RecorderSelf& self, const BatchWrite& batch) { return commit(self, batch, {}); }
   // What takes no database, so that it can be done while another batch is being committed; from any thread. nullptr:
   // nothing.
   virtual std::unique_ptr<PreparedWrite> prepare(const RecorderSelf& self, const BatchWrite& batch) const {

@@ -93,7 +93,8 @@ TEST_P(BothDatabases, AppliesLargeBacklogsWithCommitsOverlapped) {
 
 TEST_P(BothDatabases, AppliesABacklogBesideAFewSenders) {
   recorder_options_.batch_events = 300;
-  recorder_options_.small_batch_events = 7;
+  recorder_options_.paced_events = 30;
+  recorder_options_.piece_rows = 7;
   append(load(1'000));
   start();
   for (int i = 0; i < 40; ++i) append(load(5, fmt::format("few{}-", i)));

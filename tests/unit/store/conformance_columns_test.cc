@@ -284,7 +284,7 @@ TEST_P(StoreColumns, OneBatchHasUpdatesOfEveryKind) {
   for (const RunChange& change : changes) history.push_back(entry(change.after.run_id, 2));
   const BatchWrite write = batch(changes, history);
   const auto prepared = store().prepare(self_, write);
-  ASSERT_EQ(store().commit(self_, write, prepared.get()).value(), Committed::kYes);
+  ASSERT_EQ(store().commit(self_, write, {prepared.get(), nullptr}).value(), Committed::kYes);
 
   EXPECT_EQ(stored("bare").last_seq, 2);
   EXPECT_EQ(stored("step").connection, odd);

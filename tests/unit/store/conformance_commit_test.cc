@@ -15,7 +15,7 @@ using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 using StoreCommit = StoreConformance;
-INSTANTIATE_TEST_SUITE_P(Databases, StoreCommit, all_backends(), name_of);
+INSTANTIATE_TEST_SUITE_P(Databases, StoreCommit, in_pieces_too(), name_of);
 
 Run full_run() {
   Run run;
@@ -79,6 +79,41 @@ TEST_P(StoreCommit, InsertedRowReadsBackWhole) {
     EXPECT_GE(*time, before);
     EXPECT_LE(*time, now());
   }
+}
+
+TEST_P(StoreCommit, InPiecesABatchIsStillOneTransaction) {
+  store_run(running("ends"));
+  store_run(running("steps"));
+  const auto other = open();
+  at_rest_ = [&] {
+    EXPECT_FALSE(other->find_run("new").value());
+    for (const char* run_id : {"ends", "steps"}) EXPECT_EQ(other->find_run(run_id).value()->last_seq, 1) << run_id;
+  };
+  rests_ = 0;
+  RunChange end = update(stored("ends"), false, true);
+  end.after.status = Status::kCompleted;
+  Run begun = running("new");
+  begun.last_seq = 1;
+  commit(
+      batch({end, update(stored("steps")), insert(begun)}, {entry("ends", 2), entry("steps", 2), entry("new", 1)}));
+  EXPECT_EQ(rests_, in_pieces(GetParam()) ? 6U : 0U);
+  EXPECT_EQ(stored("ends").status, Status::kCompleted);
+  for (const char* run_id : {"ends", "steps"}) EXPECT_EQ(last_seq(run_id), 2) << run_id;
+  EXPECT_EQ(history_size("new"), 1U);
+}
+
+TEST_P(StoreCommit, ARowThatMovedUndoesWhatWasWrittenBeforeIt) {
+  for (const char* run_id : {"first", "second"}) store_run(running(run_id));
+  RunChange moved = update(stored("second"));
+  ++moved.expected_last_seq;
+  Run begun = running("new");
+  begun.last_seq = 1;
+  EXPECT_EQ(try_commit(batch({insert(begun), update(stored("first")), moved},
+                             {entry("new", 1), entry("first", 2), entry("second", 3)})),
+            Committed::kRaced);
+  for (const char* run_id : {"first", "second"}) EXPECT_EQ(history_size(run_id), 1U) << run_id;
+  EXPECT_EQ(last_seq("first"), 1);
+  EXPECT_FALSE(store().find_run("new").value());
 }
 
 TEST_P(StoreCommit, AbsentFieldsReadBackAsAbsent) {

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "database/sqlite.h"
+#include "support/migrated_postgres.h"
 #include "support/private_postgres.h"
 #include "support/temp_folder.h"
 
@@ -52,10 +53,9 @@ class SqliteTestDatabase final : public TestDatabase {
   std::unique_ptr<SqliteConnection> connection_;
 };
 
-// The tests of a process take turns in one database, each in a new schema: much cheaper than a database for each.
 class PostgresTestDatabase final : public TestDatabase {
  public:
-  PostgresTestDatabase() { execute("DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public"); }
+  ~PostgresTestDatabase() override { PrivatePostgres::shared().drop_database(url_); }
   std::string url() const override { return url_; }
   void execute(const std::string& sql) override { PrivatePostgres::shared().query(url_, sql); }
   std::string query(const std::string& sql) override { return PrivatePostgres::shared().query(url_, sql); }
@@ -70,24 +70,22 @@ class PostgresTestDatabase final : public TestDatabase {
   }
 
  private:
-  static const std::string& shared_url() {
-    static const std::string url = PrivatePostgres::shared().create_database();
-    return url;
-  }
-  const std::string url_ = shared_url();
+  const std::string url_ = create_migrated_database();
 };
 
 }  // namespace
 
+bool is_sqlite(Backend backend) {
+  return backend == Backend::kSqlite || backend == Backend::kSqlitePieces;
+}
+
+bool in_pieces(Backend backend) {
+  return backend >= Backend::kSqlitePieces;
+}
+
 std::unique_ptr<TestDatabase> TestDatabase::create(Backend backend) {
-  switch (backend) {
-    case Backend::kSqlite:
-      return std::make_unique<SqliteTestDatabase>();
-    case Backend::kPostgres:
-    case Backend::kPostgresCopy:
-      return std::make_unique<PostgresTestDatabase>();
-  }
-  throw std::logic_error("no such backend");
+  if (is_sqlite(backend)) return std::make_unique<SqliteTestDatabase>();
+  return std::make_unique<PostgresTestDatabase>();
 }
 
 void TestDatabase::set_time(const std::string& table, const std::string& column, Timestamp time,
@@ -98,12 +96,14 @@ void TestDatabase::set_time(const std::string& table, const std::string& column,
 // ---- the fixture
 
 void StoreConformance::SetUp() {
-  if (GetParam() != Backend::kSqlite && !PrivatePostgres::installed()) {
+  if (!is_sqlite(GetParam()) && !PrivatePostgres::installed()) {
     GTEST_SKIP() << "PostgreSQL is not installed";
   }
   database_ = TestDatabase::create(GetParam());
-  const auto migrated = migrate(options(), false);
-  ASSERT_TRUE(migrated) << migrated.error().message;
+  if (is_sqlite(GetParam())) {
+    const auto migrated = migrate(options(), false);
+    ASSERT_TRUE(migrated) << migrated.error().message;
+  }
   store_ = open();
   ASSERT_TRUE(store_);
 }
@@ -111,7 +111,8 @@ void StoreConformance::SetUp() {
 StoreOptions StoreConformance::options() const {
   StoreOptions options;
   options.url = database_->url();
-  options.copy_rows = GetParam() == Backend::kPostgresCopy ? 1 : 1'000'000;
+  const bool copies = GetParam() == Backend::kPostgresCopy || GetParam() == Backend::kPostgresCopyPieces;
+  options.copy_rows = copies ? 1 : 1'000'000;
   return options;
 }
 
@@ -135,7 +136,11 @@ BatchWrite StoreConformance::batch(std::vector<RunChange> runs, std::vector<Hist
 }
 
 Committed StoreConformance::try_commit(const BatchWrite& batch) {
-  const auto committed = store().commit(self_, batch);
+  const WritePieces pieces{1 + batch.runs.size() / 100, [this] {
+                             ++rests_;
+                             at_rest_();
+                           }};
+  const auto committed = store().commit(self_, batch, {nullptr, in_pieces(GetParam()) ? &pieces : nullptr});
   if (!committed) throw std::runtime_error(committed.error().message);
   if (*committed == Committed::kYes) {
     if (!batch.incarnation.empty()) position_ = batch.to;
@@ -261,6 +266,12 @@ std::string name_of(const ::testing::TestParamInfo<Backend>& info) {
       return "Postgres";
     case Backend::kPostgresCopy:
       return "PostgresCopy";
+    case Backend::kSqlitePieces:
+      return "SqlitePieces";
+    case Backend::kPostgresPieces:
+      return "PostgresPieces";
+    case Backend::kPostgresCopyPieces:
+      return "PostgresCopyPieces";
   }
   return "";
 }

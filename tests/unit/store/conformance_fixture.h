@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,7 +21,13 @@ enum class Backend {
   kSqlite,
   kPostgres,      // every batch one statement
   kPostgresCopy,  // every batch by COPY
+  // Every batch in pieces, a small one of one row each.
+  kSqlitePieces,
+  kPostgresPieces,
+  kPostgresCopyPieces,
 };
+bool is_sqlite(Backend backend);
+bool in_pieces(Backend backend);
 
 // A database that a test may do anything to, beside the Store.
 class TestDatabase {
@@ -66,6 +73,9 @@ class StoreConformance : public ::testing::TestWithParam<Backend> {
   std::vector<Run> chain(std::string_view run_id, std::size_t limit = 1'000);
   Timestamp now() { return store().database_now().value(); }
 
+  // Where it writes in pieces: what is done behind each, and how many there were.
+  std::function<void()> at_rest_ = [] {};
+  std::size_t rests_ = 0;
   RecorderSelf self_{"recorder-1", "incarnation-1", "host-1", "0.1.0"};
   std::uint64_t position_ = 0;
   Ledger ledger_;
@@ -93,6 +103,10 @@ inline auto both_databases() {
 // Where batches are written, which PostgreSQL takes in two ways.
 inline auto all_backends() {
   return ::testing::Values(Backend::kSqlite, Backend::kPostgres, Backend::kPostgresCopy);
+}
+inline auto in_pieces_too() {
+  return ::testing::Values(Backend::kSqlite, Backend::kPostgres, Backend::kPostgresCopy, Backend::kSqlitePieces,
+                           Backend::kPostgresPieces, Backend::kPostgresCopyPieces);
 }
 
 }  // namespace run_recorder::testing
