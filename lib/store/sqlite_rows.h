@@ -89,11 +89,12 @@ template <class Bind, class... Settings>
 PutParameter(const Bind&, Settings...) -> PutParameter<Bind>;
 
 // The ids of the chain of run ?1, at most ?2. Up and down from the given id at once: ids that no row has hold their
-// children together too. UNION forgets what it has seen, so that loops end.
+// children together too. UNION forgets what it has seen, so that loops end. The parent is no join: for one, SQLite
+// that knows of many rows makes a filter of all their ids first.
 inline constexpr std::string_view kChainIds =
     "WITH RECURSIVE member (id) AS (SELECT run_id FROM \"{{prefix}}runs\" WHERE run_id = ?1 "
-    "UNION SELECT r.parent_attempt_run_id FROM member JOIN \"{{prefix}}runs\" r ON r.run_id = member.id "
-    "WHERE r.parent_attempt_run_id IS NOT NULL "
+    "UNION SELECT (SELECT r.parent_attempt_run_id FROM \"{{prefix}}runs\" r WHERE r.run_id = member.id) AS parent "
+    "FROM member WHERE parent IS NOT NULL "
     "UNION SELECT r.run_id FROM member JOIN \"{{prefix}}runs\" r ON r.parent_attempt_run_id = member.id LIMIT ?2) "
     "SELECT id FROM member";
 

@@ -7,12 +7,14 @@
 #include "database/sqlite.h"
 #include "run/status.h"
 #include "store/migrations.h"
+#include "store/sqlite_rows.h"
 #include "support/temp_folder.h"
 
 namespace run_recorder::testing {
 
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -88,6 +90,17 @@ TEST_F(SqliteListPlans, ANameIsReadInTheOrderOfItsIndexAndByAnotherTimeInTheOrde
       EXPECT_THAT(plan_in_order(filter), Not(HasSubstr("TEMP B-TREE")));
     }
   }
+}
+
+TEST_F(SqliteListPlans, AChainLooksAtItsOwnRowsHoweverManyThereAre) {
+  for (const char* sql : {"ANALYZE",
+                          "INSERT INTO sqlite_stat1 VALUES ('council_ex_runs', 'sqlite_autoindex_council_ex_runs_1', "
+                          "'1000000 1'), ('council_ex_runs', 'council_ex_runs_parent', '800 1')",
+                          "ANALYZE sqlite_schema"}) {
+    ASSERT_TRUE(connection_->execute(sql)) << sql;
+  }
+  EXPECT_THAT(plan(std::string(kChainIds)), HasSubstr("council_ex_runs_parent (parent_attempt_run_id=?)"));
+  EXPECT_THAT(plan(std::string(kChainIds)), Not(AnyOf(HasSubstr("BLOOM"), HasSubstr("SCAN r"))));
 }
 
 TEST_F(SqliteListPlans, WhatIsFewIsFoundByAnIndex) {
