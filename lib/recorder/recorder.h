@@ -200,8 +200,10 @@ class Recorder {
   Result<PlannedWrite> plan_write(std::vector<SpooledEvent> events, std::size_t range, std::uint64_t to,
                                   Lookup lookup);
   Result<Committed> commit(const BatchWrite& write, std::size_t events);
-  const WritePieces* pieces_now();  // for the next commit, which begins now; nullptr: all at once
-  void rest();                      // in a commit, behind a piece
+  const WritePieces* pieces_now() const;  // for the next commit; nullptr: all at once
+  // On the thread that commits.
+  void begin_writing();
+  void rest();  // behind a piece
   void note_commit(std::size_t events);
   void advance(std::size_t range, std::uint64_t to, const Ledger& ledger);
   // Whether the database takes other events than this one, which it refused. Where it does not, it is the database

@@ -50,6 +50,7 @@ void Recorder::overlap(Batch batch) {
   }
   committing_.emplace(Committing{std::move(planned.value()), std::move(prepared), {}});
   committing_->outcome = run_async([this, &self, &commit = *committing_, pieces] {
+    begin_writing();
     return store_->commit(self, commit.planned.write, {commit.prepared.get(), pieces});
   });
   if (!done) return;
@@ -254,18 +255,23 @@ bool Recorder::set_aside(std::vector<DeadLetter> letters, std::size_t range, std
 
 Result<Committed> Recorder::commit(const BatchWrite& write, std::size_t events) {
   liveness_.beat();
+  begin_writing();
   auto committed = store_->commit(registration_.own(), write, {nullptr, pieces_now()});
   if (committed && committed.value() == Committed::kYes) note_commit(events);
   return committed;
 }
 
-const WritePieces* Recorder::pieces_now() {
+const WritePieces* Recorder::pieces_now() const {
   const MutexLock lock(mutex_);
-  wrote_since_ = steady_clock::now();
   return pacer_.pace() == Pace::kFull ? nullptr : &pieces_;
 }
 
-// On the thread that commits. Whoever waits for what is applied ends it.
+void Recorder::begin_writing() {
+  const MutexLock lock(mutex_);
+  wrote_since_ = steady_clock::now();
+}
+
+// Whoever waits for what is applied ends it.
 void Recorder::rest() {
   MutexLock lock(mutex_);
   const auto now = steady_clock::now();

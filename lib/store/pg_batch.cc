@@ -230,12 +230,12 @@ Result<bool> PgBatch::run_pieces(const RecorderSelf& self, const BatchWrite& bat
   auto ran = each(updates.others, [&](PgCommand& command, Changed part) {
     return fmt::format("{} WHERE {}", fed_by_json(command, sql.update, changes_json(part, self.id)), update_guard_);
   });
-  for (const auto& [kind, changes] :
-       {std::pair(UpdateKind::kStep, &updates.steps), std::pair(UpdateKind::kEnd, &updates.ends)}) {
-    if (!ran || !*ran) return ran;
-    ran = each(*changes,
-               [&](PgCommand& command, Changed part) { return updates_.sql(command, kind, part, update_guard_); });
-  }
+  const auto by_arrays = [&](UpdateKind kind) {
+    return
+        [this, kind](PgCommand& command, Changed part) { return updates_.sql(command, kind, part, update_guard_); };
+  };
+  if (ran && *ran) ran = each(updates.steps, by_arrays(UpdateKind::kStep));
+  if (ran && *ran) ran = each(updates.ends, by_arrays(UpdateKind::kEnd));
   if (!ran || !*ran || inserts == Inserts::kCopied) return ran;
   ran = each(changes_of(batch, true), [&](PgCommand& command, Changed part) {
     return fmt::format("{} WHERE {}", fed_by_json(command, sql.insert, changes_json(part, self.id)), insert_guard_);

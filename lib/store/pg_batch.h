@@ -29,7 +29,7 @@ class PgBatch {
     kHere,    // by this statement
     kCopied,  // before it, in its transaction
   };
-  // Who writes what changes rows: the statement, or pieces() before it in the same transaction.
+  // Who writes what changes rows: the statement, or run_pieces() before it in the same transaction.
   enum class Changes { kHere, kInPieces };
   // Its result is one row: the counts in this order, how many more were updated (twice), then age_select().
   PgCommand write(const RecorderSelf& self, const BatchWrite& batch, Inserts inserts,

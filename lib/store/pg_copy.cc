@@ -177,10 +177,10 @@ Result<void> PgCopy::write(PgConnection& connection, const RecorderSelf& self, c
     if (!read) return read.error();
     now = (*read)[0][0].c_str();
   }
-  const auto run_columns_here = fills_optional_columns(batch) ? run_columns() : plain_run_columns();
+  const auto columns_of_runs = fills_optional_columns(batch) ? run_columns() : plain_run_columns();
   const auto copied =
-      copy_rows(connection, runs_, names_of(run_columns_here), changes_of(batch, true), pieces,
-                [&](CopyText& out, const RunChange* change) { put_run(out, change->after, run_columns_here, now); });
+      copy_rows(connection, runs_, names_of(columns_of_runs), changes_of(batch, true), pieces,
+                [&](CopyText& out, const RunChange* change) { put_run(out, change->after, columns_of_runs, now); });
   if (!copied) return copied.error();
   auto columns = names_of(history_columns());
   if (fills_updated_at_) columns.push_back("updated_at");
