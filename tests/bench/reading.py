@@ -50,7 +50,7 @@ FROM (SELECT *, CASE WHEN rare THEN 'rare' ELSE 'council-' || lpad(floor(200 * p
              i > {rows} - 1000 AS in_chain
       FROM (SELECT i, i * 2654435761 % 4294967296 / 4294967296.0::float8 AS a, i * 40503 % 65536 / 65536.0::float8 AS b,
                    (i * 7919 + i / 1000) % 1000 AS v, i <= {rows} / 2 AND i % ({rows} / 10) = 7 AS rare,
-                   now() - ({rows} - i) * interval '365 days' / {rows} AS began
+                   now() - interval '365 days' * (({rows} - i)::float8 / {rows}) AS began
             FROM generate_series(1::bigint, {rows}) i) numbers) runs;
 """
 HISTORY = """
