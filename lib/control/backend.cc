@@ -1,5 +1,8 @@
 #include "control/backend.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
 
 namespace run_recorder {
@@ -13,14 +16,18 @@ constexpr std::size_t kIdleStores = 1;
 Backend::Backend(ApiOptions options, Recorder& recorder, Reconciler& reconciler, Pruner& pruner)
     : options_(std::move(options)), recorder_(recorder), reconciler_(reconciler), pruner_(pruner) {}
 
-ApiAnswer Backend::read(const Read& work) {
+ApiAnswer Backend::read(std::chrono::steady_clock::time_point received, const Read& work) {
+  const auto patience = [until = received + kReadPatience] {
+    const auto left = until - std::chrono::steady_clock::now();
+    return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds{0});
+  };
   const std::uint64_t acknowledged = recorder_.accepted_seq();
-  const bool tables = recorder_.wait_tables(kReadPatience);
+  const bool tables = recorder_.wait_tables(patience());
   const RecorderStatus status = recorder_.status();
   const bool away = status.database == DatabaseState::kAway || status.database == DatabaseState::kRefused;
   if (away) return error_answer(503, "unavailable", "the database is away: " + status.database_error);
   if (!tables) return being_set_up();
-  const bool complete = recorder_.wait_applied(acknowledged, kReadPatience);
+  const bool complete = recorder_.wait_applied(acknowledged, patience());
   bool reused = false;
   auto store = take_store(reused);
   if (!store) return lost_connection(store.error());
@@ -41,11 +48,15 @@ ApiAnswer Backend::read(const Read& work) {
   } else {
     give_back(std::move(store.value()));
   }
-  ApiAnswer answer = body ? json_answer(std::move(body.value())) : error_answer(body.error());
-  if (!complete) {
-    const std::uint64_t pending = recorder_.pending_until(acknowledged);
-    if (pending > 0) answer.headers["X-Run-Recorder-Pending"] = std::to_string(pending);
+  const std::uint64_t pending = complete ? 0 : recorder_.pending_until(acknowledged);
+  if (!body && body.error().kind == ErrorKind::kNotFound && pending > 0) {
+    body =
+        Error{ErrorKind::kNotFound,
+              fmt::format("{}; {} acknowledged before {} not applied yet, try again soon", body.error().message,
+                          pending == 1 ? "1 event" : fmt::format("{} events", pending), pending == 1 ? "is" : "are")};
   }
+  ApiAnswer answer = body ? json_answer(std::move(body.value())) : error_answer(body.error());
+  if (pending > 0) answer.headers["X-Run-Recorder-Pending"] = std::to_string(pending);
   return answer;
 }
 

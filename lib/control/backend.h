@@ -2,6 +2,7 @@
 // read. Safe from several threads.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,10 +29,11 @@ class Backend {
   // The others outlive it.
   Backend(ApiOptions options, Recorder& recorder, Reconciler& reconciler, Pruner& pruner);
 
-  // Waits a moment for what was acknowledged before, so that whoever emits and then lists sees it, then lends a store
-  // to the work; 503 where the database is away. The work may be called twice, on another connection.
+  // Waits for what was acknowledged before, so that whoever emits and then lists sees it, until a second after the
+  // call was received, however long others held it up; then lends a store to the work. 503 where the database is
+  // away. The work may be called twice, on another connection.
   using Read = std::function<Result<JsonText>(Store&)>;
-  ApiAnswer read(const Read& work);
+  ApiAnswer read(std::chrono::steady_clock::time_point received, const Read& work);
 
   // The answer while the database's tables are made.
   static ApiAnswer being_set_up();

@@ -57,8 +57,8 @@ ApiAnswer get_status(Backend& backend, const Call&) {
   return json_answer(backend.options().status());
 }
 
-ApiAnswer get_clock(Backend& backend, const Call&) {
-  return backend.read([](Store& store) { return compare_clocks(store); });
+ApiAnswer get_clock(Backend& backend, const Call& call) {
+  return backend.read(call.received, [](Store& store) { return compare_clocks(store); });
 }
 
 }  // namespace run_recorder

@@ -37,13 +37,13 @@ Error no_dead_letter(std::string_view id) {
 
 ApiAnswer get_dead_letters(Backend& backend, const Call& call) {
   const Paging paging = paging_of(call.arguments);
-  return backend.read([&](Store& store) { return list_dead_letters(store, paging); });
+  return backend.read(call.received, [&](Store& store) { return list_dead_letters(store, paging); });
 }
 
 ApiAnswer get_dead_letter(Backend& backend, const Call& call) {
   const auto id = parse_number<std::int64_t>(call.ids[0]);
   if (!id) return error_answer(no_dead_letter(call.ids[0]));
-  return backend.read([&](Store& store) -> Result<JsonText> {
+  return backend.read(call.received, [&](Store& store) -> Result<JsonText> {
     const auto letter = store.find_dead_letter(*id);
     if (!letter) return letter.error();
     if (!letter.value()) return no_dead_letter(call.ids[0]);

@@ -13,11 +13,12 @@ ApiAnswer get_export(Backend& backend, const Call& call) {
     runs_about = 0;
     for (const auto& [status, count] : *counts) *runs_about += count;
   }
-  return backend.read([&](Store& store) { return export_page(store, paging.limit, paging.cursor, runs_about); });
+  return backend.read(call.received,
+                      [&](Store& store) { return export_page(store, paging.limit, paging.cursor, runs_about); });
 }
 
 ApiAnswer post_import(Backend& backend, const Call& call) {
-  return backend.read([&](Store& store) -> Result<JsonText> {
+  return backend.read(call.received, [&](Store& store) -> Result<JsonText> {
     const ImportReport report = import_lines(store, call.body);
     // What was taken before the database went away is told; the rest can be sent again.
     if (report.stopped_by && report.lines.empty()) return *report.stopped_by;
@@ -36,7 +37,7 @@ ApiAnswer post_prune(Backend& backend, const Call& call) {
   prune.limit = static_cast<std::size_t>(arguments.get<std::int64_t>("limit").value_or(0));
   prune.cursor = arguments.get<std::string>("cursor").value_or("");
   prune.asked_by = call.user ? user_name(*call.user) : "unknown";
-  return backend.read([&](Store& store) -> Result<JsonText> {
+  return backend.read(call.received, [&](Store& store) -> Result<JsonText> {
     const auto report = backend.pruner().prune(store, prune);
     if (!report) return report.error();
     return report->to_json();

@@ -21,7 +21,7 @@ Result<JsonText> list_reconciliations(Store& store, const Paging& paging, std::s
 ApiAnswer get_reconciliations(Backend& backend, const Call& call) {
   const Paging paging = paging_of(call.arguments);
   const std::string id_prefix = call.arguments.get<std::string>("id_prefix").value_or("");
-  return backend.read([&](Store& store) { return list_reconciliations(store, paging, id_prefix); });
+  return backend.read(call.received, [&](Store& store) { return list_reconciliations(store, paging, id_prefix); });
 }
 
 ApiAnswer post_reconcile(Backend& backend, const Call& call) {
@@ -37,7 +37,7 @@ ApiAnswer post_reconcile(Backend& backend, const Call& call) {
 
 ApiAnswer post_undo(Backend& backend, const Call& call) {
   const std::string& pass_id = call.ids[0];
-  return backend.read([&](Store& store) -> Result<JsonText> {
+  return backend.read(call.received, [&](Store& store) -> Result<JsonText> {
     const auto undone = store.undo_pass(backend.recorder().self(), pass_id);
     if (!undone) return undone.error();
     JsonWriter out;

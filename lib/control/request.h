@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@ struct ApiRequest {
   std::string target;  // "/v1/runs?limit=5"
   std::string body;
   std::optional<uid_t> user = {};  // of the process that asks; empty: not known, as over TCP
+  std::chrono::steady_clock::time_point received = std::chrono::steady_clock::now();
 };
 
 // "/v1/runs/a%2Fb?limit=5" decoded: valid UTF-8 without NUL. The path has at least one part, which may be empty.

@@ -67,7 +67,8 @@ ApiAnswer answer_call(Backend& backend, const ApiRequest& request) {
     }
     auto arguments = arguments_of(route, parsed->query, request.body);
     if (!arguments) return error_answer(arguments.error());
-    return route.handler(backend, Call{std::move(*ids), std::move(*arguments), request.body, request.user});
+    return route.handler(backend,
+                         Call{std::move(*ids), std::move(*arguments), request.body, request.user, request.received});
   }
   if (!allowed.empty()) return wrong_method(allowed);
   return error_answer(404, "not_found", fmt::format("there is nothing at {}", request.target));

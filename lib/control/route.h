@@ -23,7 +23,9 @@ struct Call {
   std::vector<std::string> ids;  // what stands in the path for {id}, decoded
   Arguments arguments;
   std::string_view body;
-  std::optional<uid_t> user = {};  // see ApiRequest
+  // See ApiRequest.
+  std::optional<uid_t> user = {};
+  std::chrono::steady_clock::time_point received = {};
 };
 
 struct Route {

@@ -90,25 +90,25 @@ Paging paging_of(const Arguments& arguments, std::int64_t default_limit) {
 
 ApiAnswer get_runs(Backend& backend, const Call& call) {
   const RunFilter filter = filter_of(call.arguments);
-  return backend.read([&](Store& store) { return list_runs(store, filter); });
+  return backend.read(call.received, [&](Store& store) { return list_runs(store, filter); });
 }
 
 ApiAnswer get_run(Backend& backend, const Call& call) {
-  return backend.read([&](Store& store) { return show_run(store, call.ids[0]); });
+  return backend.read(call.received, [&](Store& store) { return show_run(store, call.ids[0]); });
 }
 
 ApiAnswer get_events(Backend& backend, const Call& call) {
   const Paging paging = paging_of(call.arguments);
-  return backend.read([&](Store& store) { return list_events(store, call.ids[0], paging); });
+  return backend.read(call.received, [&](Store& store) { return list_events(store, call.ids[0], paging); });
 }
 
 ApiAnswer get_chain(Backend& backend, const Call& call) {
   const Paging paging = paging_of(call.arguments, kLargestLimit);
-  return backend.read([&](Store& store) { return show_chain(store, call.ids[0], paging); });
+  return backend.read(call.received, [&](Store& store) { return show_chain(store, call.ids[0], paging); });
 }
 
 ApiAnswer get_explanation(Backend& backend, const Call& call) {
-  return backend.read([&](Store& store) { return backend.reconciler().explain(store, call.ids[0]); });
+  return backend.read(call.received, [&](Store& store) { return backend.reconciler().explain(store, call.ids[0]); });
 }
 
 }  // namespace run_recorder

@@ -386,6 +386,9 @@ TEST_P(ControlApiOnSqlite, CountsWhatIsNotAppliedYet) {
   EXPECT_EQ(answer.status, 200U);
   ASSERT_TRUE(answer.headers.contains("X-Run-Recorder-Pending"));
   EXPECT_EQ(answer.headers.at("X-Run-Recorder-Pending"), "2");
+  const ApiAnswer missing = get("/v1/runs/a");
+  EXPECT_EQ(missing.status, 404U);
+  EXPECT_THAT(missing.body, HasSubstr("there is no run a; 2 events acknowledged before are not applied yet"));
 }
 
 TEST_P(ControlApiOnSqlite, SaysThatTheDatabaseIsAway) {
