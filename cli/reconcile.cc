@@ -172,7 +172,8 @@ int list_reconciliations(const Context& context, std::uint64_t limit) {
         if (!table.empty()) print(table.render());
       });
   if (!listed) return fail(listed.error());
-  if (!context.json && listed->items == 0) complain("no pass has been made yet");
+  if (!context.json && listed->items == 0)
+    complain("there is no report of a pass: none has been made yet, or [retention] passes has removed it");
   return kExitDone;
 }
 

@@ -91,7 +91,10 @@ Result<void> Pass::wait_until_applied() {
     if (!asked_for) liveness_.beat();
     if (host_.stopping()) return stopping_error();
     if (asked_for && now() >= give_up) {
-      return Error{ErrorKind::kUnavailable, "events received before the pass were not applied within 10 s"};
+      const std::string why = host_.recorder.status().database_error;
+      return Error{ErrorKind::kUnavailable,
+                   fmt::format("events received before the pass were not applied within 10 s{}{}",
+                               why.empty() ? "" : ": the database is away: ", why)};
     }
     if (!barrier_passed)
       std::this_thread::sleep_for(kTurn);  // the event server cannot tell now, as when file descriptors are short

@@ -147,10 +147,13 @@ class Migrator {
     if (error.sqlstate != kLockNotAvailable || connection_.broken()) return error;
     connection_.rollback();
     const auto users = who_uses_tables(connection_, options_.table_prefix);
-    if (users && !users->empty()) {
-      error.message =
-          fmt::format("the tables are to get new columns, which waits for {} ({})", *users, error.message);
-    }
+    error.message =
+        users && !users->empty()
+            ? fmt::format("the tables are to get new columns, which waits for {} ({})", *users, error.message)
+            : fmt::format(
+                  "the tables are being made, which waits for another session that has done the same or holds "
+                  "a lock, and is tried again ({})",
+                  error.message);
     return error;
   }
 

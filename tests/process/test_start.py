@@ -496,6 +496,9 @@ def test_a_first_start_is_reported_until_the_tables_exist_in_postgresql(servers,
     server.start()
 
     def release():
+        # By now it has given up once, and says what it waits for.
+        wait_until(lambda: server.status()["database"]["state"] == "away", "the daemon gives up")
+        assert "the tables are being made, which waits for another session" in server.tool("list").stderr
         other.stdin.write("ROLLBACK;\n")
         other.stdin.flush()
     check_first_start(server, release)
