@@ -130,7 +130,10 @@ OF_EACH_RUN = {"run_id", "status", "input", "result", "started_at", "finalized_a
                "last_seq"}
 OF_EACH_EVENT = {"id", "run_id", "seq", "type", "payload", "inserted_at", "received_at"}
 
+# In one transaction, so that now() is the same for a run and its job however long it takes: a job whose attempt began long
+# after the run's last event is another attempt's.
 RUNNING_ROWS = """
+BEGIN;
 INSERT INTO {prefix}runs (run_id, council, status, attempt, attempt_given, oban_job_id, started_at, inserted_at, updated_at,
                           last_seq, last_event_at)
 SELECT 'pass-' || i, 'bench', 'running', 1, true, i, now() - interval '1 hour', now() - interval '1 hour',
@@ -142,6 +145,7 @@ CREATE TABLE oban_jobs (id bigint PRIMARY KEY, state oban_job_state NOT NULL, qu
 INSERT INTO oban_jobs (id, state, queue, worker, args, attempt, inserted_at, scheduled_at, attempted_at)
 SELECT i, (CASE WHEN i % 2 = 0 THEN 'executing' ELSE 'available' END)::oban_job_state, 'default', 'Bench', '{{}}', 1,
        now() - interval '2 hours', now() - interval '2 hours', now() - interval '1 hour' FROM generate_series(1, {rows}) i;
+COMMIT;
 VACUUM ANALYZE {prefix}runs;
 VACUUM ANALYZE oban_jobs;
 """
