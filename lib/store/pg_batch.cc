@@ -196,10 +196,10 @@ PgCommand PgBatch::write(const RecorderSelf& self, const BatchWrite& batch, Inse
   counts += inserts == Inserts::kCopied ? fmt::format("{}, {}", pruned_sql(command, batch), triggers) : "0, 0";
   parts += fmt::format("ledger AS ({} RETURNING 1)", ledger_sql(command, self, batch));
   counts += ", (SELECT count(*) FROM ledger)";
-  const auto add_update = [&](std::string_view name, UpdateKind kind, std::span<const RunChange* const> changes) {
-    counts += changes.empty() ? ", 0" : fmt::format(", (SELECT count(*) FROM {})", name);
-    if (changes.empty()) return;
-    parts += fmt::format(", {} AS ({} RETURNING 1)", name, updates_.sql(command, kind, changes, update_guard_));
+  const auto add_update = [&](std::string_view name, UpdateKind kind, std::span<const RunChange* const> updated) {
+    counts += updated.empty() ? ", 0" : fmt::format(", (SELECT count(*) FROM {})", name);
+    if (updated.empty()) return;
+    parts += fmt::format(", {} AS ({} RETURNING 1)", name, updates_.sql(command, kind, updated, update_guard_));
   };
   add_update("stepped", UpdateKind::kStep, updates.steps);
   add_update("ended", UpdateKind::kEnd, updates.ends);
