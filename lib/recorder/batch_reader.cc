@@ -75,6 +75,7 @@ void BatchReader::read_stored(const SpoolProgress::Part& part, std::size_t max_e
       return;
     }
     batch.events.push_back(SpooledEvent{record.seq, std::move(event.value()), record.body.size()});
+    std::string().swap(record.body);  // large ones are not there twice
   }
 }
 
