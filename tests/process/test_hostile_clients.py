@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import socket
+import sqlite3
 import stat
 import statistics
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 from harness import DAEMON, SANITIZER, Gone, as_root, wait_until
 
 MEMORY_KIB = 64 * 1024
+# 18 MiB idle, 16 of half lines, 14 of 900 connections' buffers and unread answers, and twice a batch of large events with SQLite's cache.
+ALL_AT_ONCE_KIB = 72 * 1024
 SAMPLES = 200
 MULTIPLE = 20    # of the unloaded acknowledgement time; a session that waits for another's turn is thousands away
 FLOOR_S = 0.250  # what a busy machine may add whatever the daemon does
@@ -107,14 +110,14 @@ def check_others_are_served(server, attack):
     check_afterwards(server)
 
 
-def check_afterwards(server):
+def check_afterwards(server, memory_kib=MEMORY_KIB):
     server.wait_applied()
     server.check_ledger()
     assert len(server.database.events()["well-behaved"]) == server.sent_well
     if not SANITIZER:
         peak = server.rss_kib("VmHWM")
         print(f"{peak // 1024} MiB at most")
-        assert peak <= MEMORY_KIB
+        assert peak <= memory_kib
 
 
 def raw(server):
@@ -266,10 +269,15 @@ def test_all_at_once_within_the_memory(servers, at_end):
             connection.send(data)
         except BlockingIOError:
             pass
+    # Another holds the database meanwhile, so that the large ones come back from the spool: what a slow disk does by chance.
+    other = sqlite3.connect(server.sqlite_path, isolation_level=None)
+    at_end(other.close)
+    other.execute("BEGIN IMMEDIATE")
     for number in range(40):
         server.send({"type": "note", "run_id": f"large-{number}", "payload": {"text": "z" * 900_000}})
+    other.execute("ROLLBACK")
     acknowledgement_s(server, 20)
-    check_afterwards(server)
+    check_afterwards(server, ALL_AT_ONCE_KIB)
 
 
 # ---- who may connect
