@@ -117,7 +117,7 @@ def test_pages_that_look_at_few_rows_meet_every_row_once(servers):
     gave_up = {}
     for name, (query, fits) in FILTERS.items():
         for by in ("recorded", "started"):
-            for limits in ({}, {"examine": 113, "limit": 20}, {"examine": 40, "limit": 100}, {"examine": 1000, "limit": 7}):
+            for limits in ({}, {"examine": 230, "limit": 20}, {"examine": 120, "limit": 100}, {"examine": 1000, "limit": 17}):
                 found, short = walk(server, by=by, **query, **limits)
                 assert found == expected(rows, query, fits, by), (name, by, limits)
                 gave_up[name] = gave_up.get(name, 0) + short
