@@ -36,7 +36,7 @@ constexpr int kWalPages = 8'000;
 constexpr int kWalFileBytes = 64 << 20;
 // Every connection has a cache of its own, and the daemon has several.
 constexpr int kCacheKiB = 1'024;
-constexpr int kLargeCacheKiB = 8'192;
+constexpr int kLargeCacheKiB = 4'096;
 // The daemon's own tables hold what jobs were given and returned: the owner writes, the group may read.
 constexpr mode_t kFileMode = 0640;
 
