@@ -168,7 +168,8 @@ Result<AgedPassPage> PgStore::aged_passes(std::size_t limit, std::string_view cu
   const auto rows = connection_->exec(
       fmt::format(
           "SELECT c.pass_id, c.trigger, (extract(epoch FROM clock_timestamp() - c.started_at) * 1000)::bigint, "
-          "pg_column_size(c.report), EXISTS (SELECT 1 FROM {} e WHERE e.pass_id = c.pass_id), {} FROM {} c "
+          "pg_column_size(c.report), EXISTS (SELECT 1 FROM {} e WHERE e.pass_id = c.pass_id) OR coalesce(jsonb_typeof("
+          "c.report->'marked') = 'number' AND c.report->'marked' > '0', false), {} FROM {} c "
           "WHERE {} ORDER BY c.started_at DESC, c.pass_id DESC LIMIT {}",
           table("run_events"), utc_text("c.started_at"), table("reconciliations"), condition, limit),
       command.params);

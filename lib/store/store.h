@@ -257,7 +257,7 @@ struct AgedPass {
   std::string trigger;
   std::chrono::milliseconds age{};  // since it began, by the database's clock
   std::uint64_t bytes = 0;          // of its report, as the database keeps it
-  bool marked = false;              // the history of a run names it
+  bool marked = false;              // its report says so, or the history of a run names it
 };
 struct AgedPassPage {
   std::vector<AgedPass> passes;  // newest first

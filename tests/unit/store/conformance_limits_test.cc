@@ -63,6 +63,21 @@ TEST_P(StoreLimits, PassesComeNewestFirstInPagesWithTheirAgesAndWhetherTheyMarke
   EXPECT_EQ(store().aged_passes(2, "nonsense").error().kind, ErrorKind::kInvalid);
 }
 
+TEST_P(StoreLimits, APassHasMarkedAsItsReportSaysAlsoWhenTheRunsAreGone) {
+  const auto marked = [&](const char* report) {
+    ReconciliationRow pass = pass_at("pass", now());
+    pass.report = report;
+    EXPECT_TRUE(store().save_reconciliation(pass));
+    return store().aged_passes(2, "").value().passes.at(0).marked;
+  };
+  EXPECT_TRUE(marked(R"({"marked":1})"));
+  EXPECT_TRUE(marked(R"({"marked":50000})"));
+  for (const char* none :
+       {R"({"marked":0})", R"({"marked":"1"})", R"({"marked":null})", R"({"marked":[1]})", "{}", "[1]"}) {
+    EXPECT_FALSE(marked(none)) << none;
+  }
+}
+
 TEST_P(StoreLimits, APassWhoseReportIsGoneIsListedByItsRunsAndCanBeUndone) {
   store_run(running("a"));
   ASSERT_TRUE(store().save_reconciliation(pass_at("idle", now())));
