@@ -58,10 +58,11 @@ constexpr std::string_view kForget =
     "ORDER BY pruned_at LIMIT ?2)";
 
 constexpr std::string_view kAgedPasses =
-    "SELECT c.pass_id, c.\"trigger\", run_recorder_time(c.started_at), length(c.report), CASE WHEN EXISTS (SELECT 1 FROM "
-    "\"{{prefix}}run_events\" e WHERE e.pass_id = c.pass_id) THEN 1 WHEN json_valid(c.report) THEN json_type(c.report, "
-    "'$.marked') = 'integer' AND json_extract(c.report, '$.marked') > 0 ELSE 0 END, c.started_at FROM "
-    "\"{{prefix}}reconciliations\" c WHERE (c.started_at, c.pass_id) < (?1, ?2) ORDER BY c.started_at DESC, c.pass_id DESC LIMIT ?3";
+    "SELECT c.pass_id, c.\"trigger\", run_recorder_time(c.started_at), length(c.report), CASE WHEN EXISTS (SELECT 1 "
+    "FROM \"{{prefix}}run_events\" e WHERE e.pass_id = c.pass_id) THEN 1 WHEN json_valid(c.report) THEN "
+    "json_type(c.report, '$.marked') = 'integer' AND json_extract(c.report, '$.marked') > 0 ELSE 0 END, c.started_at "
+    "FROM \"{{prefix}}reconciliations\" c WHERE (c.started_at, c.pass_id) < (?1, ?2) "
+    "ORDER BY c.started_at DESC, c.pass_id DESC LIMIT ?3";
 constexpr int kPassTime = 2, kPassBytes = 3, kPassMarked = 4, kPassPlace = 5;
 constexpr std::string_view kRemovePass = "DELETE FROM \"{{prefix}}reconciliations\" WHERE pass_id = ?1";
 constexpr std::string_view kKeepPositions =
