@@ -1,0 +1,201 @@
+"""What an application holds: events go in, from any thread and never waiting, and a thread beside brings them to the daemon."""
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+
+from . import _event, _unsent
+from ._buffer import Buffer
+from ._sender import Sender, say
+
+DEFAULT_SOCKET = "/run/run-recorder/events.sock"
+
+
+def default_socket() -> str:
+    """Where the daemon of this user, or of this machine, listens."""
+    if path := os.environ.get("RUN_RECORDER_SOCKET_PATH"):
+        return path
+    own = os.path.join(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent", "run-recorder", "events.sock")
+    return own if os.path.exists(own) else DEFAULT_SOCKET
+
+
+class Recorder:
+    """Sends events over one connection, which it opens with the first one.
+
+    socket: the daemon's event socket. buffer_bytes: of memory for what is not acknowledged. max_event_bytes: of one event, as
+    the daemon's [limits] line_bytes. flush_timeout: seconds that close(), and the end of the process, may take. enabled: False
+    makes every call do nothing.
+    """
+
+    def __init__(self, socket: str | os.PathLike | None = None, *, buffer_bytes: int = 16 << 20, max_event_bytes: int = 1 << 20,
+                 flush_timeout: float = 2.0, enabled: bool | None = None):
+        self.socket = os.path.abspath(os.fspath(socket or default_socket()))
+        self._options = {"buffer_bytes": buffer_bytes, "max_event_bytes": max_event_bytes}
+        self._flush_timeout = flush_timeout
+        self.enabled = os.environ.get("RUN_RECORDER_DISABLED", "") in ("", "0") if enabled is None else enabled
+        self._begin()
+        _all.add(self)
+
+    def _begin(self) -> None:
+        self._lines = _event.Lines(self._options["max_event_bytes"])
+        self._buffer = Buffer(self._options["buffer_bytes"])
+        self._sender: Sender | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+
+    # ---- for the work: none of these waits or raises
+
+    def event(self, run_id, type, *, worker_pid=True, **fields) -> None:
+        """One event of the protocol with its fields. worker_pid: False where this process is not the worker."""
+        if not self.enabled:
+            return
+        try:
+            event_type, line, is_reduced = self._lines.make(type, run_id, fields, worker_pid)
+        except _event.NoRunId:
+            self._refuse("an event without a run_id")
+            return
+        except Exception as error:
+            self._refuse(f"an event that cannot be read: {error.__class__.__name__}")
+            return
+        self._buffer.add(line, event_type in _event.LIFECYCLE, is_reduced)
+        if self._sender is None:
+            self._start()
+
+    def _refuse(self, what: str) -> None:
+        self._buffer.count("refused")
+        say(logging.WARNING, f"{what} was left out")
+
+    def _start(self) -> None:
+        if self._closed or not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._sender is None:
+                sender = Sender(self.socket, self._buffer)
+                sender.start()
+                self._sender = sender
+        except Exception as error:  # at the very end of the interpreter no thread can be started
+            say(logging.WARNING, f"no thread can be started ({error}); events are kept in memory")
+        finally:
+            self._starting.release()
+
+    def stats(self) -> dict:
+        """emitted = acknowledged + refused + dropped + kept + waiting; truncated of these were shortened."""
+        return self._buffer.stats()
+
+    # ---- for the end
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until every event so far is settled: True, or False after so many seconds."""
+        sender = self._sender
+        if sender is not None:
+            sender.hurry()
+        return self._buffer.wait_settled(self._flush_timeout if timeout is None else timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Waits as flush() does; what is not settled then goes to a file that the next client, or `run-recorder emit`, sends. Later
+        events are dropped. Never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        _all.discard(self)
+        try:
+            if self._buffer.stats()["waiting"]:
+                self.flush(timeout)
+            self._buffer.close()
+            entries = self._sender.stop(1.0) if self._sender is not None else []
+            self._keep([*entries, *self._buffer.take_all()])
+            self._say_losses()
+        except Exception as error:
+            say(logging.WARNING, f"closing: {error}")
+
+    def _keep(self, entries: list) -> None:
+        own = [entry for entry in entries if entry.source is None]
+        self._buffer.settle([entry for entry in entries if entry.source is not None], "kept")
+        if not own:
+            return
+        try:
+            path = _unsent.keep(self.socket, [entry.line for entry in own], f"py-{os.getpid()}-{_event.new_run_id()}")
+        except Exception as error:
+            self._buffer.settle(own, "dropped")
+            say(logging.ERROR, f"{len(own)} events are lost: {error}")
+        else:
+            self._buffer.settle(own, "kept")
+            say(logging.WARNING, f"{len(own)} events are not sent yet; the next client sends them, or `run-recorder emit < {path}`")
+
+    def _say_losses(self) -> None:
+        stats = self._buffer.stats()
+        if stats["dropped"] or stats["refused"]:
+            say(logging.WARNING, f"of {stats['emitted']} events {stats['dropped']} were dropped and {stats['refused']} refused")
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # ---- processes
+
+    def _after_fork(self) -> None:
+        """In the child: what was in the buffer is the parent's to send."""
+        sender, closed = self._sender, self._closed
+        self._begin()
+        self._closed = closed
+        if sender is not None:
+            sender.abandon()
+
+
+_all: set = set()  # those that are open; one that nobody holds any more still has events to send
+_default: Recorder | None = None
+_making = threading.Lock()
+
+
+def configure(**options) -> Recorder:
+    """The recorder that run(), event() and the integrations use, made anew with these options of Recorder."""
+    global _default
+    made = Recorder(**options)
+    with _making:
+        before, _default = _default, made
+    if before is not None:
+        before.close()
+    return made
+
+
+def default() -> Recorder:
+    """The recorder of this process, made when it is first needed."""
+    global _default
+    if _default is None:
+        with _making:
+            if _default is None:
+                _default = Recorder()
+    return _default
+
+
+def _close_all() -> None:
+    for recorder in list(_all):
+        recorder.close()
+
+
+def _in_forked_child() -> None:
+    global _making
+    _making = threading.Lock()
+    for recorder in list(_all):
+        recorder._after_fork()
+    # These processes end without the interpreter's own end.
+    for name in ("multiprocessing.util", "billiard.util"):
+        if name in sys.modules:
+            try:
+                sys.modules[name].register_after_fork(_close_all, _at_end_of_child(sys.modules[name]))
+            except Exception:
+                pass
+
+
+def _at_end_of_child(util):
+    return lambda close: util.Finalize(None, close, exitpriority=0)
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)

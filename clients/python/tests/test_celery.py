@@ -1,0 +1,74 @@
+"""Celery's real worker, with a prefork pool and tasks that end in every way, through a broker in a folder. Skipped where Celery is
+not installed."""
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from .daemon import WithDaemon, wait_until
+
+HERE = Path(__file__).resolve().parent
+
+
+@unittest.skipUnless(importlib.util.find_spec("celery"), "celery is not installed")
+class Celery(WithDaemon):
+    def setUp(self):
+        super().setUp()
+        for name in ("in", "processed", "results"):
+            (self.folder / name).mkdir()
+        self.environment.update({"CELERY_FOLDER": str(self.folder), "PYTHONPATH": f"{HERE.parent}:{HERE}", "PYTHONDONTWRITEBYTECODE": "1"})
+        self.output = open(self.folder / "worker.txt", "wb")
+        self.addCleanup(self.output.close)
+        self.worker = subprocess.Popen([sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "--pool", "prefork", "-c", "2",
+                                        "--without-mingle", "--without-gossip", "--loglevel", "warning"], env=self.environment,
+                                       cwd=self.folder, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output)
+        self.addCleanup(self.end_worker)
+
+    def end_worker(self):
+        if self.worker.poll() is None:
+            self.worker.send_signal(signal.SIGTERM)
+            self.worker.wait(120)
+
+    def send(self, *names):
+        """Sends the tasks by name; their ids."""
+        script = "import sys, celery_tasks\nfor name in sys.argv[1:]: print(getattr(celery_tasks, name).delay().id)"
+        done = subprocess.run([sys.executable, "-c", script, *names], env=self.environment, cwd=self.folder, capture_output=True, text=True,
+                              check=True)
+        return done.stdout.split()
+
+    def ended(self, run_id, status):
+        try:
+            return self.wait_for(run_id, status)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{(self.folder / 'worker.txt').read_text()[-3000:]}") from late
+
+    def test_each_outcome_is_as_celery_has_it(self):
+        good, bad, again, ignored, rejected, slow, dies = self.send("good", "bad", "again", "ignored", "rejected", "slow", "dies")
+        row = self.ended(f"{good}-1", "completed")
+        self.assertEqual((row["council"], row["job_id"], row["attempt"], row["result"], row["oban_job_state_at_finalize"]),
+                         ("celery_tasks.good", good, 1, {"rows": 3}, "SUCCESS"))
+        self.assertEqual(self.ended(f"{bad}-1", "failed")["error"]["errors"][0]["kind"], "ValueError")
+        first, second = self.ended(f"{again}-1", "failed"), self.ended(f"{again}-2", "completed")
+        self.assertEqual((first["oban_job_state_at_finalize"], first["error"]["errors"][0]["message"]), ("RETRY", "not yet"))
+        self.assertEqual((second["attempt"], second["parent_attempt_run_id"]), (2, f"{again}-1"))
+        self.assertEqual(self.ended(f"{ignored}-1", "completed")["result"], {"ignored": True})
+        self.ended(f"{rejected}-1", "cancelled")
+        self.assertEqual(self.ended(f"{slow}-1", "failed")["error"]["errors"][0]["kind"], "SoftTimeLimitExceeded")
+        self.assertEqual(self.ended(f"{dies}-1", "failed")["error"]["errors"][0]["kind"], "WorkerLostError")
+
+    def test_a_worker_that_is_killed_leaves_its_task_stuck(self):
+        waits, = self.send("waits")
+        self.ended(f"{waits}-1", "running")
+        children = [int(child) for path in Path(f"/proc/{self.worker.pid}/task").glob("*/children") for child in path.read_text().split()]
+        self.worker.kill()
+        self.worker.wait()
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        wait_until(lambda: self.row(f"{waits}-1")["status"] == "stuck", "the finding")
+        self.assertIn("process_gone", str(self.row(f"{waits}-1")["error"]))
