@@ -50,7 +50,8 @@ class Language:
     def environment(self, **more):
         folders = {name: path.format(source=self.source, build=self.build)
                    for name, path in self.words.get("environment", {}).items()}
-        return clean_environment(PYTHONDONTWRITEBYTECODE="1", RUN_RECORDER_BIN=str(BIN), **folders, **more)
+        passed = {name: os.environ[name] for name in self.words.get("passes", ()) if name in os.environ}
+        return clean_environment(PYTHONDONTWRITEBYTECODE="1", RUN_RECORDER_BIN=str(BIN), **folders, **passed, **more)
 
     def built(self):
         """Its agent is there; one process of the tests makes it."""

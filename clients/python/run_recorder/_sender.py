@@ -3,6 +3,7 @@ end of the process: what goes wrong is said, and tried again after a pause.
 """
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -77,11 +78,19 @@ def say(level: int, text: str) -> None:
         pass
 
 
+def _above_standard_streams(made: socket.socket) -> socket.socket:
+    """Where a standard stream is closed the socket would take its place, and what somebody prints would be lines of ours."""
+    if made.fileno() > 2:
+        return made
+    with made:
+        return socket.socket(fileno=fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+
+
 class Connection:
     """One connection: the lines in flight over it, by their number, and its answers."""
 
     def __init__(self, path: str):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket = _above_standard_streams(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
         try:
             self.socket.settimeout(CONNECT_TIMEOUT_S)
             self.socket.connect(path)

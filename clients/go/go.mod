@@ -1,0 +1,3 @@
+module runrecorder
+
+go 1.19
