@@ -46,6 +46,11 @@ install(CODE "file(CREATE_LINK run-recorder.fish
 # They are compiled into the daemon; here they are to be read, and to be run by hand.
 install(DIRECTORY migrations DESTINATION ${CMAKE_INSTALL_DATADIR}/run-recorder COMPONENT package)
 
+# To be copied, or installed from there with the language's own tool; tests stay with the sources.
+install(DIRECTORY clients DESTINATION ${CMAKE_INSTALL_DATADIR}/run-recorder COMPONENT package
+  PATTERN test EXCLUDE PATTERN tests EXCLUDE PATTERN cases EXCLUDE PATTERN internal EXCLUDE PATTERN "*_test.go" EXCLUDE
+  PATTERN __pycache__ EXCLUDE PATTERN ".*" EXCLUDE)
+
 file(GLOB documents CONFIGURE_DEPENDS docs/*.md)
 install(FILES README.md ${documents} DESTINATION ${RR_DOC} COMPONENT package)
 # The scripts among them can be run where they are.

@@ -17,6 +17,8 @@ TEXTS = {
     "FROM scratch": "a Dockerfile",
     "/etc/run-recorder/run-recorder.toml:21: ": "an error",
     "the database forgot commits": "a log",
+    "from run_recorder import run": "a program in Python",
+    "with run(": "a program in Python",
 }
 NOT_TYPED = {
     "./dev demo": "builds the programs; process.demo has it",
