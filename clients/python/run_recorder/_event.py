@@ -42,8 +42,13 @@ def new_run_id() -> str:
     return str(uuid.UUID(int=number))
 
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _cut(text: str, limit: int) -> str:
     """To so many bytes, at a character's boundary."""
+    if len(text) * 4 <= limit:
+        return text
     encoded = text.encode()
     return text if len(encoded) <= limit else encoded[:limit].decode("utf-8", "ignore")
 
@@ -51,6 +56,8 @@ def _cut(text: str, limit: int) -> str:
 def valid_run_id(value) -> str:
     """As the daemon takes it: a longer one keeps its beginning and gets the digest of the whole. Empty where there is none."""
     text = value if type(value) is str else "" if value is None else _values.text_of(value, 100_000)
+    if len(text) <= 60 and _values.is_clean(text):
+        return text
     encoded = _values.clean_text(text).encode()
     if len(encoded) <= MAX_ID_BYTES:
         return encoded.decode()
@@ -143,6 +150,7 @@ def _checked(name: str, value):
 
 _NAMED = frozenset((*LIMITS, *INTEGERS, "parent_attempt_run_id", "usage", "progress", "errors", "message", "payload"))
 _HEAD = frozenset(("type", "run_id", "id", "at"))
+_MAY_BE_NULL = frozenset(("input", "result"))
 
 
 class Lines:
@@ -150,7 +158,7 @@ class Lines:
 
     def __init__(self, max_event_bytes: int):
         self.max_event_bytes = max_event_bytes
-        self._prefix = os.urandom(6).hex().encode()
+        self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
         self._pid = os.getpid()
         self._second = (0, "")
@@ -171,39 +179,34 @@ class Lines:
         run_id = valid_run_id(run_id)
         if not run_id:
             raise NoRunId
-        parts = [b'{"type":"%s","run_id":%s,"id":"%s-%d","at":"%s"' % (
-            event_type.encode(), json.dumps(run_id, ensure_ascii=False).encode(), self._prefix, next(self._count), at.encode())]
+        head = '{"type":"%s","run_id":%s,"id":"%s-%d","at":"%s"' % (event_type, _quoted(run_id), self._prefix, next(self._count), at)
         if worker_pid is True:
             if event_type not in WITHOUT_WORKER:
-                parts.append(b'"worker_pid":%d' % self._pid)
+                head = '%s,"worker_pid":%d' % (head, self._pid)
         elif worker_pid:
             fields = {**fields, "worker_pid": worker_pid}
         try:
-            return event_type, self._with(parts, fields, self.max_event_bytes), False
+            return event_type, self._with(head.encode(), fields, self.max_event_bytes), False
         except TooLarge:
             small = {name: value for name, value in fields.items() if name in SMALL or name == "errors"}
             if "errors" in small:
                 small["errors"] = reduced_errors(small["errors"])
             small["truncated"] = True
-            return event_type, self._with(parts, small, 1 << 30), True
+            return event_type, self._with(head.encode(), small, 1 << 30), True
 
     @staticmethod
-    def _with(parts: list, fields: dict, left: int) -> bytes:
-        parts = list(parts)
+    def _with(head: bytes, fields: dict, max_bytes: int) -> bytes:
+        checked = {}
         for name, value in fields.items():
-            if name in _HEAD:
-                continue
             if name in _NAMED:
-                if value is None or (value := _checked(name, value)) is None:
-                    continue
-            elif value is None and name not in ("input", "result"):
-                continue
-            encoded = _values.encode(value, left)
-            parts.append(b"%s:%s" % (_values.encode(name, left), encoded))
-            left -= len(parts[-1]) + 1
-            if left < 0:
-                raise TooLarge
-        return b",".join(parts) + b"}"
+                value = None if value is None else _checked(name, value)
+                if value is not None:
+                    checked[name] = value
+            elif name not in _HEAD and (value is not None or name in _MAY_BE_NULL):
+                checked[name] = value
+        if not checked:
+            return head + b"}"
+        return head + b"," + _values.encode(checked, max_bytes - len(head))[1:]
 
 
 def reduced_errors(errors) -> list:

@@ -78,8 +78,15 @@ def _looks_plain(value, max_bytes: int) -> bool:
     return False
 
 
+def is_clean(text: str) -> bool:
+    """Certainly; another text may be clean too."""
+    return text.isascii() and "\0" not in text
+
+
 def clean_text(text: str) -> str:
     """Without what JSON cannot say: NUL and lone surrogates."""
+    if is_clean(text):
+        return text
     return text.replace("\0", REPLACEMENT).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
