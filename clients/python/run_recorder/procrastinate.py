@@ -1,12 +1,14 @@
-"""Procrastinate 3: each attempt of each job is a run.
+"""Procrastinate 3.9 and newer: each attempt of each job is a run.
 
-    app.run_worker(middleware=recorded())          # or App(…, worker_defaults={"middleware": recorded()})
+    app.run_worker(worker_middleware=[recorded()])      # or App(…, worker_defaults={"worker_middleware": [recorded()]})
 
 The middleware is around the task: its end is what the task returned or raised. Whether Procrastinate tries again is not known there.
 """
 from __future__ import annotations
 
 import contextlib
+
+from procrastinate.exceptions import JobAborted
 
 from .recorder import default
 from .runs import Run
@@ -27,14 +29,14 @@ def _run_of(job, recorder, queue, input) -> Run:
 def recorded(*, recorder=None, queue: str | None = None, input=None, result: bool = True):
     """A worker's middleware. queue: the name of the daemon's configured queue. input(job): what to record of its arguments, nothing
     unless given. result: whether return values are recorded."""
-    async def middleware(process_task, context, worker=None):
+    async def middleware(call_next, context, worker=None):
         run = None
         with contextlib.suppress(Exception):
             run = _run_of(context.job, recorder, queue, input).start()
         if run is None:
-            return await process_task()
+            return await call_next()
         async with _ended(run):
-            value = await process_task()
+            value = await call_next()
             run.result = value if result else None
             return value
     return middleware
@@ -44,6 +46,9 @@ def recorded(*, recorder=None, queue: str | None = None, input=None, result: boo
 async def _ended(run: Run):
     try:
         yield
+    except JobAborted as error:
+        run.cancel(str(error) or "aborted")
+        raise
     except BaseException as error:
         run.end(error)
         raise
