@@ -36,6 +36,7 @@ NOT_TYPED = {
     "cd docs/examples": "goes with docker compose",
     "kubectl apply -f daemonset.yaml": "no Kubernetes",
     "kubectl create configmap worker --from-file=../worker.py": "no Kubernetes",
+    "kubectl create configmap run-recorder-python --from-file=/usr/share/run-recorder/clients/python/run_recorder": "no Kubernetes",
     "kubectl apply -f worker.yaml": "no Kubernetes",
     "kubectl -n run-recorder exec ds/run-recorder -- run-recorder list": "no Kubernetes",
     "docker stop": "named only, as the same as SIGTERM",
