@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "base/account.h"
+#include "base/ascii.h"
 #include "base/percent.h"
 #include "base/utf8.h"
 #include "cli/text.h"
@@ -86,22 +87,47 @@ std::string content_of(int fd) {
   return content;
 }
 
-std::uint64_t bytes_in(int folder) {
+struct KeptFile {
+  std::string name;
+  std::uint64_t bytes = 0;
+};
+// The regular ones, by name; none where the folder cannot be read.
+std::vector<KeptFile> files_in(int folder) {
+  std::vector<KeptFile> files;
   const int copy = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* const entries = copy < 0 ? nullptr : ::fdopendir(copy);
   if (entries == nullptr) {
     if (copy >= 0) ::close(copy);
-    return 0;
+    return files;
   }
-  std::uint64_t bytes = 0;
   while (const dirent* const entry = ::readdir(entries)) {
     struct stat status {};
     if (::fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode)) {
-      bytes += static_cast<std::uint64_t>(status.st_size);
+      files.push_back({entry->d_name, static_cast<std::uint64_t>(status.st_size)});
     }
   }
   ::closedir(entries);
+  std::ranges::sort(files, {}, &KeptFile::name);
+  return files;
+}
+
+std::uint64_t bytes_in(int folder) {
+  std::uint64_t bytes = 0;
+  for (const KeptFile& file : files_in(folder)) bytes += file.bytes;
   return bytes;
+}
+
+// NAME@UNIQUE.ndjson; file_name_of() spells no path with an @.
+bool is_left_by_client(std::string_view file, std::string_view name) {
+  if (!file.starts_with(name) || !file.ends_with(kSuffix)) return false;
+  file.remove_prefix(name.size());
+  if (!file.starts_with('@') || file.size() <= 1 + kSuffix.size()) return false;
+  const std::string_view unique = file.substr(1, file.size() - 1 - kSuffix.size());
+  return std::ranges::all_of(unique, [](char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || c == '-'; });
+}
+
+bool is_empty_line(std::string_view line) {
+  return line.find_first_not_of(" \t\r") == std::string_view::npos;
 }
 
 // At the end of a file; what cannot be written whole is not there afterwards.
@@ -166,7 +192,14 @@ const std::vector<std::string>& UnsentEvents::take() {
   Result<UniqueFd> folder = open_folder(false);
   if (!folder || ::flock(folder->get(), LOCK_EX | LOCK_NB) != 0) return lines_;
   for (const std::string& name : {config_name_, name_}) {
-    if (!name.empty()) take_file(folder->get(), name + std::string(kSuffix));
+    if (!name.empty()) take_file(folder->get(), name + std::string(kSuffix), Whole::kNo);
+  }
+  std::uint64_t bytes = 0;
+  for (const KeptFile& file : files_in(folder->get())) {
+    if (!is_left_by_client(file.name, name_)) continue;
+    if (bytes + file.bytes > kMaxUnsentBytes) continue;  // another time
+    bytes += file.bytes;
+    take_file(folder->get(), file.name, Whole::kYes);
   }
   if (lines_.empty()) return lines_;
   settled_.assign(lines_.size(), false);
@@ -175,15 +208,18 @@ const std::vector<std::string>& UnsentEvents::take() {
   return lines_;
 }
 
-void UnsentEvents::take_file(int folder, const std::string& name) {
+void UnsentEvents::take_file(int folder, const std::string& name, Whole whole) {
   Taken taken{.name = name, .content = {}, .first = lines_.size()};
   {
     const UniqueFd file = open_locked(folder, name, O_RDONLY);
     if (file) taken.content = content_of(file.get());
   }
-  // A line without its end was not written whole.
-  taken.content.resize(taken.content.rfind('\n') == std::string::npos ? 0 : taken.content.rfind('\n') + 1);
+  if (whole == Whole::kNo) {
+    // A line without its end was not written whole.
+    taken.content.resize(taken.content.rfind('\n') == std::string::npos ? 0 : taken.content.rfind('\n') + 1);
+  }
   std::vector<std::string> lines = lines_of(taken.content);
+  std::erase_if(lines, is_empty_line);
   if (lines.empty()) return;
   taken.lines = lines.size();
   lines_.insert(lines_.end(), std::make_move_iterator(lines.begin()), std::make_move_iterator(lines.end()));

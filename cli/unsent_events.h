@@ -1,8 +1,10 @@
 // Events that `exec` could not send, kept in a file of this user's until an `exec` or `emit` reaches the daemon: each
 // socket has a file of its own, one event a line, so that no daemon gets those of another and `emit < FILE` works by
-// hand. Where the configuration that says the socket could not be read the file is that configuration's: whoever
-// finds the socket by it sends them. Events carry ids: whoever sends them twice harms nothing. One thread, and any
-// number of processes: one of them sends at a time, and none waits for the others but while a file is written.
+// hand. Clients in other languages leave files beside it, NAME@UNIQUE.ndjson for the socket whose file is
+// NAME.ndjson: they are whole once they have that name, and whoever has settled all lines of one removes it. Where
+// the configuration that says the socket could not be read the file is that configuration's: whoever finds the socket
+// by it sends them. Events carry ids: whoever sends them twice harms nothing. One thread, and any number of
+// processes: one of them sends at a time, and none waits for the others but while a file is written.
 #pragma once
 
 #include <sys/types.h>
@@ -55,7 +57,8 @@ class UnsentEvents {
     std::size_t first = 0;  // of its lines, among all
     std::size_t lines = 0;
   };
-  void take_file(int folder, const std::string& name);
+  enum class Whole { kYes, kNo };  // whether it is complete as it is there, a last line without newline too
+  void take_file(int folder, const std::string& name, Whole whole);
   void shorten(int folder, const Taken& taken) const;
 
   std::string folder_;

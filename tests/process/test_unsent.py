@@ -37,6 +37,14 @@ class User:
     def exec(self, run_id, script):
         return self.run("exec", "--run-id", run_id, *SH, script)
 
+    def leave(self, unique, *lines, end="\n"):
+        """As a client in another language does at its end."""
+        self.folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        left = self.file.with_name(f"{self.file.name.removesuffix('.ndjson')}@{unique}.ndjson")
+        left.write_text("\n".join(lines) + end)
+        left.chmod(0o600)
+        return left
+
     def lines(self):
         return [json.loads(line) for line in self.file.read_text().splitlines()]
 
@@ -258,6 +266,65 @@ def test_what_a_broken_configuration_kept_goes_to_the_daemon_of_the_repaired_one
     assert (done.returncode, done.stderr) == (0, "")
     assert not kept.exists()
     assert statuses(server) == {"r1": "failed", "r2": "running", "r3": "completed"}
+
+
+def event(run_id, kind="run_completed"):
+    return json.dumps({"type": kind, "run_id": run_id, "id": f"{run_id}-{kind}"})
+
+
+@pytest.mark.parametrize("sender", ("exec", "emit"))
+def test_what_clients_left_is_sent_behind_ones_own_by_name_and_removed(server, user, sender):
+    user.exec("r1", "exit 0")
+    second = user.leave("2-b", event("c2", "run_started"), event("c2"), end="")
+    first = user.leave("1-a", event("c1", "run_started"), "", event("c1"))
+    other = User(user.socket_path + "2", user.state).leave("1-a", event("other"))
+    unfinished = first.with_suffix(".new")
+    unfinished.write_text(event("half"))
+    strange = first.with_name(first.name.replace("1-a", "A.b"))
+    strange.write_text(event("strange") + "\n")
+    server.start()
+    if sender == "exec":
+        done = user.exec("r2", "exit 0")
+    else:
+        done = user.run("emit", "--type", "run_completed", "--run-id", "r2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(user.folder.iterdir()) == sorted([other, unfinished, strange])
+    assert statuses(server) == dict.fromkeys(("r1", "r2", "c1", "c2"), "completed")
+    server.stop()
+    records = server.tool("spool", "records", "--json", "--spool-path", server.spool_path).stdout.splitlines()
+    assert [json.loads(record)["event"]["run_id"] for record in records][:6] == ["r1", "r1", "c1", "c1", "c2", "c2"]
+
+
+def test_of_what_a_client_left_the_refused_is_set_aside_and_the_unsettled_stays(user):
+    left = user.leave("1", event("c1", "run_started"), '{"type":"run_stuck"}', event("c1"), event("c2"))
+    server = ScriptedServer(lambda connection, line, _: (acked(line) if line != 2 else refused(line, b"invalid")) if line <= 3 else b"",
+                            user.socket_path)
+    try:
+        with subprocess.Popen([str(TOOL), "exec", "--socket", user.socket_path, "--run-id", "r1", *SH, "read line"],
+                              stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=user.environment()) as process:
+            wait_until(lambda: len(server.lines) >= 5, "the start of the run to be sent behind them")
+            process.communicate("\n", timeout=DEADLINE_S)
+    finally:
+        server.close()
+    assert left.read_text() == event("c2") + "\n"
+    assert stat.S_IMODE(left.stat().st_mode) == 0o600
+    aside = user.file.with_name(user.file.name.replace(".ndjson", ".refused.ndjson"))
+    assert aside.read_text() == '{"type":"run_stuck"}\n'
+    assert [line["run_id"] for line in user.lines()] == ["r1", "r1"]
+
+
+def test_a_client_that_removes_its_file_meanwhile_disturbs_nobody(server, user):
+    left = user.leave("1", event("c1"))
+    server.start()
+    with subprocess.Popen([str(TOOL), "emit", "--socket", user.socket_path], stdin=subprocess.PIPE, text=True,
+                          stderr=subprocess.PIPE, env=user.environment()) as process:
+        process.stdin.write(event("r1") + "\n")
+        process.stdin.flush()
+        wait_until(lambda: statuses(server) == {"c1": "completed", "r1": "completed"}, "both to be sent")
+        left.unlink(missing_ok=True)
+        _, stderr = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, stderr) == (0, "")
+    assert list(user.folder.iterdir()) == []
 
 
 def test_many_at_once_lose_and_double_nothing(server, user):
