@@ -79,8 +79,8 @@ Result<Child> Child::start(const std::vector<std::string>& command,
 }
 
 // It is our child and not waited for yet, so the pid is still its own.
-void Child::send(int signal) const {
-  ::kill(pid_, signal);
+int Child::send(int signal) const {
+  return ::kill(pid_, signal) == 0 ? 0 : errno;
 }
 
 bool Child::has_received(int signal, bool witnessed) const {

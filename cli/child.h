@@ -38,7 +38,8 @@ class Child {
 
   pid_t pid() const { return pid_; }
 
-  void send(int signal) const;
+  // 0, or the errno.
+  int send(int signal) const;
   // It has received that signal, as far as can be told, where witnessed says that everybody around it has. Never true
   // of a signal that would have ended or stopped it.
   bool has_received(int signal, bool witnessed) const;

@@ -79,6 +79,11 @@ Handler declare_exec(Flags flags) {
   flags.number("--retries", options->retries, "Retry a failed command up to N times, as a chain of attempts",
                kRetries, Flags::Default::kHidden);
   flags.duration("--retry-delay", options->retry_delay, "The pause before each retry");
+  flags.duration(
+      "--timeout", options->timeout,
+      "End the command, and what is below it, with SIGTERM when it takes longer; the run fails, and the exit "
+      "status is 124");
+  flags.duration("--kill-after", options->kill_after, "How long after that SIGKILL follows");
   flags.number("--tail", options->tail,
                "Keep the last N lines of standard error in the error; 0 leaves standard error alone, for a command "
                "that needs a terminal there",

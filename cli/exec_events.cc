@@ -21,12 +21,12 @@ std::string error_of(const AttemptEnd& end) {
   if (was_cancelled(end)) {
     error.text("kind", "cancelled");
     error.text("message",
-               fmt::format("asked to stop by {}, {}", signal_name(end.asked_to_stop_by), ending_in_words(ending)));
+               fmt::format("asked to stop by {}, {}", signal_name(end.asked_to_stop_by), ending_in_words(end)));
   } else {
-    error.text("kind", ending.signal != 0 ? "signal" : "exit");
-    error.text("message",
-               ending.start_error != 0 ? end.command + " " + ending_in_words(ending) : ending_in_words(ending));
+    error.text("kind", end.timed_out_after ? "timeout" : ending.signal != 0 ? "signal" : "exit");
+    error.text("message", ending.start_error != 0 ? end.command + " " + ending_in_words(end) : ending_in_words(end));
   }
+  if (end.timed_out_after) error.number("timeout_ms", end.timed_out_after->count());
   if (ending.signal != 0) {
     error.text("signal", signal_name(ending.signal)).number("signal_number", ending.signal);
   } else {
@@ -75,11 +75,11 @@ std::string kept_line(const std::string& line, const std::optional<std::string>&
 }
 
 std::string ended_line(const AttemptEnd& end) {
-  const bool succeeded = end.ending.succeeded();
+  const bool completed = succeeded(end);
   EventLine line;
-  line.text("type", succeeded ? "run_completed" : "run_failed").text("run_id", end.run_id).text("id", end.event_id);
+  line.text("type", completed ? "run_completed" : "run_failed").text("run_id", end.run_id).text("id", end.event_id);
   line.text("at", format_rfc3339(end.at));
-  if (succeeded) {
+  if (completed) {
     line.json("result", EventLine().number("exit_status", 0).number("duration_ms", end.duration.count()).str());
   } else {
     line.json("errors", "[" + error_of(end) + "]");
@@ -88,11 +88,23 @@ std::string ended_line(const AttemptEnd& end) {
 }
 
 bool was_cancelled(const AttemptEnd& end) {
-  if (end.asked_to_stop_by == 0 || end.ending.succeeded() || end.ending.start_error != 0) return false;
+  if (end.asked_to_stop_by == 0 || end.timed_out_after) return false;
+  if (end.ending.succeeded() || end.ending.start_error != 0) return false;
   return end.asked_to_stop_by != SIGHUP || end.ending.signal == SIGHUP;
 }
 
-std::string ending_in_words(const Ending& ending) {
+bool succeeded(const AttemptEnd& end) {
+  return end.ending.succeeded() && !end.timed_out_after;
+}
+
+bool worth_retrying(const AttemptEnd& end) {
+  if (succeeded(end) || end.ending.start_error != 0 || was_cancelled(end)) return false;
+  return !end.timed_out_after || end.asked_to_stop_by == 0;
+}
+
+std::string ending_in_words(const AttemptEnd& end) {
+  const Ending& ending = end.ending;
+  if (end.timed_out_after) return "did not end within " + format_duration(*end.timed_out_after);
   if (ending.start_error != 0) return "could not be run: " + errno_words(ending.start_error);
   if (ending.signal == 0) return fmt::format("exited with status {}", ending.exit_status);
   return fmt::format("was killed by {}{}", signal_name(ending.signal), ending.core_dumped ? " (core dumped)" : "");

@@ -31,7 +31,9 @@ struct AttemptEnd {
   std::chrono::milliseconds duration{0};
   Ending ending;
   int asked_to_stop_by = 0;  // the signal with which exec itself was asked to stop, or 0
-  std::string command;       // for the message where it could not be run
+  // Its time, where that was over before it ended, and before exec was asked to stop.
+  std::optional<std::chrono::milliseconds> timed_out_after;
+  std::string command;  // for the message where it could not be run
   std::vector<std::string> stderr_tail;
 };
 
@@ -39,13 +41,18 @@ std::string started_line(const AttemptStart& start);
 // A line as it is kept for another time: run_started with the host, which need not be that of the daemon to which a
 // person, or a home folder that hosts share, brings it. No host: the line as it is.
 std::string kept_line(const std::string& line, const std::optional<std::string>& host);
-// run_completed, or run_failed with one error of kind "exit", "signal" or "cancelled".
+// run_completed, or run_failed with one error of kind "exit", "signal", "timeout" or "cancelled".
 std::string ended_line(const AttemptEnd& end);
 
 // It failed because exec was asked to stop. A hangup is also how daemons are told to reload: only dying of it counts.
 bool was_cancelled(const AttemptEnd& end);
-// "exited with status 3", "was killed by SIGKILL (core dumped)", "could not be run: No such file or directory".
-std::string ending_in_words(const Ending& ending);
+// It did all that it was to do, and in time.
+bool succeeded(const AttemptEnd& end);
+// It failed in a way in which it may not fail again.
+bool worth_retrying(const AttemptEnd& end);
+// "exited with status 3", "was killed by SIGKILL (core dumped)", "could not be run: No such file or directory",
+// "did not end within 30m".
+std::string ending_in_words(const AttemptEnd& end);
 
 // {"command":…,"args":[…]}, or {"command":…} with only the command's name.
 std::string command_input(const std::vector<std::string>& command, bool with_arguments);

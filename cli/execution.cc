@@ -14,6 +14,7 @@
 #include "cli/exec_events.h"
 #include "cli/exec_reporter.h"
 #include "cli/own_place.h"
+#include "cli/process_tree.h"
 #include "cli/sidecar.h"
 #include "cli/signal_relay.h"
 #include "cli/stderr_relay.h"
@@ -48,13 +49,14 @@ class Execution {
     AttemptEnd end;
     for (std::uint64_t retry = 0;; ++retry) {
       end = run_attempt();
-      if (end.ending.succeeded() || end.ending.start_error != 0 || was_cancelled(end) || retry == options_.retries)
-        break;
+      if (limit_.term_sent) end.asked_to_stop_by = end_what_is_left(end.asked_to_stop_by);
+      if (!worth_retrying(end) || retry == options_.retries) break;
       stderr_.complain(fmt::format("{} {}; attempt {} of {} follows in {}", options_.command.front(),
-                                   ending_in_words(end.ending), retry + 2, options_.retries + 1,
+                                   ending_in_words(end), retry + 2, options_.retries + 1,
                                    format_duration(options_.retry_delay)));
       pause_before_retry();
       if (stop_signal_ != 0) {
+        end.timed_out_after.reset();
         end.ending.signal = stop_signal_;
         break;
       }
@@ -63,6 +65,7 @@ class Execution {
       start_.run_id = time_ordered_uuid(now_utc());
     }
     finish();
+    if (end.timed_out_after) return kExitTimedOut;
     if (end.ending.signal == 0) return end.ending.exit_status;
     signals_.die_by(end.ending.signal);
     return 128 + end.ending.signal;
@@ -78,9 +81,12 @@ class Execution {
     Result<Child> child = start_command();
     if (child) {
       release_standard_streams();
+      limit_ = {};
+      if (options_.timeout) limit_.due = began + *options_.timeout;
       start_.worker_pid = child->pid();
       report_start();
       end.ending = wait_for_end(*child);
+      if (limit_.timed_out) end.timed_out_after = options_.timeout;
       end.stderr_tail = stderr_.read_last_words();
     } else {
       stderr_.complain(child.error().message);
@@ -94,7 +100,7 @@ class Execution {
     end.duration = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
     end.asked_to_stop_by = stop_signal_;
     end.command = options_.command.front();
-    if (child && end.ending.start_error != 0) stderr_.complain(end.command + " " + ending_in_words(end.ending));
+    if (child && end.ending.start_error != 0) stderr_.complain(end.command + " " + ending_in_words(end));
     // Before anybody waits for a reader of our standard error.
     reporter_.send(ended_line(end));
     return end;
@@ -144,16 +150,73 @@ class Execution {
   Ending wait_for_end(Child& child) {
     held_.clear();
     while (true) {
-      wait_for_something(held_.empty() ? std::nullopt : std::optional(held_.front().due));
+      std::optional<Clock::time_point> until = limit_.due;
+      if (!held_.empty()) until = until ? std::min(*until, held_.front().due) : held_.front().due;
+      wait_for_something(until);
       if (take_signals()) {
         const Child::Change change = child.look();
         if (change.ended) return *change.ended;
         // Ctrl-Z: our caller's job control looks at us. Whoever continues us continues the command too.
         const int stopped_by = change.stopped_by;
-        if (stopped_by == SIGTSTP || stopped_by == SIGTTIN || stopped_by == SIGTTOU) ::raise(SIGSTOP);
+        if (stopped_by == SIGTSTP || stopped_by == SIGTTIN || stopped_by == SIGTTOU) pause();
       }
       pass_on_signals(child);
+      enforce_limit(child);
     }
+  }
+
+  // The command's time stands still meanwhile.
+  void pause() {
+    const Clock::time_point began = Clock::now();
+    ::raise(SIGSTOP);
+    if (limit_.due) *limit_.due += Clock::now() - began;
+  }
+
+  // When the command's time is over: SIGTERM to it and all that is below it, SIGKILL to what is left of them later.
+  void enforce_limit(const Child& child) {
+    if (!limit_.due || Clock::now() < *limit_.due) return;
+    if (std::exchange(limit_.term_sent, true)) {
+      stderr_.complain(fmt::format("{} still runs {} later: sending SIGKILL", options_.command.front(),
+                                   format_duration(options_.kill_after)));
+      limit_.due.reset();
+      say_if_unable(kill_all(&child));
+      return;
+    }
+    stderr_.complain(fmt::format("{} did not end within {}: sending SIGTERM", options_.command.front(),
+                                 format_duration(*options_.timeout)));
+    limit_.timed_out = stop_signal_ == 0 || stop_signal_ == SIGHUP;
+    limit_.due = Clock::now() + options_.kill_after;
+    limit_.below.find(child.pid());
+    say_if_unable(child.send(SIGTERM));
+    limit_.below.send(SIGTERM);
+    // What is stopped would not act on it.
+    child.send(SIGCONT);
+    limit_.below.send(SIGCONT);
+  }
+
+  // Nobody who is stopped starts anything more. child: null where it has ended.
+  int kill_all(const Child* child) {
+    const auto root = child != nullptr ? std::optional(child->pid()) : std::nullopt;
+    do {
+      if (child != nullptr) child->send(SIGSTOP);
+      limit_.below.send(SIGSTOP);
+    } while (limit_.below.find(root));
+    limit_.below.send(SIGKILL);
+    return child != nullptr ? child->send(SIGKILL) : 0;
+  }
+
+  void say_if_unable(int error) {
+    if (error != 0) stderr_.complain("it cannot be signalled, and is waited for: " + errno_words(error));
+  }
+
+  // The command has ended after SIGTERM: what was below it has until SIGKILL, or until exec is asked to stop. Returns
+  // the signal of that, or else the one before.
+  int end_what_is_left(int asked_to_stop_by) {
+    stop_signal_ = 0;
+    wait_until(limit_.due.value_or(Clock::now()), [&] { return limit_.below.all_ended() || stop_signal_ != 0; });
+    if (!limit_.below.all_ended()) kill_all(nullptr);
+    limit_ = {};
+    return stop_signal_ != 0 ? stop_signal_ : asked_to_stop_by;
   }
 
   // True where a child has changed.
@@ -189,11 +252,12 @@ class Execution {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(std::max(*wake, Clock::now()) - Clock::now());
       timeout_ms = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
     }
-    pollfd all[4] = {{signals_.fd(), POLLIN, 0},
+    pollfd all[5] = {{signals_.fd(), POLLIN, 0},
                      reporter_.polled(),
                      {stderr_.reading_fd(), POLLIN, 0},
-                     {stderr_.writing_fd(), POLLOUT, 0}};
-    ::poll(all, 4, timeout_ms);
+                     {stderr_.writing_fd(), POLLOUT, 0},
+                     limit_.below.polled()};
+    ::poll(all, std::size(all), timeout_ms);
     stderr_.work();
     if (stderr_.broken()) close_pipe_of_command();
     reporter_.work();
@@ -251,6 +315,14 @@ class Execution {
     Clock::time_point due;
   };
 
+  // What --timeout allows the command that runs.
+  struct Limit {
+    std::optional<Clock::time_point> due;  // of the next signal
+    bool term_sent = false;
+    bool timed_out = false;  // rather than that exec was asked to stop before
+    ProcessTree below;       // found then
+  };
+
   const ExecOptions& options_;
   const std::string socket_path_;
   SignalRelay signals_;
@@ -260,6 +332,7 @@ class Execution {
   EventIds ids_;
   AttemptStart start_;
   std::deque<HeldSignal> held_;  // by due
+  Limit limit_;
   int stop_signal_ = 0;          // the latest request to stop
   bool pipe_closed_ = false;     // also the sidecar's
   bool started_before_ = false;  // it is a retry

@@ -19,13 +19,18 @@ struct ExecOptions {
   std::optional<std::int64_t> attempt, oban_job_id;
   std::uint64_t retries = 0;
   std::chrono::milliseconds retry_delay{1'000};
-  std::uint64_t tail = 20;  // lines of standard error; 0: it is not captured
+  std::optional<std::chrono::milliseconds> timeout;  // of each attempt
+  std::chrono::milliseconds kill_after{10'000};      // after the timeout's SIGTERM
+  std::uint64_t tail = 20;                           // lines of standard error; 0: it is not captured
   bool record_args = false;
   std::vector<std::string> warnings;  // said once the command runs
 };
 
-// Returns the command's exit status, or does not return where a signal ended it: then the same signal ends this
-// process. Precondition: the daemon takes these values.
+// As timeout(1) has it.
+inline constexpr int kExitTimedOut = 124;
+
+// Returns the command's exit status, kExitTimedOut where its time was over, or does not return where a signal ended
+// it: then the same signal ends this process. Precondition: the daemon takes these values.
 // unsent_folder: where events are kept that cannot be sent; empty: nowhere.
 int execute(const ExecOptions& options, const EventSocket& socket, const std::string& unsent_folder);
 

@@ -133,6 +133,14 @@ void Flags::duration(const char* flag, std::chrono::milliseconds& value, const c
       ->type_name("DURATION");
 }
 
+void Flags::duration(const char* flag, std::optional<std::chrono::milliseconds>& value, const char* help) {
+  app_->add_option_function<std::string>(
+          flag, [&value](const std::string& text) { value = parse_duration(text); }, help)
+      ->check(value_that([](const std::string& text) { return parse_duration(text) > std::chrono::milliseconds(0); },
+                         "a duration above 0s such as 30s, 5m or 2h"))
+      ->type_name("DURATION");
+}
+
 void Flags::interval(std::chrono::milliseconds& value, const char* help) {
   constexpr std::chrono::milliseconds kShortestInterval{10};
   duration("--interval", value, help, kShortestInterval);

@@ -51,6 +51,8 @@ class Flags {
   // "30s", lowest or more; the default is shown.
   void duration(const char* flag, std::chrono::milliseconds& value, const char* help,
                 std::chrono::milliseconds lowest = std::chrono::milliseconds(0));
+  // Above 0; there is no default.
+  void duration(const char* flag, std::optional<std::chrono::milliseconds>& value, const char* help);
   // Between two looks at the daemon.
   void interval(std::chrono::milliseconds& value, const char* help);
   // "90d", above 0; as it was written.

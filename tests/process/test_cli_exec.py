@@ -522,6 +522,133 @@ def test_the_run_of_a_killed_exec_is_found_by_its_commands_process(server, spawn
     wait_until(is_stuck, "the run to be judged stuck")
 
 
+# ---- --timeout
+
+
+def ended(pid):
+    """Also where nobody has waited for it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_command_whose_time_is_over_is_ended_with_all_that_is_below_it(server):
+    done = server.tool("exec", "--run-id", "r1", "--timeout", "300ms", "--", *SH,
+                       "sh -c 'sleep 1000 & echo $!; wait' & echo $!; wait; echo never")
+    assert done.returncode == 124
+    assert "sh did not end within 300ms: sending SIGTERM\n" in done.stderr
+    for pid in done.stdout.split():
+        wait_until(lambda: ended(pid), f"the end of {pid}")
+    run, error = server.control.run("r1"), error_of(server, "r1")
+    assert (run["status"], error["kind"], error["message"]) == ("failed", "timeout", "did not end within 300ms")
+    assert (error["signal"], error["timeout_ms"], error["duration_ms"] >= 300) == ("SIGTERM", 300, True)
+
+
+def test_a_command_that_ends_in_time_is_let_be(server):
+    done = server.tool("exec", "--run-id", "r1", "--timeout", "1h", "--", *SH, "exit 3")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert error_of(server, "r1")["kind"] == "exit"
+
+
+def test_one_that_ignores_the_request_is_killed_with_all_that_is_below_it(server):
+    done = server.tool("exec", "--run-id", "r1", "--timeout", "300ms", "--kill-after", "200ms", "--", *SH,
+                       "trap '' TERM; sh -c 'echo $$; while :; do sleep 1000; done' & echo $!; while :; do sleep 1000; done")
+    assert done.returncode == 124
+    assert "sh still runs 200ms later: sending SIGKILL\n" in done.stderr
+    for pid in done.stdout.split():
+        wait_until(lambda: ended(pid), f"the end of {pid}")
+    error = error_of(server, "r1")
+    assert (error["kind"], error["signal"]) == ("timeout", "SIGKILL")
+
+
+def test_what_outlives_the_command_that_was_ended_is_killed_before_the_next_attempt(server):
+    ready = temporary_folder() / "ready"
+    script = f"(trap '' TERM; echo $$ >>{ready}; while :; do sleep 1000; done) & cat {ready} 2>/dev/null; wait"
+    started = time.monotonic()
+    done = server.tool("exec", "--timeout", "500ms", "--kill-after", "500ms", "--retries", "1", "--retry-delay", "0s", "--",
+                       sys.executable, "-c", f"import os,signal,subprocess\nsubprocess.Popen(['sh','-c',{script!r}])\nsignal.pause()")
+    assert done.returncode == 124
+    assert time.monotonic() - started >= 2, "each attempt had its time, and what was left of it"
+    pids = ready.read_text().split()
+    assert len(pids) == 2
+    for pid in pids:
+        wait_until(lambda: ended(pid), f"the end of {pid}")
+
+
+def test_a_timeout_that_the_command_survives_with_success_is_a_failure(server):
+    done = server.tool("exec", "--run-id", "r1", "--timeout", "300ms", "--", sys.executable, "-c",
+                       "import signal, os; signal.signal(15, lambda *_: os._exit(0)); signal.pause()")
+    assert done.returncode == 124
+    error = error_of(server, "r1")
+    assert (error["kind"], error["exit_status"]) == ("timeout", 0)
+
+
+def test_a_daemon_that_the_command_left_behind_lives_on(server, at_end):
+    folder = temporary_folder()
+    orphan = ("import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork():\n  os._exit(0)\n"
+              f" with open('{folder}/new', 'w') as f: f.write(str(os.getpid()))\n os.rename('{folder}/new', '{folder}/pid')\n"
+              f" os.dup2(os.open('/dev/null', 2), 1); os.dup2(1, 2); time.sleep(1000)\nos.wait(); time.sleep(1000)")
+    done = server.tool("exec", "--timeout", "2s", "--", sys.executable, "-c", orphan)
+    assert done.returncode == 124
+    pid = int((folder / "pid").read_text())
+    at_end(os.kill, pid, signal.SIGKILL)
+    assert not ended(pid)
+
+
+def test_each_attempt_has_its_own_time_and_the_next_may_do_it(server):
+    marker = temporary_folder() / "marker"
+    done = server.tool("exec", "--run-id", "r1", "--timeout", "1s", "--retries", "2", "--retry-delay", "0s", "--", *SH,
+                       f"test -e {marker} && exit 0; touch {marker}; exec sleep 1000")
+    assert done.returncode == 0, done.stderr
+    assert "sh did not end within 1s; attempt 2 of 3 follows in 0s" in done.stderr
+    chain = server.control.ok("GET", "/v1/runs/r1/chain")["runs"]
+    assert [run["status"] for run in chain] == ["failed", "completed"]
+
+
+def test_who_asks_to_stop_after_the_timeout_ends_the_retries(server, spawn):
+    process = spawn("--run-id", "r1", "--timeout", "300ms", "--kill-after", "1h", "--retries", "3", "--retry-delay", "0s", "--",
+                    sys.executable, "-c", ASKED_TO_STOP, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "asked\n"], "by the timeout"
+    process.terminate()
+    assert process.stdout.readline() == "asked\n", "by who stops exec"
+    process.send_signal(signal.SIGPWR)
+    assert process.wait(DEADLINE_S) == 124
+    assert error_of(server, "r1")["kind"] == "timeout"
+    assert len(server.control.ok("GET", "/v1/runs")["runs"]) == 1
+
+
+def test_a_paused_commands_time_stands_still(server, spawn):
+    process = spawn("--run-id", "r1", "--timeout", "5s", "--", *SH, "echo $$; read line; exit 3", stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    os.kill(int(process.stdout.readline()), signal.SIGTSTP)
+
+    def state():
+        with open(f"/proc/{process.pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0]
+    wait_until(lambda: state() == "T", "exec to stop, too")
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() - stopped > 6, "more time than the command has")
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate("\n", timeout=DEADLINE_S)[1] == ""
+    assert process.returncode == 3
+
+
+def test_a_stopped_command_is_ended_too(server, spawn):
+    process = spawn("--run-id", "r1", "--timeout", "1s", "--kill-after", "1h", "--", *SH, "kill -STOP $$; exec sleep 1000")
+    assert process.wait(DEADLINE_S) == 124
+    assert error_of(server, "r1")["signal"] == "SIGTERM"
+
+
+def test_a_timeout_that_is_none_says_what_is_allowed():
+    for value in ("0", "0s", "30", "soon", "-1s", ""):
+        done = subprocess.run([str(TOOL), "exec", "--timeout", value, "--", "echo", "ran"], capture_output=True, text=True,
+                              timeout=DEADLINE_S, check=False, env=clean_environment())
+        assert (done.returncode, done.stdout) == (2, ""), value
+        assert f'--timeout: invalid value "{value}": must be a duration above 0s such as 30s, 5m or 2h' in done.stderr
+
+
 def test_a_broken_configuration_does_not_keep_the_command_from_running(server):
     broken = temporary_folder() / "broken.toml"
     broken.write_text("[nonsense]\nx = 1\n")

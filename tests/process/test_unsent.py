@@ -275,7 +275,7 @@ def event(run_id, kind="run_completed"):
 @pytest.mark.parametrize("sender", ("exec", "emit"))
 def test_what_clients_left_is_sent_behind_ones_own_by_name_and_removed(server, user, sender):
     user.exec("r1", "exit 0")
-    second = user.leave("2-b", event("c2", "run_started"), event("c2"), end="")
+    user.leave("2-b", event("c2", "run_started"), event("c2"), end="")
     first = user.leave("1-a", event("c1", "run_started"), "", event("c1"))
     other = User(user.socket_path + "2", user.state).leave("1-a", event("other"))
     unfinished = first.with_suffix(".new")

@@ -66,6 +66,35 @@ TEST(WasCancelled, OnlyWhenExecWasAskedToStopAndTheCommandFailed) {
   EXPECT_TRUE(was_cancelled(end_with({.signal = SIGHUP}, SIGHUP)));
 }
 
+TEST(EndedLine, ATimeoutIsFailedHoweverTheCommandEnded) {
+  for (const Ending& ending : {Ending{.signal = SIGTERM}, Ending{.exit_status = 3}, Ending{}}) {
+    AttemptEnd end = end_with(ending, SIGTERM);
+    end.timed_out_after = std::chrono::minutes(30);
+    const std::string line = ended_line(end);
+    EXPECT_EQ(JsonObject(line).text("type"), "run_failed");
+    EXPECT_EQ(error_of(line).text("kind"), "timeout");
+    EXPECT_EQ(error_of(line).text("message"), "did not end within 30m");
+    EXPECT_EQ(error_of(line).integer("timeout_ms"), 1'800'000);
+    EXPECT_FALSE(was_cancelled(end));
+    EXPECT_EQ(error_of(line).text("signal"), ending.signal == 0 ? "" : "SIGTERM");
+    if (ending.signal == 0) {
+      EXPECT_EQ(error_of(line).integer("exit_status"), ending.exit_status);
+    }
+  }
+}
+
+TEST(WorthRetrying, AFailureAndATimeoutButNotWhatWasAskedToStop) {
+  EXPECT_TRUE(worth_retrying(end_with({.exit_status = 3})));
+  EXPECT_FALSE(worth_retrying(end_with({})));
+  EXPECT_FALSE(worth_retrying(end_with({.exit_status = 127, .start_error = ENOENT})));
+  EXPECT_FALSE(worth_retrying(end_with({.signal = SIGTERM}, SIGTERM)));
+  AttemptEnd timed_out = end_with({});
+  timed_out.timed_out_after = std::chrono::seconds(1);
+  EXPECT_TRUE(worth_retrying(timed_out));
+  timed_out.asked_to_stop_by = SIGINT;
+  EXPECT_FALSE(worth_retrying(timed_out));
+}
+
 TEST(CommandInput, HoldsArgumentsOnlyWhenAsked) {
   const std::vector<std::string> command = {"/usr/bin/rsync", "--password=x", "\xFF"};
   EXPECT_EQ(command_input(command, false), R"({"command":"rsync"})");
