@@ -34,13 +34,14 @@ int start_error_of(const std::string& command, int error) {
 }
 
 [[noreturn]] void become(const std::vector<std::string>& command,
-                         const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
-                         int error_fd, const SignalRelay& signals) {
+                         const std::vector<std::pair<std::string, std::string>>& environment, int stdout_fd,
+                         int stderr_fd, int error_fd, const SignalRelay& signals) {
   for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> arguments;
   arguments.reserve(command.size() + 1);
   for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
+  if (stdout_fd >= 0) ::dup2(stdout_fd, STDOUT_FILENO);
   if (stderr_fd >= 0) ::dup2(stderr_fd, STDERR_FILENO);
   signals.restore_in_child();
   ::execvp(arguments[0], arguments.data());
@@ -63,13 +64,13 @@ void reap_children() {
 }
 
 Result<Child> Child::start(const std::vector<std::string>& command,
-                           const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
-                           const SignalRelay& signals) {
+                           const std::vector<std::pair<std::string, std::string>>& environment, int stdout_fd,
+                           int stderr_fd, const SignalRelay& signals) {
   Result<Pipe> start_error = make_pipe();
   if (!start_error) return start_error.error();
   const pid_t pid = ::fork();
   if (pid < 0) return system_error_of("fork");
-  if (pid == 0) become(command, environment, stderr_fd, start_error->writing.get(), signals);
+  if (pid == 0) become(command, environment, stdout_fd, stderr_fd, start_error->writing.get(), signals);
 
   Child child;
   child.pid_ = pid;

@@ -30,11 +30,11 @@ struct Ending {
 class Child {
  public:
   // Forks, and executes command (looked for in PATH) with these variables added to the environment, and with
-  // stderr_fd as its standard error (-1: ours). The error is about fork and pipes only; a command that cannot be run
-  // is an Ending.
+  // stdout_fd as its standard output and stderr_fd as its standard error (-1: ours). The error is about fork and
+  // pipes only; a command that cannot be run is an Ending.
   static Result<Child> start(const std::vector<std::string>& command,
-                             const std::vector<std::pair<std::string, std::string>>& environment, int stderr_fd,
-                             const SignalRelay& signals);
+                             const std::vector<std::pair<std::string, std::string>>& environment, int stdout_fd,
+                             int stderr_fd, const SignalRelay& signals);
 
   pid_t pid() const { return pid_; }
 

@@ -143,6 +143,7 @@ const std::map<std::string, ValueSource, std::less<>>& flag_values() {
       {"--socket-group", [](const Invocation&) { return by_shell("groups"); }},
       {"--control-group", [](const Invocation&) { return by_shell("groups"); }},
       {"--spool-path", [](const Invocation&) { return by_shell("folders"); }},
+      {"--log-dir", [](const Invocation&) { return by_shell("folders"); }},
       {"--config", [](const Invocation&) { return by_shell("files"); }},
       {"--socket", [](const Invocation&) { return by_shell("files"); }},
       {"--control", [](const Invocation&) { return by_shell("files"); }},

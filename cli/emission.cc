@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "cli/event_client.h"
-#include "cli/stderr_relay.h"
+#include "cli/stream_relay.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
 #include "cli/unsent_events.h"
@@ -232,7 +232,7 @@ class Emission {
   EventSource& source_;
   EventClient client_;
   UnsentEvents unsent_;
-  StderrRelay words_;
+  StreamRelay words_{STDERR_FILENO};
   EventIds ids_;
   Clock::time_point started_;
   Clock::time_point progress_;  // when something was settled last

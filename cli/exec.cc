@@ -49,6 +49,7 @@ void check(const ExecOptions& options) {
 
 constexpr Flags::Bounds kRetries{0, 1'000};
 constexpr Flags::Bounds kTailLines{0, 1'000};
+constexpr Flags::Bounds kLogBytes{std::uint64_t{4} << 10, std::uint64_t{1} << 40};
 // A chain's last attempt must fit, too.
 constexpr std::int64_t kHighestAttempt = std::int64_t{INT32_MAX} - 1 - static_cast<std::int64_t>(kRetries.highest);
 
@@ -84,17 +85,27 @@ Handler declare_exec(Flags flags) {
       "End the command, and what is below it, with SIGTERM when it takes longer; the run fails, and the exit "
       "status is 124");
   flags.duration("--kill-after", options->kill_after, "How long after that SIGKILL follows");
+  flags.text("--log-dir", options->log_folder,
+             "Keep standard output and standard error in a file of this folder, for run-recorder logs", "DIR");
+  flags.size("--log-bytes", options->log_bytes, "What that file may have: its beginning is kept, and its end",
+             kLogBytes);
   flags.number("--tail", options->tail,
                "Keep the last N lines of standard error in the error; 0 leaves standard error alone, for a command "
                "that needs a terminal there",
                kTailLines);
-  return [options](const Invocation& invocation) {
+  return [options, flags](const Invocation& invocation) {
     options->command = invocation.command;
     if (options->command.empty()) {
       throw StartError(kExitUsage, "exec needs a command: run-recorder exec [OPTIONS] [--] COMMAND [ARGUMENT...]");
     }
     const EventSocket found = find_socket(invocation, options->warnings);
     check(*options);
+    if (flags.given("--log-dir")) {
+      if (options->log_folder.empty()) throw StartError(kExitUsage, "--log-dir: " + invalid_value("", "a folder"));
+      // The command may change its directory, and whoever reads the log has another one.
+      std::error_code ignored;
+      options->log_folder = std::filesystem::absolute(options->log_folder, ignored).lexically_normal().string();
+    }
     return execute(*options, found, unsent_folder(invocation.environment, ::geteuid()));
   };
 }
@@ -109,9 +120,11 @@ extern const Command kExecCommand = {
     "Standard input and output, signals and the exit status pass through. The command finds RUN_RECORDER_RUN_ID and "
     "RUN_RECORDER_SOCKET_PATH in its environment. The first word that is no flag of exec begins it, or what follows "
     "--. It runs also when the daemon is away; events that could not be sent by its end are printed to standard error, "
-    "as lines that emit takes, and kept in a file of this user's until an exec or emit reaches the daemon.\n"
+    "as lines that emit takes, and kept in a file of this user's until an exec or emit reaches the daemon. With --log-dir "
+    "the command sees a pipe instead of a terminal, and nobody removes old logs.\n"
     "\n  run-recorder exec --council nightly-backup -- ./backup.sh"
-    "\n  run-recorder exec --retries 3 --retry-delay 30s -- rsync -a /srv/ backup:/srv/",
+    "\n  run-recorder exec --retries 3 --retry-delay 30s -- rsync -a /srv/ backup:/srv/"
+    "\n  run-recorder exec --timeout 2h --log-dir /var/log/jobs -- ./report.sh",
     {},
     true};
 

@@ -15,6 +15,12 @@
 namespace run_recorder {
 namespace {
 
+const char* error_kind_of(const AttemptEnd& end) {
+  if (end.timed_out_after) return "timeout";
+  if (end.output_error != 0) return "output";
+  return end.ending.signal != 0 ? "signal" : "exit";
+}
+
 std::string error_of(const AttemptEnd& end) {
   EventLine error;
   const Ending& ending = end.ending;
@@ -23,7 +29,7 @@ std::string error_of(const AttemptEnd& end) {
     error.text("message",
                fmt::format("asked to stop by {}, {}", signal_name(end.asked_to_stop_by), ending_in_words(end)));
   } else {
-    error.text("kind", end.timed_out_after ? "timeout" : ending.signal != 0 ? "signal" : "exit");
+    error.text("kind", error_kind_of(end));
     error.text("message", ending.start_error != 0 ? end.command + " " + ending_in_words(end) : ending_in_words(end));
   }
   if (end.timed_out_after) error.number("timeout_ms", end.timed_out_after->count());
@@ -64,6 +70,7 @@ std::string started_line(const AttemptStart& start) {
   if (start.user) line.text("user", *start.user);
   if (start.cwd) line.text("cwd", *start.cwd);
   line.text("command", start.command_text);
+  if (start.log && valid_utf8(*start.log)) line.text("log", *start.log);
   return line.json("input", start.input).str();
 }
 
@@ -88,13 +95,13 @@ std::string ended_line(const AttemptEnd& end) {
 }
 
 bool was_cancelled(const AttemptEnd& end) {
-  if (end.asked_to_stop_by == 0 || end.timed_out_after) return false;
+  if (end.asked_to_stop_by == 0 || end.timed_out_after || end.output_error != 0) return false;
   if (end.ending.succeeded() || end.ending.start_error != 0) return false;
   return end.asked_to_stop_by != SIGHUP || end.ending.signal == SIGHUP;
 }
 
 bool succeeded(const AttemptEnd& end) {
-  return end.ending.succeeded() && !end.timed_out_after;
+  return end.ending.succeeded() && !end.timed_out_after && end.output_error == 0;
 }
 
 bool worth_retrying(const AttemptEnd& end) {
@@ -105,6 +112,7 @@ bool worth_retrying(const AttemptEnd& end) {
 std::string ending_in_words(const AttemptEnd& end) {
   const Ending& ending = end.ending;
   if (end.timed_out_after) return "did not end within " + format_duration(*end.timed_out_after);
+  if (end.output_error != 0) return "could not write its standard output: " + errno_words(end.output_error);
   if (ending.start_error != 0) return "could not be run: " + errno_words(ending.start_error);
   if (ending.signal == 0) return fmt::format("exited with status {}", ending.exit_status);
   return fmt::format("was killed by {}{}", signal_name(ending.signal), ending.core_dumped ? " (core dumped)" : "");

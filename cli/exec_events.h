@@ -20,6 +20,7 @@ struct AttemptStart {
   std::optional<std::string> parent_attempt_run_id, queue, job_id;
   std::optional<std::string> unit, user, cwd;
   std::string command_text;
+  std::optional<std::string> log;  // the file of what it writes
   std::optional<pid_t> worker_pid;
   Timestamp at{};
 };
@@ -33,7 +34,8 @@ struct AttemptEnd {
   int asked_to_stop_by = 0;  // the signal with which exec itself was asked to stop, or 0
   // Its time, where that was over before it ended, and before exec was asked to stop.
   std::optional<std::chrono::milliseconds> timed_out_after;
-  std::string command;  // for the message where it could not be run
+  int output_error = 0;  // the errno with which some of its standard output was lost, or 0
+  std::string command;   // for the message where it could not be run
   std::vector<std::string> stderr_tail;
 };
 
@@ -41,7 +43,7 @@ std::string started_line(const AttemptStart& start);
 // A line as it is kept for another time: run_started with the host, which need not be that of the daemon to which a
 // person, or a home folder that hosts share, brings it. No host: the line as it is.
 std::string kept_line(const std::string& line, const std::optional<std::string>& host);
-// run_completed, or run_failed with one error of kind "exit", "signal", "timeout" or "cancelled".
+// run_completed, or run_failed with one error of kind "exit", "signal", "output", "timeout" or "cancelled".
 std::string ended_line(const AttemptEnd& end);
 
 // It failed because exec was asked to stop. A hangup is also how daemons are told to reload: only dying of it counts.

@@ -19,7 +19,7 @@ constexpr std::chrono::milliseconds kLongestPauseAtEnd{100};
 
 }  // namespace
 
-ExecReporter::ExecReporter(const EventSocket& socket, const std::string& unsent_folder, StderrRelay& words)
+ExecReporter::ExecReporter(const EventSocket& socket, const std::string& unsent_folder, StreamRelay& words)
     : client_({.path = socket.path, .retry_refused = true, .longest_pause = kLongestPause}),
       words_(words),
       unsent_(unsent_folder, socket) {}

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "cli/event_client.h"
-#include "cli/stderr_relay.h"
+#include "cli/stream_relay.h"
 #include "cli/unsent_events.h"
 
 namespace run_recorder {
@@ -17,7 +17,7 @@ namespace run_recorder {
 class ExecReporter {
  public:
   // unsent_folder: as unsent_folder() has it. words: where what goes wrong is said; must outlive this.
-  ExecReporter(const EventSocket& socket, const std::string& unsent_folder, StderrRelay& words);
+  ExecReporter(const EventSocket& socket, const std::string& unsent_folder, StreamRelay& words);
 
   void send(std::string line);
 
@@ -42,7 +42,7 @@ class ExecReporter {
   std::string why_unsent(int stopped_by) const;
 
   EventClient client_;
-  StderrRelay& words_;
+  StreamRelay& words_;
   UnsentEvents unsent_;
   std::uint64_t sent_ = 0;
   std::uint64_t kept_ = 0;     // the first of sent_, from earlier

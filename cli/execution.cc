@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <memory>
 
 #include "base/uuid.h"
 #include "cli/child.h"
@@ -17,7 +18,7 @@
 #include "cli/process_tree.h"
 #include "cli/sidecar.h"
 #include "cli/signal_relay.h"
-#include "cli/stderr_relay.h"
+#include "cli/stream_relay.h"
 #include "cli/terminal.h"
 
 namespace run_recorder {
@@ -33,7 +34,10 @@ constexpr std::chrono::milliseconds kWitnessWait{200};
 class Execution {
  public:
   Execution(const ExecOptions& options, const EventSocket& socket, const std::string& unsent_folder)
-      : options_(options), socket_path_(socket.path), reporter_(socket, unsent_folder, stderr_) {
+      : options_(options),
+        socket_path_(socket.path),
+        output_{StreamRelay(options.log_folder.empty() ? -1 : STDOUT_FILENO)},
+        reporter_(socket, unsent_folder, errors_.relay) {
     start_.council = options.council ? *options.council : council_of(options.command.front());
     start_.command_text = command_text(options.command, options.record_args);
     start_.input = options.input ? *options.input : command_input(options.command, options.record_args);
@@ -51,9 +55,9 @@ class Execution {
       end = run_attempt();
       if (limit_.term_sent) end.asked_to_stop_by = end_what_is_left(end.asked_to_stop_by);
       if (!worth_retrying(end) || retry == options_.retries) break;
-      stderr_.complain(fmt::format("{} {}; attempt {} of {} follows in {}", options_.command.front(),
-                                   ending_in_words(end), retry + 2, options_.retries + 1,
-                                   format_duration(options_.retry_delay)));
+      errors_.relay.complain(fmt::format("{} {}; attempt {} of {} follows in {}", options_.command.front(),
+                                         ending_in_words(end), retry + 2, options_.retries + 1,
+                                         format_duration(options_.retry_delay)));
       pause_before_retry();
       if (stop_signal_ != 0) {
         end.timed_out_after.reset();
@@ -66,6 +70,7 @@ class Execution {
     }
     finish();
     if (end.timed_out_after) return kExitTimedOut;
+    if (end.ending.succeeded() && !succeeded(end)) return kExitOther;
     if (end.ending.signal == 0) return end.ending.exit_status;
     signals_.die_by(end.ending.signal);
     return 128 + end.ending.signal;
@@ -87,9 +92,12 @@ class Execution {
       report_start();
       end.ending = wait_for_end(*child);
       if (limit_.timed_out) end.timed_out_after = options_.timeout;
-      end.stderr_tail = stderr_.read_last_words();
+      (void)output_.relay.read_last_words();
+      end.output_error = output_.relay.failure();
+      end.stderr_tail = errors_.relay.read_last_words();
+      if (log_) log_->finish();
     } else {
-      stderr_.complain(child.error().message);
+      errors_.relay.complain(child.error().message);
       start_.worker_pid.reset();
       report_start();
       end.ending = {.exit_status = kExitNotExecutable, .start_error = EAGAIN};
@@ -100,7 +108,8 @@ class Execution {
     end.duration = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
     end.asked_to_stop_by = stop_signal_;
     end.command = options_.command.front();
-    if (child && end.ending.start_error != 0) stderr_.complain(end.command + " " + ending_in_words(end));
+    if (child && (end.ending.start_error != 0 || end.output_error != 0))
+      errors_.relay.complain(end.command + " " + ending_in_words(end));
     // Before anybody waits for a reader of our standard error.
     reporter_.send(ended_line(end));
     return end;
@@ -116,35 +125,59 @@ class Execution {
     }
     reporter_.send(started_line(start_));
     if (std::exchange(started_before_, true)) return;
-    for (const std::string& warning : options_.warnings) stderr_.complain(warning);
+    for (const std::string& warning : options_.warnings) errors_.relay.complain(warning);
   }
 
   Result<Child> start_command() {
-    Pipe pipe;
-    if (options_.tail > 0) {
+    open_log();
+    Pipe output;
+    Pipe errors;
+    for (Pipe* const pipe : {log_ ? &output : nullptr, log_ || options_.tail > 0 ? &errors : nullptr}) {
+      if (pipe == nullptr) continue;
       Result<Pipe> made = make_pipe();
       if (!made) return made.error();
-      pipe = std::move(*made);
-      ::fcntl(pipe.reading.get(), F_SETFL, O_NONBLOCK);
+      *pipe = std::move(*made);
+      ::fcntl(pipe->reading.get(), F_SETFL, O_NONBLOCK);
     }
-    // The command comes first: where there is no room for a process beside it, it runs without.
-    Result<Sidecar> sidecar = Sidecar::start(pipe.reading.get());
-    sidecar_ = sidecar ? std::move(*sidecar) : Sidecar();
-    pipe_closed_ = false;
+    errors_.start_sidecar(errors.reading.get(), STDERR_FILENO);
+    if (log_) output_.start_sidecar(output.reading.get(), STDOUT_FILENO);
     Result<Child> child = Child::start(
         options_.command, {{"RUN_RECORDER_RUN_ID", start_.run_id}, {"RUN_RECORDER_SOCKET_PATH", socket_path_}},
-        pipe.writing.get(), signals_);
-    if (child) stderr_.begin(std::move(pipe.reading), options_.tail);
+        output.writing.get(), errors.writing.get(), signals_);
+    if (child) {
+      errors_.relay.begin(std::move(errors.reading), options_.tail, log_.get());
+      output_.relay.begin(std::move(output.reading), 0, log_.get());
+    }
     return child;
+  }
+
+  // Without one the command runs all the same, as without --log-dir.
+  void open_log() {
+    log_.reset();
+    start_.log.reset();
+    if (options_.log_folder.empty()) return;
+    Result<RunLog> log = RunLog::create(options_.log_folder, start_.run_id, options_.log_bytes);
+    if (!log) return say_log_problem(log.error());
+    log_ = std::make_unique<RunLog>(std::move(*log));
+    start_.log = log_->path();
+  }
+
+  void say_log_problem(const Error& error) {
+    if (std::exchange(log_problem_said_, true)) return;
+    errors_.relay.complain(
+        fmt::format("what the command writes is not logged{}: {}", log_ ? " any more" : "", error.message));
   }
 
   // Pipes must end where the command closes them, not where we end. A later attempt needs them, though.
   void release_standard_streams() {
+    release(STDIN_FILENO);
+    if (!log_) release(STDOUT_FILENO);
+  }
+
+  void release(int stream) {
     if (options_.retries > 0) return;
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    if (!null) return;
-    ::dup2(null.get(), STDIN_FILENO);
-    ::dup2(null.get(), STDOUT_FILENO);
+    if (null) ::dup2(null.get(), stream);
   }
 
   Ending wait_for_end(Child& child) {
@@ -176,14 +209,14 @@ class Execution {
   void enforce_limit(const Child& child) {
     if (!limit_.due || Clock::now() < *limit_.due) return;
     if (std::exchange(limit_.term_sent, true)) {
-      stderr_.complain(fmt::format("{} still runs {} later: sending SIGKILL", options_.command.front(),
-                                   format_duration(options_.kill_after)));
+      errors_.relay.complain(fmt::format("{} still runs {} later: sending SIGKILL", options_.command.front(),
+                                         format_duration(options_.kill_after)));
       limit_.due.reset();
       say_if_unable(kill_all(&child));
       return;
     }
-    stderr_.complain(fmt::format("{} did not end within {}: sending SIGTERM", options_.command.front(),
-                                 format_duration(*options_.timeout)));
+    errors_.relay.complain(fmt::format("{} did not end within {}: sending SIGTERM", options_.command.front(),
+                                       format_duration(*options_.timeout)));
     limit_.timed_out = stop_signal_ == 0 || stop_signal_ == SIGHUP;
     limit_.due = Clock::now() + options_.kill_after;
     limit_.below.find(child.pid());
@@ -206,7 +239,7 @@ class Execution {
   }
 
   void say_if_unable(int error) {
-    if (error != 0) stderr_.complain("it cannot be signalled, and is waited for: " + errno_words(error));
+    if (error != 0) errors_.relay.complain("it cannot be signalled, and is waited for: " + errno_words(error));
   }
 
   // The command has ended after SIGTERM: what was below it has until SIGKILL, or until exec is asked to stop. Returns
@@ -237,10 +270,13 @@ class Execution {
     if (held_.empty()) return;
     for (; !held_.empty() && held_.front().due <= Clock::now(); held_.pop_front()) {
       const HeldSignal& held = held_.front();
-      if (held.from_terminal || child.has_received(held.signal, sidecar_.has_received(held.signal))) continue;
+      if (held.from_terminal || child.has_received(held.signal, errors_.sidecar.has_received(held.signal))) continue;
       child.send(held.signal);
     }
-    if (held_.empty()) sidecar_.forget_signals();
+    if (held_.empty()) {
+      errors_.sidecar.forget_signals();
+      output_.sidecar.forget_signals();
+    }
   }
 
   // Lets everything move until something has happened.
@@ -252,19 +288,30 @@ class Execution {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(std::max(*wake, Clock::now()) - Clock::now());
       timeout_ms = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
     }
-    pollfd all[5] = {{signals_.fd(), POLLIN, 0},
-                     reporter_.polled(),
-                     {stderr_.reading_fd(), POLLIN, 0},
-                     {stderr_.writing_fd(), POLLOUT, 0},
-                     limit_.below.polled()};
+    pollfd all[] = {{signals_.fd(), POLLIN, 0},
+                    reporter_.polled(),
+                    {output_.relay.reading_fd(), POLLIN, 0},
+                    {output_.relay.writing_fd(), POLLOUT, 0},
+                    {errors_.relay.reading_fd(), POLLIN, 0},
+                    {errors_.relay.writing_fd(), POLLOUT, 0},
+                    limit_.below.polled()};
     ::poll(all, std::size(all), timeout_ms);
-    stderr_.work();
-    if (stderr_.broken()) close_pipe_of_command();
+    output_.work();
+    errors_.work();
+    if (log_) {
+      output_.relay.log_unfinished_line();
+      errors_.relay.log_unfinished_line();
+      if (const std::optional<Error> problem = log_->take_problem()) say_log_problem(*problem);
+      if (output_.relay.ended() && output_.relay.written()) release_output();
+    }
     reporter_.work();
   }
 
-  void close_pipe_of_command() {
-    if (!std::exchange(pipe_closed_, true)) sidecar_.close_pipe();
+  // The command, and all that have it from there, have closed their standard output.
+  void release_output() {
+    if (std::exchange(output_.left, true)) return;
+    output_.sidecar.dismiss();
+    release(STDOUT_FILENO);
   }
 
   // While no command runs: lets everything move until there is nothing to wait for any more.
@@ -278,8 +325,9 @@ class Execution {
 
   void pause_before_retry() {
     // In this order on standard error, too: what the command wrote, then what the next one writes.
-    wait_until(std::nullopt, [&] { return stderr_.written() || stop_signal_ != 0; });
-    leave({});
+    wait_until(std::nullopt, [&] { return all_written() || stop_signal_ != 0; });
+    output_.leave();
+    errors_.leave();
     stop_signal_ = 0;
     wait_until(Clock::now() + options_.retry_delay, [&] { return stop_signal_ != 0; });
   }
@@ -289,25 +337,50 @@ class Execution {
     Clock::time_point deadline = Clock::now() + kLastWait;
     stop_signal_ = 0;
     reporter_.hurry();
-    const auto done = [&] { return reporter_.done() && stderr_.written(); };
+    const auto done = [&] { return reporter_.done() && all_written(); };
     wait_until(deadline, [&] { return done() || stop_signal_ != 0; });
     if (stop_signal_ != 0) deadline = std::min(deadline, Clock::now() + kLastWaitIfStopped);
     wait_until(deadline, done);
     reporter_.leave_unsent(stop_signal_);
-    wait_until(deadline, [&] { return stderr_.written(); });
-    leave(stderr_.take_rest());
+    wait_until(deadline, [&] { return all_written(); });
+    output_.leave();
+    errors_.leave();
   }
 
-  // Processes that the command left behind may still write, and our standard error may be stalled: the sidecar
-  // carries that on, so that they do not die of a closed pipe and our caller does not wait for them.
-  void leave(std::string_view rest) {
-    const bool others_write = stderr_.end();
-    if (others_write || !rest.empty()) {
-      sidecar_.take_over(rest);
-    } else {
-      sidecar_.dismiss();
+  bool all_written() const { return output_.relay.written() && errors_.relay.written(); }
+
+  // A stream of the command that passes through us, and the process that carries it on behind us.
+  struct Passage {
+    StreamRelay relay;
+    Sidecar sidecar = {};
+    bool pipe_closed = false;  // also the sidecar's
+    bool left = false;
+
+    // The command comes first: where there is no room for a process beside it, it runs without.
+    void start_sidecar(int pipe, int stream) {
+      Result<Sidecar> started = Sidecar::start(pipe, stream);
+      sidecar = started ? std::move(*started) : Sidecar();
+      pipe_closed = left = false;
     }
-  }
+
+    void work() {
+      relay.work();
+      if (relay.broken() && !std::exchange(pipe_closed, true)) sidecar.close_pipe();
+    }
+
+    // Processes that the command left behind may still write, and whoever reads may be stalled: the sidecar carries
+    // that on, so that they do not die of a closed pipe and our caller does not wait for them.
+    void leave() {
+      const bool others_write = relay.end();
+      const std::string rest = relay.take_rest();
+      if (std::exchange(left, true)) return;
+      if (others_write || !rest.empty()) {
+        sidecar.take_over(rest);
+      } else {
+        sidecar.dismiss();
+      }
+    }
+  };
 
   struct HeldSignal {
     int signal;
@@ -326,15 +399,16 @@ class Execution {
   const ExecOptions& options_;
   const std::string socket_path_;
   SignalRelay signals_;
-  StderrRelay stderr_;
+  Passage output_;  // only with a log
+  Passage errors_{StreamRelay(STDERR_FILENO)};
   ExecReporter reporter_;
-  Sidecar sidecar_;
+  std::unique_ptr<RunLog> log_;  // of the attempt
   EventIds ids_;
   AttemptStart start_;
   std::deque<HeldSignal> held_;  // by due
   Limit limit_;
-  int stop_signal_ = 0;          // the latest request to stop
-  bool pipe_closed_ = false;     // also the sidecar's
+  int stop_signal_ = 0;  // the latest request to stop
+  bool log_problem_said_ = false;
   bool started_before_ = false;  // it is a retry
 };
 

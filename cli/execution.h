@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/event_socket.h"
+#include "cli/run_log.h"
 
 namespace run_recorder {
 
@@ -21,7 +22,9 @@ struct ExecOptions {
   std::chrono::milliseconds retry_delay{1'000};
   std::optional<std::chrono::milliseconds> timeout;  // of each attempt
   std::chrono::milliseconds kill_after{10'000};      // after the timeout's SIGTERM
-  std::uint64_t tail = 20;                           // lines of standard error; 0: it is not captured
+  std::string log_folder;                            // absolute; empty: there is no log
+  std::uint64_t log_bytes = kDefaultLogBytes;
+  std::uint64_t tail = 20;  // lines of standard error; 0: it is not captured
   bool record_args = false;
   std::vector<std::string> warnings;  // said once the command runs
 };

@@ -116,6 +116,20 @@ void Flags::number(const char* flag, std::uint64_t& value, const char* help, Bou
   if (shown == Default::kShown) option->capture_default_str();
 }
 
+void Flags::size(const char* flag, std::uint64_t& value, const char* help, Bounds bounds) {
+  app_->add_option_function<std::string>(
+          flag, [&value](const std::string& text) { value = parse_size(text).value_or(value); }, help)
+      ->check(value_that(
+          [bounds](const std::string& text) {
+            const std::optional<std::uint64_t> size = parse_size(text);
+            return size && *size >= bounds.lowest && *size <= bounds.highest;
+          },
+          fmt::format("a size between {} and {} such as 64MiB", format_size(bounds.lowest),
+                      format_size(bounds.highest))))
+      ->default_str(format_size(value))
+      ->type_name("SIZE");
+}
+
 void Flags::on(const char* flag, bool& value, const char* help) {
   app_->add_flag(flag, value, help);
 }

@@ -45,6 +45,8 @@ class Flags {
   void number(const char* flag, std::uint64_t& value, const char* help);
   void number(const char* flag, std::uint64_t& value, const char* help, Bounds bounds,
               Default shown = Default::kShown);
+  // "16MiB"; the default is shown.
+  void size(const char* flag, std::uint64_t& value, const char* help, Bounds bounds);
   void on(const char* flag, bool& value, const char* help);
   // Not together with another flag, which is declared already.
   void on_without(const char* flag, bool& value, const char* help, const char* other);

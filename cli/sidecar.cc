@@ -28,9 +28,10 @@ constexpr std::size_t kRelayPieceBytes = 4'096;
 
 enum class Order : char { kForget = 'f', kClosePipe = 'c', kDismiss = 'd', kTakeOver = 't' };
 
-// Where the forked process keeps its two descriptors; standard error is the caller's.
+// Where the forked process keeps its descriptors.
 constexpr int kOrders = STDIN_FILENO;
 constexpr int kPipe = STDOUT_FILENO;
+constexpr int kStream = STDERR_FILENO;
 
 // A name of its own for ps, and for pkill: a signal to all that are called run-recorder is not one to this group. The
 // words of the command line lie in memory one behind the other.
@@ -46,8 +47,8 @@ void take_name() {
 // The forked process: never returns to what it was forked from.
 class Process {
  public:
-  Process(int orders, int stderr_pipe) : has_pipe_(stderr_pipe >= 0) {
-    keep_only(orders, stderr_pipe);
+  Process(int orders, int pipe, int stream) : has_pipe_(pipe >= 0) {
+    keep_only(orders, pipe, stream);
     take_name();
     sigset_t blocked;
     ::sigprocmask(SIG_BLOCK, nullptr, &blocked);
@@ -64,16 +65,17 @@ class Process {
   }
 
  private:
-  // Whoever waits for the end of our standard streams, or of a connection to the daemon, shall not wait for this
-  // process.
-  static void keep_only(int orders, int stderr_pipe) {
+  // Whoever waits for the end of our other standard streams, or of a connection to the daemon, shall not wait for
+  // this process.
+  static void keep_only(int orders, int pipe, int stream) {
+    if (stream != kStream) ::dup2(stream, kStream);
     ::dup2(orders, kOrders);
-    if (stderr_pipe >= 0) {
-      ::dup2(stderr_pipe, kPipe);
+    if (pipe >= 0) {
+      ::dup2(pipe, kPipe);
     } else {
       ::dup2(::open("/dev/null", O_RDONLY), kPipe);
     }
-    ::close_range(STDERR_FILENO + 1, ~0U, 0);
+    ::close_range(kStream + 1, ~0U, 0);
   }
 
   // Until exec has ended, or told to take over; what it left unwritten.
@@ -124,7 +126,7 @@ class Process {
   void write(std::string_view bytes) {
     while (!bytes.empty()) {
       wait_until_writable();
-      const ssize_t wrote = ::write(STDERR_FILENO, bytes.data(), std::min(kRelayPieceBytes, bytes.size()));
+      const ssize_t wrote = ::write(kStream, bytes.data(), std::min(kRelayPieceBytes, bytes.size()));
       if (wrote < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (wrote < 0 && errno == EPIPE) ::_exit(0);  // nobody reads it any more
       if (wrote < 0) return;                        // a full disk, a terminal that hung up
@@ -138,7 +140,7 @@ class Process {
     while (true) {
       const bool ends_soon = stop_requested_ && !writers;
       pollfd all[3] = {
-          {STDERR_FILENO, POLLOUT, 0}, {ends_soon ? -1 : signals_.get(), POLLIN, 0}, {writers ? kPipe : -1, 0, 0}};
+          {kStream, POLLOUT, 0}, {ends_soon ? -1 : signals_.get(), POLLIN, 0}, {writers ? kPipe : -1, 0, 0}};
       const int ready = ::poll(all, 3, ends_soon ? static_cast<int>(kLastRelayWait.count()) : -1);
       if (ready == 0) ::_exit(0);
       if (all[0].revents != 0) return;
@@ -170,14 +172,14 @@ class Process {
 
 }  // namespace
 
-Result<Sidecar> Sidecar::start(int stderr_pipe) {
+Result<Sidecar> Sidecar::start(int pipe, int stream) {
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0) return system_error_of("pipe");
   const UniqueFd reading(fds[0]);
   UniqueFd writing(fds[1]);
   const pid_t pid = ::fork();
   if (pid < 0) return system_error_of("fork");
-  if (pid == 0) Process(reading.get(), stderr_pipe).run();
+  if (pid == 0) Process(reading.get(), pipe, stream).run();
   Sidecar sidecar;
   sidecar.orders_ = std::move(writing);
   // Opened while it cannot have been reaped, this never becomes another process's.

@@ -52,9 +52,11 @@ SignalRelay::SignalRelay() {
   struct sigaction plain {};
   plain.sa_handler = SIG_DFL;
   ::sigaction(SIGCHLD, &plain, &caller_child_action_);
-  // SIGPIPE is blocked, not ignored: writes fail with EPIPE, and the command does not inherit it.
+  // SIGPIPE and SIGXFSZ are blocked, not ignored: writes fail, with EPIPE and EFBIG, and the command does not inherit
+  // it.
   sigset_t blocked = relayed_;
   sigaddset(&blocked, SIGPIPE);
+  sigaddset(&blocked, SIGXFSZ);
   ::sigprocmask(SIG_BLOCK, &blocked, &caller_mask_);
   fd_.reset(::signalfd(-1, &relayed_, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!fd_) throw StartError(kExitOther, system_error_of("signalfd").message);
@@ -64,6 +66,7 @@ SignalRelay::~SignalRelay() {
   // What came and was not taken, as the SIGPIPE of a write that nobody read, is not to end us now.
   sigset_t blocked = relayed_;
   sigaddset(&blocked, SIGPIPE);
+  sigaddset(&blocked, SIGXFSZ);
   constexpr timespec kNow{0, 0};
   while (::sigtimedwait(&blocked, nullptr, &kNow) > 0) {
   }

@@ -4,6 +4,7 @@
 
 #include <csignal>
 
+#include "base/utf8.h"
 #include "cli/json_object.h"
 
 namespace run_recorder {
@@ -83,6 +84,18 @@ TEST(EndedLine, ATimeoutIsFailedHoweverTheCommandEnded) {
   }
 }
 
+TEST(EndedLine, LostOutputIsFailedAlsoWhereTheCommandDiedOfIt) {
+  for (const Ending& ending : {Ending{}, Ending{.signal = SIGPIPE}}) {
+    AttemptEnd end = end_with(ending);
+    end.output_error = ENOSPC;
+    const std::string line = ended_line(end);
+    EXPECT_EQ(JsonObject(line).text("type"), "run_failed");
+    EXPECT_EQ(error_of(line).text("kind"), "output");
+    EXPECT_EQ(error_of(line).text("message"), "could not write its standard output: No space left on device");
+    EXPECT_TRUE(worth_retrying(end));
+  }
+}
+
 TEST(WorthRetrying, AFailureAndATimeoutButNotWhatWasAskedToStop) {
   EXPECT_TRUE(worth_retrying(end_with({.exit_status = 3})));
   EXPECT_FALSE(worth_retrying(end_with({})));
@@ -113,6 +126,11 @@ TEST(StartedLine, SaysWhereItRuns) {
   EXPECT_EQ(JsonObject(line).text("user"), "worker");
   EXPECT_EQ(JsonObject(line).text("cwd"), "/srv");
   EXPECT_EQ(JsonObject(line).text("command"), "./a");
+  EXPECT_EQ(JsonObject(line).raw("log"), "");
+  start.log = "/var/log/jobs/r1.log";
+  EXPECT_EQ(JsonObject(started_line(start)).text("log"), "/var/log/jobs/r1.log");
+  start.log = "/\xFF";
+  EXPECT_TRUE(valid_utf8(started_line(start)));
   EXPECT_EQ(JsonObject(line).raw("host"), "") << "the daemon knows its host";
 }
 
