@@ -6,18 +6,33 @@
 namespace run_recorder {
 
 extern const Command kEmitCommand, kExecCommand, kListCommand, kShowCommand, kEventsCommand, kChainCommand,
-    kExplainCommand, kWatchCommand, kStatsCommand, kStatusCommand, kReconcileCommand, kReconciliationsCommand,
-    kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand, kDoctorCommand, kAdminCommand,
-    kHelpCommand, kVersionCommand;
+    kExplainCommand, kLogsCommand, kWatchCommand, kStatsCommand, kStatusCommand, kReconcileCommand,
+    kReconciliationsCommand, kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand,
+    kDoctorCommand, kAdminCommand, kHelpCommand, kVersionCommand;
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kCommands = {&kEmitCommand,    &kExecCommand,        &kListCommand,
-                                           &kShowCommand,    &kEventsCommand,      &kChainCommand,
-                                           &kExplainCommand, &kWatchCommand,       &kStatsCommand,
-                                           &kStatusCommand,  &kReconcileCommand,   &kReconciliationsCommand,
-                                           &kPruneCommand,   &kDeadLettersCommand, &kSpoolCommand,
-                                           &kExportCommand,  &kImportCommand,      &kDoctorCommand,
-                                           &kAdminCommand,   &kHelpCommand,        &kVersionCommand};
+  static constexpr std::array kCommands = {&kEmitCommand,
+                                           &kExecCommand,
+                                           &kListCommand,
+                                           &kShowCommand,
+                                           &kEventsCommand,
+                                           &kChainCommand,
+                                           &kExplainCommand,
+                                           &kLogsCommand,
+                                           &kWatchCommand,
+                                           &kStatsCommand,
+                                           &kStatusCommand,
+                                           &kReconcileCommand,
+                                           &kReconciliationsCommand,
+                                           &kPruneCommand,
+                                           &kDeadLettersCommand,
+                                           &kSpoolCommand,
+                                           &kExportCommand,
+                                           &kImportCommand,
+                                           &kDoctorCommand,
+                                           &kAdminCommand,
+                                           &kHelpCommand,
+                                           &kVersionCommand};
   return kCommands;
 }
 

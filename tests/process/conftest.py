@@ -24,9 +24,9 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # With a sanitizer the daemon is several times slower: the tests that drive all of its code, and the loads in a smaller form.
 SANITIZED = {"": None, "thread": {"protocol", "durability"},
-             "address": {"protocol", "durability", "start", "reconcile", "reconcile_queue", "cli_emit", "cli_exec"}}
+             "address": {"protocol", "durability", "start", "reconcile", "reconcile_queue", "cli_emit", "cli_exec", "cli_logs"}}
 # With the static tool in the tool's place (`./dev static --test`): what it is for, and what is only its own.
-STATIC = {"static_tool", "cli_emit", "cli_exec", "cli_queries", "unsent"}
+STATIC = {"static_tool", "cli_emit", "cli_exec", "cli_logs", "cli_queries", "unsent"}
 
 # Begun first, because they take longest: the others fill what is left of the time.
 LONG = re.compile(r"^process\.(torture|soak|missing_index|reading_memory|memory_of_writing|durability)\b")

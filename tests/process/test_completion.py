@@ -85,8 +85,9 @@ def test_values_are_offered_where_a_flag_has_some():
     assert {"run", "took"} <= set(offered("run-recorder list --sort "))
     assert not any(word.startswith("-") for word in offered("run-recorder list --sort "))
     for line, what in {"run-recorder list --config ": "files", "run-recorder list --spool-path x": "folders",
-                       "run-recorder list --socket-group ": "groups", "run-recorder exec ": "command 1",
-                       "run-recorder exec --council x sl": "command 3", "run-recorder exec --council x -- ls -": "command 4",
+                       "run-recorder exec --log-dir x": "folders", "run-recorder list --socket-group ": "groups",
+                       "run-recorder exec ": "command 1", "run-recorder exec --council x sl": "command 3",
+                       "run-recorder exec --council x -- ls -": "command 4",
                        "run-recorder exec ls --council ": "command 1"}.items():
         assert offered(line) == {"": what}, line
 
@@ -98,7 +99,7 @@ def test_names_and_ids_are_asked_from_the_daemon(servers):
                 {"type": "run_started", "run_id": "c", "council": "nightly"})
     server.wait_applied()
     report = server.control.reconcile(unvouched=True)
-    for line, words in {"show ": {"a:1", "b", "c"}, "explain a": {"a:1"}, "list --council ": {"unknown", "nightly"},
+    for line, words in {"show ": {"a:1", "b", "c"}, "logs a": {"a:1"}, "explain a": {"a:1"}, "list --council ": {"unknown", "nightly"},
                         "list --queue m": {"mail"}, "list --job ": {"j7"}}.items():
         wait_until(lambda: set(offered(f"run-recorder {line}", server)) == words, f"{words} for {line}")
     meanings = {"a:1": "unknown", "b": "nightly", "c": "nightly"}

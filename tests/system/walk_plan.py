@@ -187,6 +187,7 @@ CRON_AND_TIMERS = (
     Step("crontab -u alice -e", see="installing new crontab"),
     Situation(now.cron_has_run_both_jobs),
     Step("run-recorder list", see="(?s)(?=.*nightly-backup +completed)(?=.*report +failed +exited with status 1)"),
+    Step("run-recorder logs RUN", see="^saving$", put={"RUN": now.nightly_backup}),
 
     Situation(now.a_service_that_is_there_already),
     Step("mkdir -p /etc/systemd/system/backup.service.d"),

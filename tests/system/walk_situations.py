@@ -270,6 +270,10 @@ def cron_has_run_both_jobs(machine):
         (runs(machine, name) or [{"status": ""}])[0] for name in ("nightly-backup", "report")]))
 
 
+def nightly_backup(machine):
+    return next(run["run_id"] for run in runs(machine, "nightly-backup") if run["status"] == "completed")
+
+
 def a_service_that_is_there_already(machine):
     machine.write("/etc/systemd/system/backup.service", "[Service]\nType=oneshot\nExecStart=/usr/local/bin/backup\n")
 
