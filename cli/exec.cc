@@ -27,6 +27,11 @@ void require_name(const char* flag, const std::optional<std::string>& value, std
   }
 }
 
+// A flag that would be without effect.
+void require_beside(const Flags& flags, const char* flag, const char* other) {
+  if (flags.given(flag) && !flags.given(other)) throw StartError(kExitUsage, fmt::format("{} needs {}", flag, other));
+}
+
 // What the daemon would refuse is refused before anything runs.
 void check(const ExecOptions& options) {
   require_name("--council", options.council);
@@ -100,6 +105,8 @@ Handler declare_exec(Flags flags) {
     }
     const EventSocket found = find_socket(invocation, options->warnings);
     check(*options);
+    require_beside(flags, "--kill-after", "--timeout");
+    require_beside(flags, "--log-bytes", "--log-dir");
     if (flags.given("--log-dir")) {
       if (options->log_folder.empty()) throw StartError(kExitUsage, "--log-dir: " + invalid_value("", "a folder"));
       // The command may change its directory, and whoever reads the log has another one.

@@ -641,6 +641,23 @@ def test_a_stopped_command_is_ended_too(server, spawn):
     assert error_of(server, "r1")["signal"] == "SIGTERM"
 
 
+def test_who_asked_to_stop_before_the_timeout_cancelled_it(server, spawn):
+    program = ("import os, signal\nsignal.signal(15, signal.SIG_IGN)\nos.kill(os.getppid(), 15)\n"
+               "while True: signal.pause()\n")
+    process = spawn("--run-id", "r1", "--timeout", "5s", "--kill-after", "100ms", "--", sys.executable, "-c", program)
+    assert process.wait(DEADLINE_S) == -signal.SIGKILL
+    error = error_of(server, "r1")
+    assert (error["kind"], error["message"]) == ("cancelled", "asked to stop by SIGTERM, was killed by SIGKILL")
+
+
+def test_a_flag_without_the_one_that_it_is_about_is_a_mistake():
+    for flag, value, other in (("--kill-after", "1s", "--timeout"), ("--log-bytes", "1MiB", "--log-dir")):
+        done = subprocess.run([str(TOOL), "exec", flag, value, "--", "echo", "ran"], capture_output=True, text=True, timeout=DEADLINE_S,
+                              check=False, env=clean_environment())
+        assert (done.returncode, done.stdout) == (2, ""), flag
+        assert f"{flag} needs {other}" in done.stderr
+
+
 def test_a_timeout_that_is_none_says_what_is_allowed():
     for value in ("0", "0s", "30", "soon", "-1s", ""):
         done = subprocess.run([str(TOOL), "exec", "--timeout", value, "--", "echo", "ran"], capture_output=True, text=True,
