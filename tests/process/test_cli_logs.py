@@ -410,7 +410,7 @@ def test_on_a_terminal_a_log_commands_nothing(server, logs, at_end):
 
 
 def test_a_timed_out_run_has_its_log(server, logs):
-    done = record(server, logs, "r1", "echo begun; sleep 1000", "--timeout", "1s")
+    done = record(server, logs, "r1", "echo begun; sleep 1000", "--timeout", "4s")
     assert (done.returncode, done.stdout) == (124, "begun\n")
     assert shown(server, "r1") == "begun\n"
     assert server.control.run("r1")["error"]["errors"][0]["kind"] == "timeout"
