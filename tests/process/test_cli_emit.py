@@ -440,7 +440,7 @@ def test_a_full_spool_is_no_daemon_that_is_away_however_much_waits_behind(script
     server = scripted(lambda _, line, text: refused(line, b"spool_full"))
     line = '{"type":"x","run_id":"r","payload":{"text":"%s"}}\n' % ("x" * 1000)
     for lines in (1, 2_000):  # more than is sent at once
-        done = server.emit("--wait", "100ms", input=line * lines)
+        done = server.emit("--wait", "3s", input=line * lines)
         assert done.returncode == 1, done.stderr[-300:]
         assert "line 1: spool_full: as the test says" in done.stderr
         assert "0 events acknowledged" in done.stderr and "stopped: line 1 and what follows it was not acknowledged" in done.stderr
