@@ -1,0 +1,13 @@
+import type { Recorder } from './index.js';
+
+/** What every adapter takes. */
+export interface AdapterOptions<Job> {
+  /** Default: the shared one. */
+  recorder?: Recorder;
+  /** The queue's name in the daemon's configuration. Default: none. */
+  queue?: string;
+  /** What a run is called. */
+  council?: (job: Job) => string;
+  /** What a run was given; undefined: not recorded. */
+  input?: (job: Job) => unknown;
+}

@@ -1,0 +1,104 @@
+// Runs: the start, the work, and the end by its outcome. What the work returns or throws comes out as it was. For the
+// thread of the recorder.
+'use strict';
+
+const { newRunId } = require('./clock.js');
+const { describeError } = require('./errors.js');
+
+const kStartFields = { input: 'input', attempt: 'attempt', parent: 'parent_attempt_run_id', queue: 'queue', jobId: 'job_id',
+  obanJobId: 'oban_job_id', expiresIn: 'expires_in' };
+
+/** What the work is given: the run that it is. None of its methods raises or waits. */
+class Run {
+  constructor(recorder, id) {
+    this.recorder = recorder;
+    this.id = id;
+    this.result = undefined;
+  }
+
+  /** How far it is. */
+  progress(done, total, unit) {
+    this.recorder.event(this.id, 'progress', { progress: { done, total, unit } });
+  }
+
+  /** Numbers to add to what the run has used, by key: {input_tokens: 1200}. */
+  usage(numbers) {
+    this.recorder.event(this.id, 'usage', { usage: numbers });
+  }
+
+  /** Anything that happened in it; the payload is any value. */
+  event(type, payload) {
+    this.recorder.event(this.id, type, payload === undefined ? {} : { payload });
+  }
+
+  /** It is alive: renews `expiresIn`, with a new value where one is given. */
+  heartbeat(expiresIn) {
+    this.recorder.event(this.id, 'run_heartbeat', { expires_in: expiresIn });
+  }
+}
+
+/**
+ * Runs `work(run)` as a run of that name. Returns what it returns, or a promise of it where that is a promise; throws what
+ * it throws.
+ */
+function perform(recorder, name, work, options) {
+  const run = begin(recorder, name, options);
+  let value;
+  try {
+    value = work(run);
+  } catch (error) {
+    failed(run, error, options);
+    throw error;
+  }
+  if (!isThenable(value)) return completed(run, value);
+  return value.then(
+    (result) => completed(run, result),
+    (error) => {
+      failed(run, error, options);
+      throw error;
+    },
+  );
+}
+
+function begin(recorder, name, options) {
+  const run = new Run(recorder, options?.runId ?? newRunId());
+  const fields = { council: name };
+  for (const [option, field] of Object.entries(kStartFields)) {
+    if (options?.[option] !== undefined) fields[field] = options[option];
+  }
+  recorder.event(run.id, 'run_started', fields);
+  recorder.hand();
+  return run;
+}
+
+function completed(run, value) {
+  const result = run.result === undefined ? value : run.result;
+  run.recorder.event(run.id, 'run_completed', result === undefined ? {} : { result });
+  return value;
+}
+
+function failed(run, error, options) {
+  const fields = { errors: [describeError(error, isCancelled(error, options?.signal) ? 'cancelled' : undefined)] };
+  if (run.result !== undefined) fields.result = run.result;
+  run.recorder.event(run.id, 'run_failed', fields);
+}
+
+/** An AbortError, or the very reason of the signal that was given; a time limit (TimeoutError) is a failure. */
+function isCancelled(error, signal) {
+  try {
+    if (error?.name === 'AbortError') return true;
+    return signal?.aborted === true && error === signal.reason && error?.name !== 'TimeoutError';
+  } catch {
+    return false;
+  }
+}
+
+function isThenable(value) {
+  try {
+    return typeof value?.then === 'function';
+  } catch {
+    return false;
+  }
+}
+
+module.exports = { Run, begin, completed, failed, isCancelled, perform };
