@@ -1,0 +1,88 @@
+# frozen_string_literal: true
+
+require "json"
+require "securerandom"
+
+require "run_recorder/version"
+
+# Records background jobs in the run-recorder daemon, and never harms them: no call raises into the work or waits for the
+# daemon. The methods here use one recorder of the process, made at the first call; any thread may call.
+module RunRecorder
+  # What a value's own methods may raise while it is read. Anything else (Interrupt, SystemExit) is meant for the caller.
+  UNREADABLE = [StandardError, ScriptError, SystemStackError, NoMemoryError].freeze
+
+  autoload :ActiveJob, "run_recorder/active_job"
+  autoload :Sidekiq, "run_recorder/sidekiq"
+
+  @lock = Mutex.new
+
+  class << self
+    # Runs the block and records it: RunRecorder.run("nightly") { |run| … }. See Recorder#run.
+    def run(council, **options, &work)
+      default.run(council, **options, &work)
+    end
+
+    # Sends any event of the protocol: RunRecorder.event(run_id, "page_read", payload: { page: 3 }).
+    def event(run_id, type, fields = nil, **more)
+      default.event(run_id, type, fields, **more)
+    end
+
+    def flush(*timeout)
+      default.flush(*timeout)
+    end
+
+    def close(*timeout)
+      default.close(*timeout)
+    end
+
+    def stats
+      default.stats
+    end
+
+    # The run around the caller, also in a job that an adapter records. Outside of one its calls do nothing.
+    def current
+      Run.current || (@no_run ||= Run.new(NoRecorder, ""))
+    end
+
+    # Options of the recorder of this process, once, before the first event. See Recorder.new.
+    def configure(**options)
+      @default = Recorder.new(**options)
+    end
+
+    def default
+      @default || new_default
+    end
+
+    private
+
+    def new_default
+      @lock.synchronize { @default ||= Recorder.new }
+    rescue ThreadError # a signal handler
+      @default ||= Recorder.new
+    end
+  end
+
+  # Takes events for nobody.
+  module NoRecorder
+    def self.event(*); end
+  end
+end
+
+require "run_recorder/text"
+require "run_recorder/values"
+require "run_recorder/failure"
+require "run_recorder/event"
+require "run_recorder/log"
+require "run_recorder/reports"
+require "run_recorder/backoff"
+require "run_recorder/wake"
+require "run_recorder/connection"
+require "run_recorder/unsent"
+require "run_recorder/lane"
+require "run_recorder/buffer"
+require "run_recorder/earlier"
+require "run_recorder/sender"
+require "run_recorder/pipeline"
+require "run_recorder/outcome"
+require "run_recorder/run"
+require "run_recorder/recorder"

@@ -1,0 +1,34 @@
+# frozen_string_literal: true
+
+module RunRecorder
+  # Says what begins and what is over, through the given logger or one on standard error. Never raises. The sender's thread
+  # is the one that speaks, so that a slow log delays no work.
+  class Log
+    def initialize(logger)
+      @logger = logger
+    end
+
+    def warn(message)
+      say(:warn, message)
+    end
+
+    def info(message)
+      say(:info, message)
+    end
+
+    private
+
+    def say(severity, message)
+      logger.public_send(severity, "run_recorder: #{message}")
+    rescue *UNREADABLE
+      nil
+    end
+
+    def logger
+      @logger ||= begin
+        require "logger"
+        Logger.new($stderr)
+      end
+    end
+  end
+end

@@ -1,0 +1,71 @@
+# frozen_string_literal: true
+
+require "securerandom"
+
+module RunRecorder
+  # One run, as the work sees it. Its methods return nil, never raise, and may be called by any thread.
+  class Run
+    attr_reader :id
+
+    # What `run_completed` says, in place of the value that the work returns.
+    attr_writer :result
+
+    CURRENT = :run_recorder_run
+
+    def initialize(recorder, id = nil)
+      @recorder = recorder
+      @id = id.nil? ? Run.new_id : id
+    end
+
+    # The run that this fiber works on, nil outside of any.
+    def self.current
+      Thread.current[CURRENT]
+    end
+
+    # Makes it the current one while the block runs.
+    def as_current
+      before = Thread.current[CURRENT]
+      Thread.current[CURRENT] = self
+      yield
+    ensure
+      Thread.current[CURRENT] = before
+    end
+
+    def progress(done, total = nil, unit = nil)
+      event("progress", progress: { done: done, total: total, unit: unit }.compact)
+    end
+
+    def usage(numbers = nil, **more)
+      event("usage", usage: numbers.is_a?(Hash) ? numbers.merge(more) : more)
+    end
+
+    # Any detail. `payload` is a hash; further fields of the protocol may follow.
+    def event(type, payload = nil, **fields)
+      send_event(type, payload.nil? ? fields : { payload: payload }.merge(fields))
+    end
+
+    def send_event(type, fields)
+      @recorder.event(@id, type, fields)
+    end
+
+    def heartbeat(expires_in: nil)
+      event("run_heartbeat", expires_in: expires_in)
+    end
+
+    # What is to be recorded as the result of work that returned `value`.
+    def result_of(value)
+      result? ? @result : value
+    end
+
+    def result?
+      instance_variable_defined?(:@result)
+    end
+
+    # A version 7 UUID: milliseconds, then random bits.
+    def self.new_id
+      time = format("%012x", Process.clock_gettime(Process::CLOCK_REALTIME, :millisecond))
+      random = SecureRandom.hex(10)
+      "#{time[0, 8]}-#{time[8, 4]}-7#{random[0, 3]}-#{(8 + random[3].hex % 4).to_s(16)}#{random[4, 3]}-#{random[7, 12]}"
+    end
+  end
+end

@@ -1,0 +1,31 @@
+# frozen_string_literal: true
+
+module RunRecorder
+  # A pipe by which any thread, also in a signal handler, ends a wait of the sender's thread.
+  class Wake
+    attr_reader :reader
+
+    def initialize
+      @reader, @writer = IO.pipe
+    end
+
+    def call
+      @writer.write_nonblock(".", exception: false)
+    rescue IOError, SystemCallError
+      nil
+    end
+
+    # Waits for a call, and for the given socket; takes the calls back.
+    def wait(seconds, readable: nil, writable: nil)
+      ready, = IO.select([@reader, readable].compact, [writable].compact, nil, seconds)
+      @reader.read_nonblock(4096, exception: false) if ready&.include?(@reader)
+    end
+
+    def close
+      @reader.close
+      @writer.close
+    rescue IOError, SystemCallError
+      nil
+    end
+  end
+end
