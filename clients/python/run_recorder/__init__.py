@@ -13,7 +13,7 @@ __all__ = ["Recorder", "Run", "RunHandler", "close", "configure", "default", "ev
 __version__ = "0.2.0"
 
 
-def event(run_id, type, **fields) -> None:
+def event(run_id=None, type=None, /, **fields) -> None:
     """One event of the protocol, by the default recorder; neither waits nor raises."""
     default().event(run_id, type, **fields)
 

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 
-from . import _values
+from . import _signals, _values
 from ._values import TooLarge
 
 LIFECYCLE = frozenset(("run_queued", "run_started", "run_completed", "run_failed", "run_lost"))
@@ -97,7 +97,8 @@ def _number(value):
 def _usage(value):
     try:
         pairs = [(_values.clean_text(str(key)), _number(each)) for key, each in value.items()]
-    except Exception:
+    except Exception as error:
+        _signals.pass_on(error)
         return None
     return {key: number for key, number in pairs if number is not None} or None
 
@@ -105,7 +106,8 @@ def _usage(value):
 def _progress(value):
     try:
         done, total, unit = _number(value["done"]), value.get("total"), value.get("unit")
-    except Exception:
+    except Exception as error:
+        _signals.pass_on(error)
         return None
     total = _number(total) if total is not None else None
     if done is None:

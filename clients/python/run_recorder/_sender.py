@@ -20,6 +20,9 @@ CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_FORBIDDEN_PAUSE_S = 0.1, 5.0, 30.0
 SILENCE_S = 30.0  # without an answer to what is in flight
 MAX_IN_FLIGHT_LINES, MAX_IN_FLIGHT_BYTES = 4096, 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
+MAX_REFUSALS_SAID = 10
+LONGEST_SLEEP_S = 5.0  # then the descriptors are looked at
 WORTH_RESENDING = ("spool_full", "unavailable")
 TYPE_OF_LINE = re.compile(rb'"type":"([a-z0-9_.]+)"')
 
@@ -32,11 +35,11 @@ def is_lifecycle_line(line: bytes) -> bool:
 
 
 class Broken(Exception):
-    """The connection is of no use any more. longest_pause_s: before the next."""
+    """The connection is of no use any more. longest_pause_s: before the next. is_trouble: said at once."""
 
-    def __init__(self, text: str, longest_pause_s: float = LONGEST_PAUSE_S):
+    def __init__(self, text: str, longest_pause_s: float = LONGEST_PAUSE_S, is_trouble: bool = False):
         super().__init__(text)
-        self.longest_pause_s = longest_pause_s
+        self.longest_pause_s, self.is_trouble = longest_pause_s, is_trouble
 
 
 class Backoff:
@@ -60,11 +63,19 @@ class Words:
 
     def __init__(self):
         self._open: dict = {}
+        self._refusals: set = set()
 
     def begins(self, what: str, text: str) -> None:
         if what not in self._open:
             self._open[what] = text
             say(logging.WARNING, text)
+
+    def refused(self, error: dict, line: bytes) -> None:
+        """Each reason once, as long as they are few."""
+        text = f"{error['code']}: {error['message']}"
+        if text not in self._refusals and len(self._refusals) < MAX_REFUSALS_SAID:
+            self._refusals.add(text)
+            say(logging.WARNING, f"the daemon refused an event: {text}; {line[:200].decode('utf-8', 'replace')}")
 
     def over(self, what: str, text: str) -> None:
         if self._open.pop(what, None) is not None:
@@ -78,19 +89,77 @@ def say(level: int, text: str) -> None:
         pass
 
 
-def _above_standard_streams(made: socket.socket) -> socket.socket:
-    """Where a standard stream is closed the socket would take its place, and what somebody prints would be lines of ours."""
-    if made.fileno() > 2:
-        return made
-    with made:
-        return socket.socket(fileno=fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+def _above_standard_streams(descriptor: int) -> int:
+    """Where a standard stream is closed ours would take its place, and what somebody prints would go there."""
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
+
+
+class Descriptor:
+    """A descriptor of ours, as long as nobody has closed it: then its number may be somebody else's."""
+
+    def __init__(self, number: int):
+        self.number = number
+        self._identity = self._look()
+
+    def _look(self):
+        found = os.fstat(self.number)
+        return found.st_dev, found.st_ino
+
+    def is_ours(self) -> bool:
+        try:
+            return self._look() == self._identity
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        if self.is_ours():
+            os.close(self.number)
+
+
+class Wake:
+    """Lets other threads wake the sender's."""
+
+    def __init__(self):
+        self._read, self._write = (Descriptor(_above_standard_streams(end)) for end in os.pipe())
+        for end in (self._read, self._write):
+            os.set_blocking(end.number, False)
+
+    @property
+    def number(self) -> int:
+        return self._read.number
+
+    def is_ours(self) -> bool:
+        return self._read.is_ours() and self._write.is_ours()
+
+    def wake(self) -> None:
+        try:
+            if self._write.is_ours():
+                os.write(self._write.number, b"x")
+        except OSError:  # full, so it wakes anyway
+            pass
+
+    def drain(self) -> None:
+        try:
+            os.read(self._read.number, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._read.close()
+        self._write.close()
 
 
 class Connection:
     """One connection: the lines in flight over it, by their number, and its answers."""
 
     def __init__(self, path: str):
-        self.socket = _above_standard_streams(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket = socket.socket(fileno=_above_standard_streams(made.detach()))
+        self._descriptor = Descriptor(self.socket.fileno())
         try:
             self.socket.settimeout(CONNECT_TIMEOUT_S)
             self.socket.connect(path)
@@ -134,6 +203,8 @@ class Connection:
             raise Broken("the daemon ended the connection")
         self.heard_at = time.monotonic()
         *lines, self._in = (self._in + data).split(b"\n")
+        if len(self._in) > MAX_ANSWER_BYTES:
+            raise Broken("an answer without end")
         for line in lines:
             if line.startswith(b'{"acked":'):
                 yield self._settled(int(line[9:-1])), None
@@ -157,8 +228,14 @@ class Connection:
             self.in_flight[place].refusal = error
         return error
 
+    def is_ours(self) -> bool:
+        return self._descriptor.is_ours()
+
     def close(self) -> None:
-        self.socket.close()
+        if self.is_ours():
+            self.socket.close()
+        else:
+            self.socket.detach()
 
 
 class Sender:
@@ -168,13 +245,13 @@ class Sender:
         self._backoff = Backoff()
         self._connection = None
         self._kept: list = []  # files of earlier processes that are still to be sent
+        self._taken_over: set = set()  # those whose lines are in the buffer, or were
+        self._losses = 0  # of connections since something was settled
         self._again: list = []  # refused for now: waits until nothing is in flight
         self._lifecycle_first = False
         self._dropped_said = 0
         self._stopping = False
-        self._wake_read, self._wake_write = os.pipe()
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
+        self._wake = Wake()
         buffer.wake = self.wake
         self.thread = threading.Thread(target=self._run, name="run-recorder", daemon=True)
 
@@ -182,10 +259,12 @@ class Sender:
         self.thread.start()
 
     def wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"x")
-        except OSError:  # full, so it wakes anyway
-            pass
+        self._wake.wake()
+
+    @property
+    def is_away(self) -> bool:
+        """There is no connection, and the last attempt failed."""
+        return self._connection is None and self._losses > 0
 
     def hurry(self) -> None:
         """Whoever waits for the end does not wait for a pause."""
@@ -207,8 +286,7 @@ class Sender:
         self._buffer.wake = lambda: None
         if self._connection is not None:
             self._connection.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake.close()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -220,6 +298,13 @@ class Sender:
                 self._words.begins("error", f"an error in the client, which goes on: {type(error).__name__}: {error}")
                 self._lose_connection(error)
 
+    def _require_own_descriptors(self) -> None:
+        """Whoever closes all descriptors, as to become a daemon, closes ours too."""
+        if self._connection is not None and not self._connection.is_ours():
+            raise Broken("the application has closed the connection")
+        if not self._wake.is_ours():
+            self._wake = Wake()
+
     def _lose_connection(self, error) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -228,16 +313,19 @@ class Sender:
             self._buffer.give_back(entries)
         self._kept = []
         self._backoff.later(getattr(error, "longest_pause_s", LONGEST_PAUSE_S))
-        if not isinstance(error, Broken):
+        self._losses += 1
+        # A connection that ends once is a daemon that restarts.
+        if not isinstance(error, Broken) or error.is_trouble or self._losses > 1:
             self._words.begins("away", f"the daemon is away ({self._path}: {error}); events are kept in memory")
 
     def _step(self) -> None:
         self._say_dropped()
+        self._require_own_descriptors()
         if self._connection is None:
             if not self._wait_for_work() or self._backoff.left:
                 return
             self._connection = Connection(self._path)
-            self._kept = _unsent.kept_before(self._path)
+            self._kept = [path for path in _unsent.kept_before(self._path) if path not in self._taken_over]
         self._send_more()
         self._wait()
 
@@ -252,15 +340,9 @@ class Sender:
 
     def _sleep(self, timeout) -> None:
         poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
-        if poll.poll(None if timeout is None else timeout * 1000):
-            self._drain_wake()
-
-    def _drain_wake(self) -> None:
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
+        poll.register(self._wake.number, select.POLLIN)
+        if poll.poll(1000 * min(LONGEST_SLEEP_S if timeout is None else timeout, LONGEST_SLEEP_S)):
+            self._wake.drain()
 
     def _send_more(self) -> None:
         connection = self._connection
@@ -275,8 +357,9 @@ class Sender:
         space = MAX_IN_FLIGHT_BYTES - connection.bytes_in_flight
         if room <= 0 or space <= 0 or (self._lifecycle_first and connection.in_flight):
             return
-        if self._kept and not connection.in_flight:
-            self._send_kept()
+        if self._kept:  # these first
+            if not connection.in_flight:
+                self._send_kept()
         elif entries := self._buffer.take(room, space, self._lifecycle_first):
             connection.send(entries)
 
@@ -284,6 +367,7 @@ class Sender:
         path = self._kept.pop(0)
         found = _unsent.read(path)
         if found is not None:
+            self._taken_over.add(path)
             say(logging.INFO, f"sending {len(found.lines)} events that were kept in {path}")
             self._connection.send(self._buffer.take_over(found.lines, found, is_lifecycle_line))
 
@@ -294,22 +378,22 @@ class Sender:
                     and not (self._lifecycle_first and connection.in_flight))
         poll = select.poll()
         poll.register(connection.socket, select.POLLIN | (select.POLLOUT if connection.wants_to_write else 0))
-        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._wake.number, select.POLLIN)
         timeout = self._timeout()
-        if has_room and (self._kept or not self._buffer.sleep_unless_waiting()):
+        if has_room and not connection.in_flight and self._kept:
             timeout = 0
-        for descriptor, what in poll.poll(None if timeout is None else timeout * 1000):
-            if descriptor == self._wake_read:
-                self._drain_wake()
+        elif has_room and not self._kept and not self._buffer.sleep_unless_waiting():
+            timeout = 0
+        for descriptor, what in poll.poll(timeout * 1000):
+            if descriptor == self._wake.number:
+                self._wake.drain()
             else:
                 self._move(what)
         if connection.in_flight and time.monotonic() - connection.heard_at > SILENCE_S:
-            raise Broken("no answer")
+            raise Broken(f"no answer for {SILENCE_S:.0f} s", is_trouble=True)
 
-    def _timeout(self):
-        if self._backoff.left:
-            return self._backoff.left
-        return SILENCE_S if self._connection.in_flight else None
+    def _timeout(self) -> float:
+        return min(self._backoff.left or LONGEST_SLEEP_S, LONGEST_SLEEP_S)
 
     def _move(self, what: int) -> None:
         if what & select.POLLOUT:
@@ -328,6 +412,7 @@ class Sender:
     def _settle(self, entries: list) -> None:
         if not entries:
             return
+        self._losses = 0
         self._words.over("away", "the daemon takes events again")
         taken = [entry for entry in entries if entry.refusal is None]
         refused = [entry for entry in entries if entry.refusal is not None]
@@ -350,8 +435,7 @@ class Sender:
         if entry.refusal["code"] in WORTH_RESENDING:
             self._again.append(entry)
         elif entry.is_reduced or entry.source:
-            say(logging.WARNING, f"the daemon refused an event: {entry.refusal['code']}: {entry.refusal['message']}; "
-                                 f"{entry.line[:200].decode('utf-8', 'replace')}")
+            self._words.refused(entry.refusal, entry.line)
             self._buffer.settle([entry], "refused")
         else:
             self._buffer.replace(entry, _event.reduced(entry.line))

@@ -22,13 +22,30 @@ def folder() -> Path | None:
 
 def name_of(socket_path: str) -> str:
     """The beginning of the files' names for a socket."""
-    return "+".join(quote(part, safe="") for part in os.path.abspath(socket_path).split("/"))
+    return "+".join(quote(part, safe="") for part in socket_path.split("/"))
 
 
 def _require_own(path: Path) -> None:
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"{path} can be written by others than this user")
+
+
+def _used_bytes(path: Path) -> int:
+    """Of the files in it; others may go meanwhile."""
+    used = 0
+    for entry in os.scandir(path):
+        try:
+            used += entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            pass
+    return used
+
+
+def room() -> int:
+    """Bytes that may be added to the folder. Raises OSError."""
+    path = folder()
+    return MAX_FOLDER_BYTES - _used_bytes(path) if path is not None and path.exists() else MAX_FOLDER_BYTES
 
 
 def keep(socket_path: str, lines: list, unique: str) -> Path:
@@ -39,8 +56,6 @@ def keep(socket_path: str, lines: list, unique: str) -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_own(path)
     content = b"".join(line + b"\n" for line in lines)
-    if sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(path)) + len(content) > MAX_FOLDER_BYTES:
-        raise OSError(f"{path} has {MAX_FOLDER_BYTES >> 20} MiB of events already")
     made = path / f"{name_of(socket_path)}@{unique}.new"
     kept = made.with_suffix(".ndjson")
     try:
@@ -56,7 +71,8 @@ def keep(socket_path: str, lines: list, unique: str) -> Path:
 
 
 class KeptFile:
-    """A file that is being sent. It goes when each of its lines is settled, and stays where one was dropped."""
+    """A file that is being sent. It goes when each of its lines is settled, and stays where one was dropped or where it cannot be
+    removed."""
 
     def __init__(self, path: Path, lines: list):
         self.path, self.lines = path, lines
@@ -67,7 +83,17 @@ class KeptFile:
         self._left -= 1
         self._dropped = self._dropped or account not in ("acknowledged", "refused")
         if self._left == 0 and not self._dropped:
-            self.path.unlink(missing_ok=True)
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError:  # what is sent again does no harm
+                pass
+
+
+def _age(entry: Path) -> tuple:
+    try:
+        return entry.stat().st_mtime_ns, entry.name
+    except FileNotFoundError:  # another has sent it
+        return 0, entry.name
 
 
 def kept_before(socket_path: str) -> list:
@@ -78,7 +104,7 @@ def kept_before(socket_path: str) -> list:
             return []
         _require_own(path)
         found = [entry for entry in path.iterdir() if entry.name.startswith(name_of(socket_path) + "@") and entry.suffix == ".ndjson"]
-        return sorted(found, key=lambda entry: (entry.stat().st_mtime_ns, entry.name))
+        return sorted(found, key=_age)
     except OSError:
         return []
 

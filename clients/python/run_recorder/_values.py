@@ -13,10 +13,13 @@ import math
 from collections.abc import Mapping, Set
 from decimal import Decimal
 
+from . import _signals
+
 MAX_DEPTH = 60
 MAX_OBJECT_CHARACTERS = 1000
 MAX_DIGITS = 300
 MAX_PLAIN_BITS = 996  # of an integer with at most MAX_DIGITS digits
+MAX_READ_BITS = 100_000  # of one whose first digits are read: that takes the longer the more there are
 REPLACEMENT = "\ufffd"
 
 _PLAIN_LEAVES = frozenset((bool, type(None)))
@@ -36,8 +39,8 @@ def encode(value, max_bytes: int) -> bytes:
                 return _checked(text.encode(), max_bytes)
     except TooLarge:
         raise
-    except Exception:  # NaN, a lone surrogate, changed meanwhile by another thread
-        pass
+    except Exception as error:  # NaN, a lone surrogate, changed meanwhile by another thread
+        _signals.pass_on(error)
     plain = _Plain(max_bytes).of(value, 1, ())
     return _checked(_dump(plain).encode("utf-8", "replace"), max_bytes)
 
@@ -57,21 +60,24 @@ def _looks_plain(value, max_bytes: int) -> bool:
             kind = type(each)
             if kind is str:
                 size += len(each)
+            elif (kind is dict or kind is list or kind is tuple) and size + 2 * len(each) > max_bytes:
+                return False
             elif kind is dict:
+                size += 4 * len(each)
                 for key in each:
                     if type(key) is not str:
                         return False
                 below.extend(each.values())
             elif kind is list or kind is tuple:
                 below.extend(each)
+                size += len(each)
             elif kind is int:
                 if each.bit_length() > MAX_PLAIN_BITS:
                     return False
             elif kind is not float and kind not in _PLAIN_LEAVES:
                 return False
-        size += len(below)
-        if size > max_bytes:
-            return False
+            if size > max_bytes:
+                return False
         if not below:
             return True
         level = below
@@ -95,11 +101,21 @@ def text_of(value, limit: int = MAX_OBJECT_CHARACTERS) -> str:
     try:
         return clean_text(str(value))[:limit]
     except Exception as error:
-        return _unreadable(error)
+        return unreadable(error)
 
 
-def _unreadable(error: Exception) -> str:
-    return f"[unreadable: {type(error).__name__}]"
+def unreadable(error: Exception) -> str:
+    """What stands in the place of what raised it."""
+    _signals.pass_on(error)
+    return f"[unreadable: {name_of_type(error)}]"
+
+
+def name_of_type(value) -> str:
+    """Of the class, whose metaclass may raise."""
+    try:
+        return str(type(value).__name__)
+    except Exception:
+        return "exception"
 
 
 class _Plain:
@@ -121,7 +137,7 @@ class _Plain:
             raise
         except Exception as error:
             self._spend(32)
-            return _unreadable(error)
+            return unreadable(error)
 
     def _leaf(self, value, depth: int, around: tuple):
         self._spend(1)
@@ -138,7 +154,9 @@ class _Plain:
             return self._integer(int(value))
         if isinstance(value, float):
             return self._float(float(value))
-        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        if isinstance(value, datetime.datetime):
+            return (value.astimezone() if value.tzinfo is None else value).isoformat()
+        if isinstance(value, (datetime.date, datetime.time)):
             return value.isoformat()
         if isinstance(value, Decimal):
             return str(value)
@@ -152,6 +170,8 @@ class _Plain:
         if value.bit_length() <= MAX_PLAIN_BITS:
             self._spend(value.bit_length() // 4)
             return value
+        if value.bit_length() > MAX_READ_BITS:
+            return f"[an integer of {value.bit_length()} bits]"
         # Without the text of the whole, which takes long and which newer interpreters refuse.
         too_many = max(0, int((value.bit_length() - 1) * math.log10(2)) - MAX_DIGITS)
         return ("-" if value < 0 else "") + str(abs(value) // 10 ** too_many)[:MAX_DIGITS]
@@ -165,14 +185,17 @@ class _Plain:
     def _container(self, value, depth: int, around: tuple):
         is_object = dataclasses.is_dataclass(value) and not isinstance(value, type)
         if not is_object and not isinstance(value, (Mapping, Set, list, tuple)):
-            return self._text(text_of(value) if isinstance(value, BaseException) else clean_text(repr(value))[:MAX_OBJECT_CHARACTERS])
+            return self._text(text_of(value))
         if id(value) in around:
             return "[cycle]"
         if depth > MAX_DEPTH:
             return "[too deep]"
         inner = (*around, id(value))
         if is_object:
-            return {field.name: self.of(getattr(value, field.name), depth + 1, inner) for field in dataclasses.fields(value)}
+            return {field.name: self.of(getattr(value, field.name), depth + 1, inner) for field in dataclasses.fields(value)
+                    if field.repr and not field.name.startswith("_")}
+        if 2 * len(value) > self._left:
+            raise TooLarge
         if isinstance(value, Mapping):
             return {self._key(key): self.of(each, depth + 1, inner) for key, each in list(value.items())}
         return [self.of(each, depth + 1, inner) for each in list(value)]

@@ -4,14 +4,19 @@
     attach()
 
 once where the application is made. By Celery's signals, which run in the worker's processes: the start before the task, and its
-end as Celery has it. A child that dies, or is killed at a hard time limit, is found by the daemon, by its process.
+end as Celery has it. What its parent does not tell of a child that has died is found by the daemon, by the process.
 """
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
 from collections import OrderedDict
 
 from celery import signals, states
 
+from . import _signals, _values
+from ._sender import say
 from .recorder import default
 from .runs import Run, error_of
 
@@ -44,10 +49,24 @@ class _Integration:
         if len(self._retries) > MAX_KNOWN:
             self._retries.popitem(last=False)
 
+    def _is_ignored(self, task) -> bool:
+        try:
+            return self._ignore is not None and bool(self._ignore(task))
+        except Exception as error:
+            _signals.pass_on(error)
+            say(logging.WARNING, f"`ignore` of {task.name} raised {_values.text_of(error)}: it is recorded")
+            return False
+
+    def _input_of(self, task, args, kwargs):
+        try:
+            return self._input(task, args, kwargs)
+        except Exception as error:
+            return _values.unreadable(error)
+
     def task_prerun(self, task_id=None, task=None, args=None, kwargs=None, **_) -> None:
-        if self._ignore and self._ignore(task):
+        if self._is_ignored(task):
             return
-        options = {} if self._input is None else {"input": self._input(task, args, kwargs)}
+        options = {} if self._input is None else {"input": self._input_of(task, args, kwargs)}
         self._open[task_id] = self._run(task.name, task_id, task.request.retries or 0, **options).start()
 
     def task_success(self, sender=None, result=None, **_) -> None:
@@ -56,8 +75,10 @@ class _Integration:
 
     def task_failure(self, sender=None, task_id=None, exception=None, **_) -> None:
         run = self._open.pop(task_id, None)
-        if run is None:  # told by the parent: the child that worked on it has died
-            run = self._run(sender.name, task_id, self._retries.get(task_id, 0), worker_pid=False)
+        if run is None:  # told by the parent: the child that worked on it has died, maybe before it could say that it began
+            if self._is_ignored(sender):
+                return
+            run = self._run(sender.name, task_id, self._retries.get(task_id, 0), worker_pid=False).queued()
         run.fail(exception, job_state=states.FAILURE)
 
     def task_retry(self, request=None, reason=None, **_) -> None:
@@ -67,20 +88,29 @@ class _Integration:
             run.fail(error, job_state=states.RETRY)
 
     def task_postrun(self, task_id=None, state=None, **_) -> None:
-        """What no other signal tells: a task that raised Ignore or Reject."""
+        """What no other signal tells: a task that raised Ignore or Reject, or something else than an Exception."""
         if (run := self._open.pop(task_id, None)) is None:
             return
         if state == states.IGNORED:
             run.complete({"ignored": True}, job_state=state)
-        else:
+        elif state is not None:
             run.cancel(str(state), job_state=str(state))
+        else:
+            error = sys.exc_info()[1]
+            run.end(error) if error is not None else run.lost("the task ended without an outcome")
 
     def task_revoked(self, sender=None, request=None, terminated=False, signum=None, expired=False, **_) -> None:
+        if self._is_ignored(sender):
+            return
         why = "expired" if expired else f"terminated by {signum}" if terminated else "revoked"
-        self._run(request.task, request.id, request.get("retries") or 0, worker_pid=False).cancel(why, job_state=states.REVOKED)
+        retries = 0
+        with contextlib.suppress(Exception):
+            retries = request.get("retries") or 0
+        self._run(sender.name, request.id, retries, worker_pid=False).queued().cancel(why, job_state=states.REVOKED)
 
     def shut_down(self, **_) -> None:
-        (self._recorder or default()).flush()
+        """A child of the pool, which ends without the interpreter's own end."""
+        (self._recorder or default()).close()
 
 
 def attach(*, recorder=None, queue: str | None = None, input=None, result: bool = True, ignore=None) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 
+from . import _signals, _values
 from ._sender import log as _own_log
 
 
@@ -19,5 +20,7 @@ class RunHandler(logging.Handler):
         try:
             payload = {"level": record.levelname.lower(), "logger": record.name, "message": self.format(record)}
         except Exception as error:  # arguments that do not fit their message
-            payload = {"level": record.levelname.lower(), "logger": record.name, "message": str(record.msg), "unreadable": str(error)}
+            _signals.pass_on(error)
+            payload = {"level": record.levelname.lower(), "logger": record.name, "message": _values.text_of(record.msg),
+                       "unreadable": _values.text_of(error)}
         self._run.event("log", payload)

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-from . import _event, _unsent
+from . import _event, _signals, _unsent
 from ._buffer import Buffer
 from ._sender import Sender, say
 
@@ -22,6 +22,13 @@ def default_socket() -> str:
     return own if os.path.exists(own) else DEFAULT_SOCKET
 
 
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the working directory is gone
+        return path
+
+
 class Recorder:
     """Sends events over one connection, which it opens with the first one.
 
@@ -32,8 +39,9 @@ class Recorder:
 
     def __init__(self, socket: str | os.PathLike | None = None, *, buffer_bytes: int = 16 << 20, max_event_bytes: int = 1 << 20,
                  flush_timeout: float = 2.0, enabled: bool | None = None):
-        self.socket = os.path.abspath(os.fspath(socket or default_socket()))
-        self._options = {"buffer_bytes": buffer_bytes, "max_event_bytes": max_event_bytes}
+        self.socket = _absolute(os.fspath(socket or default_socket()))
+        # One event alone does not fill the buffer: what is too large for it is sent without its values.
+        self._options = {"buffer_bytes": buffer_bytes, "max_event_bytes": min(max_event_bytes, buffer_bytes // 4)}
         self._flush_timeout = flush_timeout
         self.enabled = os.environ.get("RUN_RECORDER_DISABLED", "") in ("", "0") if enabled is None else enabled
         self._begin()
@@ -44,21 +52,26 @@ class Recorder:
         self._buffer = Buffer(self._options["buffer_bytes"])
         self._sender: Sender | None = None
         self._starting = threading.Lock()
+        self._start_problem_said = False
         self._closed = False
 
     # ---- for the work: none of these waits or raises
 
-    def event(self, run_id, type, *, worker_pid=True, **fields) -> None:
-        """One event of the protocol with its fields. worker_pid: False where this process is not the worker."""
+    def event(self, run_id=None, type=None, /, **fields) -> None:
+        """One event of the protocol with its fields: event(run_id, type, payload={…}, …). worker_pid: False where this process is
+        not the worker."""
         if not self.enabled:
             return
+        run_id, type = fields.pop("run_id", None) if run_id is None else run_id, fields.pop("type", None) if type is None else type
+        worker_pid = fields.pop("worker_pid", True)
         try:
             event_type, line, is_reduced = self._lines.make(type, run_id, fields, worker_pid)
         except _event.NoRunId:
             self._refuse("an event without a run_id")
             return
         except Exception as error:
-            self._refuse(f"an event that cannot be read: {error.__class__.__name__}")
+            _signals.pass_on(error)
+            self._refuse("an event that cannot be read")
             return
         self._buffer.add(line, event_type in _event.LIFECYCLE, is_reduced)
         if self._sender is None:
@@ -76,8 +89,12 @@ class Recorder:
                 sender = Sender(self.socket, self._buffer)
                 sender.start()
                 self._sender = sender
+                _close_at_end_of_child()
         except Exception as error:  # at the very end of the interpreter no thread can be started
-            say(logging.WARNING, f"no thread can be started ({error}); events are kept in memory")
+            _signals.pass_on(error)
+            if not self._start_problem_said:
+                self._start_problem_said = True
+                say(logging.WARNING, f"no thread can be started ({error}); events are kept in memory")
         finally:
             self._starting.release()
 
@@ -102,8 +119,7 @@ class Recorder:
         self._closed = True
         _all.discard(self)
         try:
-            if self._buffer.stats()["waiting"]:
-                self.flush(timeout)
+            self._flush_at_end(timeout)
             self._buffer.close()
             entries = self._sender.stop(1.0) if self._sender is not None else []
             self._keep([*entries, *self._buffer.take_all()])
@@ -111,11 +127,23 @@ class Recorder:
         except Exception as error:
             say(logging.WARNING, f"closing: {error}")
 
+    def _flush_at_end(self, timeout: float | None) -> None:
+        try:
+            if self._buffer.stats()["waiting"]:
+                self.flush(timeout)
+        except KeyboardInterrupt:  # whoever is in a hurry does not want the events to be lost
+            pass
+
+    def is_away(self) -> bool:
+        """The daemon could not be reached the last time that it was tried."""
+        return self._sender is not None and self._sender.is_away
+
     def _keep(self, entries: list) -> None:
         own = [entry for entry in entries if entry.source is None]
         self._buffer.settle([entry for entry in entries if entry.source is not None], "kept")
         if not own:
             return
+        own = self._drop_what_does_not_fit(own)
         try:
             path = _unsent.keep(self.socket, [entry.line for entry in own], f"py-{os.getpid()}-{_event.new_run_id()}")
         except Exception as error:
@@ -124,6 +152,22 @@ class Recorder:
         else:
             self._buffer.settle(own, "kept")
             say(logging.WARNING, f"{len(own)} events are not sent yet; the next client sends them, or `run-recorder emit < {path}`")
+
+    def _drop_what_does_not_fit(self, entries: list) -> list:
+        """Of what is to be kept: details before lifecycle events, the newest first."""
+        try:
+            room = _unsent.room()
+        except OSError:
+            return entries
+        fits, left_out = set(), []
+        for entry in sorted(entries, key=lambda entry: not entry.is_lifecycle):
+            room -= len(entry.line) + 1
+            if room >= 0:
+                fits.add(entry)
+            else:
+                left_out.append(entry)
+        self._buffer.settle(left_out, "dropped")
+        return [entry for entry in entries if entry in fits]
 
     def _say_losses(self) -> None:
         stats = self._buffer.stats()
@@ -149,7 +193,8 @@ class Recorder:
 
 _all: set = set()  # those that are open; one that nobody holds any more still has events to send
 _default: Recorder | None = None
-_making = threading.Lock()
+_making = threading.RLock()  # also a signal handler may be the first to need one
+_child_known = 0  # the process whose end closes the recorders
 
 
 def configure(**options) -> Recorder:
@@ -180,20 +225,21 @@ def _close_all() -> None:
 
 def _in_forked_child() -> None:
     global _making
-    _making = threading.Lock()
+    _making = threading.RLock()
     for recorder in list(_all):
         recorder._after_fork()
-    # These processes end without the interpreter's own end.
-    for name in ("multiprocessing.util", "billiard.util"):
-        if name in sys.modules:
-            try:
-                sys.modules[name].register_after_fork(_close_all, _at_end_of_child(sys.modules[name]))
-            except Exception:
-                pass
 
 
-def _at_end_of_child(util):
-    return lambda close: util.Finalize(None, close, exitpriority=0)
+def _close_at_end_of_child() -> None:
+    """Processes of multiprocessing, and of billiard, which Celery has, end without the interpreter's own end."""
+    global _child_known
+    if _child_known == os.getpid():
+        return
+    _child_known = os.getpid()
+    for name in ("multiprocessing", "billiard"):
+        process, util = sys.modules.get(f"{name}.process"), sys.modules.get(f"{name}.util")
+        if process is not None and util is not None and getattr(process.current_process(), "_parent_pid", None) is not None:
+            util.Finalize(None, _close_all, exitpriority=0)
 
 
 atexit.register(_close_all)

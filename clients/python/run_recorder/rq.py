@@ -12,11 +12,13 @@ import sys
 
 import rq
 
+from . import _signals
 from ._sender import say
 from .recorder import default
 from .runs import Run
 
 META = "run_recorder"
+HORSE_FLUSH_S = 0.5  # after each job: what is not sent by then is kept for the next
 
 
 def attempt_of(job) -> int:
@@ -34,6 +36,7 @@ def _guarded(method):
         try:
             return method(*args, **kwargs)
         except Exception as error:
+            _signals.pass_on(error)
             say(logging.WARNING, f"{method.__name__}: {type(error).__name__}: {error}")
             return None
     return wrapper
@@ -75,7 +78,8 @@ class Recording:
     @_guarded
     def _flush_horse(self) -> None:
         if self.is_horse:  # which ends without the interpreter's own end
-            default().close()
+            recorder = default()
+            recorder.close(0 if recorder.is_away() else HORSE_FLUSH_S)
 
     def handle_job_success(self, job, *args, **kwargs):
         super().handle_job_success(job, *args, **kwargs)

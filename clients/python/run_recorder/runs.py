@@ -4,27 +4,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 import traceback
 
-from . import _event
+from . import _event, _signals, _values
 from . import recorder as _recorder
 
 MAX_STACKTRACE_BYTES = 8192
+MAX_MESSAGE_CHARACTERS = 100_000
 _NOT_GIVEN = object()
 
 
 def error_of(error: BaseException) -> dict:
     """An exception as an element of `errors`. Never raises."""
-    found = {"kind": type(error).__name__}
-    try:
-        found["message"] = str(error)
-    except Exception:
-        found["message"] = "[unreadable]"
+    found = {"kind": _values.name_of_type(error), "message": _values.text_of(error, MAX_MESSAGE_CHARACTERS)}
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         found["stacktrace"] = text[-MAX_STACKTRACE_BYTES:]
-    except Exception:
-        pass
+    except Exception as unreadable:
+        _signals.pass_on(unreadable)
     return found
 
 
@@ -32,12 +30,17 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
 
 
+def _is_clean_exit(error: BaseException) -> bool:
+    return isinstance(error, SystemExit) and (error.code is None or type(error.code) is int and error.code == 0)
+
+
 class Run:
     """One run. Its methods never wait and never raise; those after the end are events of a finished run."""
 
     def __init__(self, name, *, run_id=None, input=_NOT_GIVEN, attempt=None, parent=None, queue=None, job_id=None, expires_in=None,
                  recorder=None, worker_pid=True, **fields):
-        self.recorder = recorder or _recorder.default()
+        self._recorder = recorder
+        self._pid = os.getpid()
         self.name = name
         self.run_id = _event.valid_run_id(run_id) or _event.new_run_id()
         self.result = None  # what the work may set; None: it has none
@@ -47,25 +50,37 @@ class Run:
         if input is not _NOT_GIVEN:
             self._start["input"] = input
 
-    def _send(self, event_type, **fields) -> None:
-        self.recorder.event(self.run_id, event_type, worker_pid=self._worker_pid, **fields)
+    @property
+    def recorder(self):
+        """The default one where none was given, also where it was configured anew meanwhile."""
+        return self._recorder or _recorder.default()
 
-    def event(self, type, payload=None, **fields) -> None:
+    def _send(self, event_type, /, **fields) -> None:
+        fields.setdefault("worker_pid", self._worker_pid)
+        self.recorder.event(self.run_id, event_type, **fields)
+
+    def event(self, type=None, payload=None, /, **fields) -> None:
         """An event of the work's own; `usage` and `progress` may be among the fields."""
-        self._send(type, payload=payload, **fields)
+        type = fields.pop("type", None) if type is None else type
+        self._send(type, **({} if payload is None else {"payload": payload}), **fields)
 
     def progress(self, done, total=None, unit=None) -> None:
         self._send("progress", progress={"done": done, "total": total, "unit": unit})
 
-    def usage(self, **numbers) -> None:
-        """Added up by key in the run's row: usage(input_tokens=1200, cost_usd=0.02)."""
-        self._send("usage", usage=numbers)
+    def usage(self, numbers=None, /, **more) -> None:
+        """Added up by key in the run's row: usage(input_tokens=1200, cost_usd=0.02), or a dict."""
+        self._send("usage", usage={**numbers, **more} if type(numbers) is dict else more)
 
     def heartbeat(self, expires_in=None) -> None:
         """For the loop of the work, where no process can be seen; see expires_in."""
         self._send("run_heartbeat", expires_in=expires_in)
 
     # ---- begin and end, where neither `with` nor the decorator fits
+
+    def queued(self) -> Run:
+        """It waits, or never began: what is known of it beforehand."""
+        self._send("run_queued", **{name: value for name, value in self._start.items() if name != "expires_in"})
+        return self
 
     def start(self) -> Run:
         self._send("run_started", **self._start)
@@ -77,7 +92,9 @@ class Run:
 
     def fail(self, *errors, **fields) -> None:
         """errors: exceptions, texts or dicts."""
-        self._send("run_failed", errors=[error_of(each) if isinstance(each, BaseException) else each for each in errors], **fields)
+        more = fields.pop("errors", ())
+        errors = [*errors, *(more if type(more) in (list, tuple) else [more])]
+        self._send("run_failed", errors=[error_of(each) if issubclass(type(each), BaseException) else each for each in errors], **fields)
 
     def cancel(self, message=None, **fields) -> None:
         error = {"kind": "cancelled"} if message is None else {"kind": "cancelled", "message": message}
@@ -89,12 +106,12 @@ class Run:
 
     def end(self, error: BaseException | None) -> None:
         """By what came out of the work."""
-        if error is None or isinstance(error, SystemExit) and error.code in (None, 0):
+        if error is None or _is_clean_exit(error):
             self.complete()
         elif is_cancellation(error):
-            self.cancel(type(error).__name__)
+            self.cancel(_values.name_of_type(error))
         elif isinstance(error, SystemExit):
-            self.fail({"kind": "exit", "message": f"exited with {error.code}"})
+            self.fail({"kind": "exit", "message": f"exited with {_values.text_of(error.code)}"})
         else:
             self.fail(error)
 
@@ -102,13 +119,14 @@ class Run:
         return self.start()
 
     def __exit__(self, _type, error, _traceback) -> None:
-        self.end(error)
+        if self._pid == os.getpid():  # a forked child that leaves the block does not end its parent's run
+            self.end(error)
 
     async def __aenter__(self) -> Run:
         return self.start()
 
-    async def __aexit__(self, _type, error, _traceback) -> None:
-        self.end(error)
+    async def __aexit__(self, *error) -> None:
+        self.__exit__(*error)
 
 
 def run(name, **options) -> Run:
@@ -124,21 +142,46 @@ def run(name, **options) -> Run:
 def recorded(name=None, **options):
     """A decorator: each call of the function, also an async one or a generator, is a run with its return value as the result. The
     arguments are not recorded: they may hold passwords."""
-    if callable(name):
+    if callable(name) or isinstance(name, (classmethod, staticmethod, property)):
         return _recorded(name, {}, None)
     return lambda function: _recorded(function, options, name)
 
 
+def _is_async(function) -> bool:
+    """What it returns is awaited: also of an object whose __call__ is so, and of types.coroutine."""
+    code = getattr(function, "__code__", None)
+    return (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+            or code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE))
+
+
 def _recorded(function, options: dict, name):
+    if isinstance(function, (classmethod, staticmethod)):
+        return type(function)(_recorded(function.__func__, options, name))
+    if isinstance(function, property):
+        return function.getter(_recorded(function.fget, options, name))
     name = name or getattr(function, "__qualname__", None) or type(function).__name__
 
     if inspect.isasyncgenfunction(function):
         @functools.wraps(function)
         async def wrapper(*args, **kwargs):
             async with run(name, **options):
-                async for each in function(*args, **kwargs):
-                    yield each
-    elif inspect.iscoroutinefunction(function):
+                inner = function(*args, **kwargs)  # as `yield from` would, which there is not for these
+                step = inner.__anext__()
+                while True:
+                    try:
+                        value = await step
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        sent = yield value
+                    except GeneratorExit:
+                        await inner.aclose()
+                        raise
+                    except BaseException as error:
+                        step = inner.athrow(error)
+                    else:
+                        step = inner.asend(sent)
+    elif _is_async(function):
         @functools.wraps(function)
         async def wrapper(*args, **kwargs):
             async with run(name, **options) as r:
