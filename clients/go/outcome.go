@@ -28,10 +28,21 @@ func isCancelled(ctx context.Context, err error) bool {
 	return ctx != nil && ctx.Err() != nil && is(err, context.Canceled)
 }
 
-// is is errors.Is for errors whose methods may panic.
+// is is errors.Is for errors whose methods may panic, or whose chain has no end.
 func is(err, target error) (found bool) {
 	defer func() { _ = recover() }()
-	return errors.Is(err, target)
+	return ends(err) && errors.Is(err, target)
+}
+
+// ends tells a chain of errors from one that goes on for ever, as of an error that unwraps to itself.
+func ends(err error) bool {
+	for depth := 0; err != nil; depth++ {
+		if depth == maxPointers {
+			return false
+		}
+		err = errors.Unwrap(err)
+	}
+	return true
 }
 
 // errorKind is the type of the first error of the chain that is more than a text: "error" where none is.

@@ -244,3 +244,18 @@ func TestTheSocketIsFound(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// unending unwraps to itself.
+type unending struct{}
+
+func (e *unending) Error() string { return "unending" }
+func (e *unending) Unwrap() error { return e }
+
+func TestAnErrorWithoutEndIsRecorded(t *testing.T) {
+	wanted := &unending{}
+	events, err, _ := recorded(t, context.Background(), func(context.Context, *Run) error { return wanted })
+	kind, first := endOf(events)
+	if err != error(wanted) || kind != "run_failed" || first["message"] != "unending" {
+		t.Errorf("%v came out, recorded as %s %v", err, kind, first)
+	}
+}
