@@ -169,8 +169,10 @@ func TestNothingWaitsForADaemonThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	// The shared cases measure; this one shows that no call waits, on a busy machine too.
+	const limit = 2 * time.Second
 	best := time.Hour
-	for round := 0; round < 20 && best > 50*time.Millisecond; round++ {
+	for round := 0; round < 20 && best > limit; round++ {
 		begin := time.Now()
 		for i := 0; i < 1000; i++ {
 			r.Event("r1", "step", Fields{"payload": Fields{"n": i}})
@@ -179,7 +181,7 @@ func TestNothingWaitsForADaemonThatHangs(t *testing.T) {
 			best = cost
 		}
 	}
-	if best > 50*time.Millisecond {
+	if best > limit {
 		t.Errorf("a thousand events cost %s", best)
 	}
 }

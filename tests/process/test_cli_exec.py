@@ -622,8 +622,9 @@ def test_who_asks_to_stop_after_the_timeout_ends_the_retries(server, spawn):
 
 
 def test_a_paused_commands_time_stands_still(server, spawn):
+    # A group of its own: in one that nobody outside could continue, as under setsid, SIGTSTP stops nobody.
     process = spawn("--run-id", "r1", "--timeout", "5s", "--", *SH, "echo $$; read line; exit 3", stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
     os.kill(int(process.stdout.readline()), signal.SIGTSTP)
 
     def state():

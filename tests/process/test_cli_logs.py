@@ -304,7 +304,7 @@ def test_closed_streams_are_read_all_the_same(spawn, logs, closing):
 
 
 def test_a_command_that_cannot_be_run_has_an_empty_log(server, logs):
-    assert server.tool("exec", "--run-id", "r1", "--log-dir", logs, "--", "/nonexistent").returncode == 127
+    assert server.tool("exec", "--run-id", "r1", "--log-dir", logs, "--", logs / "no-such-command").returncode == 127
     assert shown(server, "r1") == ""
 
 
