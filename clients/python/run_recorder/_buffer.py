@@ -37,6 +37,7 @@ class Buffer:
         self._number = 0
         self._unsettled: dict = {}  # numbers of the lines that are neither settled nor dropped, oldest first
         self._closed = False
+        self.after_close = 0  # events that came then
         self.wake = lambda: None  # called without the lock when a sender that sleeps has something to do
         self._sleeping = False
         self.counts = {"emitted": 0, "acknowledged": 0, "refused": 0, "dropped": 0, "kept": 0, "truncated": 0}
@@ -62,6 +63,7 @@ class Buffer:
         self.counts["truncated"] += is_reduced
         if self._closed:
             self.counts["dropped"] += 1
+            self.after_close += 1
             return
         self._number += 1
         entry = Entry(self._number, line, is_lifecycle, is_reduced)

@@ -112,9 +112,11 @@ def kept_before(socket_path: str) -> list:
 def read(path: Path) -> KeptFile | None:
     """None where it is gone or not to be read."""
     try:
-        if path.stat().st_size > MAX_FOLDER_BYTES:
-            return None
-        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FOLDER_BYTES:
+                return None
+            lines = [line for line in file.read().split(b"\n") if line.strip()]
     except OSError:
         return None
     return KeptFile(path, lines) if lines else None

@@ -74,6 +74,8 @@ class Recorder:
             self._refuse("an event that cannot be read")
             return
         self._buffer.add(line, event_type in _event.LIFECYCLE, is_reduced)
+        if self._buffer.after_close == 1:
+            say(logging.WARNING, "the client is closed: events from now on are dropped")
         if self._sender is None:
             self._start()
 

@@ -206,6 +206,23 @@ class Harm(WithDaemon):
         self.wait_for("exits", "failed")
         self.assertEqual(self.row("r")["usage"], {"input_tokens": 3})
 
+    def test_events_after_close_are_counted_and_said_once(self):
+        self.recorder.close()
+        with self.assertLogs("run_recorder") as logs:
+            for _ in range(3):
+                self.recorder.event("r", "note")
+        self.assertEqual((len(logs.output), self.recorder.stats()["dropped"]), (1, 3))
+
+    def test_a_file_that_is_none_is_passed_over(self):
+        folder = self.folder / "run-recorder" / "unsent"
+        folder.mkdir(parents=True, mode=0o700)
+        name = _unsent.name_of(str(self.socket))
+        os.mkfifo(folder / f"{name}@a.ndjson")
+        (folder / f"{name}@b.ndjson").write_text('{"type":"run_completed","run_id":"kept","id":"1"}\n')
+        done = self.python("from run_recorder import event, flush\nevent('r', 'run_completed')\nprint(flush(60))\n")
+        self.assertEqual(done.stdout, "True\n")
+        self.wait_for("kept", "completed")
+
     def test_a_recorder_that_is_configured_in_a_run_ends_it(self):
         run_recorder.configure(socket=self.socket, flush_timeout=60)
         with run("configured", run_id="r"):
