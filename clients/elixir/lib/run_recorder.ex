@@ -7,7 +7,7 @@ defmodule RunRecorder do
       end)
 
   Every function may be called from any process, returns at once (but `flush/1` and `close/1`, which wait) and never raises,
-  whatever it is given and wherever the daemon is. Where the application `:run_recorder` does not run, all are no-ops.
+  whatever it is given and wherever the daemon is. Where the application `:run_recorder` has not been started, all are no-ops.
 
   For Oban see `RunRecorder.Oban`, for CouncilEx `RunRecorder.CouncilEx`.
   """
@@ -72,7 +72,8 @@ defmodule RunRecorder do
 
   @doc """
   Ends the client: waits for what is not acknowledged, at most `timeout` milliseconds (`flush_timeout`), and writes the rest to
-  a file that is sent by the next. Calls are no-ops from then on, until the application is started again.
+  a file that is sent by the next. From then on events are dropped, which `stats/0` counts and the log says once, until the
+  application is started again.
 
   The end of the application, of a script and of the node by `System.stop/1` or SIGTERM does this too.
   """

@@ -130,14 +130,89 @@ defmodule RunRecorder.RunTest do
   end
 
   test "where the application does not run calls do nothing", %{daemon: daemon} do
-    TestDaemon.close()
-    before = RunRecorder.stats()
+    TestDaemon.open(daemon, disabled: true)
     assert RunRecorder.event("r", "x", %{}) == :ok
     assert RunRecorder.run("c", fn run -> Run.progress(run, 1) end) == :ok
     assert RunRecorder.flush(10) == true
-    assert RunRecorder.stats() == before
-    TestDaemon.open(daemon, disabled: true)
-    assert RunRecorder.event("r", "x", %{}) == :ok
-    assert RunRecorder.stats() == before
+    assert %{emitted: 0, dropped: 0} = RunRecorder.stats()
   end
+
+  test "after the end events are dropped, counted and said once", %{daemon: daemon} do
+    for close <- [fn -> RunRecorder.close() end, fn -> Application.stop(:run_recorder) end] do
+      TestDaemon.open(daemon)
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          close.()
+          assert RunRecorder.event("r", "x", %{}) == :ok
+          assert RunRecorder.run("c", fn run -> Run.progress(run, 1) end) == :ok
+          assert RunRecorder.flush(10) == true
+          assert RunRecorder.close() == :ok
+        end)
+
+      assert %{emitted: 4, dropped: 4} = TestDaemon.stats!()
+      assert length(String.split(log, "the client is closed")) == 2
+      refute log =~ "events were dropped"
+    end
+  end
+
+  test "an event of which something cannot be read is not lost, and not said without what it is about", %{
+    daemon: daemon,
+    id: id
+  } do
+    broken = %{~U[2026-01-02 03:04:05Z] | month: nil}
+
+    log =
+      ExUnit.CaptureLog.capture_log(fn ->
+        RunRecorder.event(id, "row", %{at: broken, payload: broken})
+        RunRecorder.event(id, "row", %{at: %{broken | year: Integer.pow(10, 170_000)}})
+        # A list that ends in no list has no length.
+        RunRecorder.event(id, "row", %{errors: [1 | 2], usage: [{:a, 1} | 2]})
+        RunRecorder.Watch.result(nil)
+        assert RunRecorder.flush(60_000)
+      end)
+
+    assert %{refused: 0, dropped: 0} = TestDaemon.stats!()
+    assert TestDaemon.types(daemon, id) == ["row", "row", "row"]
+    refute log =~ "ArgumentError"
+    refute log =~ "a mistake of its own"
+  end
+
+  test "a mistake of the client's own is said with its place, and the end of the application is none" do
+    log =
+      ExUnit.CaptureLog.capture_log(fn ->
+        assert RunRecorder.Client.with_open(7, fn _buffer -> :ets.lookup_element(:run_recorder_runs, 1, 4) end) == 7
+      end)
+
+    assert log =~ ~r/run_recorder: a mistake of its own, ArgumentError at\n.*ets.*run_test.exs/s
+  end
+
+  test "huge integers are written nowhere", %{daemon: daemon, id: id} do
+    huge = huge()
+    assert catch_throw(RunRecorder.run("c", [run_id: id <> "t"], fn -> throw({huge, 7}) end)) == {huge, 7}
+    assert catch_exit(RunRecorder.run("c", [run_id: id <> "x"], fn -> exit(%{huge: huge}) end)) == %{huge: huge}
+    assert catch_error(RunRecorder.run("c", [run_id: id <> "e"], fn -> :erlang.error([huge]) end)) == [huge]
+    assert catch_error(RunRecorder.run("c", [run_id: id <> "m"], fn -> 1 = huge end)) == {:badmatch, huge}
+
+    assert catch_error(RunRecorder.run("c", [run_id: id <> "k"], fn -> Map.fetch!(%{}, huge) end)) ==
+             {:badkey, huge}
+
+    # The arguments are in the stack trace.
+    catch_error(RunRecorder.run("c", [run_id: id <> "s"], fn -> apply(:lists, :no_such_function, [huge]) end))
+
+    for {letter, words} <- [{"t", ", 7}"}, {"x", "%{huge: "}, {"e", ""}, {"m", "no match"}, {"k", "key "}] do
+      message = hd(ended(daemon, id <> letter)["error"]["errors"])["message"]
+      assert message =~ "an integer of about" and message =~ words
+    end
+
+    stacktrace = hd(ended(daemon, id <> "s")["error"]["errors"])["stacktrace"]
+    assert stacktrace =~ "an integer of about"
+
+    RunRecorder.run(huge, [run_id: huge, queue: huge, parent: huge, job_id: huge, attempt: huge], fn -> :ok end)
+    run = ended(daemon, RunRecorder.Fields.run_id(huge))
+    assert run["council"] =~ "an integer of about" and run["queue"] =~ "an integer of about"
+  end
+
+  # Twice what is written.
+  defp huge, do: Bitwise.bsl(1, 200_000)
 end

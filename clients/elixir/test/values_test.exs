@@ -2,7 +2,7 @@ defmodule RunRecorder.ValuesTest do
   # What any term becomes, and what is done to an event's fields.
   use ExUnit.Case, async: true
 
-  alias RunRecorder.{Clock, Decoder, Encoder, Event, Fields}
+  alias RunRecorder.{Clock, Decoder, Encoder, Event, Fields, Text}
 
   defmodule Point do
     defstruct [:x, :__meta__, :owner]
@@ -47,6 +47,42 @@ defmodule RunRecorder.ValuesTest do
     assert becomes(Integer.pow(10, 300)) == "1" <> String.duplicate("0", 299)
     assert becomes(-Integer.pow(10, 400)) == "-1" <> String.duplicate("0", 298)
     assert becomes(Integer.pow(2, 1_000_000)) =~ "bits"
+
+    for integer <- [Integer.pow(3, 700), -Integer.pow(7, 9_000), Integer.pow(10, 30_000) - 1] do
+      assert becomes(integer) == binary_part(Integer.to_string(integer), 0, 300)
+    end
+  end
+
+  test "a huge integer is described in every text" do
+    huge = Bitwise.bsl(1, 200_000)
+    bits = ~r/an integer of about \d+ bits/
+
+    for term <- [huge, -huge, %{huge => 1}, MapSet.new([huge]), 1..huge, ~D[2026-01-02] |> Map.put(:year, huge)] do
+      assert json(term) =~ ~r/#{bits.source}|unreadable/
+    end
+
+    for term <- [huge, [1, huge], [1 | huge], {huge}, %{a: huge}, %{huge => 1}, %Point{x: huge}] do
+      assert Text.of(term) =~ bits
+      assert Text.exit_reason({:shutdown, term}) =~ bits
+      assert Text.message(%MatchError{term: term}) =~ bits
+      assert becomes(%KeyError{key: term, term: []})["message"] =~ bits
+      assert fields("run_started", council: term)["council"] =~ bits
+      assert Fields.run_id(term) =~ bits
+      assert Fields.type(term) =~ "an_integer_of_about"
+
+      {event, :lifecycle, true} =
+        event("run_failed", errors: [%MatchError{term: term}], result: String.duplicate("x", 2_000))
+
+      assert hd(event["errors"])["message"] =~ bits
+    end
+
+    assert %URI{path: huge} |> json() |> is_binary()
+  end
+
+  test "terms without huge integers are read as they are" do
+    large = {String.duplicate("x", 20_000), Enum.to_list(1..20_000), %{1 => [a: 1.5]}, [1 | 2], %Point{x: 1}}
+    assert Text.bounded(large) === large and Text.bounded(large, :infinity) === large
+    assert Text.message(%RuntimeError{message: String.duplicate("x", 20_000)}) == String.duplicate("x", 20_000)
   end
 
   test "terms of the language become what its users expect" do

@@ -9,7 +9,12 @@ defmodule RunRecorder.Application do
   @impl true
   def start(_type, _arguments) do
     settings = Settings.read()
-    if settings.disabled, do: Supervisor.start_link([], strategy: :one_for_one), else: start_client(settings)
+    if settings.disabled, do: start_nothing(), else: start_client(settings)
+  end
+
+  defp start_nothing do
+    Client.forget()
+    Supervisor.start_link([], strategy: :one_for_one)
   end
 
   defp start_client(settings) do

@@ -11,7 +11,7 @@ defmodule RunRecorder.Buffer do
   defstruct [:settings, :id_prefix, :worker_pid, :max_event_bytes, :counters, :earlier, :lifecycle, :detail, :sent]
 
   @tables [:earlier, :lifecycle, :detail, :sent]
-  @counters ~w(sequence emitted acknowledged refused dropped kept truncated bytes awake hurry watch open earlier tried)a
+  @counters ~w(sequence emitted acknowledged refused dropped kept truncated bytes awake hurry watch open earlier tried said closed)a
   @index @counters |> Enum.with_index(1) |> Map.new()
 
   # What an entry takes beside its line: the tuple, the node of the tree, the binary's header and reference. Measured.
@@ -43,6 +43,23 @@ defmodule RunRecorder.Buffer do
   def raise_flag(buffer, name), do: :atomics.exchange(buffer.counters, @index[name], 1) == 1
 
   def open?(buffer), do: get(buffer, :open) == 1
+
+  @doc "How many were dropped of which the log has not been told, from now on told."
+  def take_unsaid(buffer) do
+    unsaid = unsaid(buffer)
+    add(buffer, :said, unsaid)
+    unsaid
+  end
+
+  @doc "How many were dropped of which the log has not been told."
+  def unsaid(buffer), do: get(buffer, :dropped) - get(buffer, :said)
+
+  @doc "Counts an event that came after the end."
+  def too_late(buffer) do
+    add(buffer, :emitted)
+    add(buffer, :said)
+    add(buffer, :dropped)
+  end
 
   @doc "What was counted; the sum holds whatever happens meanwhile, because what waits is the rest."
   def stats(buffer) do

@@ -3,7 +3,7 @@ defmodule RunRecorder.Client do
   # function here raises, whatever it is given.
   @moduledoc false
 
-  alias RunRecorder.{Buffer, Connection, Event, Unsent, Watch}
+  alias RunRecorder.{Buffer, Connection, Encoder, Event, Fields, Text, Unsent, Watch, Words}
 
   require Logger
 
@@ -23,27 +23,71 @@ defmodule RunRecorder.Client do
       buffer -> if Buffer.open?(buffer), do: use.(buffer), else: otherwise
     end
   rescue
-    exception -> failed(exception.__struct__, otherwise)
+    exception -> failed(exception.__struct__, __STACKTRACE__, otherwise)
   catch
-    kind, _reason -> failed(kind, otherwise)
+    kind, _reason -> failed(kind, __STACKTRACE__, otherwise)
   end
 
-  # Tables that went away meanwhile are the application's end. Anything else is a mistake of ours.
-  defp failed(what, otherwise) do
-    Logger.debug("run_recorder: #{inspect(what)}")
+  # Tables that went away meanwhile are the application's end. Anything else is a mistake of ours, and it is said where.
+  defp failed(what, stacktrace, otherwise) do
+    unless tables_gone?() do
+      where = Encoder.readable(fn -> stacktrace |> Enum.take(3) |> Text.stacktrace() |> Text.characters(1_000) end)
+      Logger.debug("run_recorder: a mistake of its own, #{Text.atom(what)} at\n#{where}")
+    end
+
     otherwise
   end
 
+  defp tables_gone? do
+    buffer = :persistent_term.get(@key, nil)
+    buffer == nil or :ets.info(buffer.sent, :size) == :undefined
+  end
+
+  @doc "Calls do nothing from now on, and nothing is counted: the client is disabled."
+  def forget, do: :persistent_term.erase(@key)
+
   @doc "Takes an event in. Returns :ok always."
   def emit(run_id, type, fields) do
-    with_open(:ok, fn buffer ->
-      key = Buffer.next(buffer)
+    with :closed <- with_open(:closed, &emit(&1, run_id, type, fields)), do: too_late()
+  end
 
-      case Event.build(buffer, run_id, type, fields, buffer.id_prefix <> Integer.to_string(key)) do
-        {class, line, truncated?} when is_binary(line) -> take_in(buffer, key, class, line, truncated?)
-        _not_sendable -> refuse(buffer)
+  defp emit(buffer, run_id, type, fields) do
+    key = Buffer.next(buffer)
+
+    case build(buffer, run_id, type, fields, buffer.id_prefix <> Integer.to_string(key)) do
+      {class, line, truncated?} when is_binary(line) -> take_in(buffer, key, class, line, truncated?)
+      _not_sendable -> refuse(buffer)
+    end
+  end
+
+  defp build(buffer, run_id, type, fields, id) do
+    Event.build(buffer, run_id, type, fields, id)
+  rescue
+    exception -> not_made(type, exception.__struct__)
+  catch
+    kind, _reason -> not_made(type, kind)
+  end
+
+  defp not_made(type, what) do
+    type = Encoder.readable(fn -> Fields.type(type) end)
+    Logger.debug("run_recorder: an event of the type #{type} could not be made and is refused: #{Text.atom(what)}")
+  end
+
+  # After the end; where there never was a client nothing is counted.
+  defp too_late do
+    buffer = :persistent_term.get(@key, nil)
+
+    if buffer && not Buffer.open?(buffer) do
+      Buffer.too_late(buffer)
+
+      unless Buffer.raise_flag(buffer, :closed) do
+        Logger.warning("run_recorder: the client is closed; events are dropped from now on")
       end
-    end)
+    end
+
+    :ok
+  rescue
+    _broken_log -> :ok
   end
 
   defp take_in(buffer, key, class, line, truncated?) do
@@ -55,6 +99,7 @@ defmodule RunRecorder.Client do
   defp refuse(buffer) do
     Buffer.add(buffer, :emitted)
     Buffer.add(buffer, :refused)
+    :ok
   end
 
   @doc "Waits until everything so far is settled, at most so long, and says whether it is."
@@ -95,13 +140,14 @@ defmodule RunRecorder.Client do
     end
   end
 
-  @doc "Ends: waits for what is not settled, at most so long, then writes the rest to a file. Calls are no-ops from then on."
+  @doc "Ends: waits for what is not settled, at most so long, then writes the rest to a file. Events are dropped from then on."
   def close(timeout \\ nil) do
     with_open(:ok, fn buffer ->
       Watch.say_all()
       wait_for_own(buffer, timeout || buffer.settings.flush_timeout)
       Buffer.put(buffer, :open, 0)
       stop_processes()
+      Words.dropped_at_end(buffer)
       keep(buffer, Buffer.take_all(buffer))
     end)
   end

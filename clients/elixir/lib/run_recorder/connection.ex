@@ -46,7 +46,6 @@ defmodule RunRecorder.Connection do
     ticking?: false,
     lingering?: false,
     trouble: nil,
-    dropped: 0,
     dropping?: false
   ]
 
@@ -75,7 +74,7 @@ defmodule RunRecorder.Connection do
     Buffer.put(buffer, :awake, 0)
     Buffer.put(buffer, :hurry, 0)
     send(self(), :connect)
-    {:ok, %__MODULE__{buffer: buffer, dropped: Buffer.get(buffer, :dropped)}}
+    {:ok, %__MODULE__{buffer: buffer}}
   end
 
   # Whatever goes wrong, the lines are in the buffer; a new connection begins with all of them.

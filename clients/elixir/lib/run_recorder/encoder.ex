@@ -8,10 +8,6 @@ defmodule RunRecorder.Encoder do
 
   # The event is 1 deep and the daemon takes 64.
   @max_depth 60
-  # A double holds no more than 308; integers beyond become texts.
-  @max_digits 300
-  @integer_limit Integer.pow(10, @max_digits)
-  @max_readable_bits 100_000
 
   @doc "`json` followed by the JSON of `term`, which is nested `depth` deep."
   def value(json, term, max, depth \\ 1)
@@ -53,7 +49,7 @@ defmodule RunRecorder.Encoder do
   end
 
   @doc "Whether the number is one that the daemon takes as a number."
-  def finite?(number), do: is_float(number) or (is_integer(number) and abs(number) < @integer_limit)
+  def finite?(number), do: Text.number?(number)
 
   @doc "Whether the list is a keyword list, which becomes an object."
   def keyword?([{key, _value} | _] = list) when is_atom(key), do: Keyword.keyword?(list)
@@ -130,17 +126,10 @@ defmodule RunRecorder.Encoder do
   # The tail of an improper list.
   defp elements(last, json, max, depth), do: elements([last], json, max, depth)
 
-  defp integer(json, integer, _max) when abs(integer) < @integer_limit do
-    <<json::binary, Integer.to_string(integer)::binary>>
-  end
-
-  # Writing a number in decimal takes the square of its length.
   defp integer(json, integer, max) do
-    bits = 8 * byte_size(:binary.encode_unsigned(abs(integer)))
-
-    if bits > @max_readable_bits,
-      do: text(json, "[an integer of about #{bits} bits]", max),
-      else: text(json, binary_part(Integer.to_string(integer), 0, @max_digits), max)
+    if Text.number?(integer),
+      do: <<json::binary, Integer.to_string(integer)::binary>>,
+      else: text(json, Text.integer(integer), max)
   end
 
   defp no_longer(bytes, max), do: if(bytes > max, do: throw(:too_large))
@@ -155,18 +144,20 @@ defmodule RunRecorder.Encoder do
     end)
   end
 
-  defp convert(%module{} = time) when module in [DateTime, NaiveDateTime, Date, Time], do: module.to_iso8601(time)
+  defp convert(%module{} = time) when module in [DateTime, NaiveDateTime, Date, Time],
+    do: time |> Text.bounded() |> module.to_iso8601()
+
   defp convert(%MapSet{} = set), do: MapSet.to_list(set)
 
   defp convert(%{__exception__: true, __struct__: module} = e),
-    do: %{kind: Text.atom(module), message: Exception.message(e)}
+    do: %{kind: Text.atom(module), message: Text.message(e)}
 
-  defp convert(%module{} = struct) when module in [Range, Regex], do: inspect(struct)
+  defp convert(%module{} = struct) when module in [Range, Regex], do: Text.inspected(struct)
 
   defp convert(%module{} = struct) do
     cond do
-      Text.texts?(module) -> to_string(struct)
-      encoder = json_encoder(struct) -> encoder.decode!(encoder.encode!(struct))
+      Text.texts?(module) -> Text.of(struct)
+      encoder = json_encoder(struct) -> struct |> Text.bounded(:infinity) |> encoder.encode!() |> encoder.decode!()
       true -> public_fields(struct)
     end
   end

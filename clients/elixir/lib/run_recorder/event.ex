@@ -87,7 +87,11 @@ defmodule RunRecorder.Event do
   defp id(%{"id" => given}, _id) when is_binary(given) and given != "", do: RunRecorder.Text.limited(given, 64)
   defp id(_fields, id), do: id
 
-  defp at(%{"at" => %DateTime{} = time}), do: time |> DateTime.to_unix(:microsecond) |> Clock.rfc3339()
+  defp at(%{"at" => %DateTime{year: year} = time}) when year in 0..9999 do
+    time |> DateTime.to_unix(:microsecond) |> Clock.rfc3339()
+  rescue
+    _no_time -> at(%{})
+  end
 
   defp at(%{"at" => text}) when is_binary(text) do
     case DateTime.from_iso8601(text) do

@@ -168,7 +168,7 @@ defmodule RunRecorder.Fields do
   defp reduced_error(text) when is_binary(text), do: Text.characters(text, @reduced_characters)
 
   defp reduced_error(%{__exception__: true} = exception) do
-    message = Encoder.readable(fn -> Exception.message(exception) end)
+    message = Encoder.readable(fn -> Text.message(exception) end)
     reduced_error(%{kind: exception.__struct__, message: message})
   end
 

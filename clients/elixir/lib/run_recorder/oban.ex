@@ -179,10 +179,12 @@ defmodule RunRecorder.Oban do
   defp with_kind(error, %{__exception__: true}, _kind), do: error
 
   defp with_kind(error, reason, kind) do
-    %{error | kind: kind || "error", message: Encoder.readable(fn -> Exception.format_exit(reason) end)}
+    %{error | kind: kind || "error", message: Encoder.readable(fn -> Text.exit_reason(reason) end)}
   end
 
-  defp snoozed(seconds, %{snooze: :cancelled}), do: failed("cancelled", "snoozed for #{seconds} s", "scheduled")
+  defp snoozed(seconds, %{snooze: :cancelled}),
+    do: failed("cancelled", "snoozed for #{Text.of(seconds)} s", "scheduled")
+
   defp snoozed(seconds, _options), do: {"run_completed", %{result: %{snoozed: seconds}, job_state: "scheduled"}}
 
   defp failed(kind, message, job_state) do

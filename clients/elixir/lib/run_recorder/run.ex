@@ -79,13 +79,12 @@ defmodule RunRecorder.Run do
   @doc false
   # What was raised, thrown or exited with, as an element of `errors`.
   def error(kind, reason, stacktrace) do
-    reason =
-      if kind == :error, do: Encoder.readable(fn -> Exception.normalize(:error, reason, stacktrace) end), else: reason
+    reason = if kind == :error, do: Encoder.readable(fn -> Text.normalized(reason, stacktrace) end), else: reason
 
     %{
       kind: kind(kind, reason),
       message: Encoder.readable(fn -> message(kind, reason) end),
-      stacktrace: Encoder.readable(fn -> stacktrace |> Exception.format_stacktrace() |> Text.cut(@stacktrace_bytes) end)
+      stacktrace: Encoder.readable(fn -> stacktrace |> Text.stacktrace() |> Text.cut(@stacktrace_bytes) end)
     }
   end
 
@@ -94,7 +93,7 @@ defmodule RunRecorder.Run do
   defp kind(:exit, {:shutdown, _why}), do: "cancelled"
   defp kind(kind, _reason), do: Text.of(kind)
 
-  defp message(:error, exception) when is_exception(exception), do: Exception.message(exception)
-  defp message(:exit, reason), do: Exception.format_exit(reason)
+  defp message(:error, exception) when is_exception(exception), do: Text.message(exception)
+  defp message(:exit, reason), do: Text.exit_reason(reason)
   defp message(_kind, reason), do: Text.inspected(reason)
 end

@@ -4,6 +4,8 @@ defmodule RunRecorder.Settings do
 
   require Logger
 
+  alias RunRecorder.{Encoder, Text}
+
   defstruct [:socket, :buffer_bytes, :max_event_bytes, :flush_timeout, :disabled]
 
   @defaults [buffer_bytes: 16 * 1_048_576, max_event_bytes: 1_048_576, flush_timeout: 2_000]
@@ -23,7 +25,8 @@ defmodule RunRecorder.Settings do
         number
 
       other ->
-        Logger.warning("run_recorder: #{name} is #{inspect(other)}: must be a whole number; #{default} is used")
+        shown = Encoder.readable(fn -> Text.inspected(other) end)
+        Logger.warning("run_recorder: #{name} is #{shown}: must be a whole number; #{default} is used")
         default
     end
   end

@@ -60,7 +60,12 @@ defmodule RunRecorder.Watch do
 
   @doc "What the run's work has set as its result, for its end; :none where nothing."
   def result(row) do
-    Client.with_open(:none, fn _buffer -> :ets.lookup_element(@runs, row, 4) end)
+    Client.with_open(:none, fn _buffer ->
+      case :ets.lookup(@runs, row) do
+        [{_row, _run_id, _how, result}] -> result
+        [] -> :none
+      end
+    end)
   end
 
   def put_result(row, value) do
@@ -174,7 +179,9 @@ defmodule RunRecorder.Watch do
   defp in_words(:noproc), do: "how is not known"
 
   defp in_words(reason) do
-    RunRecorder.Encoder.readable(fn -> reason |> Exception.format_exit() |> RunRecorder.Text.characters(1_000) end)
+    RunRecorder.Encoder.readable(fn ->
+      reason |> RunRecorder.Text.exit_reason() |> RunRecorder.Text.characters(1_000)
+    end)
   end
 
   defp now, do: System.monotonic_time(:millisecond)

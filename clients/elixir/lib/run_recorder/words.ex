@@ -43,21 +43,27 @@ defmodule RunRecorder.Words do
   end
 
   def dropped(state) do
-    dropped = Buffer.get(state.buffer, :dropped)
     full? = Buffer.get(state.buffer, :bytes) * 4 > state.buffer.settings.buffer_bytes * 3
 
     cond do
-      dropped > state.dropped and not state.dropping? ->
+      not state.dropping? and Buffer.unsaid(state.buffer) > 0 ->
         Logger.warning("run_recorder: the buffer is full: the oldest events are dropped, details first")
         %{state | dropping?: true}
 
       state.dropping? and not full? ->
-        Logger.warning("run_recorder: the buffer has room again: #{dropped - state.dropped} events were dropped")
-        %{state | dropping?: false, dropped: dropped}
+        dropped = Buffer.take_unsaid(state.buffer)
+        Logger.warning("run_recorder: the buffer has room again: #{dropped} events were dropped")
+        %{state | dropping?: false}
 
       true ->
         state
     end
+  end
+
+  @doc "At the end: what was dropped of which nothing was said."
+  def dropped_at_end(buffer) do
+    dropped = Buffer.take_unsaid(buffer)
+    if dropped > 0, do: Logger.warning("run_recorder: #{dropped} events were dropped, because the buffer was full")
   end
 
   defp reason(why) when is_binary(why), do: why
