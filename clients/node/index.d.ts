@@ -90,6 +90,7 @@ export function event(runId: string, type: string, fields?: Record<string, unkno
 /** The recorder that is used where none is given, made at the first use; each thread has its own. */
 export function recorder(): Recorder;
 export function flush(timeout?: number): Promise<boolean>;
-/** Closes the shared recorder; the next use makes a new one. */
+/** Closes the shared recorder; the next event makes a new one. */
 export function close(timeout?: number): Promise<void>;
+/** Of the shared recorder; after `close` of the closed one, until there is another event. */
 export function stats(): Stats;

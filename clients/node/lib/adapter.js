@@ -3,28 +3,21 @@
 'use strict';
 
 const { describeError } = require('./errors.js');
+const { Options, attempted } = require('./options.js');
 const { isCancelled } = require('./run.js');
+const { recorderOf } = require('./shared.js');
 
 /**
  * The options that every adapter takes: `recorder`, `queue` (the queue's name in the daemon's configuration), and
  * `council(job)`, `input(job)`, which say what a run is called and was given, instead of what `defaults` say.
  */
 function settingsOf(options, defaults) {
-  const { recorder } = require('./index.js');
   return {
-    recorder: () => options?.recorder ?? recorder(),
-    queue: options?.queue,
+    recorder: () => recorderOf(options),
+    queue: new Options(options).get('queue'),
     council: (job) => attempted(() => (options?.council ?? defaults.council)(job), 'unknown'),
     input: (job) => attempted(() => (options?.input ?? defaults.input)(job), undefined),
   };
-}
-
-function attempted(work, otherwise) {
-  try {
-    return work();
-  } catch {
-    return otherwise;
-  }
 }
 
 /** The run of one attempt of a job: {runId, jobId, attempt, parent}. */

@@ -8,7 +8,7 @@ const { EventQueue } = require('./queue.js');
 const kEntryOverhead = 160;
 
 class EventBuffer {
-  /** `words` is told when it is full and when it has room again. */
+  /** `words` is told when it is full, and when it has room again or ends so. */
   constructor(maxBytes, counts, words) {
     this.queue = new EventQueue();
     this.maxBytes = maxBytes;
@@ -46,6 +46,12 @@ class EventBuffer {
     ++this.counts.dropped;
     if (++this.droppedSinceFull === 1) this.words.bufferFull(this.maxBytes);
     return true;
+  }
+
+  /** It is not used any more. */
+  end() {
+    if (this.droppedSinceFull > 0) this.words.bufferEnds(this.droppedSinceFull);
+    this.droppedSinceFull = 0;
   }
 
   sayRoom() {

@@ -3,6 +3,7 @@
 'use strict';
 
 const { JobRun, listen, settingsOf } = require('./adapter.js');
+const { Options } = require('./options.js');
 const { defaults, identityOf } = require('./bullmq_identity.js');
 
 const kMaxJobs = 100_000;
@@ -13,8 +14,8 @@ const kMaxJobs = 100_000;
  * workers record everything but their own death. What is returned stops it.
  */
 function recordQueue(queueEvents, options) {
-  const watcher = new Watcher(queueEvents.name, settingsOf(options, defaults), options);
-  return listen(queueEvents, options?.stalledOnly === true ? deathHandlers(watcher) : allHandlers(watcher));
+  const watcher = new Watcher(queueEvents.name, settingsOf(options, defaults), new Options(options));
+  return listen(queueEvents, watcher.isSilent ? deathHandlers(watcher) : allHandlers(watcher));
 }
 
 function deathHandlers(watcher) {
@@ -46,8 +47,8 @@ class Watcher {
   constructor(queueName, settings, options) {
     this.queueName = queueName;
     this.settings = settings;
-    this.queue = options?.jobs;
-    this.isSilent = options?.stalledOnly === true;
+    this.queue = options.get('jobs');
+    this.isSilent = options.get('stalledOnly') === true;
     this.jobs = new Map();
   }
 

@@ -3,6 +3,7 @@
 'use strict';
 
 const net = require('node:net');
+const { TimeLimit } = require('./time_limit.js');
 
 const kConnectMs = 5_000;
 const kMaxAnswer = 1 << 20;
@@ -12,14 +13,14 @@ const readsNothing = new Error('it reads nothing');
 
 class Connection {
   /** Handlers: open(), answer(object), room() when it is not blocked any more, end(error). */
-  constructor(path, stallMs, handlers) {
+  constructor(path, { stallMs, connectMs = kConnectMs }, handlers) {
     this.handlers = handlers;
     this.stallMs = stallMs;
     this.ended = false;
     this.blocked = false;
     this.rest = '';
-    this.timer = later(kConnectMs, () => this.fail('no connection for 5 s'));
     this.socket = net.createConnection({ path });
+    this.opening = new TimeLimit(connectMs, () => this.fail(`no connection for ${connectMs / 1000} s`));
     this.socket.setEncoding('utf8');
     this.socket.on('connect', () => this.opened());
     this.socket.on('data', (text) => this.received(text));
@@ -40,13 +41,13 @@ class Connection {
   write(lines) {
     this.socket.write(lines, () => this.written());
     this.blocked = this.socket.writableLength > 0;
-    if (this.blocked) this.stall = later(this.stallMs, () => this.finish(readsNothing));
+    if (this.blocked) this.stall = new TimeLimit(this.stallMs, () => this.finish(readsNothing));
   }
 
   written() {
     if (!this.blocked || this.ended) return;
     this.blocked = false;
-    clearTimeout(this.stall);
+    this.stall.cancel();
     this.handlers.room();
   }
 
@@ -58,14 +59,14 @@ class Connection {
   finish(error) {
     if (this.ended) return;
     this.ended = true;
-    clearTimeout(this.timer);
-    clearTimeout(this.stall);
+    this.opening.cancel();
+    this.stall?.cancel();
     this.socket.destroy();
     this.handlers.end(error);
   }
 
   opened() {
-    clearTimeout(this.timer);
+    this.opening.cancel();
     if (!this.ended) this.handlers.open();
   }
 

@@ -6,11 +6,12 @@ const { encode, nameOf, read, textOf, tooLarge } = require('./values.js');
 
 const kReducedText = 1000;
 const kMaxStack = 8192;
+const kMaxHead = 300; // before the message
 
 /** A list of texts and objects, whatever was given, as JSON. Throws `tooLarge`. */
 function errorsText(value, limit) {
   let text = '[';
-  for (const error of listOf(value, Infinity)) {
+  for (const error of listOf(value, limit / 2 + 1)) {
     const described = encode(describeIfError(error), limit - text.length) ?? '"undefined"';
     const allowed = described.startsWith('"') || described.startsWith('{');
     text += `${text === '[' ? '' : ','}${allowed ? described : JSON.stringify(described)}`;
@@ -21,7 +22,7 @@ function errorsText(value, limit) {
 
 function listOf(value, max) {
   try {
-    return Array.isArray(value) ? Array.from({ length: Math.min(value.length, max) }, (_, i) => read(value, i)) : [value];
+    return Array.isArray(value) ? Array.from({ length: Math.min(value.length, Math.floor(max)) }, (_, i) => read(value, i)) : [value];
   } catch (error) {
     return [`[unreadable: ${nameOf(error)}]`];
   }
@@ -37,27 +38,37 @@ function describeIfError(value) {
 
 /** What was thrown, as an element of `errors`. Never raises. */
 function describeError(error, kind = nameOf(error)) {
-  if (typeof error !== 'object' || error === null) return { kind, message: textOf(error) || String(error) };
-  const message = textOf(read(error, 'message') ?? error);
+  if (typeof error !== 'object' || error === null) return { kind, message: messageOf(error) || describePlain(error) };
+  const message = messageOf(read(error, 'message') ?? error);
   const stack = read(error, 'stack');
   return typeof stack === 'string' ? { kind, message, stacktrace: framesOf(stack, message) } : { kind, message };
 }
 
+/** A text as it is: it is repaired where it is encoded, if it is not too large. */
+function messageOf(value) {
+  return typeof value === 'string' ? value : textOf(value);
+}
+
+/** What has no text: undefined, null, a function without a name. */
+function describePlain(value) {
+  return typeof value === 'function' ? 'function' : String(value);
+}
+
 /** The stack without the message at its head. V8 has the innermost frames first: these are kept. */
 function framesOf(stack, message) {
-  const at = stack.indexOf(message);
-  const frames = at >= 0 && at < 300 ? stack.slice(at + message.length) : stack;
+  const at = stack.slice(0, kMaxHead + message.length).indexOf(message);
+  const frames = at >= 0 ? stack.slice(at + message.length) : stack;
   return cutToBytes(clean(frames.slice(0, kMaxStack).replace(/^\n/, '')), kMaxStack);
 }
 
 /** Only its kind and message, cut. */
 function reduceError(error) {
-  if (typeof error !== 'object' || error === null) return textOf(error).slice(0, kReducedText);
+  if (typeof error !== 'object' || error === null) return textOf(error, kReducedText);
   const described = describeIfError(error);
   const reduced = {};
   for (const name of ['kind', 'message']) {
     const value = read(described, name);
-    if (value !== undefined && value !== null) reduced[name] = textOf(value).slice(0, kReducedText);
+    if (value !== undefined && value !== null) reduced[name] = textOf(value, kReducedText);
   }
   return reduced;
 }

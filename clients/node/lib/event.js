@@ -9,6 +9,9 @@ const { read, textOf } = require('./values.js');
 
 const kMaxIdBytes = 64;
 const kMaxTypeBytes = 64;
+const kMaxTypeUnits = 4 * kMaxTypeBytes; // a character is up to two, and in lower case one may be two
+const kMaxTimeUnits = 64;
+const kMaxJobIdUnits = 256;
 const kReducedErrors = 10;
 const kReducedText = 1000;
 
@@ -20,7 +23,7 @@ const kTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
 /** Lower case, `a-z0-9_.`, beginning with a letter, at most 64 bytes. */
 function typeOf(value) {
-  const name = cutToBytes(textOf(value).toLowerCase().replace(/[^a-z0-9_.]/gu, '_'), kMaxTypeBytes);
+  const name = cutToBytes(textOf(value, kMaxTypeUnits).toLowerCase().replace(/[^a-z0-9_.]/gu, '_'), kMaxTypeBytes);
   return /^[a-z]/.test(name) ? name : `event_${name}`.slice(0, kMaxTypeBytes);
 }
 
@@ -70,7 +73,7 @@ function reducedWithin(head, fields, maxBytes) {
 function reduceFields(fields) {
   const reduced = {};
   for (const name of [...kOwnHead, ...keptFields]) reduced[name] = read(fields, name);
-  if (reduced.message !== undefined) reduced.message = textOf(reduced.message).slice(0, kReducedText);
+  if (reduced.message !== undefined) reduced.message = textOf(reduced.message, kReducedText);
   const errors = read(fields, 'errors');
   if (errors !== undefined && errors !== null) reduced.errors = listOf(errors, kReducedErrors).map(reduceError);
   reduced.truncated = true;
@@ -100,8 +103,8 @@ function withCleanNames(fields) {
 
 /** The daemon refuses job_id and oban_job_id that differ: job_id counts. */
 function namesAnotherJob(fields) {
-  const jobId = textOf(read(fields, 'job_id'));
-  return jobId !== '' && jobId !== textOf(read(fields, 'oban_job_id'));
+  const jobId = textOf(read(fields, 'job_id'), kMaxJobIdUnits);
+  return jobId !== '' && jobId !== textOf(read(fields, 'oban_job_id'), kMaxJobIdUnits);
 }
 
 /** Null in the fields: the sender speaks for another process. */
@@ -113,7 +116,7 @@ function pidOf(fields, head) {
 
 function idOf(fields, head) {
   const given = read(fields, 'id');
-  if (typeof given !== 'string' || given === '') return head.id;
+  if (typeof given !== 'string' || given === '' || given.length > kMaxIdBytes) return head.id;
   const text = clean(given);
   return Buffer.byteLength(text) <= kMaxIdBytes ? text : head.id;
 }
@@ -121,7 +124,7 @@ function idOf(fields, head) {
 function timeOf(fields, head) {
   const given = read(fields, 'at');
   if (given === undefined || given === null) return head.at;
-  const text = textOf(given);
+  const text = textOf(given, kMaxTimeUnits);
   if (!kTime.test(text)) return head.at;
   const time = new Date(text);
   return !Number.isNaN(time.getTime()) && time.getUTCFullYear() > 0 ? text : head.at;

@@ -33,9 +33,9 @@ const kFields = {
   result: (value, limit) => encode(value, limit),
   errors: (value, limit) => errorsText(value, limit),
   payload: (value, limit, type) => payloadText(value, limit, type),
-  message: (value, limit, type) => (type === 'run_lost' ? jsonText(bounded(textOf(value), limit)) : encode(value, limit)),
+  message: (value, limit, type) => (type === 'run_lost' ? lostText(value, limit) : encode(value, limit)),
 };
-for (const [name, maxBytes] of Object.entries(kMaxBytes)) kFields[name] = (value) => quoted(cutToBytes(textOf(value), maxBytes));
+for (const [name, maxBytes] of Object.entries(kMaxBytes)) kFields[name] = (value) => quoted(cutToBytes(textOf(value, maxBytes), maxBytes));
 
 /** Its JSON text; undefined: it is left out. Throws `tooLarge`. */
 function fieldText(name, value, limit, type) {
@@ -66,18 +66,22 @@ function quoted(text) {
   return text === '' ? undefined : jsonText(text);
 }
 
-function bounded(text, limit) {
-  if (text.length > limit) throw tooLarge;
-  return text;
+function lostText(value, limit) {
+  if (typeof value === 'string' && value.length > limit) throw tooLarge;
+  return jsonText(textOf(value));
 }
 
 function usageText(value, limit) {
   if (typeof value !== 'object') return undefined;
   const numbers = {};
+  let size = 0;
   for (const name of keysOf(value)) {
     const number = read(value, name);
     if (Number.isFinite(number)) numbers[name] = number;
     else if (typeof number === 'bigint' && Number.isFinite(Number(number))) numbers[name] = Number(number);
+    else continue;
+    size += name.length + 5;
+    if (size > limit + 1) throw tooLarge;
   }
   const text = encode(numbers, limit);
   return text === '{}' ? undefined : text;
@@ -98,7 +102,7 @@ function progressText(value) {
   const unit = read(value, 'unit');
   if (!Number.isFinite(done)) return undefined;
   if (total !== undefined && total !== null && !Number.isFinite(total)) return undefined;
-  const unitText = unit === undefined || unit === null ? '' : cutToBytes(textOf(unit), kMaxUnitBytes);
+  const unitText = unit === undefined || unit === null ? '' : cutToBytes(textOf(unit, kMaxUnitBytes), kMaxUnitBytes);
   return JSON.stringify({ done, total: total ?? undefined, unit: unitText || undefined });
 }
 

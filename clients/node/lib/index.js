@@ -1,26 +1,19 @@
-// run-recorder: what a program uses. The recorder behind these functions is made at the first use, one for each thread.
+// run-recorder: what a program uses.
 'use strict';
 
 const { Recorder } = require('./recorder.js');
 const { perform } = require('./run.js');
-
-let shared;
-
-/** The recorder that is used where none is given. */
-function recorder() {
-  shared ??= new Recorder();
-  return shared;
-}
+const { close, latest, recorder, recorderOf } = require('./shared.js');
 
 /** Runs `work(run)` as a run of that name: a promise of what it returns, or of what it throws. */
 async function run(name, work, options) {
-  return perform(options?.recorder ?? recorder(), name, work, options);
+  return perform(recorderOf(options), name, work, options);
 }
 
 /** The function, each call of it a run of that name; it takes and returns what it did before. */
 function recorded(name, work, options) {
   return function (...args) {
-    return perform(options?.recorder ?? recorder(), name, () => work.apply(this, args), options);
+    return perform(recorderOf(options), name, () => work.apply(this, args), options);
   };
 }
 
@@ -29,18 +22,11 @@ function event(runId, type, fields) {
 }
 
 function flush(timeout) {
-  return recorder().flush(timeout);
+  return latest().flush(timeout);
 }
 
 function stats() {
-  return recorder().stats();
-}
-
-/** Ends the shared recorder; the next use makes a new one. */
-function close(timeout) {
-  const ending = shared;
-  shared = undefined;
-  return ending === undefined ? Promise.resolve() : ending.close(timeout);
+  return latest().stats();
 }
 
 module.exports = { Recorder, close, event, flush, recorded, recorder, run, stats };

@@ -4,6 +4,7 @@
 
 const { isLifecycle } = require('./event.js');
 const { EventQueue } = require('./queue.js');
+const { TimeLimit } = require('./time_limit.js');
 
 const kScanMs = 1_000;
 
@@ -28,8 +29,10 @@ class Left {
   async scan() {
     if (this.isPending) return;
     this.reading = true;
-    const late = new Promise((resolve) => { setTimeout(resolve, kScanMs, []).unref(); });
+    let limit;
+    const late = new Promise((resolve) => { limit = new TimeLimit(kScanMs, () => resolve([])); });
     this.files = await Promise.race([this.unsent.files(), late]);
+    limit.cancel();
     this.reading = false;
     this.readMore();
   }

@@ -7,8 +7,10 @@ const { EventBuffer } = require('./buffer.js');
 const { newPrefix, now } = require('./clock.js');
 const { isLifecycle, makeLine, typeOf } = require('./event.js');
 const { runIdOf } = require('./fields.js');
+const { Options, attempted } = require('./options.js');
 const { atEnd, forgetAtEnd } = require('./process_end.js');
 const { Sender } = require('./sender.js');
+const { TimeLimit } = require('./time_limit.js');
 const { Unsent, unsentFolder } = require('./unsent.js');
 const { Words } = require('./words.js');
 
@@ -17,23 +19,34 @@ const kMaxTimerMs = 2 ** 31 - 1;
 const kSystemSocket = '/run/run-recorder/events.sock';
 
 class Recorder {
-  constructor(options = {}) {
-    this.options = settingsOf(options, process.env);
+  constructor(options) {
+    const given = new Options(options);
+    this.options = settingsOf(given, process.env);
     this.counts = { emitted: 0, acknowledged: 0, refused: 0, dropped: 0, kept: 0, truncated: 0 };
     this.prefix = newPrefix();
     this.sequence = 0;
     this.waiters = new Set();
     this.closed = false;
-    if (!this.options.disabled) this.open();
+    if (!this.options.disabled) this.open(given.unreadable);
   }
 
   get disabled() {
     return this.options.disabled;
   }
 
-  open() {
-    const { socket, bufferBytes, flushTimeout, maxEventBytes, log } = this.options;
-    this.words = new Words(log, socket);
+  open(unreadable) {
+    this.words = new Words(this.options.log, this.options.socket);
+    this.words.options(unreadable, 'cannot be read');
+    try {
+      this.begin();
+    } catch (error) {
+      this.options.disabled = true; // a relative path in a folder that is gone
+      this.words.say(`nothing can be recorded (${error.message})`);
+    }
+  }
+
+  begin() {
+    const { socket, bufferBytes, flushTimeout, maxEventBytes } = this.options;
     this.buffer = new EventBuffer(bufferBytes, this.counts, this.words);
     this.unsent = new Unsent(unsentFolder(process.env), socket);
     this.sender = new Sender({
@@ -88,9 +101,9 @@ class Recorder {
 
   wait(timeout, resolve) {
     const waiter = { sequence: this.sequence, finish: undefined };
-    const timer = setTimeout(() => waiter.finish(false), Math.min(Math.max(Number(timeout) || 0, 0), kMaxTimerMs));
+    const limit = new TimeLimit(millisecondsOf(timeout), () => waiter.finish(false), { keepsAlive: true });
     waiter.finish = (settled) => {
-      clearTimeout(timer);
+      limit.cancel();
       this.waiters.delete(waiter);
       if (this.waiters.size === 0) this.sender.keepsAlive(false);
       resolve(settled);
@@ -123,6 +136,7 @@ class Recorder {
     this.sender.pump(); // what the kernel takes now is recorded at once, and known by its id when it comes again
     const entries = this.sender.stop();
     this.closed = true;
+    this.buffer.end();
     const own = entries.filter((entry) => entry.file === undefined);
     this.counts.kept += entries.length - own.length; // these are in their files still
     if (own.length > 0) this.keep(own);
@@ -149,14 +163,22 @@ class Recorder {
   }
 }
 
+/** Of a time limit that was given, whatever it is. */
+function millisecondsOf(timeout) {
+  return Math.min(Math.max(attempted(() => Number(timeout), 0) || 0, 0), kMaxTimerMs);
+}
+
 function settingsOf(options, environment) {
   const settings = { ...kDefaults };
   for (const name of Object.keys(kDefaults)) {
-    if (Number.isFinite(options[name]) && options[name] >= 0) settings[name] = options[name];
+    const value = options.get(name);
+    if (Number.isFinite(value) && value >= 0) settings[name] = value;
   }
-  settings.socket = typeof options.socket === 'string' && options.socket !== '' ? options.socket : defaultSocket(environment);
-  settings.log = typeof options.log === 'function' ? options.log : console.warn;
-  settings.disabled = options.disabled === true || environment.RUN_RECORDER_DISABLED === '1';
+  const socket = options.get('socket');
+  const log = options.get('log');
+  settings.socket = typeof socket === 'string' && socket !== '' ? socket : defaultSocket(environment);
+  settings.log = typeof log === 'function' ? log : console.warn;
+  settings.disabled = options.get('disabled') === true || environment.RUN_RECORDER_DISABLED === '1';
   return settings;
 }
 

@@ -4,6 +4,7 @@
 
 const { newRunId } = require('./clock.js');
 const { describeError } = require('./errors.js');
+const { Options, attempted } = require('./options.js');
 
 const kStartFields = { input: 'input', attempt: 'attempt', parent: 'parent_attempt_run_id', queue: 'queue', jobId: 'job_id',
   obanJobId: 'oban_job_id', expiresIn: 'expires_in' };
@@ -18,30 +19,36 @@ class Run {
 
   /** How far it is. */
   progress(done, total, unit) {
-    this.recorder.event(this.id, 'progress', { progress: { done, total, unit } });
+    record(this, 'progress', { progress: { done, total, unit } });
   }
 
   /** Numbers to add to what the run has used, by key: {input_tokens: 1200}. */
   usage(numbers) {
-    this.recorder.event(this.id, 'usage', { usage: numbers });
+    record(this, 'usage', { usage: numbers });
   }
 
   /** Anything that happened in it; the payload is any value. */
   event(type, payload) {
-    this.recorder.event(this.id, type, payload === undefined ? {} : { payload });
+    record(this, type, payload === undefined ? {} : { payload });
   }
 
   /** It is alive: renews `expiresIn`, with a new value where one is given. */
   heartbeat(expiresIn) {
-    this.recorder.event(this.id, 'run_heartbeat', { expires_in: expiresIn });
+    record(this, 'run_heartbeat', { expires_in: expiresIn });
   }
+}
+
+/** The recorder may be any object that was given as one. */
+function record(run, type, fields) {
+  attempted(() => run.recorder.event(run.id, type, fields), undefined);
 }
 
 /**
  * Runs `work(run)` as a run of that name. Returns what it returns, or a promise of it where that is a promise; throws what
  * it throws.
  */
-function perform(recorder, name, work, options) {
+function perform(recorder, name, work, given) {
+  const options = new Options(given);
   const run = begin(recorder, name, options);
   let value;
   try {
@@ -61,26 +68,28 @@ function perform(recorder, name, work, options) {
 }
 
 function begin(recorder, name, options) {
-  const run = new Run(recorder, options?.runId ?? newRunId());
+  const run = new Run(recorder, options.get('runId') ?? newRunId());
   const fields = { council: name };
   for (const [option, field] of Object.entries(kStartFields)) {
-    if (options?.[option] !== undefined) fields[field] = options[option];
+    const value = options.get(option);
+    if (value !== undefined) fields[field] = value;
   }
-  recorder.event(run.id, 'run_started', fields);
-  recorder.hand();
+  attempted(() => recorder.words?.options(options.unreadable, 'cannot be read'), undefined);
+  record(run, 'run_started', fields);
+  attempted(() => recorder.hand(), undefined);
   return run;
 }
 
 function completed(run, value) {
   const result = run.result === undefined ? value : run.result;
-  run.recorder.event(run.id, 'run_completed', result === undefined ? {} : { result });
+  record(run, 'run_completed', result === undefined ? {} : { result });
   return value;
 }
 
 function failed(run, error, options) {
-  const fields = { errors: [describeError(error, isCancelled(error, options?.signal) ? 'cancelled' : undefined)] };
+  const fields = { errors: [describeError(error, isCancelled(error, options.get('signal')) ? 'cancelled' : undefined)] };
   if (run.result !== undefined) fields.result = run.result;
-  run.recorder.event(run.id, 'run_failed', fields);
+  record(run, 'run_failed', fields);
 }
 
 /** An AbortError, or the very reason of the signal that was given; a time limit (TimeoutError) is a failure. */
@@ -101,4 +110,4 @@ function isThenable(value) {
   }
 }
 
-module.exports = { Run, begin, completed, failed, isCancelled, perform };
+module.exports = { isCancelled, perform };

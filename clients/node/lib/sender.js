@@ -6,6 +6,7 @@
 const { Connection, later, readsNothing } = require('./connection.js');
 const { reduceLine } = require('./event.js');
 const { Left } = require('./left.js');
+const { TimeLimit } = require('./time_limit.js');
 
 const kMaxLines = 4096;
 // What a UNIX socket takes while nobody reads is about 208 KiB, a kilobyte of it for each write. Staying below it means that
@@ -52,7 +53,7 @@ class Sender {
     this.retry = undefined;
     if (this.stopped) return;
     try {
-      this.connection = new Connection(this.path, this.stallMs, {
+      this.connection = new Connection(this.path, { stallMs: this.stallMs }, {
         open: () => this.opened(),
         answer: (answer) => this.answered(answer),
         room: () => this.pump(),
@@ -80,8 +81,8 @@ class Sender {
     for (const entry of open) entry.refusal = undefined;
     this.returned = [];
     this.putBack(open);
-    clearTimeout(this.answerTimer);
-    this.answerTimer = undefined;
+    this.answerLimit?.cancel();
+    this.answerLimit = undefined;
     this.stopResting();
     this.reset();
     if (this.stopped) return;
@@ -187,17 +188,13 @@ class Sender {
   // ---- answers
 
   watchAnswers() {
-    if (this.answerTimer !== undefined) return;
+    if (this.answerLimit !== undefined) return;
     this.answersSeen = this.answers;
-    this.answerTimer = later(kAnswerMs, () => {
-      // Where this thread was busy for that long, the answers are there and were not read yet.
-      setImmediate(() => this.checkAnswers());
-    });
+    this.answerLimit = new TimeLimit(kAnswerMs, () => this.checkAnswers());
   }
 
   checkAnswers() {
-    if (this.answerTimer === undefined) return;
-    this.answerTimer = undefined;
+    this.answerLimit = undefined;
     if (this.sent.length === 0) return;
     if (this.answers === this.answersSeen) this.connection.fail('no answer for 30 s');
     else this.watchAnswers();

@@ -2,13 +2,20 @@
 'use strict';
 
 const kMaybeUnsendable = /[\0\ud800-\udfff]/; // several times as fast as the next one
-const kUnsendable = /[\0\p{Surrogate}]/gu; // with the flag u a surrogate of a pair does not match
 const kNeedsEscape = /["\\\u0000-\u001f\ud800-\udfff]/;
 const kReplacement = '\ufffd';
 
 /** The text with U+FFFD in place of what JSON or the daemon does not take. */
 function clean(text) {
-  return kMaybeUnsendable.test(text) ? text.replace(kUnsendable, kReplacement) : text;
+  // What encodes UTF-8 puts U+FFFD in place of lone surrogates, much faster than an expression does.
+  return kMaybeUnsendable.test(text) ? Buffer.from(text, 'utf8').toString('utf8').replaceAll('\0', kReplacement) : text;
+}
+
+/** Its first `max` UTF-16 units, less the half of a character at their end. */
+function beginningOf(text, max) {
+  if (text.length <= max) return text;
+  const isHalf = (text.charCodeAt(max - 1) & 0xfc00) === 0xd800 && (text.charCodeAt(max) & 0xfc00) === 0xdc00;
+  return text.slice(0, isHalf ? max - 1 : max);
 }
 
 /** The text as a JSON string. */
@@ -27,4 +34,4 @@ function cutToBytes(text, maxBytes) {
   return beginning.toString('utf8', 0, end);
 }
 
-module.exports = { clean, cutToBytes, jsonText };
+module.exports = { beginningOf, clean, cutToBytes, jsonText };

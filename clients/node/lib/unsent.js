@@ -15,6 +15,8 @@ const kPieceBytes = 64 << 10;
 const kMaxLine = 4 << 20;
 const kSuffix = '.ndjson';
 const kOthersMayWrite = 0o022;
+// A FIFO would block a thread, and with it the end of the process, until somebody writes to it.
+const kOpenFlags = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
 /** $XDG_STATE_HOME/run-recorder/unsent, else below the home; undefined where there is none. */
 function unsentFolder(environment) {
@@ -161,7 +163,7 @@ class LeftFile {
   /** The next lines; none at the end. Never rejects. */
   async read() {
     try {
-      this.handle ??= await fs.promises.open(this.file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+      if (this.handle === undefined) await this.open();
       while (!this.ended) {
         const lines = await this.readPiece();
         this.unsettled += lines.length;
@@ -173,6 +175,11 @@ class LeftFile {
     }
     await this.removeIfSettled();
     return [];
+  }
+
+  async open() {
+    this.handle = await fs.promises.open(this.file, kOpenFlags);
+    if (!(await this.handle.stat()).isFile()) throw new Error('it is no regular file');
   }
 
   async readPiece() {

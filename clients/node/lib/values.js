@@ -3,7 +3,7 @@
 'use strict';
 
 const { types } = require('node:util');
-const { clean, cutToBytes, jsonText } = require('./text.js');
+const { beginningOf, clean, cutToBytes, jsonText } = require('./text.js');
 
 const kMaxDepth = 60;
 const kMaxDigits = 300;
@@ -34,16 +34,21 @@ function encode(value, limit) {
  */
 function encodePlain(value, limit) {
   try {
-    if (plainSize(value, 0, limit) > limit) return undefined;
+    const size = plainSize(value, [], limit);
+    if (size === Infinity) return undefined;
+    if (size > limit) throw tooLarge;
     const text = JSON.stringify(value);
-    return text.includes('\\u') || text.length > limit ? undefined : text;
-  } catch {
+    if (text.includes('\\u')) return undefined;
+    if (text.length > limit) throw tooLarge;
+    return text;
+  } catch (error) {
+    if (error === tooLarge) throw error;
     return undefined;
   }
 }
 
-/** At least how many characters plain data takes; infinite for any other value, and soon where it is above the limit. */
-function plainSize(value, depth, limit) {
+/** At least how many characters plain data takes, as soon as that is above the limit; infinite for any other value. */
+function plainSize(value, ancestors, limit) {
   switch (typeof value) {
     case 'string':
       return value.length + 2;
@@ -52,25 +57,35 @@ function plainSize(value, depth, limit) {
     case 'boolean':
       return 4;
     case 'object':
-      return value === null ? 4 : plainObjectSize(value, depth, limit);
+      return value === null ? 4 : plainObjectSize(value, ancestors, limit);
     default:
       return value === undefined ? 0 : Infinity;
   }
 }
 
-function plainObjectSize(object, depth, limit) {
-  if (depth >= kMaxDepth || object.toJSON !== undefined) return Infinity;
-  let size = 2;
-  if (Array.isArray(object)) {
-    if (object.length * 2 > limit) return Infinity;
-    for (let i = 0; i < object.length && size <= limit; ++i) size += 1 + plainSize(object[i], depth + 1, limit - size);
-    return size;
-  }
+function plainObjectSize(object, ancestors, limit) {
+  if (ancestors.length >= kMaxDepth || ancestors.includes(object) || object.toJSON !== undefined) return Infinity;
+  ancestors.push(object);
+  const size = Array.isArray(object) ? elementsSize(object, ancestors, limit) : membersSize(object, ancestors, limit);
+  ancestors.pop();
+  return size;
+}
+
+function elementsSize(array, ancestors, limit) {
+  if (array.length * 2 > limit) return array.length * 2;
+  let size = 1; // both brackets, less the comma that the last one has not
+  for (let i = 0; i < array.length && size <= limit; ++i) size += 1 + plainSize(array[i], ancestors, limit - size);
+  return size;
+}
+
+function membersSize(object, ancestors, limit) {
   const prototype = Object.getPrototypeOf(object);
   if (prototype !== Object.prototype && prototype !== null) return Infinity;
+  let size = 1;
   for (const key in object) {
     if (size > limit) return size;
-    size += plainSize(object[key], depth + 1, limit - size);
+    const value = object[key];
+    if (value !== undefined) size += key.length + 4 + plainSize(value, ancestors, limit - size);
   }
   return size;
 }
@@ -167,6 +182,7 @@ class Encoder {
     const { out } = this;
     let before = '{';
     for (const key of keys) {
+      if (key.length > this.limit) throw tooLarge;
       if (clean(key) !== key) {
         this.out = out;
         return this.writeUnique(keys.map((name) => [name, read(object, name)]));
@@ -252,7 +268,7 @@ function nameOf(error) {
     const said = error?.name;
     const isTelling = typeof said === 'string' && said !== '' && said !== 'Error';
     const name = isTelling || own === 'Object' ? said : own;
-    if (typeof name === 'string' && name !== '') return cutToBytes(clean(name), kMaxNameBytes);
+    if (typeof name === 'string' && name !== '') return cutToBytes(clean(beginningOf(name, kMaxNameBytes)), kMaxNameBytes);
     return 'Error';
   } catch {
     return 'Error';
@@ -290,13 +306,21 @@ function bytesText(bytes) {
   return Buffer.from(...view).toString('utf8');
 }
 
-/** The text of a value that stands where the protocol wants a text; empty where it has none. */
-function textOf(value) {
-  if (typeof value === 'string') return clean(value);
+/**
+ * The text of a value that stands where the protocol wants a text, at most its first `max` UTF-16 units; empty where it has
+ * none. It is cut first: what is far too long costs nothing.
+ */
+function textOf(value, max = Infinity) {
+  if (typeof value === 'string') return clean(beginningOf(value, max));
   if (value === undefined || value === null) return '';
-  if (typeof value === 'function') return clean(String(read(value, 'name') ?? ''));
+  if (typeof value === 'function') return textOfName(read(value, 'name'), max);
   const text = encodeOrNothing(value);
-  return text.startsWith('"') ? JSON.parse(text) : text;
+  return beginningOf(text.startsWith('"') ? JSON.parse(text) : text, max);
+}
+
+/** Of a function: anything may be its name. */
+function textOfName(name, max) {
+  return typeof name === 'function' ? '' : textOf(name, max);
 }
 
 function encodeOrNothing(value) {

@@ -11,6 +11,7 @@ class Words {
     this.log = log;
     this.path = path;
     this.trouble = undefined; // what is the matter with the daemon, in one word
+    this.oddOptions = new Set(); // that were said
     this.refusals = { saidAt: -Infinity, unsaid: 0 };
   }
 
@@ -21,6 +22,14 @@ class Words {
     } catch {
       // A log that is broken is no reason to harm the work.
     }
+  }
+
+  /** `names` of options, and what is the matter with them: once. */
+  options(names, what) {
+    const message = `option ${names.join(', ')} ${what}: as if not given`;
+    if (names.length === 0 || this.oddOptions.has(message)) return;
+    this.oddOptions.add(message);
+    this.say(message);
   }
 
   begin(trouble, message) {
@@ -71,6 +80,10 @@ class Words {
 
   bufferHasRoom(dropped) {
     this.say(`the buffer has room again; ${dropped} events were dropped`);
+  }
+
+  bufferEnds(dropped) {
+    this.say(`${dropped} events were dropped, since the buffer was full`);
   }
 
   kept(count, file) {
