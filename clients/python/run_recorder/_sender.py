@@ -3,6 +3,7 @@ end of the process: what goes wrong is said, and tried again after a pause.
 """
 from __future__ import annotations
 
+import _thread
 import fcntl
 import json
 import logging
@@ -14,7 +15,7 @@ import threading
 import time
 from collections import deque
 
-from . import _event, _unsent
+from . import _event, _signals, _unsent
 
 CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_FORBIDDEN_PAUSE_S = 0.1, 5.0, 30.0
@@ -85,8 +86,8 @@ class Words:
 def say(level: int, text: str) -> None:
     try:
         log.log(level, "run-recorder: %s", text)
-    except Exception:  # a broken log is the application's
-        pass
+    except Exception as error:  # a broken log is the application's
+        _signals.pass_on(error)
 
 
 def _above_standard_streams(descriptor: int) -> int:
@@ -112,7 +113,8 @@ class Descriptor:
     def is_ours(self) -> bool:
         try:
             return self._look() == self._identity
-        except OSError:
+        except OSError as error:
+            _signals.pass_on(error)
             return False
 
     def close(self) -> None:
@@ -139,8 +141,8 @@ class Wake:
         try:
             if self._write.is_ours():
                 os.write(self._write.number, b"x")
-        except OSError:  # full, so it wakes anyway
-            pass
+        except OSError as error:  # full, so it wakes anyway
+            _signals.pass_on(error)
 
     def drain(self) -> None:
         try:
@@ -253,10 +255,14 @@ class Sender:
         self._stopping = False
         self._wake = Wake()
         buffer.wake = self.wake
-        self.thread = threading.Thread(target=self._run, name="run-recorder", daemon=True)
+        self._running = threading.Lock()
+        self._ended = threading.Event()
+        self.is_started = False
 
     def start(self) -> None:
-        self.thread.start()
+        """Not by threading.Thread, whose start does not survive an exception that a signal handler raises in the middle of it."""
+        _thread.start_new_thread(self._run_once, ())
+        self.is_started = True
 
     def wake(self) -> None:
         self._wake.wake()
@@ -275,9 +281,10 @@ class Sender:
         """Ends the thread; what was in flight, oldest first."""
         self._stopping = True
         self.wake()
-        self.thread.join(timeout)
+        if self.is_started:
+            self._ended.wait(timeout)
         entries = [] if self._connection is None else list(self._connection.in_flight)
-        if not self.thread.is_alive():
+        if self._ended.is_set() or not self.is_started:
             self.abandon()
         return sorted((*self._again, *entries), key=lambda entry: entry.number)
 
@@ -287,6 +294,14 @@ class Sender:
         if self._connection is not None:
             self._connection.close()
         self._wake.close()
+
+    def _run_once(self) -> None:
+        """One thread, however often it was started."""
+        if self._running.acquire(blocking=False):
+            try:
+                self._run()
+            finally:
+                self._ended.set()
 
     def _run(self) -> None:
         while not self._stopping:

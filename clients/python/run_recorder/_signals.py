@@ -20,14 +20,22 @@ def _codes() -> set:
     return found
 
 
-def pass_on(error: BaseException) -> None:
-    """Raises the error again where a signal handler raised it; otherwise it is ours to deal with. Handlers run in the main thread
-    only."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    codes = _codes()
+def _is_from(error: BaseException, codes: set) -> bool:
     step = error.__traceback__
     while step is not None:
         if step.tb_frame.f_code in codes:
-            raise error
+            return True
         step = step.tb_next
+    return False
+
+
+def pass_on(error: BaseException | None) -> None:
+    """Raises the error again where a signal handler raised it, or the one in whose place it came; otherwise it is ours to deal
+    with. Handlers run in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    codes = _codes()
+    while error is not None:
+        if _is_from(error, codes):
+            raise error
+        error = error.__context__

@@ -51,7 +51,7 @@ class Recorder:
         self._lines = _event.Lines(self._options["max_event_bytes"])
         self._buffer = Buffer(self._options["buffer_bytes"])
         self._sender: Sender | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # also a signal handler in the middle of it may start
         self._start_problem_said = False
         self._closed = False
 
@@ -76,7 +76,7 @@ class Recorder:
         self._buffer.add(line, event_type in _event.LIFECYCLE, is_reduced)
         if self._buffer.after_close == 1:
             say(logging.WARNING, "the client is closed: events from now on are dropped")
-        if self._sender is None:
+        if (self._sender is None or not self._sender.is_started) and not self._closed:
             self._start()
 
     def _refuse(self, what: str) -> None:
@@ -84,21 +84,18 @@ class Recorder:
         say(logging.WARNING, f"{what} was left out")
 
     def _start(self) -> None:
-        if self._closed or not self._starting.acquire(blocking=False):
-            return
         try:
-            if self._sender is None:
-                sender = Sender(self.socket, self._buffer)
-                sender.start()
-                self._sender = sender
-                _close_at_end_of_child()
+            with self._starting:
+                if self._sender is None:
+                    self._sender = Sender(self.socket, self._buffer)
+                if not self._sender.is_started:
+                    self._sender.start()
+            _close_at_end_of_child()
         except Exception as error:  # at the very end of the interpreter no thread can be started
             _signals.pass_on(error)
             if not self._start_problem_said:
                 self._start_problem_said = True
                 say(logging.WARNING, f"no thread can be started ({error}); events are kept in memory")
-        finally:
-            self._starting.release()
 
     def stats(self) -> dict:
         """emitted = acknowledged + refused + dropped + kept + waiting; truncated of these were shortened."""
@@ -108,9 +105,10 @@ class Recorder:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Waits until every event so far is settled: True, or False after so many seconds."""
-        sender = self._sender
-        if sender is not None:
-            sender.hurry()
+        if self._buffer.stats()["waiting"] and (self._sender is None or not self._sender.is_started):
+            self._start()  # which an exception may have interrupted
+        if self._sender is not None:
+            self._sender.hurry()
         return self._buffer.wait_settled(self._flush_timeout if timeout is None else timeout)
 
     def close(self, timeout: float | None = None) -> None:

@@ -45,16 +45,22 @@ class Harm(WithDaemon):
 
         def handler(*_):
             fired.append(1)
-            raise Limit
+            raise Limit if len(recorders) % 2 else TimeoutError
         before = signal.signal(signal.SIGALRM, handler)
         self.addCleanup(signal.signal, signal.SIGALRM, before)
-        for number in range(100):
+        recorders = []
+        for number in range(200):
+            if number % 4 == 0:  # its first events start its thread
+                recorders.append(Recorder(self.socket, flush_timeout=60))
+                self.addCleanup(recorders[-1].close, 0)
             fired.clear()
-            signal.setitimer(signal.ITIMER_REAL, 0.0005 + number / 100_000)
-            with self.assertRaises(Limit, msg="it was swallowed"):
+            with self.assertRaises((Limit, TimeoutError), msg="it was swallowed"):
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + number / 200_000)
                 while not fired:
-                    self.recorder.event("r", "step", payload={"n": number, "set": {1, 2}}, usage={"a": 1})
-        self.assertTrue(self.recorder.flush(60))
+                    recorders[-1].event("r", "step", payload={"n": number, "set": {1, 2}}, usage={"a": 1})
+        for each in recorders:
+            self.assertTrue(each.flush(60))
+            each.close()
 
     def test_a_handler_may_be_the_first_to_record(self):
         def nested():
