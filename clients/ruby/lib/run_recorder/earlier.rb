@@ -17,16 +17,15 @@ module RunRecorder
       @files = [@reader.path] | @files if @reader
     end
 
-    # The next piece, once the one before is settled.
+    # The next piece, once the one before is settled. Files without one are left behind on the way.
     def feed
-      return if @files.empty? || @buffer.earlier_left.positive?
+      return if @buffer.earlier_left.positive?
       return forget if @buffer.earlier_left_unsettled?
 
-      @reader ||= Unsent::Reader.new(@files.first)
-      lines = @reader.lines
-      lines.empty? ? removed : @buffer.add_earlier(lines)
-    rescue SystemCallError, IOError
-      skip
+      until @files.empty?
+        lines = next_lines
+        return @buffer.add_earlier(lines) if lines
+      end
     end
 
     def close
@@ -36,15 +35,26 @@ module RunRecorder
 
     private
 
+    # nil at the end of the file, and where it cannot be read.
+    def next_lines
+      @reader ||= Unsent::Reader.new(@files.first)
+      lines = @reader.lines
+      lines.empty? ? removed : lines
+    rescue SystemCallError, IOError
+      skip
+    end
+
     def removed
       @reader.remove
       @reader = nil
       @files.shift
+      nil
     end
 
     def skip
       close
       @files.shift
+      nil
     end
 
     # The process is ending, and the lines stay where they are.

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "digest/sha2"
 require "json"
 
 module RunRecorder
@@ -9,6 +10,7 @@ module RunRecorder
   module Event
     MAX_TYPE_BYTES = 64
     MAX_RUN_ID_BYTES = 255
+    MAX_ID_CHARS = 64
     REDUCED_ERRORS = 10
     REDUCED_USAGE_KEYS = 100
 
@@ -70,19 +72,22 @@ module RunRecorder
       return nil if text.empty?
       return text if text.bytesize <= MAX_RUN_ID_BYTES
 
-      require "digest"
       "#{Text.cut(text, 200)}~#{Digest::SHA256.hexdigest(text)[0, 32]}"
     end
 
     # The caller's own id for an event, where it is one that the daemon takes.
     def id(given)
-      given if String === given && /\A[\w.:-]{1,64}\z/.match?(given)
+      return unless String === given && given.bytesize <= 4 * MAX_ID_CHARS
+
+      text = Text.clean(given)
+      text if /\A[\w.:-]{1,64}\z/.match?(text)
     end
 
     def type(given)
-      return given if given.instance_of?(String) && /\A[a-z][a-z0-9_.]{0,63}\z/.match?(given)
+      text = String === given && given.bytesize <= MAX_TYPE_BYTES ? Text.clean(given) : Text.of(given)
+      return text if /\A[a-z][a-z0-9_.]{0,63}\z/.match?(text)
 
-      text = Text.of(given).downcase.gsub(/[^a-z0-9_.]/, "_")
+      text = text.downcase.gsub(/[^a-z0-9_.]/, "_")
       text = "event_#{text}" unless text.match?(/\A[a-z]/)
       Text.cut(text, MAX_TYPE_BYTES)
     end
@@ -101,12 +106,13 @@ module RunRecorder
     end
 
     def at(given)
-      case given
-      when nil then now
-      when Time then given.getutc.strftime("%Y-%m-%dT%H:%M:%S.%6NZ")
-      when /\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)\z/ then given
-      else now
-      end
+      return now if nil.equal?(given)
+      return given.getutc.strftime("%Y-%m-%dT%H:%M:%S.%6NZ") if Time === given
+
+      text = String === given ? Text.clean(given) : ""
+      /\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)\z/.match?(text) ? text : now
+    rescue *UNREADABLE
+      now
     end
 
     # The text of a second is made once: that is most of the work.

@@ -42,7 +42,7 @@ module RunRecorder
 
     def stacktrace(exception)
       lines = exception.backtrace
-      lines ? Text.cut(Text.clean(lines.first(200).join("\n")), STACKTRACE_BYTES) : ""
+      lines ? Text.cut(Text.clean(lines.first(200).map { |line| Text.clean(line) }.join("\n")), STACKTRACE_BYTES) : ""
     rescue *UNREADABLE
       ""
     end

@@ -1,8 +1,10 @@
 # frozen_string_literal: true
 
+require "logger"
+
 module RunRecorder
   # Says what begins and what is over, through the given logger or one on standard error. Never raises. The sender's thread
-  # is the one that speaks, so that a slow log delays no work.
+  # is the one that speaks, so that a slow log delays no work; the caller does where there is no such thread, once.
   class Log
     def initialize(logger)
       @logger = logger
@@ -25,10 +27,7 @@ module RunRecorder
     end
 
     def logger
-      @logger ||= begin
-        require "logger"
-        Logger.new($stderr)
-      end
+      @logger ||= Logger.new($stderr)
     end
   end
 end

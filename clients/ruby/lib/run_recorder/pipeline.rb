@@ -1,8 +1,11 @@
 # frozen_string_literal: true
 
 module RunRecorder
-  # The buffer and the sender of one process. A forked child makes its own. Any thread may call.
+  # The buffer and the sender of one process. A forked child makes its own, which needs no file descriptor and no thread until
+  # the sender starts. Any thread may call.
   class Pipeline
+    RETRY_S = 0.1
+
     attr_reader :pid
 
     def initialize(options, log)
@@ -15,7 +18,7 @@ module RunRecorder
     end
 
     def push(line, lifecycle, truncated, id)
-      return @buffer.count_lost(:dropped) if @closed
+      return dropped_after_close if @closed
 
       end_with_process unless @ends_with_process
       @buffer.push(line, lifecycle, truncated, id)
@@ -30,15 +33,20 @@ module RunRecorder
     def flush(timeout)
       return true if @buffer.empty?
 
-      @sender.start
+      deadline = now + timeout
+      until @sender.start
+        return true if @buffer.wait_settled([deadline, now + RETRY_S].min)
+        return false if now >= deadline
+      end
       @sender.hurry
-      @buffer.wait_settled(Process.clock_gettime(Process::CLOCK_MONOTONIC) + timeout)
+      @buffer.wait_settled(deadline)
     end
 
     # Flushes; what is left goes to the unsent file. The pipeline goes on working afterwards.
     def finish(timeout)
       settled = flush(timeout)
       keep_unsent unless @buffer.empty?
+      @sender.report_dropped
       settled
     end
 
@@ -55,9 +63,19 @@ module RunRecorder
 
     def close_inherited
       @sender.close_inherited
+    rescue *UNREADABLE
+      nil
     end
 
     private
+
+    def dropped_after_close
+      @buffer.count_lost(:dropped)
+      return if @closed_said
+
+      @closed_said = true
+      @log.warn("the client is closed; events are dropped")
+    end
 
     # At each first event again: what is sent while the process ends already (tests that run at exit, say) is not forgotten.
     def end_with_process
@@ -75,15 +93,26 @@ module RunRecorder
     end
 
     def keep_unsent
-      left = kept = 0
+      left, kept = 0, nil
       @buffer.take_all do |lines|
         left = lines.size
         kept = @unsent.keep(lines)
+        kept.count
       end
-      return if left.zero?
+      say_kept(kept, left - kept.count) if kept
+    end
 
-      @log.warn("#{kept} of #{left} events were not sent and are kept in a file for the next client; the others are dropped") if kept < left
-      @log.info("#{kept} events were not sent and are kept in a file for the next client") if kept == left
+    def say_kept(kept, lost)
+      one = kept.count == 1
+      @log.info("#{Text.count(kept.count, "event")} could not be sent; #{one ? "it is" : "they are"} kept in #{kept.path}") if kept.path
+      return if lost.zero?
+
+      one = lost == 1
+      @log.warn("#{Text.count(lost, "event")} could not be sent and could not be kept (#{kept.reason}): #{one ? "it is" : "they are"} lost")
+    end
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

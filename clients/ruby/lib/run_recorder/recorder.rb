@@ -15,24 +15,26 @@ module RunRecorder
 
     def initialize(socket: nil, buffer_bytes: nil, flush_timeout: nil, max_event_bytes: nil, logger: nil, **unknown)
       @log = Log.new(logger)
-      @log.warn("unknown options: #{unknown.keys.join(", ")}") unless unknown.empty?
-      @disabled = ENV["RUN_RECORDER_DISABLED"] == "1"
-      @options = Options.new((socket || Recorder.default_socket).to_s, number(buffer_bytes, BUFFER_BYTES).to_i,
+      @log.warn("unknown options: #{unknown.keys.map { |name| Text.of(name) }.join(", ")}") unless unknown.empty?
+      @disabled = Text.environment("RUN_RECORDER_DISABLED") == "1"
+      @options = Options.new(path(socket), number(buffer_bytes, BUFFER_BYTES).to_i,
                              number(flush_timeout, FLUSH_TIMEOUT_S), number(max_event_bytes, MAX_EVENT_BYTES).to_i)
       @lock = Mutex.new
     end
 
+    # As bytes, like all paths here.
     def self.default_socket
-      given = ENV["RUN_RECORDER_SOCKET_PATH"].to_s
+      given = Text.environment("RUN_RECORDER_SOCKET_PATH")
       return given unless given.empty?
 
-      own = File.join(ENV["XDG_RUNTIME_DIR"].to_s, "run-recorder", "events.sock")
-      !ENV["XDG_RUNTIME_DIR"].to_s.empty? && File.exist?(own) ? own : SYSTEM_SOCKET
+      folder = Text.environment("XDG_RUNTIME_DIR")
+      own = File.join(folder, "run-recorder", "events.sock")
+      !folder.empty? && File.exist?(own) ? own : SYSTEM_SOCKET.b
     end
 
     # Sends any event of the protocol. Returns nil.
     def event(run_id, type, fields = nil, **more)
-      unharmed { record(run_id, type, Hash === fields ? fields.merge(more) : more) }
+      unharmed { record(run_id, type, named(fields, more)) }
       nil
     end
 
@@ -68,9 +70,19 @@ module RunRecorder
       return pipeline.count_refused unless run_id
 
       type = Event.type(type)
-      fields = fields.transform_keys(&:to_s)
       line, truncated = Event.line(type, run_id, fields, @options.max_event_bytes)
       pipeline.push(line, Event.lifecycle?(type), truncated, Event.id(fields["id"]))
+    end
+
+    # With text keys; of two that become the same the later counts.
+    def named(*hashes)
+      hashes.each_with_object({}) do |hash, result|
+        hash.each_pair { |key, value| result[String === key || Symbol === key ? key_text(key) : Text.of(key)] = value } if Hash === hash
+      end
+    end
+
+    def key_text(key)
+      Symbol === key ? key.to_s : Text.clean(key)
     end
 
     # Whatever goes wrong in here stays here.
@@ -89,21 +101,27 @@ module RunRecorder
       return if @trouble_said
 
       @trouble_said = true
-      @log.warn("an event could not be made: #{error.class}: #{Text.of(error.message)}")
+      @log.warn("an event could not be made: #{error.class}: #{Text.reason(error)}")
     rescue *UNREADABLE
       nil
     end
 
-    # In a signal handler no lock can be taken, but another thread may.
+    # False where it fails. In a signal handler no lock can be taken, but another thread may.
     def waiting(timeout, &work)
       seconds = number(timeout, @options.flush_timeout)
-      work.call(seconds)
-    rescue ThreadError
-      thread = Thread.new { work.call(seconds) }
+      begin
+        work.call(seconds)
+      rescue ThreadError
+        in_thread(seconds, &work)
+      end
+    rescue *UNREADABLE
+      false
+    end
+
+    def in_thread(seconds)
+      thread = Thread.new { yield seconds }
       thread.report_on_exception = false
       thread.join(seconds + 1) ? thread.value : false
-    rescue SystemCallError
-      false
     end
 
     def pipeline
@@ -126,7 +144,16 @@ module RunRecorder
     end
 
     def number(given, default)
-      given.is_a?(Numeric) && given.real? && given.to_f.finite? && given >= 0 ? given : default
+      Numeric === given && given.real? && given.to_f.finite? && given >= 0 ? given : default
+    rescue *UNREADABLE
+      default
+    end
+
+    def path(given)
+      nil.equal?(given) ? Recorder.default_socket : Text.path(given)
+    rescue *UNREADABLE => e
+      @log.warn("the option socket is no path: #{Text.reason(e)}")
+      Recorder.default_socket
     end
   end
 end

@@ -1,14 +1,16 @@
 # frozen_string_literal: true
 
 module RunRecorder
-  # What the sender has to say: each trouble once when it begins and once when it is over. The sender's thread alone.
+  # What the sender has to say: each trouble once when it begins and once when it is over. The sender's
+  # thread alone, but for those that say otherwise.
   class Reports
     REFUSALS_EVERY_S = 60
 
     def initialize(path, log)
-      @path = path
+      @path = Text.clean(path)
       @log = log
-      @dropped = 0
+      @lock = Mutex.new # around the next two
+      @overflowed = @overflowed_said = 0
       @refused = 0
     end
 
@@ -16,7 +18,7 @@ module RunRecorder
       return if @away
 
       @away = true
-      @log.warn("the daemon is away (#{@path}: #{reason(error)}); events are kept in memory")
+      @log.warn("the daemon is away (#{@path}: #{Text.reason(error)}); events are kept in memory")
     end
 
     # It answered.
@@ -43,14 +45,41 @@ module RunRecorder
     end
 
     def dropped(buffer)
-      if buffer.dropped > @dropped && !@dropping
-        @dropping = @dropped
-        @log.warn("the buffer is full; the oldest details go first, then the oldest lifecycle events")
-      elsif @dropping && buffer.dropped == @dropped && buffer.roomy?
-        @log.warn("the buffer has room again; #{@dropped - @dropping} events were dropped")
-        @dropping = nil
+      words = @lock.synchronize do
+        before, @overflowed = @overflowed, buffer.overflowed
+        if @overflowed > before && !@dropping
+          @dropping = true
+          "the buffer is full; the oldest details go first, then the oldest lifecycle events"
+        elsif @dropping && @overflowed == before && buffer.roomy?
+          "the buffer has room again; #{number_dropped}"
+        end
       end
-      @dropped = buffer.dropped
+      @log.warn(words) if words
+    end
+
+    # Nobody may be there any more to say it later. Any thread.
+    def dropped_at_end(buffer)
+      words = @lock.synchronize do
+        @overflowed = buffer.overflowed
+        "the buffer was full; #{number_dropped}" if @overflowed > @overflowed_said
+      end
+      @log.warn(words) if words
+    end
+
+    # The sender's thread cannot be made. The thread of whoever tried, one at a time.
+    def not_started(error)
+      return if @not_started
+
+      @not_started = true
+      @log.warn("nothing can be sent now (#{Text.reason(error)}); events are kept in memory")
+    end
+
+    # As before.
+    def started
+      return unless @not_started
+
+      @not_started = false
+      @log.info("events can be sent again")
     end
 
     # At most one line in a while, however many events are refused.
@@ -66,8 +95,11 @@ module RunRecorder
 
     private
 
-    def reason(error)
-      error.is_a?(SystemCallError) ? error.message.sub(/ - .*/m, "").downcase : error.message
+    def number_dropped
+      count = @overflowed - @overflowed_said
+      @overflowed_said = @overflowed
+      @dropping = false
+      "#{Text.count(count, "event")} #{count == 1 ? "was" : "were"} dropped"
     end
   end
 end

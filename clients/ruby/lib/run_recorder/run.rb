@@ -3,7 +3,8 @@
 require "securerandom"
 
 module RunRecorder
-  # One run, as the work sees it. Its methods return nil, never raise, and may be called by any thread.
+  # One run, as the work sees it. Its methods return nil, never raise, and may be called by any thread. What they are
+  # given may be anything, also a BasicObject: it is asked nothing here.
   class Run
     attr_reader :id
 
@@ -14,7 +15,7 @@ module RunRecorder
 
     def initialize(recorder, id = nil)
       @recorder = recorder
-      @id = id.nil? ? Run.new_id : id
+      @id = nil.equal?(id) ? Run.new_id : id
     end
 
     # The run that this fiber works on, nil outside of any.
@@ -36,12 +37,14 @@ module RunRecorder
     end
 
     def usage(numbers = nil, **more)
-      event("usage", usage: numbers.is_a?(Hash) ? numbers.merge(more) : more)
+      event("usage", usage: Hash === numbers ? {}.merge(numbers, more) : more)
+    rescue *UNREADABLE # a key that cannot be compared
+      nil
     end
 
     # Any detail. `payload` is a hash; further fields of the protocol may follow.
     def event(type, payload = nil, **fields)
-      send_event(type, payload.nil? ? fields : { payload: payload }.merge(fields))
+      send_event(type, nil.equal?(payload) ? fields : { payload: payload }.merge(fields))
     end
 
     def send_event(type, fields)

@@ -27,17 +27,17 @@ module RunRecorder
       @starting = Mutex.new
     end
 
-    # Makes sure that the thread runs. Cheap when it does. Whoever comes second leaves it to the first.
+    # Makes sure that the thread runs. Cheap when it does. Whoever comes second leaves it to the first. False where it does not
+    # run: no file descriptor is free, or no thread can be made. The next call tries again.
     def start
-      return if @thread&.alive? || @stopped || !@starting.try_lock
+      return true if @thread&.alive?
+      return false if @stopped || !@starting.try_lock
 
       begin
-        @thread = new_thread unless @thread&.alive?
+        start_thread
       ensure
         @starting.unlock
       end
-    rescue ThreadError
-      nil # the process is ending
     end
 
     # Something new is in the buffer.
@@ -54,12 +54,17 @@ module RunRecorder
       @wake.call
     end
 
+    # The process may be ending.
+    def report_dropped
+      @reports.dropped_at_end(@buffer)
+    end
+
     def stop
       @stopped = true
       @wake.call
     end
 
-    # In a forked child: the parent's connection and pipe, which this process must not keep open.
+    # In a forked child: the parent's connection and wake, which this process must not keep open.
     def close_inherited
       @connection&.close
       @wake.close
@@ -67,6 +72,18 @@ module RunRecorder
     end
 
     private
+
+    def start_thread
+      return true if @thread&.alive?
+
+      @wake.open
+      @thread = new_thread
+      @reports.started
+      true
+    rescue *UNREADABLE => e
+      @reports.not_started(e)
+      false
+    end
 
     # A thread inherits the deferral of interrupts; this one must not keep the process from ending.
     def new_thread

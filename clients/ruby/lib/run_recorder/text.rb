@@ -34,6 +34,40 @@ module RunRecorder
       "[unreadable: #{clean(exception.class.name || "an exception")}]"
     end
 
+    # Why something failed, without the file that it was about.
+    def reason(exception)
+      message = clean(exception.message.to_s).lines.first.to_s.chomp
+      SystemCallError === exception ? message.sub(/ [-@] .*/, "").downcase : message
+    rescue *UNREADABLE => e
+      unreadable(e)
+    end
+
+    def count(number, thing)
+      "#{number} #{thing}#{"s" unless number == 1}"
+    end
+
+    # The bytes of a path, whatever its encoding. A copy.
+    def path(given)
+      text = String === given ? given : given.to_s
+      (text.encoding.ascii_compatible? ? text : text.encode(Encoding::UTF_8)).b
+    end
+
+    # The bytes of an environment variable, "" where there is none. Ruby may give them in the default internal encoding, or only
+    # say so; NULs, of which the environment has none, tell which.
+    def environment(name)
+      text = ENV[name].to_s
+      return text.encode(Encoding.find("locale")).b if text.b.include?("\0") || (text.encoding.ascii_compatible? && converted?(text))
+
+      text.b
+    rescue EncodingError
+      text.b
+    end
+
+    def converted?(text)
+      internal = Encoding.default_internal
+      internal && text.encoding == internal
+    end
+
     def utf8(text)
       case text.encoding
       when Encoding::UTF_8, Encoding::US_ASCII then text.encoding == Encoding::UTF_8 ? text : as_utf8(text)

@@ -9,15 +9,25 @@ module RunRecorder
   class Unsent
     MAX_BYTES = 16 * 1024 * 1024
 
+    class Unusable < StandardError; end
+
+    # count: of the lines that are in the file `path`. reason: why others are not. Both are texts.
+    Kept = Struct.new(:count, :path, :reason)
+
     # Reads a file piece by piece. Used by the sender's thread alone.
     class Reader
       CHUNK_BYTES = 1024 * 1024
 
       attr_reader :path
 
+      # Raises SystemCallError where it is no regular file; a FIFO would keep the sender waiting.
       def initialize(path)
         @path = path
-        @file = File.open(path, File::RDONLY | File::NOFOLLOW, encoding: Encoding::UTF_8)
+        @file = File.open(path, File::RDONLY | File::NOFOLLOW | File::NONBLOCK, binmode: true)
+        raise Errno::EINVAL, "no regular file" unless @file.stat.file?
+      rescue StandardError
+        @file&.close
+        raise
       end
 
       # Lines of about CHUNK_BYTES, each with its newline; empty at the end.
@@ -25,6 +35,7 @@ module RunRecorder
         lines = []
         bytes = 0
         while bytes < CHUNK_BYTES && (line = @file.gets("\n"))
+          line.force_encoding(Encoding::UTF_8)
           next if line == "\n"
 
           lines << (line.end_with?("\n") ? line : "#{line}\n")
@@ -47,50 +58,71 @@ module RunRecorder
     end
 
     def initialize(socket_path)
-      path = socket_path.start_with?("/") ? socket_path : File.join(Dir.pwd, socket_path)
-      @name = path.b.gsub(/[^A-Za-z0-9\-._~]/n) { |byte| byte == "/" ? "+" : format("%%%02X", byte.ord) }
+      path = Text.path(socket_path)
+      path = File.join(Dir.pwd.b, path) unless path.start_with?("/")
+      @name = name(path)
+    rescue SystemCallError # the current folder is gone
+      @name = name(path)
     end
 
-    # [[line, lifecycle]] in order → how many were kept: what does not fit is left out, oldest details first, then the
-    # oldest lifecycle events.
+    # [[line, lifecycle]] in order → Kept: what does not fit is left out, oldest details first, then the oldest lifecycle
+    # events.
     def keep(lines)
-      folder = usable_folder or return 0
+      folder = usable_folder
       chosen = fitting(lines, MAX_BYTES - used(folder))
-      write(folder, chosen) unless chosen.empty?
-      chosen.size
-    rescue SystemCallError, IOError
-      0
+      path = write(folder, chosen) unless chosen.empty?
+      Kept.new(chosen.size, path && Text.clean(path), "#{Text.clean(folder)} has no room")
+    rescue *UNREADABLE => e
+      Kept.new(0, nil, Text.reason(e))
     end
 
     # Files of earlier clients for this socket, oldest first.
     def files
-      folder = usable_folder(make: false) or return []
-      Dir.children(folder).grep(/\A#{Regexp.escape(@name)}@[0-9a-z-]+\.ndjson\z/n).map { |name| File.join(folder, name) }
-         .select { |path| ours?(File.lstat(path)) }.sort_by { |path| File.mtime(path) }
-    rescue SystemCallError
+      folder = usable_folder(make: false)
+      paths = children(folder).grep(/\A#{Regexp.escape(@name)}@[0-9a-z-]+\.ndjson\z/n).map { |name| File.join(folder, name) }
+      paths.map { |path| [path, stat(path)] }.select { |_, stat| stat && ours?(stat) }.sort_by { |_, stat| stat.mtime }.map(&:first)
+    rescue Unusable, SystemCallError
       []
     end
 
     private
 
+    def name(path)
+      path.gsub(/[^A-Za-z0-9\-._~]/n) { |byte| byte == "/" ? "+" : format("%%%02X", byte.ord) }
+    end
+
     def usable_folder(make: true)
-      folder = folder_path or return
+      folder = folder_path
       FileUtils.mkdir_p(folder, mode: 0o700) if make && !File.directory?(folder)
       stat = File.lstat(folder)
-      folder if stat.directory? && stat.owned? && (stat.mode & 0o022).zero?
+      raise Unusable, "#{Text.clean(folder)} is no folder of this user's alone" unless stat.directory? && stat.owned? && (stat.mode & 0o022).zero?
+
+      folder
+    end
+
+    def folder_path
+      state = Text.environment("XDG_STATE_HOME")
+      home = Text.environment("HOME")
+      state = home.empty? ? "" : File.join(home, ".local", "state") if state.empty?
+      raise Unusable, "neither XDG_STATE_HOME nor HOME names a folder" unless state.start_with?("/")
+
+      File.join(state, "run-recorder", "unsent")
+    end
+
+    # As bytes.
+    def children(folder)
+      Dir.children(folder, encoding: Encoding::BINARY)
+    end
+
+    # nil where another client removed it meanwhile.
+    def stat(path)
+      File.lstat(path)
     rescue SystemCallError
       nil
     end
 
-    def folder_path
-      state = ENV["XDG_STATE_HOME"].to_s
-      home = ENV["HOME"].to_s
-      state = home.empty? ? "" : File.join(home, ".local", "state") if state.empty?
-      File.join(state, "run-recorder", "unsent") if state.start_with?("/")
-    end
-
     def used(folder)
-      Dir.children(folder).sum { |name| File.lstat(File.join(folder, name)).size }
+      children(folder).sum { |name| stat(File.join(folder, name))&.size || 0 }
     end
 
     def ours?(stat)
@@ -113,13 +145,29 @@ module RunRecorder
 
     def write(folder, lines)
       path = File.join(folder, "#{@name}@#{SecureRandom.hex(8)}")
-      File.open("#{path}.new", File::WRONLY | File::CREAT | File::EXCL, 0o600) do |file|
-        file.binmode
+      File.open("#{path}.new", File::WRONLY | File::CREAT | File::EXCL, 0o600, binmode: true) do |file|
         lines.each { |line| file.write(line) }
         file.fsync
       end
       File.rename("#{path}.new", "#{path}.ndjson")
-      File.open(folder, &:fsync)
+      sync(folder)
+      "#{path}.ndjson"
+    rescue SystemCallError, IOError
+      remove("#{path}.new")
+      raise
+    end
+
+    # The name of the file; the file itself is there, whether this can be done or not.
+    def sync(folder)
+      File.open(folder, File::RDONLY, binmode: true, &:fsync)
+    rescue SystemCallError
+      nil
+    end
+
+    def remove(path)
+      File.unlink(path)
+    rescue SystemCallError
+      nil
     end
   end
 end

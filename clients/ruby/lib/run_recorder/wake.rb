@@ -1,16 +1,18 @@
 # frozen_string_literal: true
 
-module RunRecorder
-  # A pipe by which any thread, also in a signal handler, ends a wait of the sender's thread.
-  class Wake
-    attr_reader :reader
+require "socket"
 
-    def initialize
-      @reader, @writer = IO.pipe
+module RunRecorder
+  # A pair of sockets (IO.pipe raises where the default encoding is UTF-16) by which any thread, also in a
+  # signal handler, ends a wait of the sender's thread. Until it is opened nobody waits.
+  class Wake
+    # Raises SystemCallError where there is no free file descriptor.
+    def open
+      @reader, @writer = UNIXSocket.pair unless @writer
     end
 
     def call
-      @writer.write_nonblock(".", exception: false)
+      @writer&.write_nonblock(".", exception: false)
     rescue IOError, SystemCallError
       nil
     end
@@ -22,8 +24,8 @@ module RunRecorder
     end
 
     def close
-      @reader.close
-      @writer.close
+      @reader&.close
+      @writer&.close
     rescue IOError, SystemCallError
       nil
     end
