@@ -59,6 +59,15 @@ class Celery(WithDaemon):
         self.assertEqual(self.ended(f"{slow}-1", "failed")["error"]["errors"][0]["kind"], "SoftTimeLimitExceeded")
         self.assertEqual(self.ended(f"{dies}-1", "failed")["error"]["errors"][0]["kind"], "WorkerLostError")
 
+    def test_what_a_pool_cannot_send_is_kept_at_its_end(self):
+        self.end_daemon()
+        ids = self.send("good", "good", "bad")
+        wait_until(lambda: all((self.folder / "results" / f"celery-task-meta-{each}").exists() for each in ids), "the tasks")
+        self.end_worker()
+        files = list((self.folder / "run-recorder" / "unsent").glob("*@*.ndjson"))
+        lines = "".join(path.read_text() for path in files).splitlines()
+        self.assertEqual(len(lines), 6, (self.folder / "worker.txt").read_text()[-3000:])
+
     def test_a_worker_that_is_killed_leaves_its_task_stuck(self):
         waits, = self.send("waits")
         self.ended(f"{waits}-1", "running")
