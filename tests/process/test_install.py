@@ -28,11 +28,13 @@ def test_everything_lies_where_the_prefix_says(tmp_path, folder, etc):
                  "share/man/man8/run-recorderd.8.gz", "share/bash-completion/completions/run-recorder",
                  "share/bash-completion/completions/run-recorderd", "share/run-recorder/migrations/sqlite/0001_tables.sql",
                  "share/run-recorder/clients/README.md", "share/run-recorder/clients/python/run_recorder/__init__.py",
-                 "share/run-recorder/clients/go/go.mod", "share/doc/run-recorder/README.md", "share/doc/run-recorder/examples/prometheus-alerts.yml",
+                 "share/run-recorder/clients/go/go.mod", "share/doc/run-recorder/README.md",
+                 "share/doc/run-recorder/examples/prometheus-alerts.yml",
                  "share/doc/run-recorder/examples/grafana-dashboard.json",
                  "share/doc/run-recorder/examples/grafana-dashboard-jobs.json"):
         assert (at / path).exists(), path
-    assert not [path for path in (at / "share/run-recorder/clients").rglob("*") if "test" in path.name or path.name.startswith(".")]
+    clients = (at / "share/run-recorder/clients").rglob("*")
+    assert not [path for path in clients if "test" in path.name or path.name.startswith(".")]
     assert (tmp_path / etc / "run-recorder/run-recorder.toml").exists()
     unit = (at / "lib/systemd/system/run-recorder.service").read_text()
     assert f"ExecStart=/{folder}/bin/run-recorderd\n" in unit
