@@ -1,7 +1,7 @@
 // The core against a real daemon: runs, what happens while it is away, and what is left at the end.
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -236,7 +236,7 @@ async function end(child) {
 test('a program that ends flushes, and the socket does not keep it alive', { skip }, async (t) => {
   const state = isolate(t);
   const daemon = new Daemon(t);
-  await until(() => existsSync(daemon.socket), 'the daemon');
+  await daemon.listens();
   const { code, output } = await end(program("client.run('p', async () => 1, { runId: 'r1' });", { RUN_RECORDER_SOCKET_PATH: daemon.socket }));
   assert.deepEqual([code, output], [0, '']);
   await daemon.run('r1', 'completed');
@@ -259,7 +259,7 @@ for (const [how, text, wanted] of [
     const [file] = unsentFiles(state);
     assert.deepEqual(linesOf(file).map(({ run_id: runId }) => runId), ['r1']);
     daemon.start();
-    await until(() => existsSync(daemon.socket), 'the daemon');
+    await daemon.listens();
     const emit = execFile(join(process.env.RUN_RECORDER_BIN, 'run-recorder'), ['--socket', daemon.socket, 'emit', '--no-worker-pid', '--wait', '30s']);
     emit.stdin.end(linesOf(file).map((line) => `${JSON.stringify(line)}\n`).join(''));
     assert.equal((await ended(emit)).code, 0);
@@ -270,7 +270,7 @@ for (const [how, text, wanted] of [
 test('worker threads have recorders of their own', { skip }, async (t) => {
   isolate(t);
   const daemon = new Daemon(t);
-  await until(() => existsSync(daemon.socket), 'the daemon');
+  await daemon.listens();
   const text = `const client = require(${JSON.stringify(new URL('../lib/index.js', import.meta.url).pathname)});
     client.run('thread', async () => 1, { runId: 'thread-' + require('node:worker_threads').threadId });`;
   const threads = [1, 2].map(() => new Worker(text, { eval: true, env: { ...process.env, RUN_RECORDER_SOCKET_PATH: daemon.socket } }));

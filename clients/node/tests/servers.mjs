@@ -1,10 +1,9 @@
 // A private redis and a private PostgreSQL for the tests of the adapters, on UNIX sockets in folders of their own.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { chownSync, existsSync, readdirSync, statSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { join } from 'node:path';
 
-import { atEnd, ended, temporaryFolder, until } from './support.mjs';
+import { atEnd, ended, isListening, temporaryFolder, until } from './support.mjs';
 
 const kPostgres = '/usr/lib/postgresql';
 
@@ -23,16 +22,6 @@ function postgresBin() {
 export const skipWithoutPostgres = postgresBin() !== undefined && existsSync(join(postgresBin(), 'initdb'))
   ? false
   : 'PostgreSQL is not installed';
-
-async function isListening(path) {
-  return new Promise((resolve) => {
-    const socket = createConnection(path, () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => resolve(false));
-  });
-}
 
 export async function startRedis(t) {
   const folder = temporaryFolder(t);

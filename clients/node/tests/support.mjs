@@ -71,6 +71,17 @@ export function ended(child) {
   return new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
 }
 
+/** A socket's file is there before its server listens. */
+export async function isListening(path) {
+  return new Promise((resolve) => {
+    const socket = createConnection(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}
+
 /** A daemon with a socket of its own. */
 export class Daemon {
   constructor(t, { starts = true } = {}) {
@@ -84,6 +95,10 @@ export class Daemon {
   start() {
     const env = { PATH: process.env.PATH, RUNTIME_DIRECTORY: this.folder, STATE_DIRECTORY: this.folder };
     this.process = spawn(join(bin, 'run-recorderd'), [], { env, stdio: 'ignore' });
+  }
+
+  listens() {
+    return until(() => isListening(this.socket), 'the daemon');
   }
 
   async kill() {

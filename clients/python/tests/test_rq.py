@@ -26,13 +26,21 @@ class Rq(WithDaemon):
                                        str(self.folder)], executable=REDIS, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.addCleanup(self.redis.wait)
         self.addCleanup(self.redis.kill)
-        wait_until(self.redis_socket.exists, "redis")
         import redis
         import rq
         self.connection = redis.Redis(unix_socket_path=str(self.redis_socket))
         self.addCleanup(self.connection.close)
+        wait_until(lambda: self.redis_answers(redis.ConnectionError), "redis")
         self.queue = rq.Queue("q", connection=self.connection)
         self.environment.update({"PYTHONPATH": f"{HERE.parent}:{HERE}", "PYTHONDONTWRITEBYTECODE": "1"})
+
+    def redis_answers(self, refused):
+        if self.redis.poll() is not None:
+            raise AssertionError((self.folder / "log.txt").read_text())
+        try:
+            return self.connection.ping()
+        except refused:
+            return False
 
     def worker(self, name="Worker", *options):
         output = open(self.folder / "worker.txt", "ab")
@@ -88,6 +96,7 @@ class Rq(WithDaemon):
         horses = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
         worker.kill()
         worker.wait()
+        self.assertTrue(horses)
         for horse in horses:
             os.kill(int(horse), signal.SIGKILL)
         wait_until(lambda: self.row(f"{job.id}-1")["status"] == "stuck", "the finding")

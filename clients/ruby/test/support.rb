@@ -28,6 +28,14 @@ module Support
     value
   end
 
+  # A socket's file is there before its server listens.
+  def self.accepts?(path)
+    UNIXSocket.new(path).close
+    true
+  rescue SystemCallError
+    false
+  end
+
   # A daemon of its own, in a folder of its own. RUN_RECORDER_BIN names the folder with the two programs.
   class Daemon
     BIN = ENV["RUN_RECORDER_BIN"]
@@ -51,12 +59,16 @@ module Support
     def start
       @pid = spawn(CLEAN.merge("RUNTIME_DIRECTORY" => folder, "STATE_DIRECTORY" => folder, "RUN_RECORDER_RECONCILE_GRACE" => GRACE),
                    File.join(BIN, "run-recorderd"), %i[out err] => File.join(folder, "log"), in: File::NULL, pgroup: true)
-      Support.wait_until("the daemon") { accepts? }
+      Support.wait_until("the daemon") { Support.accepts?(socket) && Support.accepts?(control) }
       self
     end
 
     def socket
       File.join(folder, "events.sock")
+    end
+
+    def control
+      File.join(folder, "control.sock")
     end
 
     def signal(name)
@@ -79,7 +91,7 @@ module Support
 
     # What `run-recorder` says, as objects.
     def ask(*words)
-      output = IO.popen([CLEAN, File.join(BIN, "run-recorder"), "--control", File.join(folder, "control.sock"), *words, "--json"],
+      output = IO.popen([CLEAN, File.join(BIN, "run-recorder"), "--control", control, *words, "--json"],
                         err: File::NULL, in: File::NULL, &:read)
       output.lines.map { |line| JSON.parse(line) }
     end
@@ -102,16 +114,6 @@ module Support
 
     def history(id)
       ask("events", id)
-    end
-
-    private
-
-    def accepts?
-      UNIXSocket.new(socket).close
-      UNIXSocket.new(File.join(folder, "control.sock")).close
-      true
-    rescue SystemCallError
-      false
     end
   end
 

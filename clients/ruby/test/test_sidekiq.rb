@@ -132,7 +132,7 @@ class TestSidekiq < Minitest::Test
     path = File.join(daemon.folder, "redis.sock")
     @redis = spawn([REDIS, "redis-server"], "--port", "0", "--unixsocket", path, "--save", "", "--dir", daemon.folder,
                    out: File::NULL, err: File::NULL, in: File::NULL, pgroup: true)
-    Support.wait_until("redis-server") { File.socket?(path) }
+    Support.wait_until("redis-server") { Support.accepts?(path) }
     ENV["TEST_REDIS_URL"] = "unix://#{path}"
     require JOBS
     Sidekiq.redis = { url: ENV["TEST_REDIS_URL"] }
