@@ -102,9 +102,13 @@ std::string keep_aside(const std::string& path) {
   std::string time = format_rfc3339(now_utc()).substr(0, std::string_view("2026-11-29T13:15:00").size());
   std::erase(time, '-');
   std::erase(time, ':');
-  const std::string aside = fmt::format("{}.before-{}Z", path, time);
+  const std::string wanted = fmt::format("{}.before-{}Z", path, time);
+  std::string aside = wanted;
   // A second name first: the path always names a database.
-  if (::link(path.c_str(), aside.c_str()) != 0) refuse_restore(system_error_of("link " + aside).message);
+  for (int number = 2; ::link(path.c_str(), aside.c_str()) != 0; ++number) {
+    if (errno != EEXIST) refuse_restore(system_error_of("link " + aside).message);
+    aside = fmt::format("{}-{}", wanted, number);  // another one was restored in the same second
+  }
   for (const char* beside : kFilesBeside) {
     if (::rename((path + beside).c_str(), (aside + beside).c_str()) != 0 && errno != ENOENT) {
       const Error error = system_error_of(fmt::format("rename {}{}", path, beside));

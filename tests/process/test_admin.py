@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,21 @@ def test_restore_refuses_what_is_no_copy_of_such_a_database(servers):
     assert not list(server.folder.glob("*.before-*")) + list(server.folder.glob("*.restoring*"))
     empty = server.run("--restore")
     assert empty.returncode == 1, empty.stderr
+
+
+def test_two_restores_in_one_second_keep_both_databases(servers):
+    server = with_runs(servers)
+    copy = server.folder / "copy.db"
+    backup(server, copy)
+    server.stop()
+    now = datetime.now(timezone.utc)
+    for second in range(DEADLINE_S):
+        (server.folder / f"{server.sqlite_path.name}.before-{now + timedelta(seconds=second):%Y%m%dT%H%M%S}Z").touch()
+    said = admin(server, "restore", copy).stdout
+    kept = re.search(r"^the database before is kept as (.*)$", said, re.MULTILINE)[1]
+    assert kept.endswith("Z-2"), said
+    with sqlite3.connect(kept) as before:
+        assert before.execute("SELECT count(*) FROM council_ex_runs").fetchone() == (3,)
 
 
 def test_restore_beside_a_running_daemon_is_refused(servers):

@@ -259,7 +259,7 @@ class Play:
             assert stats["emitted"] == parts, f"the client's books do not add up: {stats}"
             return all(stats[key] == value for key, value in wanted.items()) and stats
         try:
-            wait_until(found, wanted, 10)
+            wait_until(found, wanted)
         except AssertionError as late:
             raise AssertionError(f"{self.agent.tell(do='stats')} is not {wanted}\n{self.agent.log()[-3000:]}") from late
 
@@ -320,7 +320,7 @@ class Play:
                 seen.update(row)
                 return row and all(row.get(name) == value for name, value in columns.items())
             try:
-                wait_until(found, columns, 60)
+                wait_until(found, columns)
             except AssertionError as late:
                 raise AssertionError(f"{run_id} is {seen}, not {columns}\n{self.agent.log()[-3000:]}") from late
 

@@ -300,7 +300,8 @@ def the_job_was_rescued(machine):
     """And a pass has looked since, after the grace."""
     sql(machine, "app", "UPDATE oban_jobs SET state = 'retryable' WHERE id = 102")
     a_short_grace(machine)
-    wait_until("it is found", lambda: machine.run("run-recorder", "reconcile") and
+    # A pass of the daemon's own may be under way, and refuses this one.
+    wait_until("it is found", lambda: machine.run("run-recorder", "reconcile", check=False) and
                runs(machine, "Shop.ImportOrders")[0]["status"] == "stuck")
 
 
