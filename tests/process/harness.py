@@ -42,6 +42,22 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rr-state-")
 TEMPORARY_FOLDERS = [Path(os.environ["XDG_STATE_HOME"])]
 DEADLINE_S = 240  # that only a hang reaches, also where many times more runs than the processors can take
 
+# A command of exec that says each of its SIGTERMs. SIGPWR comes behind all of them, as exec passes signals on in their order: then it
+# ends. The bytes are written by the very handlers: those of the interpreter may wait for the next signal.
+ASKED_TO_STOP = """
+import os, signal
+reading, writing = os.pipe()
+os.set_blocking(writing, False)
+signal.set_wakeup_fd(writing)
+for each in (signal.SIGTERM, signal.SIGPWR):
+    signal.signal(each, lambda *_: None)
+os.write(1, b"ready\\n")
+told = b""
+while signal.SIGPWR not in told:
+    told = os.read(reading, 100)
+    os.write(1, b"asked\\n" * told.count(signal.SIGTERM))
+"""
+
 
 def wait_until(condition, what, deadline_s=DEADLINE_S):
     """Returns the first truthy value of condition(); fails naming `what` where none comes before the deadline."""

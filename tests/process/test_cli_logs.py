@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import DEADLINE_S, TOOL, Terminal, clean_environment, temporary_folder, wait_until
+from harness import ASKED_TO_STOP, DEADLINE_S, TOOL, Terminal, clean_environment, temporary_folder, wait_until
 
 SH = ("sh", "-c")
 
@@ -284,10 +284,7 @@ def test_what_the_command_writes_survives_a_kill_of_exec(server, spawn):
 
 
 def test_a_signal_to_the_process_group_reaches_the_command_once(spawn):
-    program = ("import os, signal\nsignal.signal(15, lambda *_: os.write(1, b'asked\\n'))\n"
-               "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPWR})\nos.write(1, b'ready\\n')\nsignal.sigwaitinfo({signal.SIGPWR})\n"
-               "for _ in range(10): pass\n")
-    process = spawn("--", sys.executable, "-c", program, stdout=subprocess.PIPE, start_new_session=True)
+    process = spawn("--", sys.executable, "-c", ASKED_TO_STOP, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGTERM)
     assert process.stdout.readline() == "asked\n"
