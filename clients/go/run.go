@@ -18,6 +18,7 @@ type Run struct {
 	result any
 	given  bool   // a result
 	ending Fields // further fields of the end
+	ended  bool   // its end was sent: the first one counts
 }
 
 // Usage is what a run used, by name: the daemon adds it up.
@@ -112,7 +113,7 @@ func (run *Run) endedByOutcome(ctx context.Context, err error) (ended bool) {
 	return run.outcome != nil && run.outcome(ctx, run, err)
 }
 
-// Complete sends run_completed.
+// Complete sends run_completed. Of several ends the first counts.
 func (run *Run) Complete() { run.end("run_completed", nil) }
 
 // Fail sends run_failed with those errors: an error, a text, fields, or several. Errors of the kind "cancelled" mean
@@ -127,6 +128,8 @@ func (run *Run) end(kind string, fields Fields) {
 		fields = Fields{}
 	}
 	run.mu.Lock()
+	again := run.ended
+	run.ended = true
 	for name, value := range run.ending {
 		fields[name] = value
 	}
@@ -134,7 +137,9 @@ func (run *Run) end(kind string, fields Fields) {
 		fields["result"] = run.result
 	}
 	run.mu.Unlock()
-	run.recorder.Event(run.id, kind, fields)
+	if !again {
+		run.recorder.Event(run.id, kind, fields)
+	}
 }
 
 // ID is the run's id; empty where nothing is recorded.

@@ -106,6 +106,22 @@ func TestWorkThatFails(t *testing.T) {
 	}
 }
 
+func TestOfSeveralEndsTheFirstCounts(t *testing.T) {
+	ends := func(work func(context.Context, *Run) error) string {
+		events, _, _ := recorded(t, context.Background(), work)
+		kind, _ := endOf(events)
+		return fmt.Sprintf("%d, %s", len(events), kind)
+	}
+	failsAndReturns := func(_ context.Context, run *Run) error { run.Fail(errors.New("no")); return nil }
+	completesAndFails := func(_ context.Context, run *Run) error { run.Complete(); return errors.New("late") }
+	if got := ends(failsAndReturns); got != "2, run_failed" {
+		t.Error(got)
+	}
+	if got := ends(completesAndFails); got != "2, run_completed" {
+		t.Error(got)
+	}
+}
+
 func panicsDeepInside() { panic(errors.New("deep inside")) }
 
 func TestWorkThatPanics(t *testing.T) {

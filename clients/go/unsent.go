@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -110,7 +112,7 @@ func writeNew(path string, events []*entry) error {
 func unsentFolder(makeIt bool) (string, error) {
 	state := os.Getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(state) || isAnothers(state) {
-		home := os.Getenv("HOME")
+		home := homeFolder()
 		if !filepath.IsAbs(home) || isAnothers(home) {
 			return "", errNoFolder
 		}
@@ -130,6 +132,18 @@ func unsentFolder(makeIt bool) (string, error) {
 		return "", fmt.Errorf("%s can be written by others than this user", folder)
 	}
 	return folder, nil
+}
+
+// homeFolder is $HOME, which services and cron may leave out; then what the system knows. Empty: none.
+func homeFolder() string {
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return home
+	}
+	account, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil {
+		return ""
+	}
+	return account.HomeDir
 }
 
 // isAnothers says whether what is made there would lie among another user's files, as for root with the environment

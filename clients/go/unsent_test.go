@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -46,6 +48,20 @@ func TestWhatIsLeftGoesToAFileAndTheNextClientSendsIt(t *testing.T) {
 	waitFor(t, "the file is gone", func() bool { return len(leftIn(state)) == 0 })
 	if got := next.Stats(); got != (Counts{Emitted: 4, Acknowledged: 4}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestWithoutHOMETheSystemIsAskedForTheHome(t *testing.T) {
+	account, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, relative := range []string{"", "state"} {
+		t.Setenv("XDG_STATE_HOME", relative)
+		t.Setenv("HOME", relative)
+		if home := homeFolder(); home != account.HomeDir {
+			t.Errorf("%q is not %q", home, account.HomeDir)
+		}
 	}
 }
 

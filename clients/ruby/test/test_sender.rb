@@ -259,6 +259,16 @@ class TestSender < Minitest::Test
     assert_match(/1 event could not be sent and could not be kept \(.*unsent is no folder of this user's alone\): it is lost$/, @log.string)
   end
 
+  def test_without_home_the_system_is_asked
+    home = ENV["HOME"]
+    [nil, "", "relative"].each do |value|
+      ENV["XDG_STATE_HOME"] = ENV["HOME"] = value
+      assert_equal "#{Etc.getpwuid(Process.euid).dir}/.local/state/run-recorder/unsent", RunRecorder::Unsent.new(@path).send(:folder_path)
+    end
+  ensure
+    ENV["HOME"] = home
+  end
+
   def test_a_thousand_events_cost_little_while_nobody_answers
     recorder.event("r", "run_started")
     fake.read(1)

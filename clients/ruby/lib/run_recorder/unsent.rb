@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "etc"
 require "fileutils"
 require "securerandom"
 
@@ -102,11 +103,19 @@ module RunRecorder
 
     def folder_path
       state = Text.environment("XDG_STATE_HOME")
-      home = Text.environment("HOME")
-      state = home.empty? ? "" : File.join(home, ".local", "state") if state.empty?
-      raise Unusable, "neither XDG_STATE_HOME nor HOME names a folder" unless state.start_with?("/")
-
+      state = File.join(home, ".local", "state") unless state.start_with?("/")
       File.join(state, "run-recorder", "unsent")
+    end
+
+    # Services and cron may leave HOME out; then what the system knows of the user.
+    def home
+      home = Text.environment("HOME")
+      home = Etc.getpwuid(Process.euid)&.dir.to_s unless home.start_with?("/")
+      raise Unusable, "neither XDG_STATE_HOME nor HOME names a folder" unless home.start_with?("/")
+
+      home
+    rescue ArgumentError
+      raise Unusable, "neither XDG_STATE_HOME nor HOME names a folder, and the system does not know this user"
     end
 
     # As bytes.
