@@ -12,8 +12,9 @@ defmodule RunRecorder.MixProject do
       description:
         "Records background jobs, Oban's among them, in run-recorder: never blocks, never raises, loses nothing unsaid.",
       package: package(),
-      # The tests with real Oban bring implementations with them.
+      # The tests with real Oban bring implementations with them, and need applications of Erlang's that the client does not.
       consolidate_protocols: Mix.env() != :test,
+      prune_code_paths: Mix.env() != :test,
       # The tests start the application themselves, each with its own socket.
       aliases: [test: "test --no-start"],
       deps: deps()

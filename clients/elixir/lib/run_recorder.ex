@@ -31,7 +31,7 @@ defmodule RunRecorder do
   | exited with `:shutdown` or `{:shutdown, _}`, also from outside | cancelled |
   | its process was killed, or ended with something else that it was linked to | stuck (`run_lost`) |
   """
-  @spec run(String.t() | module, keyword | map, (Run.t() -> result) | (() -> result)) :: result when result: var
+  @spec run(String.t() | module, keyword | map, (... -> result)) :: result when result: var
   def run(name, options \\ [], work) do
     run = Run.begin(name, options)
 

@@ -1,7 +1,7 @@
 defmodule RunRecorder.AdaptersTest do
   # What the adapters make of what Oban and CouncilEx hand them, without either; oban_test.exs has real Oban.
   use ExUnit.Case, async: false
-  @moduletag :daemon
+  @moduletag :real_daemon
 
   alias RunRecorder.TestDaemon
 
@@ -43,9 +43,16 @@ defmodule RunRecorder.AdaptersTest do
     snoozed = job(id, attempted_at: claimed, meta: %{"snoozed" => 1})
     retried = job(id, attempt: 2, attempted_at: claimed)
     assert RunRecorder.Oban.run_id(first) == "oban-#{id}-1767323045000000"
-    assert RunRecorder.Oban.run_id(snoozed) == "oban-#{id}-1-1767323100000001"
+    assert RunRecorder.Oban.run_id(snoozed) == "oban-#{id}-2-1767323100000001"
     assert RunRecorder.Oban.run_id(retried) == "oban-#{id}-2-1767323100000001"
     for later <- [snoozed, retried], do: assert(RunRecorder.Oban.first_run_id(later) == RunRecorder.Oban.run_id(first))
+
+    # The same job as its row has it after the snooze: the number and the count have changed, the execution has not.
+    put_off = %{first | attempt: 0, meta: %{"snoozed" => 1}}
+    assert RunRecorder.Oban.run_id(put_off) == RunRecorder.Oban.run_id(first)
+    put_off_again = %{snoozed | attempt: 0, meta: %{"snoozed" => 2}}
+    assert RunRecorder.Oban.run_id(put_off_again) == RunRecorder.Oban.run_id(snoozed)
+    assert RunRecorder.Oban.run_id(%{first | meta: %{"snoozed" => "a word"}}) == RunRecorder.Oban.run_id(first)
     assert RunRecorder.Oban.run_id(job(nil)) =~ ~r/\Aoban-inline-\d+-1767323045000000\z/
   end
 
@@ -60,16 +67,19 @@ defmodule RunRecorder.AdaptersTest do
   end
 
   test "later versions' snoozes and options are understood", %{daemon: daemon, id: id} do
-    for {number, options, result, status} <- [
-          {1, %{}, {:snooze, {5, :minutes}}, "completed"},
-          {2, %{snooze: :cancelled}, {:snooze, 60}, "cancelled"}
+    for {number, options, result, status, snoozed} <- [
+          {1, %{}, {:snooze, {5, :minutes}}, "completed", 300},
+          {2, %{snooze: :cancelled}, {:snooze, 60}, "cancelled", nil},
+          {3, %{}, {:snooze, {1, :month}}, "completed", 2_592_000},
+          {4, %{}, {:snooze, {1, :century}}, "completed", [1, "century"]},
+          {5, %{snooze: :cancelled}, {:snooze, {1, :century}}, "cancelled", nil}
         ] do
       metadata = %{job: job(id * 10 + number)}
       handle([:job, :start], metadata, options)
       handle([:job, :stop], Map.merge(metadata, %{state: :snoozed, result: result}), options)
       run = run(daemon, RunRecorder.Oban.run_id(metadata.job))
       assert run["status"] == status and run["oban_job_state_at_finalize"] == "scheduled"
-      if number == 1, do: assert(run["result"] == %{"snoozed" => 300})
+      if snoozed, do: assert(run["result"] == %{"snoozed" => snoozed})
     end
   end
 

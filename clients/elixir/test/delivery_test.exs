@@ -1,7 +1,7 @@
 defmodule RunRecorder.DeliveryTest do
   # How events reach a daemon that is away, hangs, is killed or refuses, and what becomes of those that do not.
   use ExUnit.Case, async: false
-  @moduletag :daemon
+  @moduletag :real_daemon
 
   alias RunRecorder.{Connection, TestDaemon, Unsent, Watch}
 
@@ -163,6 +163,24 @@ defmodule RunRecorder.DeliveryTest do
     Application.stop(:run_recorder)
     assert [_path] = Unsent.files(daemon.socket)
     assert %{kept: 5} = TestDaemon.stats!()
+  end
+
+  test "a node ends while the daemon hangs and much is on its way", %{daemon: daemon} do
+    daemon = TestDaemon.start(daemon)
+    TestDaemon.signal(daemon, "STOP")
+    path = Path.join(daemon.folder, "work.exs")
+
+    File.write!(path, """
+    {:ok, _started} = Application.ensure_all_started(:run_recorder)
+    for number <- 1..2_000, do: RunRecorder.event("r", "row", payload: %{n: number, text: String.duplicate("x", 200)})
+    """)
+
+    # Only a node that does not end reaches the limit.
+    words = ["300", "elixir", "-pa", Path.dirname(:code.which(RunRecorder)), path]
+    environment = [{"RUN_RECORDER_SOCKET_PATH", daemon.socket}]
+    assert {said, 0} = System.cmd("timeout", ["-s", "KILL" | words], env: environment, stderr_to_stdout: true)
+    assert said =~ "events could not be sent and are kept in"
+    TestDaemon.signal(daemon, "CONT")
   end
 
   test "a folder that others may write is not used", %{daemon: daemon} do

@@ -1,7 +1,7 @@
 defmodule RunRecorder.RunTest do
   # Runs against a real daemon: what the work does comes out as it was, and its end is recorded.
   use ExUnit.Case, async: false
-  @moduletag :daemon
+  @moduletag :real_daemon
 
   alias RunRecorder.{Run, TestDaemon}
 

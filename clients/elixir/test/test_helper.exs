@@ -11,7 +11,7 @@ daemon? = RunRecorder.TestDaemon.available?()
 oban? = daemon? and RunRecorder.ObanSources.folder() != nil and RunRecorder.TestPostgres.available?()
 
 exclude =
-  skip.(:daemon, daemon?, "a daemon (RUN_RECORDER_BIN names no folder with run-recorderd)") ++
+  skip.(:real_daemon, daemon?, "a daemon (RUN_RECORDER_BIN names no folder with run-recorderd)") ++
     skip.(:oban, oban?, "Oban (RUN_RECORDER_OBAN_SOURCES names no folder, or there is no PostgreSQL or no daemon)")
 
 ExUnit.start(exclude: exclude, capture_log: true)

@@ -87,6 +87,9 @@ defmodule RunRecorder.Connection do
       {:noreply, lose(state, "an error of its own")}
   end
 
+  @impl true
+  def terminate(_reason, state), do: if(state.socket, do: :gen_tcp.close(state.socket))
+
   defp handle(:wake, state), do: send_some(state)
   defp handle(:linger, state), do: send_some(%{state | lingering?: false})
   defp handle(:connect, %{socket: nil} = state), do: connect(state)
@@ -107,7 +110,9 @@ defmodule RunRecorder.Connection do
   ## The connection
 
   defp connect(state) do
-    options = [:binary, active: true, packet: :raw, high_watermark: @socket_queue, low_watermark: @max_sent_bytes]
+    # Without lingering: what is still on its way to a daemon that hangs would keep the node from ending.
+    queue = [high_watermark: @socket_queue, low_watermark: @max_sent_bytes, linger: {true, 0}]
+    options = [:binary, active: true, packet: :raw] ++ queue
     result = :gen_tcp.connect({:local, state.buffer.settings.socket}, 0, options, @connect_timeout)
     state = connected(result, state)
     Buffer.put(state.buffer, :tried, 1)

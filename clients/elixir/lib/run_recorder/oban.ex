@@ -24,8 +24,11 @@ defmodule RunRecorder.Oban do
   ## Run ids
 
   `run_id/1` derives the id from a job, wherever that is at hand. Attempt numbers come back after a snooze (from Oban 2.24), so
-  an execution is known by the time of its claim, and the first by the time when the job was inserted. Later ones have the
-  first as `parent_attempt_run_id`, so that `run-recorder chain` shows them together.
+  an execution is known by its number among the job's executions, which are the attempts and the snoozes that `meta` counts,
+  and by the time of its claim; the first by the time when the job was inserted. Later ones have the first as
+  `parent_attempt_run_id`, so that `run-recorder chain` shows them together. The run's `attempt` is Oban's number. Who replaces
+  the `meta` of a job that was put off takes the count away (`Oban.update_job/2`): with `attempt` 1 the next execution has the
+  first's id then, and is not seen.
 
   ## Options of `attach/1`
 
@@ -76,7 +79,7 @@ defmodule RunRecorder.Oban do
   @doc "The run of a job's current execution, or of its latest."
   @spec run_id(struct) :: String.t()
   def run_id(job),
-    do: if(first?(job), do: first_run_id(job), else: "#{name(job)}-#{job.attempt}-#{time(job.attempted_at)}")
+    do: if(first?(job), do: first_run_id(job), else: "#{name(job)}-#{number(job)}-#{time(job.attempted_at)}")
 
   @doc "The run of a job's first execution, which is the parent of the others."
   @spec first_run_id(struct) :: String.t()
@@ -96,8 +99,14 @@ defmodule RunRecorder.Oban do
   defp name(%{id: nil} = job), do: "oban-inline-#{:erlang.phash2({job.worker, job.args, job.queue})}"
   defp name(job), do: "oban-#{job.id}"
 
-  # To Oban 2.23 a snooze leaves the attempt's number; later it takes the number back, and counts itself.
-  defp first?(job), do: job.attempt == 1 and (job.meta || %{})["snoozed"] in [nil, 0]
+  defp first?(job), do: number(job) <= 1
+
+  # The number of the current or latest execution, the same when the job is claimed and after it was put off: to Oban 2.23 a
+  # snooze leaves the attempt's number; later it takes one from that, and adds one to its own count.
+  defp number(job), do: job.attempt + snoozed(job.meta)
+
+  defp snoozed(%{"snoozed" => count}) when is_integer(count), do: count
+  defp snoozed(_meta), do: 0
 
   defp time(%DateTime{} = time), do: DateTime.diff(time, @epoch, :microsecond)
   defp time(%NaiveDateTime{} = time), do: time |> DateTime.from_naive!("Etc/UTC") |> time()
@@ -158,7 +167,7 @@ defmodule RunRecorder.Oban do
 
   ## Outcomes
 
-  defp outcome(:stop, :snoozed, %{result: result}, options), do: snoozed(seconds(result), options)
+  defp outcome(:stop, :snoozed, %{result: result}, options), do: put_off(seconds(result), options)
   defp outcome(:stop, :cancelled, %{result: result}, _options), do: failed("cancelled", reason(result), "cancelled")
   defp outcome(:stop, :discard, %{result: result}, _options), do: failed("discard", reason(result), "discarded")
 
@@ -182,10 +191,10 @@ defmodule RunRecorder.Oban do
     %{error | kind: kind || "error", message: Encoder.readable(fn -> Text.exit_reason(reason) end)}
   end
 
-  defp snoozed(seconds, %{snooze: :cancelled}),
+  defp put_off(seconds, %{snooze: :cancelled}),
     do: failed("cancelled", "snoozed for #{Text.of(seconds)} s", "scheduled")
 
-  defp snoozed(seconds, _options), do: {"run_completed", %{result: %{snoozed: seconds}, job_state: "scheduled"}}
+  defp put_off(seconds, _options), do: {"run_completed", %{result: %{snoozed: seconds}, job_state: "scheduled"}}
 
   defp failed(kind, message, job_state) do
     {"run_failed", %{errors: [%{kind: kind, message: message}], job_state: job_state}}
@@ -195,11 +204,14 @@ defmodule RunRecorder.Oban do
   defp reason({_word, reason}), do: Encoder.readable(fn -> Text.inspected(reason) end)
   defp reason(word), do: Encoder.readable(fn -> Text.inspected(word) end)
 
-  @seconds %{second: 1, minute: 60, hour: 3_600, day: 86_400, week: 604_800}
+  # A month is Oban's, of 30 days.
+  @seconds %{second: 1, minute: 60, hour: 3_600, day: 86_400, week: 604_800, month: 2_592_000}
   @units for {unit, seconds} <- @seconds, name <- [unit, :"#{unit}s"], into: %{}, do: {name, seconds}
 
-  defp seconds({:snooze, {count, unit}}), do: count * Map.fetch!(@units, unit)
-  defp seconds({:snooze, seconds}), do: seconds
+  defp seconds({:snooze, {count, unit}}) when is_map_key(@units, unit), do: count * Map.fetch!(@units, unit)
+  # Seconds, or what a later version may bring.
+  defp seconds({:snooze, period}), do: period
+  defp seconds(result), do: result
 
   ## Options
 

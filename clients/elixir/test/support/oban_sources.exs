@@ -34,7 +34,7 @@ defmodule RunRecorder.ObanSources do
     :application.load({:application, name, if(module == [], do: properties, else: [{:mod, module} | properties])})
   end
 
-  defp env(:postgrex), do: [type_server_reap_after: 180_000, json_library: Jason]
+  defp env(:postgrex), do: [type_server_reap_after: 180_000, type_server_timeout: 60_000, json_library: Jason]
   defp env(:ecto_sql), do: [postgres_map_type: "jsonb"]
   defp env(_name), do: []
 
