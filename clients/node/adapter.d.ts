@@ -6,8 +6,8 @@ export interface AdapterOptions<Job> {
   recorder?: Recorder;
   /** The queue's name in the daemon's configuration. Default: none. */
   queue?: string;
-  /** What a run is called. */
+  /** What a run is called. It answers at once, without a promise. */
   council?: (job: Job) => string;
-  /** What a run was given; undefined: not recorded. */
+  /** What a run was given, at once, without a promise; undefined: not recorded. */
   input?: (job: Job) => unknown;
 }

@@ -37,7 +37,10 @@ export class Recorder {
   hand(): void;
   /** Waits until every event so far is settled, at most `timeout` milliseconds, and says whether it is. Never rejects. */
   flush(timeout?: number): Promise<boolean>;
-  /** Flushes; what is left goes to a file that the next client sends. Nothing is recorded afterwards. Never rejects. */
+  /**
+   * Flushes, what comes meanwhile too; what is left goes to a file that the next client sends. Nothing is recorded afterwards: it is
+   * dropped, counted, and said once. Never rejects.
+   */
   close(timeout?: number): Promise<void>;
   stats(): Stats;
 }
@@ -49,7 +52,7 @@ export interface Run {
   result: unknown;
   /** How far it is. */
   progress(done: number, total?: number, unit?: string): void;
-  /** Numbers to add to what the run has used, by key: {input_tokens: 1200}. */
+  /** Numbers to add to what the run has used, by key: {input_tokens: 1200}. The first 512 keys count. */
   usage(numbers: Record<string, number>): void;
   /** Anything that happened in it. */
   event(type: string, payload?: unknown): void;
@@ -90,7 +93,7 @@ export function event(runId: string, type: string, fields?: Record<string, unkno
 /** The recorder that is used where none is given, made at the first use; each thread has its own. */
 export function recorder(): Recorder;
 export function flush(timeout?: number): Promise<boolean>;
-/** Closes the shared recorder; the next event makes a new one. */
+/** Closes the shared recorder; the next event makes a new one, also for runs that are at work already. */
 export function close(timeout?: number): Promise<void>;
 /** Of the shared recorder; after `close` of the closed one, until there is another event. */
 export function stats(): Stats;

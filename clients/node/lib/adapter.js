@@ -4,6 +4,7 @@
 
 const { describeError } = require('./errors.js');
 const { Options, attempted } = require('./options.js');
+const { disown } = require('./reading.js');
 const { isCancelled } = require('./run.js');
 const { recorderOf } = require('./shared.js');
 
@@ -13,10 +14,10 @@ const { recorderOf } = require('./shared.js');
  */
 function settingsOf(options, defaults) {
   return {
-    recorder: () => recorderOf(options),
+    recorder: () => recorderOf(options)(),
     queue: new Options(options).get('queue'),
-    council: (job) => attempted(() => (options?.council ?? defaults.council)(job), 'unknown'),
-    input: (job) => attempted(() => (options?.input ?? defaults.input)(job), undefined),
+    council: (job) => attempted(() => disown((options?.council ?? defaults.council)(job)), 'unknown'),
+    input: (job) => attempted(() => disown((options?.input ?? defaults.input)(job)), undefined),
   };
 }
 
@@ -32,17 +33,16 @@ class JobRun {
 
   start(more) {
     const { jobId, attempt, parent } = this.identity;
-    const recorder = this.settings.recorder();
-    recorder.event(this.id, 'run_started', {
+    this.event('run_started', {
       council: this.settings.council(this.job), queue: this.settings.queue, job_id: jobId, attempt, parent_attempt_run_id: parent,
       input: this.settings.input(this.job), ...more,
     });
-    recorder.hand();
+    attempted(() => disown(this.settings.recorder().hand()), undefined);
     return this;
   }
 
   event(type, fields) {
-    this.settings.recorder().event(this.id, type, fields);
+    attempted(() => disown(this.settings.recorder().event(this.id, type, fields)), undefined);
   }
 
   completed(result, state, more) {

@@ -1,17 +1,22 @@
 // What was thrown, as an element of an event's `errors`. Pure functions; none of them raises but `errorsText`.
 'use strict';
 
+const { types } = require('node:util');
+const { get, nameOf, read } = require('./reading.js');
 const { clean, cutToBytes } = require('./text.js');
-const { encode, nameOf, read, textOf, tooLarge } = require('./values.js');
+const { encode, textOf, tooLarge } = require('./values.js');
 
 const kReducedText = 1000;
+const kMaxErrors = 10_000; // more of them are too large
 const kMaxStack = 8192;
 const kMaxHead = 300; // before the message
 
 /** A list of texts and objects, whatever was given, as JSON. Throws `tooLarge`. */
 function errorsText(value, limit) {
   let text = '[';
-  for (const error of listOf(value, limit / 2 + 1)) {
+  let count = 0;
+  for (const error of elementsOf(value)) {
+    if (++count > kMaxErrors) throw tooLarge;
     const described = encode(describeIfError(error), limit - text.length) ?? '"undefined"';
     const allowed = described.startsWith('"') || described.startsWith('{');
     text += `${text === '[' ? '' : ','}${allowed ? described : JSON.stringify(described)}`;
@@ -20,17 +25,19 @@ function errorsText(value, limit) {
   return `${text}]`;
 }
 
-function listOf(value, max) {
+/** Those of a list, each read when its turn comes; anything else is the only one. */
+function* elementsOf(value) {
   try {
-    return Array.isArray(value) ? Array.from({ length: Math.min(value.length, Math.floor(max)) }, (_, i) => read(value, i)) : [value];
+    if (!Array.isArray(value)) return yield value;
+    for (let i = 0; i < get(value, 'length'); ++i) yield read(value, i);
   } catch (error) {
-    return [`[unreadable: ${nameOf(error)}]`];
+    yield `[unreadable: ${nameOf(error)}]`;
   }
 }
 
 function describeIfError(value) {
   try {
-    return value instanceof Error || Object.prototype.toString.call(value) === '[object Error]' ? describeError(value) : value;
+    return value instanceof Error || types.isNativeError(value) ? describeError(value) : value;
   } catch {
     return value;
   }
@@ -39,8 +46,10 @@ function describeIfError(value) {
 /** What was thrown, as an element of `errors`. Never raises. */
 function describeError(error, kind = nameOf(error)) {
   if (typeof error !== 'object' || error === null) return { kind, message: messageOf(error) || describePlain(error) };
-  const message = messageOf(read(error, 'message') ?? error);
-  const stack = read(error, 'stack');
+  const said = read(error, 'message');
+  const message = messageOf(said ?? error);
+  // V8 makes the stack where it is read, and reads both for it.
+  const stack = types.isPromise(said) || types.isPromise(read(error, 'name')) ? undefined : read(error, 'stack');
   return typeof stack === 'string' ? { kind, message, stacktrace: framesOf(stack, message) } : { kind, message };
 }
 
@@ -61,6 +70,16 @@ function framesOf(stack, message) {
   return cutToBytes(clean(frames.slice(0, kMaxStack).replace(/^\n/, '')), kMaxStack);
 }
 
+/** The first `count` of a list of errors, reduced. */
+function reduceErrors(value, count) {
+  const reduced = [];
+  for (const error of elementsOf(value)) {
+    reduced.push(reduceError(error));
+    if (reduced.length === count) break;
+  }
+  return reduced;
+}
+
 /** Only its kind and message, cut. */
 function reduceError(error) {
   if (typeof error !== 'object' || error === null) return textOf(error, kReducedText);
@@ -73,4 +92,4 @@ function reduceError(error) {
   return reduced;
 }
 
-module.exports = { describeError, errorsText, listOf, reduceError };
+module.exports = { describeError, errorsText, reduceErrors };

@@ -2,16 +2,18 @@
 // Pure functions; `makeLine` is called by the thread that records, `reduceLine` by the sender. None of them raises.
 'use strict';
 
-const { listOf, reduceError } = require('./errors.js');
+const { reduceErrors } = require('./errors.js');
 const { fieldText, keptFields, pidText } = require('./fields.js');
+const { lengthOf, read } = require('./reading.js');
 const { clean, cutToBytes, jsonText } = require('./text.js');
-const { read, textOf } = require('./values.js');
+const { textOf, tooLarge } = require('./values.js');
 
 const kMaxIdBytes = 64;
 const kMaxTypeBytes = 64;
 const kMaxTypeUnits = 4 * kMaxTypeBytes; // a character is up to two, and in lower case one may be two
 const kMaxTimeUnits = 64;
 const kMaxJobIdUnits = 256;
+const kMinFieldUnits = 5; // "":1,
 const kReducedErrors = 10;
 const kReducedText = 1000;
 
@@ -75,7 +77,7 @@ function reduceFields(fields) {
   for (const name of [...kOwnHead, ...keptFields]) reduced[name] = read(fields, name);
   if (reduced.message !== undefined) reduced.message = textOf(reduced.message, kReducedText);
   const errors = read(fields, 'errors');
-  if (errors !== undefined && errors !== null) reduced.errors = listOf(errors, kReducedErrors).map(reduceError);
+  if (errors !== undefined && errors !== null) reduced.errors = reduceErrors(errors, kReducedErrors);
   reduced.truncated = true;
   return reduced;
 }
@@ -85,7 +87,7 @@ function lineOf(head, fields, limit) {
   let line = `{"type":${jsonText(head.type)},"run_id":${jsonText(head.runId)},"id":${jsonText(idOf(fields, head))}` +
     `,"at":${jsonText(timeOf(fields, head))}`;
   if (pid !== undefined) line += `,"worker_pid":${pid}`;
-  const body = withCleanNames(fields);
+  const body = withCleanNames(fields, limit);
   for (const name of Object.keys(body)) {
     if (kHead.has(name) || (name === 'oban_job_id' && namesAnotherJob(body))) continue;
     const text = fieldText(name, read(body, name), limit - line.length, head.type);
@@ -94,9 +96,11 @@ function lineOf(head, fields, limit) {
   return `${line}}`;
 }
 
-/** The fields themselves where all their names can be sent; of two that become the same the later counts. */
-function withCleanNames(fields) {
+/** The fields themselves where all their names can be sent; of two that become the same the later counts. Throws `tooLarge`. */
+function withCleanNames(fields, limit) {
+  if (lengthOf(fields) * kMinFieldUnits > limit) throw tooLarge;
   const names = Object.keys(fields);
+  if (names.length * kMinFieldUnits > limit) throw tooLarge;
   if (names.every((name) => clean(name) === name)) return fields;
   return Object.fromEntries(names.map((name) => [clean(name), read(fields, name)]));
 }

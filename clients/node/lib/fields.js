@@ -3,13 +3,15 @@
 
 const { createHash } = require('node:crypto');
 const { errorsText } = require('./errors.js');
+const { lengthOf, read } = require('./reading.js');
 const { cutToBytes, jsonText } = require('./text.js');
-const { encode, read, textOf, tooLarge } = require('./values.js');
+const { encode, textOf, tooLarge } = require('./values.js');
 
 const kMaxRunIdBytes = 255;
 const kRunIdPrefixBytes = 200;
 const kRunIdDigits = 32;
 const kMaxUnitBytes = 64;
+const kMaxUsageNames = 512; // about as many as a row has room for
 const kMaxInt32 = 2147483647;
 const kMaxInt64 = 9223372036854775807n;
 const kMaxExpiresIn = 2678400;
@@ -75,7 +77,7 @@ function usageText(value, limit) {
   if (typeof value !== 'object') return undefined;
   const numbers = {};
   let size = 0;
-  for (const name of keysOf(value)) {
+  for (const name of namesOf(value).slice(0, kMaxUsageNames)) {
     const number = read(value, name);
     if (Number.isFinite(number)) numbers[name] = number;
     else if (typeof number === 'bigint' && Number.isFinite(Number(number))) numbers[name] = Number(number);
@@ -87,9 +89,10 @@ function usageText(value, limit) {
   return text === '{}' ? undefined : text;
 }
 
-function keysOf(object) {
+/** None where it is a list or bytes, or cannot be listed. */
+function namesOf(object) {
   try {
-    return Object.keys(object);
+    return lengthOf(object) > 0 ? [] : Object.keys(object);
   } catch {
     return [];
   }

@@ -27,7 +27,7 @@ function recorded(handler, options) {
       attempted(() => returned(runs, result), undefined);
       return result;
     } catch (error) {
-      for (const run of runs) run.failed(error, stateAfter(run.job));
+      attempted(() => runs.forEach((run) => run.failed(error, stateAfter(run.job))), undefined);
       throw error;
     } finally {
       watch();

@@ -8,6 +8,7 @@ const recorders = new Set();
 const kMaxRounds = 3; // where others go on to record in 'beforeExit', for ever as it may be
 let isListening = false;
 let rounds = 0;
+let isOver = false;
 
 /** The recorder is ended with the process; until then it is not collected. */
 function atEnd(recorder) {
@@ -35,7 +36,13 @@ function flushAll() {
 }
 
 function endAll() {
+  isOver = true;
   for (const recorder of recorders) recorder.end();
 }
 
-module.exports = { atEnd, forgetAtEnd };
+/** Nothing that begins now would have an end. */
+function hasEnded() {
+  return isOver;
+}
+
+module.exports = { atEnd, forgetAtEnd, hasEnded };

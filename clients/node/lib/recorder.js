@@ -7,7 +7,7 @@ const { EventBuffer } = require('./buffer.js');
 const { newPrefix, now } = require('./clock.js');
 const { isLifecycle, makeLine, typeOf } = require('./event.js');
 const { runIdOf } = require('./fields.js');
-const { Options, attempted } = require('./options.js');
+const { Options } = require('./options.js');
 const { atEnd, forgetAtEnd } = require('./process_end.js');
 const { Sender } = require('./sender.js');
 const { TimeLimit } = require('./time_limit.js');
@@ -15,6 +15,7 @@ const { Unsent, unsentFolder } = require('./unsent.js');
 const { Words } = require('./words.js');
 
 const kDefaults = { bufferBytes: 16 << 20, flushTimeout: 2_000, maxEventBytes: 1 << 20 };
+const kAll = Number.MAX_SAFE_INTEGER; // every sequence number, of what comes later too
 const kMaxTimerMs = 2 ** 31 - 1;
 const kSystemSocket = '/run/run-recorder/events.sock';
 
@@ -73,6 +74,7 @@ class Recorder {
       this.words.refused({ code: 'invalid_event', message: `an event of type ${type} has no run id` });
     } else if (this.closed) {
       ++this.counts.dropped;
+      this.words.closed();
     } else {
       this.push(runId, type, fields);
     }
@@ -93,20 +95,21 @@ class Recorder {
   }
 
   /** Waits until every event so far is settled; false where that is not so after `timeout` milliseconds. */
-  flush(timeout = this.options.flushTimeout) {
-    if (this.disabled || this.isSettledTo(this.sequence)) return Promise.resolve(true);
-    if (this.closed) return Promise.resolve(false);
-    return new Promise((resolve) => this.wait(timeout, resolve));
+  flush(timeout) {
+    if (this.disabled) return Promise.resolve(true);
+    return new Promise((resolve) => this.whenSettledTo(this.sequence, timeout, resolve));
   }
 
-  wait(timeout, resolve) {
-    const waiter = { sequence: this.sequence, finish: undefined };
-    const limit = new TimeLimit(millisecondsOf(timeout), () => waiter.finish(false), { keepsAlive: true });
+  /** Calls `work` with whether it is, at once where it is already. */
+  whenSettledTo(sequence, timeout, work) {
+    if (this.isSettledTo(sequence)) return work(true);
+    const waiter = { sequence, finish: undefined };
+    const limit = new TimeLimit(this.millisecondsOf(timeout), () => waiter.finish(false), { keepsAlive: true });
     waiter.finish = (settled) => {
       limit.cancel();
       this.waiters.delete(waiter);
       if (this.waiters.size === 0) this.sender.keepsAlive(false);
-      resolve(settled);
+      work(settled);
     };
     this.waiters.add(waiter);
     this.sender.keepsAlive(true);
@@ -119,19 +122,41 @@ class Recorder {
     }
   }
 
+  /** Of a time limit that was given; anything but a number is as if it were not. */
+  millisecondsOf(timeout) {
+    const ms = typeof timeout === 'number' && !Number.isNaN(timeout) ? timeout : this.options.flushTimeout;
+    return Math.min(Math.max(ms, 0), kMaxTimerMs);
+  }
+
   isSettledTo(sequence) {
     return this.closed || (this.sender.oldestWaiting() > sequence && !this.sender.isWithLeft);
   }
 
-  /** Waits as flush does; what is left then goes to a file that the next client sends. Nothing is recorded afterwards. */
-  close(timeout = this.options.flushTimeout) {
-    this.closing ??= this.disabled ? Promise.resolve() : this.flush(timeout).then(() => this.end());
+  /**
+   * Waits as flush does, and for what comes meanwhile; what is left then goes to a file that the next client sends. Nothing is
+   * recorded afterwards.
+   */
+  close(timeout) {
+    this.closing ??= new Promise((resolve) => this.closeWithin(timeout, resolve));
     return this.closing;
+  }
+
+  closeWithin(timeout, done) {
+    const close = () => {
+      this.end();
+      done();
+    };
+    if (this.disabled) close();
+    else this.whenSettledTo(kAll, timeout, close);
   }
 
   /** At once and synchronously: what is not settled goes to the file. */
   end() {
-    if (this.closed || this.disabled) return;
+    if (this.closed) return;
+    if (this.disabled) {
+      this.closed = true;
+      return;
+    }
     forgetAtEnd(this);
     this.sender.pump(); // what the kernel takes now is recorded at once, and known by its id when it comes again
     const entries = this.sender.stop();
@@ -161,11 +186,6 @@ class Recorder {
     const waiting = this.disabled || this.closed ? 0 : this.sender.waiting;
     return { ...this.counts, waiting };
   }
-}
-
-/** Of a time limit that was given, whatever it is. */
-function millisecondsOf(timeout) {
-  return Math.min(Math.max(attempted(() => Number(timeout), 0) || 0, 0), kMaxTimerMs);
 }
 
 function settingsOf(options, environment) {

@@ -5,12 +5,14 @@
 const { newRunId } = require('./clock.js');
 const { describeError } = require('./errors.js');
 const { Options, attempted } = require('./options.js');
+const { disown, isObject, read } = require('./reading.js');
 
 const kStartFields = { input: 'input', attempt: 'attempt', parent: 'parent_attempt_run_id', queue: 'queue', jobId: 'job_id',
   obanJobId: 'oban_job_id', expiresIn: 'expires_in' };
 
 /** What the work is given: the run that it is. None of its methods raises or waits. */
 class Run {
+  /** `recorder` says which one takes an event, each time. */
   constructor(recorder, id) {
     this.recorder = recorder;
     this.id = id;
@@ -40,12 +42,12 @@ class Run {
 
 /** The recorder may be any object that was given as one. */
 function record(run, type, fields) {
-  attempted(() => run.recorder.event(run.id, type, fields), undefined);
+  attempted(() => disown(run.recorder().event(run.id, type, fields)), undefined);
 }
 
 /**
- * Runs `work(run)` as a run of that name. Returns what it returns, or a promise of it where that is a promise; throws what
- * it throws.
+ * Runs `work(run)` as a run of that name; each of its events goes to what `recorder()` is then. Returns what it returns, or a
+ * promise of it where that is a promise; throws what it throws.
  */
 function perform(recorder, name, work, given) {
   const options = new Options(given);
@@ -74,9 +76,9 @@ function begin(recorder, name, options) {
     const value = options.get(option);
     if (value !== undefined) fields[field] = value;
   }
-  attempted(() => recorder.words?.options(options.unreadable, 'cannot be read'), undefined);
+  attempted(() => recorder().words?.options(options.unreadable, 'cannot be read'), undefined);
   record(run, 'run_started', fields);
-  attempted(() => recorder.hand(), undefined);
+  attempted(() => disown(recorder().hand()), undefined);
   return run;
 }
 
@@ -94,20 +96,13 @@ function failed(run, error, options) {
 
 /** An AbortError, or the very reason of the signal that was given; a time limit (TimeoutError) is a failure. */
 function isCancelled(error, signal) {
-  try {
-    if (error?.name === 'AbortError') return true;
-    return signal?.aborted === true && error === signal.reason && error?.name !== 'TimeoutError';
-  } catch {
-    return false;
-  }
+  const name = isObject(error) ? read(error, 'name') : undefined;
+  if (name === 'AbortError') return true;
+  return isObject(signal) && read(signal, 'aborted') === true && error === read(signal, 'reason') && name !== 'TimeoutError';
 }
 
 function isThenable(value) {
-  try {
-    return typeof value?.then === 'function';
-  } catch {
-    return false;
-  }
+  return isObject(value) && typeof read(value, 'then') === 'function';
 }
 
 module.exports = { isCancelled, perform };

@@ -88,8 +88,8 @@ class Sender {
     if (this.stopped) return;
     this.readsNothing = error === readsNothing;
     this.words.away(error);
-    this.settled();
     this.retry = later(this.nextPause(), () => this.connect());
+    this.settled();
   }
 
   nextPause() {

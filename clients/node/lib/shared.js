@@ -2,13 +2,18 @@
 'use strict';
 
 const { Options, attempted } = require('./options.js');
+const { hasEnded } = require('./process_end.js');
 const { Recorder } = require('./recorder.js');
 
 let shared; // after its end too, until there is another one
+const everShared = new WeakSet();
 
-/** It, or a new one where it was closed. */
+/** It, or a new one where it is closed. Until all that came while it closes is settled it is the same one: events keep their order. */
 function recorder() {
-  if (shared === undefined || shared.closing !== undefined) shared = new Recorder();
+  if (shared === undefined || (shared.closed && !hasEnded())) {
+    shared = new Recorder();
+    everShared.add(shared);
+  }
   return shared;
 }
 
@@ -17,22 +22,26 @@ function latest() {
   return shared ?? recorder();
 }
 
-/** The recorder of these options, else the shared one. */
+/**
+ * A function that says which recorder takes an event: the one of these options, else whatever the shared one is then, so that work
+ * which goes on after `close` has its end recorded.
+ */
 function recorderOf(options) {
   const given = new Options(options);
   const own = given.get('recorder');
-  if (isRecorder(own)) return own;
-  const instead = recorder();
-  instead.words?.options(given.unreadable, 'cannot be read');
-  if (own !== undefined && own !== null) instead.words?.options(['recorder'], 'is no recorder');
-  return instead;
+  if (everShared.has(own)) return recorder;
+  if (isRecorder(own)) return () => own;
+  const { words } = recorder();
+  words?.options(given.unreadable, 'cannot be read');
+  if (own !== undefined && own !== null) words?.options(['recorder'], 'is no recorder');
+  return recorder;
 }
 
 function isRecorder(value) {
   return attempted(() => typeof value?.event === 'function' && typeof value.hand === 'function', false);
 }
 
-/** Ends it; the next event makes a new one. */
+/** Ends it; the next event after that makes a new one. */
 function close(timeout) {
   return shared === undefined ? Promise.resolve() : shared.close(timeout);
 }

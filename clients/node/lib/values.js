@@ -3,13 +3,13 @@
 'use strict';
 
 const { types } = require('node:util');
-const { beginningOf, clean, cutToBytes, jsonText } = require('./text.js');
+const { disown, disownMade, get, nameOf, read, stringOf } = require('./reading.js');
+const { beginningOf, clean, jsonText } = require('./text.js');
 
 const kMaxDepth = 60;
 const kMaxDigits = 300;
 const kMaxIntegerBits = 1 << 20;
 const kMaxObjectText = 1000;
-const kMaxNameBytes = 100;
 const kMaxFieldText = 8000;
 
 /** Thrown by `encode` alone: the text would be above the limit. */
@@ -64,7 +64,9 @@ function plainSize(value, ancestors, limit) {
 }
 
 function plainObjectSize(object, ancestors, limit) {
-  if (ancestors.length >= kMaxDepth || ancestors.includes(object) || object.toJSON !== undefined) return Infinity;
+  const { toJSON } = object;
+  if (toJSON !== undefined) disownMade(toJSON, object, 'toJSON');
+  if (ancestors.length >= kMaxDepth || ancestors.includes(object) || toJSON !== undefined) return Infinity;
   ancestors.push(object);
   const size = Array.isArray(object) ? elementsSize(object, ancestors, limit) : membersSize(object, ancestors, limit);
   ancestors.pop();
@@ -74,7 +76,11 @@ function plainObjectSize(object, ancestors, limit) {
 function elementsSize(array, ancestors, limit) {
   if (array.length * 2 > limit) return array.length * 2;
   let size = 1; // both brackets, less the comma that the last one has not
-  for (let i = 0; i < array.length && size <= limit; ++i) size += 1 + plainSize(array[i], ancestors, limit - size);
+  for (let i = 0; i < array.length && size <= limit; ++i) {
+    const value = array[i];
+    size += 1 + plainSize(value, ancestors, limit - size);
+    if (size === Infinity) disownMade(value, array, i);
+  }
   return size;
 }
 
@@ -85,7 +91,9 @@ function membersSize(object, ancestors, limit) {
   for (const key in object) {
     if (size > limit) return size;
     const value = object[key];
-    if (value !== undefined) size += key.length + 4 + plainSize(value, ancestors, limit - size);
+    if (value === undefined) continue;
+    size += key.length + 4 + plainSize(value, ancestors, limit - size);
+    if (size === Infinity) disownMade(value, object, key);
   }
   return size;
 }
@@ -144,7 +152,7 @@ class Encoder {
   writeContents(object, key) {
     if (Array.isArray(object)) return this.writeArray(object);
     if (types.isDate(object)) return this.append(dateText(object));
-    const made = typeof object.toJSON === 'function' && !isBytes(object) ? object.toJSON(key) : object;
+    const made = typeof get(object, 'toJSON') === 'function' && !isBytes(object) ? disown(object.toJSON(key)) : object;
     if (made === object) return this.writeFields(object);
     if (typeof made !== 'object' || made === null) return this.write(made, key);
     return Array.isArray(made) ? this.writeArray(made) : this.writeFields(made);
@@ -158,14 +166,14 @@ class Encoder {
     if (types.isMap(object)) return this.writeMap(object);
     if (types.isSet(object)) return this.writeSet(object);
     if (types.isNativeError(object)) return this.writeError(object);
-    if (types.isBoxedPrimitive(object)) return this.write(object.valueOf(), '');
+    if (types.isBoxedPrimitive(object)) return this.write(disown(object.valueOf()), '');
     return this.writeInstance(object);
   }
 
   writeInstance(object) {
     const keys = types.isRegExp(object) ? [] : Object.keys(object);
     if (keys.length > 0) return this.writeMembers(object, keys);
-    return this.writeText(String(object).slice(0, kMaxObjectText));
+    return this.writeText(stringOf(object).slice(0, kMaxObjectText));
   }
 
   writeArray(array) {
@@ -185,6 +193,7 @@ class Encoder {
       if (key.length > this.limit) throw tooLarge;
       if (clean(key) !== key) {
         this.out = out;
+        if (keys.length * 4 + out.length > this.limit) throw tooLarge;
         return this.writeUnique(keys.map((name) => [name, read(object, name)]));
       }
       const value = read(object, key);
@@ -238,48 +247,15 @@ function isLeftOut(value) {
   return value === undefined || typeof value === 'function';
 }
 
-/** What stands in place of a value whose getter raised. */
-class Unreadable {
-  constructor(error) {
-    this.text = `[unreadable: ${nameOf(error)}]`;
-  }
-
-  toJSON() {
-    return this.text;
-  }
-}
-
-function read(object, key) {
-  try {
-    return object[key];
-  } catch (error) {
-    return new Unreadable(error);
-  }
-}
-
 function unreadable(error) {
   return jsonText(`[unreadable: ${nameOf(error)}]`);
-}
-
-/** The name of what was thrown: its class, as the language's users see it. Never raises. */
-function nameOf(error) {
-  try {
-    const own = error?.constructor?.name;
-    const said = error?.name;
-    const isTelling = typeof said === 'string' && said !== '' && said !== 'Error';
-    const name = isTelling || own === 'Object' ? said : own;
-    if (typeof name === 'string' && name !== '') return cutToBytes(clean(beginningOf(name, kMaxNameBytes)), kMaxNameBytes);
-    return 'Error';
-  } catch {
-    return 'Error';
-  }
 }
 
 function keyText(key) {
   if (typeof key === 'string') return clean(key);
   if (typeof key === 'symbol') return clean(key.description ?? '');
   try {
-    return clean(String(key).slice(0, kMaxObjectText));
+    return typeof key === 'bigint' ? integerText(key).replaceAll('"', '') : clean(stringOf(key).slice(0, kMaxObjectText));
   } catch (error) {
     return `[unreadable: ${nameOf(error)}]`;
   }
@@ -331,4 +307,4 @@ function encodeOrNothing(value) {
   }
 }
 
-module.exports = { encode, nameOf, read, textOf, tooLarge };
+module.exports = { encode, textOf, tooLarge };

@@ -12,6 +12,7 @@ class Words {
     this.path = path;
     this.trouble = undefined; // what is the matter with the daemon, in one word
     this.oddOptions = new Set(); // that were said
+    this.closedIsSaid = false;
     this.refusals = { saidAt: -Infinity, unsaid: 0 };
   }
 
@@ -84,6 +85,12 @@ class Words {
 
   bufferEnds(dropped) {
     this.say(`${dropped} events were dropped, since the buffer was full`);
+  }
+
+  closed() {
+    if (this.closedIsSaid) return;
+    this.closedIsSaid = true;
+    this.say('the recorder is closed; events are dropped');
   }
 
   kept(count, file) {

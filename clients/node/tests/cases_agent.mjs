@@ -82,7 +82,7 @@ const kCommands = {
     // A value that raises when it is read cannot be awaited in this language: work that returns is synchronous here.
     const work = outcome === 'return' ? () => value : async () => { throw error; };
     try {
-      const came = perform(recorder, valueOf(council), work, options(valueOf(runId), valueOf(fields)));
+      const came = perform(() => recorder, valueOf(council), work, options(valueOf(runId), valueOf(fields)));
       if (outcome !== 'return') await came;
       return { came_out: Object.is(came, value) ? 'as it was' : String(came) };
     } catch (thrown) {
@@ -92,7 +92,7 @@ const kCommands = {
 
   async jobs({ first, count, council }) {
     for (let i = first; i < first + count; ++i) {
-      await perform(recorder, council, async (run) => {
+      await perform(() => recorder, council, async (run) => {
         run.progress(1, 2, 'steps');
         await new Promise(setImmediate);
         return { job: i };

@@ -3,5 +3,6 @@ import { Recorder } from '../index.mjs';
 import { perform } from '../lib/run.js';
 
 const [socket, runId, council] = process.argv.slice(2);
-await perform(new Recorder({ socket }), council, async () => 'done', { runId });
+const recorder = new Recorder({ socket });
+await perform(() => recorder, council, async () => 'done', { runId });
 process.disconnect?.();

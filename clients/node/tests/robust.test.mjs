@@ -2,10 +2,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 
 import bullmq from '../lib/bullmq.js';
@@ -13,38 +11,12 @@ import { Connection } from '../lib/connection.js';
 import errors from '../lib/errors.js';
 import event from '../lib/event.js';
 import { Recorder } from '../index.mjs';
-import { atEnd, isolate, program, temporaryFolder, unsentFiles, until } from './support.mjs';
+import { atEnd, fakeDaemon, isolate, outcome, program, temporaryFolder, unsentFiles, until } from './support.mjs';
 
 const kLimit = 1 << 20;
 const kHead = { type: 'note', runId: 'r', id: 'i-1', at: '2026-01-01T00:00:00.000000Z', workerPid: 5 };
 const kKey = 'a key of about fifty characters, to be many of them';
 const silent = () => {};
-
-/** Acknowledges every line; keeps them. */
-function fakeDaemon(t, socket) {
-  const lines = [];
-  const server = createServer((connection) => {
-    let count = 0;
-    connection.setEncoding('utf8').on('error', silent).on('data', (text) => {
-      const come = text.split('\n').filter((line) => line !== '');
-      lines.push(...come.map((line) => JSON.parse(line)));
-      count += come.length;
-      connection.write(`{"acked":${count}}\n`);
-    });
-  });
-  server.listen(socket);
-  atEnd(t, () => promisify(server.close.bind(server))());
-  return lines;
-}
-
-async function outcome(child) {
-  let said = '';
-  let printed = '';
-  child.stderr.on('data', (text) => { said += text; });
-  child.stdout.on('data', (text) => { printed += text; });
-  await new Promise((resolve) => child.once('close', resolve));
-  return { code: child.exitCode, said, printed };
-}
 
 // ---- files
 
@@ -270,4 +242,92 @@ test('a limit without a busy event loop is kept', async (t) => {
   atEnd(t, () => recorder.close(0));
   recorder.event('r', 'note');
   assert.equal(await recorder.flush(10), false);
+});
+
+// ---- the cost of many names and elements
+
+/** Those of `kinds` whose names are listed while `work` runs. */
+function listedOf(kinds, work) {
+  const { keys } = Object;
+  const listed = [];
+  Object.keys = (object) => {
+    if (kinds.includes(object)) listed.push(object);
+    return keys(object);
+  };
+  try {
+    work();
+  } finally {
+    Object.keys = keys;
+  }
+  return listed;
+}
+
+/** An object with that many names, which counts what is read. */
+function counting(count, target, valueOf) {
+  const counts = { lists: 0, reads: 0 };
+  const names = Array.from({ length: count }, (_, i) => `${i}`);
+  const value = new Proxy(target, {
+    ownKeys() {
+      ++counts.lists;
+      return [...names, ...Reflect.ownKeys(target)];
+    },
+    getOwnPropertyDescriptor: (_, name) => Reflect.getOwnPropertyDescriptor(target, name) ?? { value: 1, enumerable: true, configurable: true },
+    get(_, name) {
+      if (name === 'length') return count;
+      if (typeof name !== 'string' || !/^\d/.test(name)) return Reflect.get(target, name);
+      ++counts.reads;
+      return valueOf(name);
+    },
+  });
+  return { value, counts };
+}
+
+test('usage: what is no object of numbers is left out at once', () => {
+  const kinds = [Buffer.alloc(100_000), new Float64Array(100_000), Array(100_000).fill(1), Object('x'.repeat(100_000)), new ArrayBuffer(100_000), new DataView(new ArrayBuffer(8))];
+  const listed = listedOf(kinds.slice(0, 4), () => {
+    for (const usage of kinds) {
+      const { line, reduced } = event.makeLine(kHead, { usage }, kLimit);
+      assert.deepEqual([JSON.parse(line).usage, reduced], [undefined, false]);
+    }
+  });
+  assert.equal(listed.length, 0);
+});
+
+test('usage: of many names the first few hundred are read', () => {
+  for (const [valueOf, sent] of [[Number, 512], [() => 'no number', 0]]) {
+    const { value, counts } = counting(20_000, {}, valueOf);
+    const { line, reduced } = event.makeLine(kHead, { usage: value }, kLimit);
+    assert.deepEqual(counts, { lists: 1, reads: 512 });
+    assert.equal(Object.keys(JSON.parse(line).usage ?? {}).length, sent);
+    assert.equal(reduced, false);
+  }
+});
+
+test('errors: of a list that is far too long the first are read, and ten are sent', () => {
+  const { value, counts } = counting(1_000_000, [], (name) => (name === '3' ? new TypeError('m') : ''));
+  const { line, reduced } = event.makeLine({ ...kHead, type: 'run_failed' }, { errors: value }, kLimit);
+  assert.ok(counts.reads <= 10_011, `${counts.reads} reads`);
+  assert.equal(reduced, true);
+  const { errors: sent } = JSON.parse(line);
+  assert.deepEqual([sent.length, sent[0], sent[3]], [10, '', { kind: 'TypeError', message: 'm' }]);
+});
+
+test('errors: ten thousand are sent whole', () => {
+  const { line, reduced } = event.makeLine({ ...kHead, type: 'run_failed' }, { errors: Array(10_000).fill('e') }, kLimit);
+  assert.deepEqual([JSON.parse(line).errors.length, reduced], [10_000, false]);
+});
+
+test('fields that are a long list or bytes are too large at once', () => {
+  const kinds = [Buffer.alloc(1 << 20), Array(1 << 20).fill(1), Object('x'.repeat(1 << 20))];
+  const listed = listedOf(kinds, () => {
+    for (const fields of kinds) assert.equal(event.makeLine(kHead, fields, kLimit).reduced, true);
+  });
+  assert.equal(listed.length, 0);
+});
+
+test('names that are repaired are read no further than they can be sent', () => {
+  const { value, counts } = counting(300_000, {}, () => undefined);
+  const odd = new Proxy(value, { ownKeys: (target) => Reflect.ownKeys(target).map((name) => `${name}\0`) });
+  assert.equal(event.makeLine(kHead, { input: [1n, odd] }, kLimit).reduced, true);
+  assert.equal(counts.reads, 0);
 });

@@ -2,7 +2,7 @@
 // condition, with a generous deadline.
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { createConnection } from 'node:net';
+import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -137,6 +137,36 @@ export function program(text, env = {}) {
   const client = new URL('../index.mjs', import.meta.url).href;
   const source = `import * as client from ${JSON.stringify(client)};\n${text}`;
   return spawn(process.execPath, ['--input-type=module', '-e', source], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** How a program ended, and what it wrote. */
+export async function outcome(child) {
+  let said = '';
+  let printed = '';
+  child.stderr.on('data', (text) => { said += text; });
+  child.stdout.on('data', (text) => { printed += text; });
+  await new Promise((resolve) => child.once('close', resolve));
+  return { code: child.exitCode, said, printed };
+}
+
+/** A server that acknowledges every line, once `answers` is resolved where it is given. What is returned has the lines. */
+export function fakeDaemon(t, socket, answers = undefined) {
+  const lines = [];
+  const server = createServer((connection) => {
+    let count = 0;
+    let rest = '';
+    connection.setEncoding('utf8').on('error', () => {}).on('data', async (text) => {
+      const come = (rest + text).split('\n');
+      rest = come.pop();
+      lines.push(...come.filter((line) => line !== '').map((line) => JSON.parse(line)));
+      count += come.length;
+      await answers;
+      connection.write(`{"acked":${count}}\n`);
+    });
+  });
+  server.listen(socket);
+  atEnd(t, () => promisify(server.close.bind(server))());
+  return lines;
 }
 
 const packages = process.env.RUN_RECORDER_NODE_PACKAGES;
