@@ -13,8 +13,16 @@ require "run_recorder/version"
 # Records background jobs in the run-recorder daemon, and never harms them: no call raises into the work or waits for the
 # daemon. The methods here use one recorder of the process, made at the first call; any thread may call.
 module RunRecorder
-  # What a value's own methods may raise while it is read. Anything else (Interrupt, SystemExit) is meant for the caller.
-  UNREADABLE = [StandardError, ScriptError, SystemStackError, NoMemoryError].freeze
+  # What may go wrong in the client's own code. Anything else that is raised there comes out of a signal handler (Interrupt,
+  # SystemExit, …), and is meant for the caller.
+  TROUBLE = [StandardError, ScriptError, SystemStackError, NoMemoryError].freeze
+
+  # What may come out of the methods of a value, or of a callable, that the client was given: every exception but a signal's.
+  module Unreadable
+    def self.===(exception)
+      !(SignalException === exception)
+    end
+  end
 
   autoload :ActiveJob, "run_recorder/active_job"
   autoload :Sidekiq, "run_recorder/sidekiq"
@@ -65,12 +73,12 @@ module RunRecorder
       @default || new_default
     end
 
-    private
-
     # Nothing here is shareable.
     def inside_ractor?
       MAIN_RACTOR && !MAIN_RACTOR.equal?(::Ractor.current)
     end
+
+    private
 
     def new_default
       @lock.synchronize { @default ||= Recorder.new }
@@ -118,6 +126,7 @@ require "run_recorder/buffer"
 require "run_recorder/earlier"
 require "run_recorder/sender"
 require "run_recorder/pipeline"
+require "run_recorder/handover"
 require "run_recorder/outcome"
 require "run_recorder/run"
 require "run_recorder/recorder"

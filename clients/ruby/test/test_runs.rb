@@ -152,6 +152,98 @@ class TestRuns < Minitest::Test
     assert_equal 1, recorder.stats[:acknowledged]
   end
 
+  Ended = Class.new(StandardError)
+
+  # At each line of the client in turn.
+  def test_an_interrupt_anywhere_in_the_client_leaves_no_run_open
+    lines = (1..2000).find { |number| interrupted_at(number) == :never }
+    assert_operator lines, :>, 30
+    assert recorder.flush(Support::DEADLINE_S), @log.string
+    statuses = daemon.runs.values.map { |row| row["status"] }.tally
+    assert_equal %w[completed failed], statuses.keys.sort, statuses.inspect
+  end
+
+  def test_the_work_can_be_interrupted_unless_the_caller_defers_it
+    reached = []
+    assert_raises(Ended) { recorder.run("nightly", run_id: "now") { Thread.current.raise(Ended) or reached << "now" } }
+    assert_raises(Ended) do
+      Thread.handle_interrupt(Ended => :never) { recorder.run("nightly", run_id: "later") { Thread.current.raise(Ended) or reached << "later" } }
+    end
+    assert_equal [%w[later], %w[failed completed]], [reached, %w[now later].map { |id| settled(id)["status"] }]
+  end
+
+  def test_a_signal_that_hits_while_the_end_is_made_comes_out_behind_it
+    before = trap("USR1") { raise Interrupt }
+    asked = 0
+    result = Object.new
+    result.define_singleton_method(:to_s) do
+      Process.kill("USR1", Process.pid) if (asked += 1) == 1
+      asked == 1 ? sleep : "read again"
+    end
+    assert_raises(Interrupt) { recorder.run("nightly", run_id: "r") { result } }
+    assert_equal ["completed", { "value" => "read again" }], settled("r").values_at("status", "result")
+  ensure
+    trap("USR1", before || "DEFAULT")
+  end
+
+  def test_the_process_that_goes_on_after_process_daemon_sends_everything
+    ruby(<<~RUBY)
+      require "run_recorder"
+      RunRecorder.event("before", "run_completed")
+      RunRecorder.run("nightly", run_id: "outer") do
+        RunRecorder.run("nightly", run_id: "r") do
+          Process.daemon(true)
+          sleep 0.05 until File.exist?(#{File.join(daemon.folder, "go").inspect})
+          7
+        end
+      end
+    RUBY
+    sleep 3 # longer than the daemon's grace: the parent is gone, and the runs live
+    %w[r outer].each { |id| daemon.wait_for(id, "running") }
+    File.write(File.join(daemon.folder, "go"), "")
+    assert_equal({ "value" => 7 }, daemon.wait_for("r", "completed")["result"])
+    assert_equal %w[completed completed], %w[before outer].map { |id| daemon.wait_for(id, "completed")["status"] }
+  end
+
+  def test_process_daemon_in_a_forked_child_leaves_the_parents_run_alone
+    ruby(<<~RUBY)
+      require "run_recorder"
+      RunRecorder.run("nightly", run_id: "r") do
+        Process.wait(fork { Process.daemon(true, true) and RunRecorder.run("child", run_id: "c") { 1 } and next })
+        5
+      end
+    RUBY
+    daemon.wait_for("c", "completed")
+    assert_equal({ "value" => 5 }, daemon.wait_for("r", "completed")["result"])
+    assert_equal(%w[run_started run_completed], daemon.history("r").map { |event| event["type"] })
+  end
+
+  def test_exec_sends_what_waits_first
+    ruby(<<~RUBY)
+      require "run_recorder"
+      RunRecorder.run("nightly", run_id: "failed") do
+        begin
+          exec "/nonexistent"
+        rescue SystemCallError
+          5
+        end
+      end
+      RunRecorder.run("nightly", run_id: "r") { exec "echo", "the other program" }
+    RUBY
+    assert_equal "the other program", @output.chomp
+    assert_equal({ "value" => 5 }, daemon.run("failed")["result"])
+    assert_equal(%w[run_started], daemon.history("r").map { |event| event["type"] }.first(1))
+  end
+
+  def test_exec_while_the_daemon_is_away_keeps_what_waits
+    daemon.stop
+    %w[exec Process.exec Kernel.exec].each do |call|
+      ruby(%(require "run_recorder"; RunRecorder.configure(flush_timeout: 0.1); RunRecorder.event("r", "step"); #{call} "true"))
+      assert_includes @output, "1 event could not be sent; it is kept in"
+    end
+    FileUtils.rm_rf(File.join(ENV["XDG_STATE_HOME"], "run-recorder"))
+  end
+
   NO_DESCRIPTOR = <<~RUBY
     require "run_recorder"
     taken = []
@@ -244,6 +336,20 @@ class TestRuns < Minitest::Test
   end
 
   private
+
+  # Interrupts this thread at that line of the client, counted from the beginning of a run. :never where it has less.
+  def interrupted_at(number)
+    me, left = Thread.current, number
+    trace = TracePoint.new(:line) do |point|
+      next unless Thread.current == me && point.path.start_with?(Support::WithDaemon::LIB) && (left -= 1).zero?
+
+      me.raise(Ended)
+    end
+    trace.enable { recorder.run("nightly", run_id: "at line #{number}", input: { a: 1 }) { |run| run.usage(a: 1) || 1 } }
+    left.positive? ? :never : flunk("the interrupt at line #{number} was lost")
+  rescue Ended
+    assert_nil RunRecorder::Run.current
+  end
 
   def returned_from
     recorder.run("nightly", run_id: "return") { return }

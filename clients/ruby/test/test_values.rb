@@ -26,6 +26,23 @@ class TestValues < Minitest::Test
     end
   end
 
+  # Raises whatever it was told, however it is read.
+  class RaisesThis
+    def initialize(exception)
+      @exception = exception
+    end
+
+    %i[to_s inspect iso8601 to_h to_a message].each { |name| define_method(name) { |*| raise @exception } }
+  end
+
+  class OddHash < Hash
+    %i[to_a each each_pair size fetch to_s].each { |name| define_method(name) { |*| exit 3 } }
+  end
+
+  class OddArray < Array
+    %i[to_a each map size first to_s].each { |name| define_method(name) { |*| exit 3 } }
+  end
+
   class Reenters
     def to_s
       to_s
@@ -83,6 +100,35 @@ class TestValues < Minitest::Test
     assert_equal "[unreadable: ArgumentError]", become(Raises.new)
     assert_equal({ "ok" => 1, "bad" => "[unreadable: ArgumentError]" }, become({ ok: 1, bad: Raises.new }))
     assert_equal "[unreadable: SystemStackError]", become(Reenters.new)
+  end
+
+  def test_any_exception_of_a_value_makes_it_unreadable
+    [SystemExit, Exception, SecurityError, NotImplementedError, NoMemoryError].each do |kind|
+      odd, text = RaisesThis.new(kind.new), "[unreadable: #{kind}]"
+      assert_equal [text, { "a" => text }], become([odd, { a: odd }])
+      assert_equal [text, text, text], [RunRecorder::Text.of(odd), RunRecorder::Event.run_id(odd), made("run_started", "council" => odd)["council"]]
+      assert_equal text, made("step", "progress" => { done: 1, unit: odd })["progress"]["unit"]
+      assert_equal "event__unreadable__#{kind.to_s.downcase}_", RunRecorder::Event.type(odd)
+    end
+  end
+
+  def test_the_exception_of_a_signal_comes_out
+    assert_raises(Interrupt) { become(RaisesThis.new(Interrupt.new)) }
+    assert_raises(SignalException) { RunRecorder::Text.of(RaisesThis.new(SignalException.new("TERM"))) }
+  end
+
+  def test_what_subclasses_of_hash_and_array_do_is_not_asked
+    assert_equal [{ "a" => 1 }, [1, 2]], become([OddHash.new.merge!(a: 1), OddArray.new([1, 2])])
+  end
+
+  def test_work_runs_whatever_its_name_raises
+    odd = RaisesThis.new(SystemExit.new)
+    recorder = RunRecorder::Recorder.new(socket: "/nonexistent/socket", logger: Logger.new(StringIO.new))
+    assert_equal 1, recorder.run(odd, run_id: odd, parent: odd) { |run| run.event(odd, odd) || run.usage(a: odd) || run.progress(odd, odd, odd) || 1 }
+    assert_nil recorder.event("r", "step", OddHash.new.merge!(a: odd))
+    assert_equal [6, 6], recorder.stats.values_at(:emitted, :waiting)
+  ensure
+    recorder&.instance_variable_get(:@pipeline)&.buffer&.take_all(&:size) # nothing is left for the end of the process
   end
 
   def test_a_value_that_is_too_large_costs_little

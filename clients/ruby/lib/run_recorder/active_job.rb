@@ -44,27 +44,37 @@ module RunRecorder
         execution = start(job)
         return work.call unless execution
 
+        stack = (Thread.current[EXECUTIONS] ||= [])
         begin
-          stack = (Thread.current[EXECUTIONS] ||= [])
           stack.push(execution)
           execution.around(&work)
         ensure
-          stack.pop
+          Thread.handle_interrupt(Recorder::LATER) { stack.delete(execution) }
         end
       end
 
       private
 
       def start(job)
-        return if @options[:ignore]&.call(job)
+        harmless { execution(job) unless @options[:ignore]&.call(job) }
+      end
 
+      # nil where it fails. What the options' callables raise stays here, and interrupts wait.
+      def harmless
+        Thread.handle_interrupt(Recorder::LATER) do
+          begin
+            yield
+          rescue Unreadable
+            nil
+          end
+        end
+      end
+
+      def execution(job)
         executions = job.executions.to_i + 1
         retried = sidekiq_retry(job)
         run = Run.new(recorder, run_id(job.job_id, executions, retried && Sidekiq.execution(retried)))
-        run.send_event("run_started", started_fields(job, executions, retried))
-        Execution.new(run, job)
-      rescue *UNREADABLE
-        nil
+        Execution.new(run, started_fields(job, executions, retried), job)
       end
 
       def recorder
@@ -105,13 +115,7 @@ module RunRecorder
 
       # A subscriber that raises would harm the job.
       def on(name)
-        ::ActiveSupport::Notifications.subscribe("#{name}.active_job") do |*, payload|
-          begin
-            yield payload
-          rescue *UNREADABLE
-            nil
-          end
-        end
+        ::ActiveSupport::Notifications.subscribe("#{name}.active_job") { |*, payload| harmless { yield payload } }
       end
 
       def tell(payload)
@@ -149,8 +153,8 @@ module RunRecorder
     class Execution < Outcome
       attr_reader :job
 
-      def initialize(run, job)
-        super(run)
+      def initialize(run, started, job)
+        super(run, started)
         @job = job
       end
 
@@ -187,7 +191,7 @@ module RunRecorder
       def backend_state
         current = Sidekiq.current_job
         Sidekiq.state_after_failure(::Object.const_get(current["class"]).allocate, current) if current
-      rescue *UNREADABLE
+      rescue *TROUBLE
         nil
       end
     end

@@ -114,6 +114,26 @@ module RunRecorder
       end
     end
 
+    # Keeps all other threads out until `unlock`. False in a signal handler.
+    def lock
+      @lock.lock
+    rescue ThreadError
+      false
+    end
+
+    def unlock
+      @lock.unlock
+    end
+
+    # In the child in which the process goes on. The lines of unsent files are in them still.
+    def go_on
+      unsend
+      @lock.synchronize do
+        @counts[:emitted] -= @earlier.size
+        @earlier.waiting = []
+      end
+    end
+
     def add_earlier(lines)
       @lock.synchronize do
         lines.each { |line| @earlier.waiting << Entry.new(line, @seq += 1, nil, false) }

@@ -47,7 +47,7 @@ module RunRecorder
       return [body, false] if body.bytesize + 64 <= max_bytes
 
       [reduced(type, run_id, fields, max_bytes), true]
-    rescue *UNREADABLE # too large, mostly
+    rescue *TROUBLE # too large, mostly
       [reduced(type, run_id, fields, max_bytes), true]
     end
 
@@ -111,7 +111,7 @@ module RunRecorder
 
       text = String === given ? Text.clean(given) : ""
       /\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)\z/.match?(text) ? text : now
-    rescue *UNREADABLE
+    rescue Unreadable
       now
     end
 
@@ -194,7 +194,7 @@ module RunRecorder
 
       float = given.to_f if (Numeric === given && given.real?) || duration?(given)
       float if float&.finite?
-    rescue *UNREADABLE
+    rescue Unreadable
       nil
     end
 

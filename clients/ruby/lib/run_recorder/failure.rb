@@ -36,14 +36,14 @@ module RunRecorder
 
     def message(exception)
       Text.clean(exception.message.to_s)
-    rescue *UNREADABLE => e
+    rescue Unreadable => e
       Text.unreadable(e)
     end
 
     def stacktrace(exception)
       lines = exception.backtrace
       lines ? Text.cut(Text.clean(lines.first(200).map { |line| Text.clean(line) }.join("\n")), STACKTRACE_BYTES) : ""
-    rescue *UNREADABLE
+    rescue Unreadable
       ""
     end
   end

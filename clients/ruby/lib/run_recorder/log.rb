@@ -22,7 +22,7 @@ module RunRecorder
 
     def say(severity, message)
       logger.public_send(severity, "run_recorder: #{message}")
-    rescue *UNREADABLE
+    rescue Unreadable
       nil
     end
 

@@ -6,7 +6,20 @@ module RunRecorder
   class Pipeline
     RETRY_S = 0.1
 
-    attr_reader :pid
+    @all = []
+
+    class << self
+      # Those of this process that were given events.
+      def living
+        @all.select { |pipeline| pipeline.pid == Process.pid }
+      end
+
+      def add(pipeline)
+        @all |= [pipeline]
+      end
+    end
+
+    attr_reader :pid, :buffer
 
     def initialize(options, log)
       @pid = Process.pid
@@ -14,7 +27,7 @@ module RunRecorder
       @log = log
       @unsent = Unsent.new(options.socket)
       @buffer = Buffer.new(options.buffer_bytes)
-      @sender = Sender.new(options.socket, @buffer, @unsent, options.max_event_bytes, log)
+      @sender = new_sender
     end
 
     def push(line, lifecycle, truncated, id)
@@ -61,13 +74,33 @@ module RunRecorder
       @buffer.stats
     end
 
+    # Before the process becomes another program, which runs no hooks. Nothing where nothing waits.
+    def leave
+      at_end unless @buffer.empty?
+    end
+
+    # In the child in which the process goes on (Process.daemon): what waits, waits here now.
+    def go_on
+      @pid = Process.pid
+      close_inherited
+      @buffer.go_on
+      @sender = new_sender
+      @sender.start unless @buffer.empty?
+    rescue *TROUBLE
+      nil
+    end
+
     def close_inherited
       @sender.close_inherited
-    rescue *UNREADABLE
+    rescue *TROUBLE
       nil
     end
 
     private
+
+    def new_sender
+      Sender.new(@options.socket, @buffer, @unsent, @options.max_event_bytes, @log)
+    end
 
     def dropped_after_close
       @buffer.count_lost(:dropped)
@@ -80,6 +113,7 @@ module RunRecorder
     # At each first event again: what is sent while the process ends already (tests that run at exit, say) is not forgotten.
     def end_with_process
       @ends_with_process = true
+      Pipeline.add(self)
       at_exit do
         @ends_with_process = false
         at_end if @pid == Process.pid
@@ -88,7 +122,7 @@ module RunRecorder
 
     def at_end
       finish(@options.flush_timeout)
-    rescue *UNREADABLE => e
+    rescue *TROUBLE => e
       @log.warn("could not end in order: #{e.class}")
     end
 

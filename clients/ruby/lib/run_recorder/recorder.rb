@@ -10,16 +10,11 @@ module RunRecorder
 
     Options = Struct.new(:socket, :buffer_bytes, :flush_timeout, :max_event_bytes)
 
-    # A Timeout or Thread#raise that hits while an event is made waits until it is made: it is meant for the work.
+    # A Timeout, Thread#raise or Thread#kill that hits while an event is made waits until it is made: it is meant for the work.
     LATER = { Object => :never }.freeze
 
     def initialize(socket: nil, buffer_bytes: nil, flush_timeout: nil, max_event_bytes: nil, logger: nil, **unknown)
-      @log = Log.new(logger)
-      @log.warn("unknown options: #{unknown.keys.map { |name| Text.of(name) }.join(", ")}") unless unknown.empty?
-      @disabled = Text.environment("RUN_RECORDER_DISABLED") == "1"
-      @options = Options.new(path(socket), number(buffer_bytes, BUFFER_BYTES).to_i,
-                             number(flush_timeout, FLUSH_TIMEOUT_S), number(max_event_bytes, MAX_EVENT_BYTES).to_i)
-      @lock = Mutex.new
+      Thread.handle_interrupt(LATER) { set_up(socket, buffer_bytes, flush_timeout, max_event_bytes, logger, unknown) }
     end
 
     # As bytes, like all paths here.
@@ -42,8 +37,7 @@ module RunRecorder
     # queue, job_id, expires_in and others.
     def run(council, run_id: nil, parent: nil, **fields)
       run = Run.new(self, run_id)
-      event(run.id, "run_started", { council: council, parent_attempt_run_id: parent }.merge(fields))
-      Outcome.new(run).around { yield run }
+      Outcome.new(run, { council: council, parent_attempt_run_id: parent }.merge(fields)).around { yield run }
     end
 
     # Waits until everything so far is settled; false where `timeout` seconds are not enough.
@@ -63,6 +57,15 @@ module RunRecorder
 
     private
 
+    def set_up(socket, buffer_bytes, flush_timeout, max_event_bytes, logger, unknown)
+      @log = Log.new(logger)
+      @log.warn("unknown options: #{unknown.keys.map { |name| Text.of(name) }.join(", ")}") unless unknown.empty?
+      @disabled = Text.environment("RUN_RECORDER_DISABLED") == "1"
+      @options = Options.new(path(socket), number(buffer_bytes, BUFFER_BYTES).to_i,
+                             number(flush_timeout, FLUSH_TIMEOUT_S), number(max_event_bytes, MAX_EVENT_BYTES).to_i)
+      @lock = Mutex.new
+    end
+
     def record(run_id, type, fields)
       return if @disabled
 
@@ -77,7 +80,10 @@ module RunRecorder
     # With text keys; of two that become the same the later counts.
     def named(*hashes)
       hashes.each_with_object({}) do |hash, result|
-        hash.each_pair { |key, value| result[String === key || Symbol === key ? key_text(key) : Text.of(key)] = value } if Hash === hash
+        next unless Hash === hash
+
+        hash = {}.merge!(hash) unless hash.instance_of?(Hash) # a subclass may do as it likes
+        hash.each_pair { |key, value| result[String === key || Symbol === key ? key_text(key) : Text.of(key)] = value }
       end
     end
 
@@ -90,7 +96,7 @@ module RunRecorder
       Thread.handle_interrupt(LATER) do
         begin
           yield
-        rescue *UNREADABLE => e
+        rescue *TROUBLE => e
           trouble(e)
         end
       end
@@ -102,7 +108,7 @@ module RunRecorder
 
       @trouble_said = true
       @log.warn("an event could not be made: #{error.class}: #{Text.reason(error)}")
-    rescue *UNREADABLE
+    rescue *TROUBLE
       nil
     end
 
@@ -114,7 +120,7 @@ module RunRecorder
       rescue ThreadError
         in_thread(seconds, &work)
       end
-    rescue *UNREADABLE
+    rescue *TROUBLE
       false
     end
 
@@ -145,13 +151,13 @@ module RunRecorder
 
     def number(given, default)
       Numeric === given && given.real? && given.to_f.finite? && given >= 0 ? given : default
-    rescue *UNREADABLE
+    rescue Unreadable
       default
     end
 
     def path(given)
       nil.equal?(given) ? Recorder.default_socket : Text.path(given)
-    rescue *UNREADABLE => e
+    rescue Unreadable => e
       @log.warn("the option socket is no path: #{Text.reason(e)}")
       Recorder.default_socket
     end

@@ -23,13 +23,37 @@ module RunRecorder
       Thread.current[CURRENT]
     end
 
-    # Makes it the current one while the block runs.
-    def as_current
-      before = Thread.current[CURRENT]
+    # This run and those around it, from the inside.
+    def self.current_ones
+      runs = []
+      run = current
+      runs << run and run = run.outer while run
+      runs
+    end
+
+    # The run around this one.
+    attr_reader :outer
+
+    # Becomes the current one; its end is this process's to tell.
+    def enter
+      @pid = Process.pid
+      @outer = Thread.current[CURRENT]
       Thread.current[CURRENT] = self
-      yield
-    ensure
-      Thread.current[CURRENT] = before
+    end
+
+    # The one around it is the current one again. More than once does no harm.
+    def leave
+      Thread.current[CURRENT] = @outer if equal?(Thread.current[CURRENT])
+    end
+
+    # False in a child that was forked inside the work: the run is the parent's.
+    def of_this_process?
+      Handover.successor(@pid) == Process.pid
+    end
+
+    # The work goes on in this process, which is not the one that run_started named.
+    def moved
+      event("run_heartbeat", worker_pid: Process.pid)
     end
 
     def progress(done, total = nil, unit = nil)
@@ -37,9 +61,13 @@ module RunRecorder
     end
 
     def usage(numbers = nil, **more)
-      event("usage", usage: Hash === numbers ? {}.merge(numbers, more) : more)
-    rescue *UNREADABLE # a key that cannot be compared
-      nil
+      Thread.handle_interrupt(Recorder::LATER) do
+        begin
+          event("usage", usage: Hash === numbers ? {}.merge(numbers, more) : more)
+        rescue Unreadable # a key that cannot be compared
+          nil
+        end
+      end
     end
 
     # Any detail. `payload` is a hash; further fields of the protocol may follow.

@@ -80,7 +80,7 @@ module RunRecorder
       @thread = new_thread
       @reports.started
       true
-    rescue *UNREADABLE => e
+    rescue *TROUBLE => e
       @reports.not_started(e)
       false
     end
@@ -99,12 +99,12 @@ module RunRecorder
         begin
           wait_for_events
           connect_and_serve unless @stopped
-        rescue *UNREADABLE => e
+        rescue *TROUBLE => e
           lost(e)
         end
       end
       @connection&.close
-    rescue *UNREADABLE
+    rescue *TROUBLE
       nil # `start` makes a new thread with the next event
     end
 
@@ -243,7 +243,7 @@ module RunRecorder
 
     def reduce(line)
       Event.reduce(line, @max_event_bytes)
-    rescue *UNREADABLE
+    rescue *TROUBLE
       nil # no JSON: a line of an unsent file
     end
 
@@ -254,7 +254,7 @@ module RunRecorder
       @buffer.unsend
       @reports.away(error) unless @buffer.nothing_to_send?
       pause(@backoff.next(@limit || Backoff::LIMIT_S)) unless @buffer.nothing_to_send?
-    rescue *UNREADABLE
+    rescue *TROUBLE
       sleep(Backoff::FIRST_S) # whatever it was, the thread goes on
     end
 
@@ -262,7 +262,7 @@ module RunRecorder
     def last_answers(connection)
       @connection = connection
       read_answers
-    rescue *UNREADABLE => e
+    rescue *TROUBLE => e
       @reports.away(e) unless e.is_a?(SystemCallError)
     ensure
       @connection = nil

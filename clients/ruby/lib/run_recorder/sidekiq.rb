@@ -68,7 +68,7 @@ module RunRecorder
       return "retryable" if attempt(job) <= limit
 
       job["dead"] == false ? "discarded" : "dead"
-    rescue *UNREADABLE
+    rescue *TROUBLE
       nil
     end
 
@@ -101,14 +101,18 @@ module RunRecorder
 
     # nil where the execution is not to be recorded.
     def start(worker, job)
-      return if @options[:ignore]&.call(job)
+      Thread.handle_interrupt(Recorder::LATER) do
+        begin
+          execution(worker, job) unless @options[:ignore]&.call(job)
+        rescue Unreadable
+          nil
+        end
+      end
+    end
 
+    def execution(worker, job)
       recorder = @options[:recorder] || RunRecorder.default
-      run = Run.new(recorder, Sidekiq.run_id(job))
-      run.send_event("run_started", fields(job))
-      Execution.new(run, worker, job)
-    rescue *UNREADABLE
-      nil
+      Execution.new(Run.new(recorder, Sidekiq.run_id(job)), fields(job), worker, job)
     end
 
     def fields(job)
@@ -123,8 +127,8 @@ module RunRecorder
 
     # Sidekiq drops what `perform` returns, so that is no result.
     class Execution < Outcome
-      def initialize(run, worker, job)
-        super(run)
+      def initialize(run, started, worker, job)
+        super(run, started)
         @worker = worker
         @job = job
       end

@@ -26,7 +26,7 @@ module RunRecorder
       text = String === value ? value : value.to_s
       text = text.byteslice(0, chars * 4) if text.bytesize > chars * 4
       clean(text)[0, chars]
-    rescue *UNREADABLE => e
+    rescue Unreadable => e
       unreadable(e)
     end
 
@@ -38,7 +38,7 @@ module RunRecorder
     def reason(exception)
       message = clean(exception.message.to_s).lines.first.to_s.chomp
       SystemCallError === exception ? message.sub(/ [-@] .*/, "").downcase : message
-    rescue *UNREADABLE => e
+    rescue Unreadable => e
       unreadable(e)
     end
 

@@ -73,7 +73,7 @@ module RunRecorder
       chosen = fitting(lines, MAX_BYTES - used(folder))
       path = write(folder, chosen) unless chosen.empty?
       Kept.new(chosen.size, path && Text.clean(path), "#{Text.clean(folder)} has no room")
-    rescue *UNREADABLE => e
+    rescue *TROUBLE => e
       Kept.new(0, nil, Text.reason(e))
     end
 

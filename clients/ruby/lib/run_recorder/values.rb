@@ -10,6 +10,7 @@ module RunRecorder
     MAX_DEPTH = 60
     INTEGER_DIGITS = 300
     INTEGER_LIMIT = 10**INTEGER_DIGITS
+    PAIRS = Hash.instance_method(:to_a) # whatever a subclass makes of it
     FLOAT_NAMES = { 1 => "Infinity", -1 => "-Infinity" }.freeze
 
     def initialize(budget)
@@ -30,7 +31,7 @@ module RunRecorder
       end
     rescue TooLarge
       raise
-    rescue *UNREADABLE => e
+    rescue *TROUBLE => e
       text(Text.unreadable(e))
     end
 
@@ -41,7 +42,7 @@ module RunRecorder
       Text.clean(text)
     rescue TooLarge
       raise
-    rescue *UNREADABLE => e
+    rescue *TROUBLE => e
       Text.unreadable(e)
     end
 
@@ -86,18 +87,28 @@ module RunRecorder
 
     # Reads a copy: another thread may add keys, and would get an exception if it did while the hash itself was iterated.
     def hash(value, depth)
-      raise TooLarge if value.size * 4 > @budget
+      pairs = PAIRS.bind_call(value)
+      raise TooLarge if pairs.size * 4 > @budget
 
-      value.to_a.each_with_object({}) { |(key, element), result| result[self.key(key)] = convert(element, depth + 1) }
+      pairs.each_with_object({}) { |(key, element), result| result[self.key(key)] = convert(element, depth + 1) }
     end
 
     def array(value, depth)
+      value = [*value] unless value.instance_of?(Array)
       raise TooLarge if value.size * 2 > @budget
 
       value.map { |element| convert(element, depth + 1) }
     end
 
     def other(value, depth)
+      by_its_methods(value, depth)
+    rescue TooLarge
+      raise
+    rescue Unreadable => e
+      text(Text.unreadable(e))
+    end
+
+    def by_its_methods(value, depth)
       case value
       when Exception then hash({ "kind" => value.class.to_s, "message" => value.message }, depth)
       when Time then text(time(value))
