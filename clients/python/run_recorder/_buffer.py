@@ -2,9 +2,14 @@
 
 A line is at any time in one of three places: waiting here, in flight with the sender, or gone and counted. Details are
 dropped before lifecycle events, the oldest first; what is in flight is never dropped.
+
+A signal handler may strike between any two steps of add(), with a call of its own or with an exception. So it takes one step to
+put a line in its place, and what was emitted and waits is derived from the places.
 """
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 from collections import deque
 
@@ -28,64 +33,55 @@ class Buffer:
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
-        self._adding = False
-        self._nested: deque = deque()  # to be added; also by a signal handler in the middle of that
         self.changed = threading.Condition(self._lock)
         self._lifecycle: deque = deque()
         self._details: deque = deque()
+        self._in_flight: set = set()  # with the sender, or being kept at the end
         self._bytes = 0
-        self._number = 0
-        self._unsettled: dict = {}  # numbers of the lines that are neither settled nor dropped, oldest first
+        self._numbers = itertools.count(1)
         self._closed = False
         self.after_close = 0  # events that came then
-        self.wake = lambda: None  # called without the lock when a sender that sleeps has something to do
+        self.wake = lambda: None  # called when a sender that sleeps will have something to do
         self._sleeping = False
-        self.counts = {"emitted": 0, "acknowledged": 0, "refused": 0, "dropped": 0, "kept": 0, "truncated": 0}
+        self.counts = {"acknowledged": 0, "refused": 0, "dropped": 0, "kept": 0, "truncated": 0}
 
     def add(self, line: bytes, is_lifecycle: bool, is_reduced: bool) -> None:
         """From any thread, and from a signal handler in the middle of itself."""
         with self._lock:
-            self._nested.append((line, is_lifecycle, is_reduced))
-            if self._adding:
+            self.counts["truncated"] += is_reduced
+            if self._closed:
+                self.counts["dropped"] += 1
+                self.after_close += 1
                 return
-            self._adding = True
-            try:
-                while self._nested:
-                    self._add(*self._nested.popleft())
-            finally:
-                self._adding = False
-            wake, self._sleeping = self._sleeping, False
-        if wake:
-            self.wake()
+            if self._sleeping:  # before there is something, because it is certain to look after this
+                self.wake()
+                self._sleeping = False
+            self._bytes += len(line) + OVERHEAD_BYTES
+            (self._lifecycle if is_lifecycle else self._details).append(Entry(next(self._numbers), line, is_lifecycle, is_reduced))
+            if self._bytes > self._max_bytes:
+                self._drop()
 
-    def _add(self, line: bytes, is_lifecycle: bool, is_reduced: bool) -> None:
-        self.counts["emitted"] += 1
-        self.counts["truncated"] += is_reduced
-        if self._closed:
-            self.counts["dropped"] += 1
-            self.after_close += 1
-            return
-        self._number += 1
-        entry = Entry(self._number, line, is_lifecycle, is_reduced)
-        (self._lifecycle if is_lifecycle else self._details).append(entry)
-        self._unsettled[entry.number] = None
-        self._bytes += entry.size
-        while self._bytes > self._max_bytes and (self._details or self._lifecycle):
-            dropped = (self._details or self._lifecycle).popleft()
-            self._forget(dropped, "dropped")
+    def _drop(self) -> None:
+        try:
+            while self._bytes > self._max_bytes and (queue := self._details or self._lifecycle):
+                self._forget(queue[0], "dropped")
+                queue.popleft()
+        except IndexError:  # a signal handler in the middle of this has dropped the last
+            pass
 
     def _forget(self, entry: Entry, account: str) -> None:
         self.counts[account] += 1
-        self._unsettled.pop(entry.number, None)
+        self._in_flight.discard(entry)
         if entry.source:
             entry.source.settled(account)
         else:
             self._bytes -= entry.size
+        if not (self._lifecycle or self._details or self._in_flight):
+            self._bytes = 0  # also of what a signal handler has interrupted
 
     def count(self, account: str) -> None:
         """One that never became a line."""
         with self._lock:
-            self.counts["emitted"] += 1
             self.counts[account] += 1
 
     # ---- the sender's side
@@ -99,6 +95,7 @@ class Buffer:
                 if entry is None:
                     break
                 taken.append(entry)
+                self._in_flight.add(entry)
                 max_bytes -= len(entry.line)
                 if lifecycle_first and not entry.is_lifecycle:
                     break
@@ -115,7 +112,7 @@ class Buffer:
         """Lines of an earlier process, which are in flight at once and older than all others."""
         with self._lock:
             entries = [Entry(place - len(lines), line, is_lifecycle(line), False, source) for place, line in enumerate(lines)]
-            self.counts["emitted"] += len(entries)
+            self._in_flight.update(entries)
         return entries
 
     def give_back(self, entries: list) -> None:
@@ -123,6 +120,7 @@ class Buffer:
         with self._lock:
             for entry in reversed(entries):
                 entry.refusal = None
+                self._in_flight.discard(entry)
                 (self._lifecycle if entry.is_lifecycle else self._details).appendleft(entry)
 
     def settle(self, entries: list, account: str) -> None:
@@ -152,14 +150,17 @@ class Buffer:
 
     # ---- ends
 
-    def is_settled(self, number: int) -> bool:
-        """With the lock: no line up to that one waits or is in flight."""
-        return next(iter(self._unsettled), number + 1) > number
+    def _oldest(self) -> float:
+        """The number of the oldest line that waits or is in flight; those of an earlier process do not count."""
+        places = (self._lifecycle, self._details)
+        first = [next((entry.number for entry in place if entry.source is None), math.inf) for place in places]
+        return min(*first, *(entry.number for entry in self._in_flight if entry.source is None))
 
     def wait_settled(self, timeout: float) -> bool:
+        """Whether every line so far is."""
         with self._lock:
-            number = self._number
-            return self.changed.wait_for(lambda: self.is_settled(number), timeout)
+            number = next(self._numbers)
+            return self.changed.wait_for(lambda: self._oldest() > number, timeout)
 
     def close(self) -> None:
         with self._lock:
@@ -169,11 +170,13 @@ class Buffer:
         """What waits, oldest first."""
         with self._lock:
             entries = sorted((*self._lifecycle, *self._details), key=lambda entry: entry.number)
+            self._in_flight.update(entries)
             self._lifecycle.clear()
             self._details.clear()
         return entries
 
     def stats(self) -> dict:
         with self._lock:
+            waiting = len(self._lifecycle) + len(self._details) + len(self._in_flight)
             gone = sum(self.counts[account] for account in ("acknowledged", "refused", "dropped", "kept"))
-            return {**self.counts, "waiting": self.counts["emitted"] - gone}
+            return {"emitted": gone + waiting, **self.counts, "waiting": waiting}

@@ -80,9 +80,9 @@ def _is_a(value, *kinds) -> bool:
 def _integer(value, highest: int):
     """None where it is none, or out of bounds."""
     if _is_a(value, bool) or not _is_a(value, int):
-        if not (_is_a(value, float) and value.is_integer()):
+        if not (_is_a(value, float) and float.is_integer(value)):
             return None
-        value = int(value)
+    value = int.__int__(value) if _is_a(value, int) else int(float.__float__(value))
     return value if 1 <= value <= highest else None
 
 
@@ -90,14 +90,16 @@ def _number(value):
     if _is_a(value, bool):
         return None
     if _is_a(value, int):
+        value = int.__int__(value)
         return value if value.bit_length() <= _values.MAX_PLAIN_BITS else None
-    return value if _is_a(value, float) and math.isfinite(value) else None
+    value = float.__float__(value) if _is_a(value, float) else math.nan
+    return value if math.isfinite(value) else None
 
 
 def _usage(value):
     try:
         pairs = [(_values.clean_text(str(key)), _number(each)) for key, each in value.items()]
-    except Exception as error:
+    except BaseException as error:
         _signals.pass_on(error)
         return None
     return {key: number for key, number in pairs if number is not None} or None
@@ -106,7 +108,7 @@ def _usage(value):
 def _progress(value):
     try:
         done, total, unit = _number(value["done"]), value.get("total"), value.get("unit")
-    except Exception as error:
+    except BaseException as error:
         _signals.pass_on(error)
         return None
     total = _number(total) if total is not None else None
@@ -120,11 +122,12 @@ def _progress(value):
     return found
 
 
-def _errors(value):
-    """A list of texts and objects."""
-    if not _is_a(value, list, tuple):
-        value = [value]
-    return [each if _is_a(each, str, dict) else _values.text_of(each) for each in value]
+def _errors(value) -> list:
+    """Texts and objects."""
+    try:
+        return [each if _is_a(each, str, dict) else _values.text_of(each) for each in (value if _is_a(value, list, tuple) else [value])]
+    except BaseException as error:
+        return [_values.unreadable(error)]
 
 
 def _checked(name: str, value):
@@ -173,15 +176,19 @@ class Lines:
             self._second = (seconds, text)
         return f"{text}.{rest // 1000:06d}Z"
 
-    def make(self, event_type, run_id, fields: dict, worker_pid=True) -> tuple[str, bytes, bool]:
-        """The type, the line, and whether it was reduced. worker_pid: True: this process, False: nobody, or a number. Raises
-        NoRunId."""
+    def new_id(self) -> str:
+        return f"{self._prefix}-{next(self._count)}"
+
+    def make(self, event_type, run_id, fields: dict, worker_pid=True, event_id=None) -> tuple[str, bytes, bool]:
+        """The type, the line, and whether it was reduced. worker_pid: True: this process, False: nobody, or a number. event_id: a
+        new one where none is given. Raises NoRunId."""
         at = self._now()
         event_type = valid_type(event_type)
         run_id = valid_run_id(run_id)
         if not run_id:
             raise NoRunId
-        head = '{"type":"%s","run_id":%s,"id":"%s-%d","at":"%s"' % (event_type, _quoted(run_id), self._prefix, next(self._count), at)
+        head = '{"type":"%s","run_id":%s,"id":"%s","at":"%s"' % (
+            event_type, _quoted(run_id), event_id or f"{self._prefix}-{next(self._count)}", at)
         if worker_pid is True:
             if event_type not in WITHOUT_WORKER:
                 head = '%s,"worker_pid":%d' % (head, self._pid)
@@ -212,13 +219,16 @@ class Lines:
 
 
 def reduced_errors(errors) -> list:
-    found = []
-    for error in _errors(errors)[:MAX_ERRORS]:
+    return [_reduced_error(error) for error in _errors(errors)[:MAX_ERRORS]]
+
+
+def _reduced_error(error):
+    try:
         if _is_a(error, dict):
-            found.append({name: _values.text_of(error[name], MAX_ERROR_CHARACTERS) for name in ("kind", "message") if name in error})
-        else:
-            found.append(_values.clean_text(error[:MAX_ERROR_CHARACTERS]))
-    return found
+            return {name: _values.text_of(error[name], MAX_ERROR_CHARACTERS) for name in ("kind", "message") if name in error}
+        return _values.clean_text(str.__str__(error)[:MAX_ERROR_CHARACTERS])
+    except BaseException as unreadable:
+        return _values.unreadable(unreadable)
 
 
 def reduced(line: bytes) -> bytes:

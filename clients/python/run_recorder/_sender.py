@@ -241,8 +241,10 @@ class Connection:
 
 
 class Sender:
-    def __init__(self, path: str, buffer):
-        self._path, self._buffer = path, buffer
+    """before: done once by the thread, before it sends. make_up: done again and again; see recorder.make_up."""
+
+    def __init__(self, path: str, buffer, before, make_up):
+        self._path, self._buffer, self._before, self._make_up = path, buffer, before, make_up
         self._words = Words()
         self._backoff = Backoff()
         self._connection = None
@@ -277,10 +279,13 @@ class Sender:
         self._backoff.reset()
         self.wake()
 
-    def stop(self, timeout: float) -> list:
-        """Ends the thread; what was in flight, oldest first."""
+    def ask_to_stop(self) -> None:
         self._stopping = True
         self.wake()
+
+    def stop(self, timeout: float) -> list:
+        """Ends the thread; what was in flight, oldest first."""
+        self.ask_to_stop()
         if self.is_started:
             self._ended.wait(timeout)
         entries = [] if self._connection is None else list(self._connection.in_flight)
@@ -304,6 +309,7 @@ class Sender:
                 self._ended.set()
 
     def _run(self) -> None:
+        self._before()
         while not self._stopping:
             try:
                 self._step()
@@ -334,6 +340,7 @@ class Sender:
             self._words.begins("away", f"the daemon is away ({self._path}: {error}); events are kept in memory")
 
     def _step(self) -> None:
+        self._make_up()
         self._say_dropped()
         self._require_own_descriptors()
         if self._connection is None:

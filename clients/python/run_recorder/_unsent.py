@@ -4,6 +4,7 @@ whole, and removed by whoever has sent them. Any process; one thread each.
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 from urllib.parse import quote
@@ -11,18 +12,28 @@ from urllib.parse import quote
 MAX_FOLDER_BYTES = 16 << 20
 
 
-def folder() -> Path | None:
-    """None where this user has no home."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    if state.startswith("/"):
-        return Path(state, "run-recorder", "unsent")
+def _home() -> str:
+    """As HOME says, else the user database; "" where neither does."""
     home = os.environ.get("HOME", "")
-    return Path(home, ".local", "state", "run-recorder", "unsent") if home.startswith("/") else None
+    if home.startswith("/"):
+        return home
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return ""
+
+
+def folder() -> Path | None:
+    """None where this user has no home. A relative path counts as none."""
+    state, home = os.environ.get("XDG_STATE_HOME", ""), _home()
+    if not state.startswith("/"):
+        state = home + "/.local/state" if home.startswith("/") else ""
+    return Path(state, "run-recorder", "unsent") if state else None
 
 
 def name_of(socket_path: str) -> str:
     """The beginning of the files' names for a socket."""
-    return "+".join(quote(part, safe="") for part in socket_path.split("/"))
+    return "+".join(quote(part, safe="") for part in os.fsencode(socket_path).split(b"/"))
 
 
 def _require_own(path: Path) -> None:

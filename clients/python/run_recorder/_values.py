@@ -1,13 +1,14 @@
 """Any value as JSON that the daemon takes: the table "Values" in the clients' README. Pure; any thread.
 
 encode() tries the interpreter's own encoder, which is fast, where a look at the value says that nothing is unusual in it;
-everything else is first made plain, piece by piece.
+everything else is first made plain, piece by piece. Both add up the least that the JSON can be, and stop where that is too large.
 """
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import enum
+import itertools
 import json
 import math
 from collections.abc import Mapping, Set
@@ -23,6 +24,8 @@ MAX_READ_BITS = 100_000  # of one whose first digits are read: that takes the lo
 REPLACEMENT = "\ufffd"
 
 _PLAIN_LEAVES = frozenset((bool, type(None)))
+_CONTAINERS = frozenset((dict, list, tuple))
+_name_of = vars(type)["__name__"].__get__  # whatever a metaclass says
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -52,36 +55,72 @@ def _checked(line: bytes, max_bytes: int) -> bytes:
 
 
 def _looks_plain(value, max_bytes: int) -> bool:
-    """Of the built-in types only, text keys only, not deep and not large. Level by level, so that a cycle ends it too."""
-    level, size = [value], 0
+    """Of the built-in types only, text keys only, not deep. Raises TooLarge where the least that the JSON can be is too large: two
+    bytes for each element, its own and what parts it from the next. Level by level, so that a cycle ends it too."""
+    level, levels, size, is_plain = [value], [], -1, True
     for _ in range(MAX_DEPTH + 1):
+        levels.append(level)
+        size += 2 * len(level)
         below: list = []
         for each in level:
             kind = type(each)
             if kind is str:
-                size += len(each)
-            elif (kind is dict or kind is list or kind is tuple) and size + 2 * len(each) > max_bytes:
-                return False
+                size += len(each) + 1
             elif kind is dict:
-                size += 4 * len(each)
+                if size + 2 * (len(below) + len(each)) > max_bytes:
+                    return _grew_large(levels)
                 for key in each:
                     if type(key) is not str:
-                        return False
-                below.extend(each.values())
+                        is_plain = False
+                        break
+                    size += len(key) + 3
+                else:
+                    below.extend(each.values())
             elif kind is list or kind is tuple:
+                if size + 2 * (len(below) + len(each)) > max_bytes:
+                    return _grew_large(levels)
                 below.extend(each)
-                size += len(each)
             elif kind is int:
                 if each.bit_length() > MAX_PLAIN_BITS:
-                    return False
+                    is_plain = False
             elif kind is not float and kind not in _PLAIN_LEAVES:
-                return False
-            if size > max_bytes:
-                return False
+                is_plain = False
+        if size > max_bytes:
+            return _grew_large(levels)
         if not below:
-            return True
+            return is_plain
         level = below
     return False
+
+
+def _containers(level: list) -> list:
+    return [id(each) for each in level if type(each) in _CONTAINERS]
+
+
+def _grew_large(levels: list) -> bool:
+    """Raises TooLarge, but for what a cycle may have made large."""
+    seen: set = set()
+    for above, level in zip(levels, levels[1:]):
+        seen.update(_containers(above))
+        if not seen.isdisjoint(_containers(level)):  # shared, or a cycle
+            if _has_cycle(levels[0][0], set(), set()):
+                return False
+            break
+    raise TooLarge
+
+
+def _has_cycle(value, around: set, done: set) -> bool:
+    """Each container once, by id, as deep as values are read."""
+    if id(value) in around:
+        return True
+    if id(value) in done or len(around) > MAX_DEPTH:
+        return False
+    around.add(id(value))
+    inner = value.values() if type(value) is dict else value
+    found = any(_has_cycle(each, around, done) for each in inner if type(each) in _CONTAINERS)
+    around.discard(id(value))
+    done.add(id(value))
+    return found
 
 
 def is_clean(text: str) -> bool:
@@ -99,30 +138,26 @@ def clean_text(text: str) -> str:
 def text_of(value, limit: int = MAX_OBJECT_CHARACTERS) -> str:
     """The text of any object, cut; also of one that raises."""
     try:
-        return clean_text(str(value))[:limit]
-    except Exception as error:
+        return clean_text(str.__str__(str(value))[:limit])
+    except BaseException as error:
         return unreadable(error)
 
 
-def unreadable(error: Exception) -> str:
+def unreadable(error: BaseException) -> str:
     """What stands in the place of what raised it."""
     _signals.pass_on(error)
     return f"[unreadable: {name_of_type(error)}]"
 
 
 def name_of_type(value) -> str:
-    """Of the class, whose metaclass may raise."""
-    try:
-        return str(type(value).__name__)
-    except Exception:
-        return "exception"
+    return clean_text(_name_of(type(value)))
 
 
 class _Plain:
     """Makes a value plain, as long as what was made is not too large."""
 
     def __init__(self, max_bytes: int):
-        self._left = max_bytes
+        self._left = max_bytes + 1
 
     def _spend(self, size: int) -> None:
         self._left -= size
@@ -135,12 +170,11 @@ class _Plain:
             return self._leaf(value, depth, around)
         except TooLarge:
             raise
-        except Exception as error:
-            self._spend(32)
-            return unreadable(error)
+        except BaseException as error:
+            return self._text(unreadable(error))
 
     def _leaf(self, value, depth: int, around: tuple):
-        self._spend(1)
+        self._spend(2)
         if value is None or value is True or value is False:
             return value
         if isinstance(value, enum.Enum):
@@ -151,15 +185,15 @@ class _Plain:
             self._spend(len(value))
             return clean_text(bytes(value).decode("utf-8", "replace"))
         if isinstance(value, int):
-            return self._integer(int(value))
+            return self._integer(int.__int__(value))
         if isinstance(value, float):
-            return self._float(float(value))
+            return self._float(float.__float__(value))
         if isinstance(value, datetime.datetime):
-            return (value.astimezone() if value.tzinfo is None else value).isoformat()
+            return self._text((value.astimezone() if value.tzinfo is None else value).isoformat())
         if isinstance(value, (datetime.date, datetime.time)):
-            return value.isoformat()
+            return self._text(value.isoformat())
         if isinstance(value, Decimal):
-            return str(value)
+            return self._text(str(value))
         return self._container(value, depth, around)
 
     def _text(self, text: str) -> str:
@@ -177,7 +211,6 @@ class _Plain:
         return ("-" if value < 0 else "") + str(abs(value) // 10 ** too_many)[:MAX_DIGITS]
 
     def _float(self, value: float):
-        self._spend(8)
         if math.isfinite(value):
             return value
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -197,8 +230,12 @@ class _Plain:
         if 2 * len(value) > self._left:
             raise TooLarge
         if isinstance(value, Mapping):
-            return {self._key(key): self.of(each, depth + 1, inner) for key, each in list(value.items())}
-        return [self.of(each, depth + 1, inner) for each in list(value)]
+            return {self._key(key): self.of(each, depth + 1, inner) for key, each in self._snapshot(value.items())}
+        return [self.of(each, depth + 1, inner) for each in self._snapshot(value)]
+
+    def _snapshot(self, elements) -> list:
+        """What others change meanwhile stays as it was; what has no end is too large."""
+        return list(itertools.islice(elements, self._left // 2 + 1))
 
     def _key(self, key) -> str:
         if key is None or isinstance(key, bool):

@@ -4,23 +4,27 @@
     attach()
 
 once where the application is made. By Celery's signals, which run in the worker's processes: the start before the task, and its
-end as Celery has it. What its parent does not tell of a child that has died is found by the daemon, by the process.
+end as Celery has it. Of a pool's child that goes away in the middle of a task its parent tells the end; what it does not tell is
+found by the daemon, by the process.
 """
 from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 from collections import OrderedDict
 
 from celery import signals, states
 
 from . import _signals, _values
+from ._errors import error_of
 from ._sender import say
 from .recorder import default
-from .runs import Run, error_of
+from .runs import Run
 
 MAX_KNOWN = 10_000  # tasks that this process has received, with their attempts
+SURVIVED = (signal.SIGUSR1, signal.SIGINT)  # by a pool's child: the first is its soft time limit, the second it ignores
 
 
 def run_id(task_id: str, retries: int = 0) -> str:
@@ -32,11 +36,13 @@ class _Integration:
     def __init__(self, recorder, queue, input, result, ignore):
         self._recorder, self._queue, self._input, self._result, self._ignore = recorder, queue, input, result, ignore
         self._open: dict = {}  # the runs in this process by task id
+        self._is_pool_child = False
         self._retries: OrderedDict = OrderedDict()
 
     def connect(self) -> None:
         for name in ("task_received", "task_prerun", "task_success", "task_failure", "task_retry", "task_postrun", "task_revoked"):
             getattr(signals, name).connect(getattr(self, name), weak=False, dispatch_uid=f"run-recorder-{name}")
+        signals.worker_process_init.connect(self.begin_pool_child, weak=False, dispatch_uid="run-recorder-init")
         signals.worker_process_shutdown.connect(self.shut_down, weak=False, dispatch_uid="run-recorder-shutdown")
 
     def _run(self, task_name, task_id, retries: int, **options) -> Run:
@@ -52,7 +58,7 @@ class _Integration:
     def _is_ignored(self, task) -> bool:
         try:
             return self._ignore is not None and bool(self._ignore(task))
-        except Exception as error:
+        except BaseException as error:
             _signals.pass_on(error)
             say(logging.WARNING, f"`ignore` of {task.name} raised {_values.text_of(error)}: it is recorded")
             return False
@@ -60,7 +66,7 @@ class _Integration:
     def _input_of(self, task, args, kwargs):
         try:
             return self._input(task, args, kwargs)
-        except Exception as error:
+        except BaseException as error:
             return _values.unreadable(error)
 
     def task_prerun(self, task_id=None, task=None, args=None, kwargs=None, **_) -> None:
@@ -89,6 +95,8 @@ class _Integration:
 
     def task_postrun(self, task_id=None, state=None, **_) -> None:
         """What no other signal tells: a task that raised Ignore or Reject, or something else than an Exception."""
+        if state is None and self._is_pool_child:  # this process ends of it, and its parent says how
+            return
         if (run := self._open.pop(task_id, None)) is None:
             return
         if state == states.IGNORED:
@@ -100,13 +108,17 @@ class _Integration:
             run.end(error) if error is not None else run.lost("the task ended without an outcome")
 
     def task_revoked(self, sender=None, request=None, terminated=False, signum=None, expired=False, **_) -> None:
-        if self._is_ignored(sender):
+        if self._is_ignored(sender) or terminated and signum in SURVIVED:  # the task says how it ends
             return
         why = "expired" if expired else f"terminated by {signum}" if terminated else "revoked"
         retries = 0
         with contextlib.suppress(Exception):
             retries = request.get("retries") or 0
-        self._run(sender.name, request.id, retries, worker_pid=False).queued().cancel(why, job_state=states.REVOKED)
+        run = self._open.pop(request.id, None) or self._run(sender.name, request.id, retries, worker_pid=False).queued()
+        run.cancel(why, job_state=states.REVOKED)
+
+    def begin_pool_child(self, **_) -> None:
+        self._is_pool_child = True
 
     def shut_down(self, **_) -> None:
         """A child of the pool, which ends without the interpreter's own end."""

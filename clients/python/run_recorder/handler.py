@@ -19,7 +19,7 @@ class RunHandler(logging.Handler):
             return
         try:
             payload = {"level": record.levelname.lower(), "logger": record.name, "message": self.format(record)}
-        except Exception as error:  # arguments that do not fit their message
+        except BaseException as error:  # arguments that do not fit their message
             _signals.pass_on(error)
             payload = {"level": record.levelname.lower(), "logger": record.name, "message": _values.text_of(record.msg),
                        "unreadable": _values.text_of(error)}

@@ -35,7 +35,7 @@ def _guarded(method):
     def wrapper(*args, **kwargs):
         try:
             return method(*args, **kwargs)
-        except Exception as error:
+        except BaseException as error:
             _signals.pass_on(error)
             say(logging.WARNING, f"{method.__name__}: {type(error).__name__}: {error}")
             return None
@@ -92,8 +92,14 @@ class Recording:
     def handle_job_failure(self, job, *args, **kwargs):
         was_stopped = getattr(self, "_stopped_job_id", None) == job.id
         will_retry = bool(job.retries_left) and not was_stopped
-        self._failed(job, sys.exc_info()[1], kwargs.get("exc_string") or "", was_stopped, will_retry)
-        super().handle_job_failure(job, *args, **kwargs)
+        outcome = job, sys.exc_info()[1], kwargs.get("exc_string") or "", was_stopped, will_retry
+        try:
+            super().handle_job_failure(job, *args, **kwargs)
+        except BaseException:
+            if not self.is_horse:  # a work horse dies of this, and the worker says so
+                self._failed(*outcome)
+            raise
+        self._failed(*outcome)
 
     @_guarded
     def _failed(self, job, error, text, was_stopped, will_retry) -> None:

@@ -5,37 +5,24 @@ import asyncio
 import functools
 import inspect
 import os
-import traceback
 
-from . import _event, _signals, _values
+from . import _event, _values
 from . import recorder as _recorder
+from ._errors import error_of
 
-MAX_STACKTRACE_BYTES = 8192
-MAX_MESSAGE_CHARACTERS = 100_000
 _NOT_GIVEN = object()
 
 
-def error_of(error: BaseException) -> dict:
-    """An exception as an element of `errors`. Never raises."""
-    found = {"kind": _values.name_of_type(error), "message": _values.text_of(error, MAX_MESSAGE_CHARACTERS)}
-    try:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        found["stacktrace"] = text[-MAX_STACKTRACE_BYTES:]
-    except Exception as unreadable:
-        _signals.pass_on(unreadable)
-    return found
-
-
 def is_cancellation(error: BaseException) -> bool:
-    return isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
+    return issubclass(type(error), (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
 
 
 def _is_clean_exit(error: BaseException) -> bool:
-    return isinstance(error, SystemExit) and (error.code is None or type(error.code) is int and error.code == 0)
+    return issubclass(type(error), SystemExit) and (error.code is None or type(error.code) is int and error.code == 0)
 
 
 class Run:
-    """One run. Its methods never wait and never raise; those after the end are events of a finished run."""
+    """One run: its first start and its first end count, others after them do nothing. Its methods never wait and never raise."""
 
     def __init__(self, name, *, run_id=None, input=_NOT_GIVEN, attempt=None, parent=None, queue=None, job_id=None, expires_in=None,
                  recorder=None, worker_pid=True, **fields):
@@ -45,6 +32,8 @@ class Run:
         self.run_id = _event.valid_run_id(run_id) or _event.new_run_id()
         self.result = None  # what the work may set; None: it has none
         self._worker_pid = worker_pid
+        self._is_started = self._is_over = False
+        self._end_id = None
         self._start = {"council": name, "attempt": attempt, "parent_attempt_run_id": parent, "queue": queue, "job_id": job_id,
                        "expires_in": expires_in, **fields}
         if input is not _NOT_GIVEN:
@@ -55,54 +44,67 @@ class Run:
         """The default one where none was given, also where it was configured anew meanwhile."""
         return self._recorder or _recorder.default()
 
-    def _send(self, event_type, /, **fields) -> None:
-        fields.setdefault("worker_pid", self._worker_pid)
-        self.recorder.event(self.run_id, event_type, **fields)
+    def _send(self, event_type, fields: dict, event_id=None) -> None:
+        try:
+            worker_pid = fields.pop("worker_pid", self._worker_pid)
+            self.recorder.record(self.run_id, event_type, fields, worker_pid, event_id)
+        except RecursionError:  # the work leaves too little of its stack
+            _recorder.later.append(functools.partial(self._send, event_type, fields, event_id))
 
     def event(self, type=None, payload=None, /, **fields) -> None:
         """An event of the work's own; `usage` and `progress` may be among the fields."""
         type = fields.pop("type", None) if type is None else type
-        self._send(type, **({} if payload is None else {"payload": payload}), **fields)
+        self._send(type, fields if payload is None else {"payload": payload, **fields})
 
     def progress(self, done, total=None, unit=None) -> None:
-        self._send("progress", progress={"done": done, "total": total, "unit": unit})
+        self._send("progress", {"progress": {"done": done, "total": total, "unit": unit}})
 
     def usage(self, numbers=None, /, **more) -> None:
         """Added up by key in the run's row: usage(input_tokens=1200, cost_usd=0.02), or a dict."""
-        self._send("usage", usage={**numbers, **more} if type(numbers) is dict else more)
+        self._send("usage", {"usage": {**numbers, **more} if type(numbers) is dict else more})
 
     def heartbeat(self, expires_in=None) -> None:
         """For the loop of the work, where no process can be seen; see expires_in."""
-        self._send("run_heartbeat", expires_in=expires_in)
+        self._send("run_heartbeat", {"expires_in": expires_in})
 
     # ---- begin and end, where neither `with` nor the decorator fits
 
     def queued(self) -> Run:
         """It waits, or never began: what is known of it beforehand."""
-        self._send("run_queued", **{name: value for name, value in self._start.items() if name != "expires_in"})
+        self._send("run_queued", {name: value for name, value in self._start.items() if name != "expires_in"})
         return self
 
     def start(self) -> Run:
-        self._send("run_started", **self._start)
+        if not self._is_started:
+            self._end_id = self.recorder.new_id()
+            self._send("run_started", dict(self._start))
+            self._is_started = True
         return self
+
+    def _end(self, event_type, fields: dict) -> None:
+        """The first. One that was interrupted may be sent again: with the id that it had."""
+        if not self._is_over:
+            self._send(event_type, fields, self._end_id)
+            self._is_over = True
 
     def complete(self, result=None, **fields) -> None:
         result = self.result if result is None else result
-        self._send("run_completed", **({} if result is None else {"result": result}), **fields)
+        self._end("run_completed", fields if result is None else {"result": result, **fields})
 
     def fail(self, *errors, **fields) -> None:
         """errors: exceptions, texts or dicts."""
         more = fields.pop("errors", ())
         errors = [*errors, *(more if type(more) in (list, tuple) else [more])]
-        self._send("run_failed", errors=[error_of(each) if issubclass(type(each), BaseException) else each for each in errors], **fields)
+        read = [error_of(each) if issubclass(type(each), BaseException) else each for each in errors]
+        self._end("run_failed", {"errors": read, **fields})
 
     def cancel(self, message=None, **fields) -> None:
         error = {"kind": "cancelled"} if message is None else {"kind": "cancelled", "message": message}
-        self._send("run_failed", errors=[error], **fields)
+        self._end("run_failed", {"errors": [error], **fields})
 
     def lost(self, message) -> None:
         """The work ended, and how is not known."""
-        self._send("run_lost", message=message)
+        self._end("run_lost", {"message": message})
 
     def end(self, error: BaseException | None) -> None:
         """By what came out of the work."""
@@ -110,17 +112,40 @@ class Run:
             self.complete()
         elif is_cancellation(error):
             self.cancel(_values.name_of_type(error))
-        elif isinstance(error, SystemExit):
+        elif issubclass(type(error), SystemExit):
             self.fail({"kind": "exit", "message": f"exited with {_values.text_of(error.code)}"})
         else:
             self.fail(error)
 
+    def _end_reduced(self, error: BaseException | None) -> None:
+        """end() that reads nothing of the work's."""
+        if error is None or _is_clean_exit(error):
+            self._end("run_completed", {"truncated": True})
+        else:
+            kind = "cancelled" if is_cancellation(error) else _values.name_of_type(error)
+            self._end("run_failed", {"errors": [{"kind": kind}], "truncated": True})
+
     def __enter__(self) -> Run:
-        return self.start()
+        try:
+            self.start()
+        except RecursionError:  # the work leaves too little of its stack
+            _recorder.later.append(self.start)
+        except BaseException as error:  # a signal handler's: it may have begun, and ends
+            try:
+                self.queued()
+            finally:
+                self.__exit__(None, error, None)
+            raise
+        return self
 
     def __exit__(self, _type, error, _traceback) -> None:
-        if self._pid == os.getpid():  # a forked child that leaves the block does not end its parent's run
-            self.end(error)
+        try:
+            if self._pid == os.getpid():  # a forked child that leaves the block does not end its parent's run
+                self.end(error)
+        except BaseException as struck:
+            _recorder.later.append(functools.partial(self._end_reduced, error))
+            if not isinstance(struck, RecursionError):
+                raise
 
     async def __aenter__(self) -> Run:
         return self.start()

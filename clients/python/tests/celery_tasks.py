@@ -1,6 +1,7 @@
 """The application that test_celery.py runs."""
 import os
 import signal
+import sys
 import time
 
 from celery import Celery
@@ -9,10 +10,10 @@ from celery.exceptions import Ignore, Reject
 from run_recorder.celery import attach
 
 folder = os.environ["CELERY_FOLDER"]
-app = Celery("celery_tasks", broker="filesystem://", backend=f"file://{folder}/results")
-app.conf.update(broker_transport_options={"data_folder_in": f"{folder}/in", "data_folder_out": f"{folder}/in",
-                                          "processed_folder": f"{folder}/processed", "store_processed": True,
-                                          "control_folder": f"{folder}/control"})
+app = Celery("celery_tasks", broker=os.environ.get("CELERY_BROKER", "filesystem://"), backend=f"file://{folder}/results")
+if "CELERY_BROKER" not in os.environ:
+    app.conf.update(broker_transport_options={"data_folder_in": f"{folder}/in", "data_folder_out": f"{folder}/in",
+                                              "processed_folder": f"{folder}/processed", "store_processed": True})
 attach()
 
 
@@ -56,3 +57,13 @@ def dies():
 @app.task
 def waits():
     time.sleep(1000)
+
+
+@app.task(time_limit=1)
+def hard():
+    time.sleep(1000)
+
+
+@app.task
+def exits():
+    sys.exit(3)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 DEADLINE_S = 120
 BIN = os.environ.get("RUN_RECORDER_BIN", "")
+# Debian's redis-tools has the server too, under the name of one of its tools.
+REDIS = shutil.which("redis-server") or shutil.which("redis-check-rdb")
 
 
 def wait_until(condition, what):
@@ -87,3 +89,24 @@ class WithDaemon(unittest.TestCase):
             return wait_until(lambda: (row := self.row(run_id)).get("status") == status and row, "it")
         except AssertionError as late:
             raise AssertionError(f"{run_id} is not {status}: {self.row(run_id)}") from late
+
+    def start_redis(self):
+        """A redis of this test's; its socket."""
+        path = self.folder / "redis.sock"
+        server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(self.folder)],
+                                  executable=REDIS, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+
+        def answers():
+            if server.poll() is not None:
+                raise AssertionError((self.folder / "log.txt").read_text())
+            try:
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.connect(str(path))
+                    connection.sendall(b"PING\r\n")
+                    return connection.recv(100).startswith(b"+PONG")
+            except OSError:
+                return False
+        wait_until(answers, "redis")
+        return path

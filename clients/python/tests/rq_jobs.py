@@ -12,6 +12,10 @@ def bad():
     raise ValueError("bad")
 
 
+def not_to_be_stored():
+    raise ValueError("\ud800")
+
+
 def dies():
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,5 +1,5 @@
-"""Celery's real worker, with a prefork pool and tasks that end in every way, through a broker in a folder. Skipped where Celery is
-not installed."""
+"""Celery's real worker, with tasks that end in every way, through a broker in a folder, or a redis where tasks are revoked. Skipped
+where Celery is not installed."""
 import importlib.util
 import os
 import signal
@@ -8,24 +8,30 @@ import sys
 import unittest
 from pathlib import Path
 
-from .daemon import WithDaemon, wait_until
+from .daemon import REDIS, WithDaemon, wait_until
 
 HERE = Path(__file__).resolve().parent
 
 
 @unittest.skipUnless(importlib.util.find_spec("celery"), "celery is not installed")
-class Celery(WithDaemon):
+class WithWorker(WithDaemon):
+    pool = "prefork"
+
     def setUp(self):
         super().setUp()
+        self.prepare()
         for name in ("in", "processed", "results"):
             (self.folder / name).mkdir()
         self.environment.update({"CELERY_FOLDER": str(self.folder), "PYTHONPATH": f"{HERE.parent}:{HERE}", "PYTHONDONTWRITEBYTECODE": "1"})
         self.output = open(self.folder / "worker.txt", "wb")
         self.addCleanup(self.output.close)
-        self.worker = subprocess.Popen([sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "--pool", "prefork", "-c", "2",
+        self.worker = subprocess.Popen([sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "--pool", self.pool, "-c", "2",
                                         "--without-mingle", "--without-gossip", "--loglevel", "warning"], env=self.environment,
                                        cwd=self.folder, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output)
         self.addCleanup(self.end_worker)
+
+    def prepare(self):
+        """What its broker needs."""
 
     def end_worker(self):
         if self.worker.poll() is None:
@@ -45,6 +51,12 @@ class Celery(WithDaemon):
         except AssertionError as late:
             raise AssertionError(f"{late}\n{(self.folder / 'worker.txt').read_text()[-3000:]}") from late
 
+    def ends(self, run_id):
+        """The events that ended it: once its worker is at its end they are all there."""
+        return [event["type"] for event in self.events(run_id) if event["type"] in ("run_completed", "run_failed", "run_lost")]
+
+
+class Celery(WithWorker):
     def test_each_outcome_is_as_celery_has_it(self):
         good, bad, again, ignored, rejected, slow, dies = self.send("good", "bad", "again", "ignored", "rejected", "slow", "dies")
         row = self.ended(f"{good}-1", "completed")
@@ -81,3 +93,30 @@ class Celery(WithDaemon):
                 pass
         wait_until(lambda: self.row(f"{waits}-1")["status"] == "stuck", "the finding")
         self.assertIn("process_gone", str(self.row(f"{waits}-1")["error"]))
+
+
+@unittest.skipUnless(REDIS, "redis is not installed")
+class CeleryOnRedis(WithWorker):
+    def prepare(self):
+        self.environment["CELERY_BROKER"] = f"redis+socket://{self.start_redis()}"
+
+    def revoke(self, task_id, name="SIGTERM"):
+        script = f"import celery_tasks\ncelery_tasks.app.control.revoke({task_id!r}, terminate=True, signal={name!r})"
+        subprocess.run([sys.executable, "-c", script], env=self.environment, cwd=self.folder, check=True)
+
+    def test_a_child_that_goes_away_in_a_task_leaves_the_end_to_its_parent(self):
+        hard, exits = self.send("hard", "exits")
+        self.assertEqual(self.ended(f"{hard}-1", "failed")["error"]["errors"][0]["kind"], "TimeLimitExceeded")
+        self.assertEqual(self.ended(f"{exits}-1", "failed")["error"]["errors"][0]["kind"], "WorkerLostError")
+        revoked, soft = self.send("waits", "waits")
+        for each in (revoked, soft):
+            self.ended(f"{each}-1", "running")
+        self.revoke(revoked)
+        self.revoke(soft, "SIGUSR1")
+        row = self.ended(f"{revoked}-1", "cancelled")
+        self.assertEqual(row["oban_job_state_at_finalize"], "REVOKED")
+        row = self.ended(f"{soft}-1", "failed")
+        self.assertEqual((row["error"]["errors"][0]["kind"], row["oban_job_state_at_finalize"]), ("SoftTimeLimitExceeded", "FAILURE"))
+        self.end_worker()
+        for each in (revoked, soft, hard, exits):
+            self.assertEqual(len(self.ends(f"{each}-1")), 1, (self.folder / "worker.txt").read_text()[-3000:])

@@ -2,6 +2,7 @@
 import asyncio
 import functools
 import json
+import linecache
 import os
 import signal
 import socket
@@ -11,9 +12,10 @@ import threading
 import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import run_recorder
-from run_recorder import Recorder, RunHandler, _unsent, recorded, recorder as recorder_module, run
+from run_recorder import Recorder, RunHandler, _buffer, _unsent, recorded, recorder as recorder_module, run
 
 from .daemon import WithDaemon, wait_until
 
@@ -22,6 +24,29 @@ PACKAGE = str(Path(__file__).resolve().parents[1])
 
 class Limit(Exception):
     pass
+
+
+class Panic(BaseException):
+    """As those of extension modules are."""
+
+
+class StrikeOnce:
+    """Has a signal handler strike before the Nth line that the client executes, but for lines at whose beginning none can: that of a
+    `with`, which is executed again at its end, and of a `try`; and in the methods that the `with` of a run calls."""
+
+    def __init__(self, number):
+        self.left = number
+
+    def __call__(self, frame, what, _):
+        code = frame.f_code
+        if what == "call":
+            own = os.path.dirname(code.co_filename) == os.path.dirname(run_recorder.__file__)
+            return self if own and code.co_name not in ("__enter__", "__exit__") else None
+        if what == "line" and not linecache.getline(code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "try:")):
+            self.left -= 1
+            if self.left == 0:
+                signal.getsignal(signal.SIGALRM)(signal.SIGALRM, frame)
+        return self
 
 
 def record_in_child(number):
@@ -61,6 +86,176 @@ class Harm(WithDaemon):
         for each in recorders:
             self.assertTrue(each.flush(60))
             each.close()
+
+    def strike(self, number, work):
+        """Whether the work got so far that a handler struck."""
+        struck = StrikeOnce(number)
+        sys.settrace(struck)
+        try:
+            work()
+        except Limit:
+            pass
+        finally:
+            sys.settrace(None)
+        return struck.left <= 0
+
+    def raise_limit_on_alarm(self):
+        def handler(*_):
+            raise Limit
+        before = signal.signal(signal.SIGALRM, handler)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+
+    def test_wherever_a_handler_strikes_the_run_ends_and_the_books_balance(self):
+        self.raise_limit_on_alarm()
+        self.recorder.event("first", "note")  # its thread runs
+        number = 1
+
+        def work():
+            with run("struck", run_id=f"r{number}", recorder=self.recorder) as r:
+                r.result = {1, 2}
+        while self.strike(number, work):
+            number += 1
+        self.assertGreater(number, 50)
+        wait_until(lambda: not recorder_module.later, "what is done later")
+        self.assertTrue(self.recorder.flush(60))
+        stats = self.recorder.stats()
+        self.assertEqual((stats["waiting"], stats["acknowledged"]), (0, stats["emitted"]))
+        runs = [row for row in self.get("/v1/runs?limit=1000")[1]["runs"] if row["council"] == "struck"]
+        self.assertGreater(len(runs), number - 30)  # those that were struck before their start
+        self.assertEqual([row["run_id"] for row in runs if row["status"] == "running"], [])
+        for row in runs:
+            ends = [event for event in self.events(row["run_id"]) if event["type"] in ("run_completed", "run_failed")]
+            self.assertEqual(len(ends), 1, row)
+
+    def test_wherever_a_handler_strikes_a_sleeping_sender_wakes(self):
+        self.raise_limit_on_alarm()
+        number, is_over = 1, False
+        while not is_over:
+            buffer, woken = _buffer.Buffer(1 << 20), []
+            buffer.wake = functools.partial(woken.append, 1)
+            self.assertTrue(buffer.sleep_unless_waiting())
+            is_over = not self.strike(number, lambda: buffer.add(b"{}", False, False))
+            self.assertGreaterEqual(len(woken), buffer.stats()["waiting"])
+            number += 1
+        self.assertGreater(number, 5)
+
+    def test_a_limit_that_the_work_deals_with_does_not_come_again(self):
+        self.raise_limit_on_alarm()
+
+        class Unreadable:
+            def __repr__(self):
+                raise KeyError
+        with run("deals", run_id="r", recorder=self.recorder) as r:
+            try:
+                signal.raise_signal(signal.SIGALRM)
+                self.fail("the handler was not called")
+            except Limit:
+                r.event("limit", {"value": Unreadable()})
+        self.assertTrue(self.recorder.flush(60))
+        self.wait_for("r", "completed")
+
+    def test_values_that_raise_anything_are_named(self):
+        class Unreadable:
+            def __repr__(self):
+                raise Panic
+
+        class Unprintable(Exception):
+            def __str__(self):
+                raise Panic
+        job = recorded("panics", run_id="r", recorder=self.recorder)(Unreadable)
+        self.assertIsInstance(job(), Unreadable)
+        with self.assertRaises(Unprintable), run("fails", run_id="f", recorder=self.recorder):
+            raise Unprintable
+        self.assertTrue(self.recorder.flush(60))
+        self.assertEqual(self.wait_for("r", "completed")["result"], {"value": "[unreadable: Panic]"})
+        self.assertEqual(self.wait_for("f", "failed")["error"]["errors"][0]["message"], "[unreadable: Panic]")
+
+    def test_a_value_that_ends_the_process_has_the_end_sent_first(self):
+        class Ends:
+            def __repr__(self):
+                raise KeyboardInterrupt
+        with self.assertRaises(KeyboardInterrupt), run("ends", run_id="r", recorder=self.recorder) as r:
+            r.result = Ends()
+        self.assertTrue(self.recorder.flush(60))
+        self.wait_for("r", "completed")
+
+    def test_runs_end_however_little_of_the_stack_is_left(self):
+        entered = []
+
+        def deep(left, run_id):
+            if left:
+                deep(left - 1, run_id)
+                return
+            with run("deep", run_id=run_id, recorder=self.recorder):
+                entered.append(run_id)
+                raise ValueError
+        for left in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+            try:
+                deep(left, f"r{left}")
+            except (RecursionError, ValueError):
+                pass
+        self.assertGreater(len(entered), 10)
+        self.assertTrue(self.recorder.flush(60))
+        for run_id in entered:
+            self.wait_for(run_id, "failed")
+
+    def test_the_first_end_counts_and_the_first_start(self):
+        with run("fails", run_id="r", recorder=self.recorder) as r:
+            r.fail("no")
+            r.complete(1)
+        with r:
+            r.result = 2
+        self.assertTrue(self.recorder.flush(60))
+        self.wait_for("r", "failed")
+        self.assertEqual([event["type"] for event in self.events("r")], ["run_started", "run_failed"])
+
+    def test_many_recorders_end_in_the_time_of_one(self):
+        clock = [1000.0]
+
+        def wait_in_vain(_, timeout):
+            clock[0] += timeout
+        recorders = [Recorder(self.folder / f"none{number}.sock", flush_timeout=2.0) for number in range(5)]
+        with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(self.folder)}):
+            for each in recorders:
+                each.event("r", "note")
+            with mock.patch.object(recorder_module, "time") as time, mock.patch.object(_buffer.Buffer, "wait_settled", wait_in_vain):
+                time.monotonic = lambda: clock[0]
+                recorder_module._close(recorders)
+        self.assertEqual(clock[0], 1002.0)
+        self.assertEqual([each.stats()["kept"] for each in recorders], [1] * 5)
+
+    def test_configuring_anew_does_not_wait_and_loses_nothing(self):
+        before = run_recorder.configure(socket=self.socket, flush_timeout=60)
+        self.daemon.send_signal(signal.SIGSTOP)
+        before.event("r", "run_started", council="anew")
+        with mock.patch.object(_buffer.Buffer, "wait_settled") as wait:
+            run_recorder.configure(socket=self.socket, flush_timeout=60)
+        wait.assert_not_called()
+        self.assertEqual(before.stats()["waiting"], 1)
+        run_recorder.event("r", "run_completed", result=1)
+        self.daemon.send_signal(signal.SIGCONT)
+        self.assertTrue(run_recorder.flush(120))
+        run_recorder.close()
+        self.assertEqual(before.stats()["acknowledged"], 1)
+        self.assertEqual([event["effect"] for event in self.events("r")], ["applied"] * 2)
+
+    def test_configuring_often_loses_nothing(self):
+        recorders = []
+        for number in range(20):
+            recorders.append(run_recorder.configure(socket=self.socket, flush_timeout=60))
+            run_recorder.event("r", "note", payload={"n": number})
+        self.assertTrue(run_recorder.flush(60))
+        run_recorder.close()
+        self.assertEqual([event["payload"]["n"] for event in self.events("r")], list(range(20)))
+
+    def test_a_socket_of_any_bytes_has_its_unsent_file(self):
+        path = os.fsencode(self.folder) + b"/\xff.sock"
+        environment = {**os.environb, b"RUN_RECORDER_SOCKET_PATH": path, b"XDG_STATE_HOME": os.fsencode(self.folder),
+                       b"PYTHONPATH": PACKAGE.encode()}
+        script = "import run_recorder\nrun_recorder.configure(flush_timeout=0)\nrun_recorder.event('r', 'note')\n"
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True, stderr=subprocess.DEVNULL)
+        file, = (self.folder / "run-recorder" / "unsent").glob("*.ndjson")
+        self.assertIn("+%FF.sock@py-", file.name)
 
     def test_a_handler_may_be_the_first_to_record(self):
         def nested():

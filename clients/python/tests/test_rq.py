@@ -1,46 +1,28 @@
 """RQ's real worker and a real redis. Skipped where one of them is not installed."""
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
-from .daemon import WithDaemon, wait_until
+from .daemon import REDIS, WithDaemon, wait_until
 
 HERE = Path(__file__).resolve().parent
-
-
-# Debian's redis-tools has the server too, under the name of one of its tools.
-REDIS = shutil.which("redis-server") or shutil.which("redis-check-rdb")
 
 
 @unittest.skipUnless(importlib.util.find_spec("rq") and REDIS, "rq or redis is not installed")
 class Rq(WithDaemon):
     def setUp(self):
         super().setUp()
-        self.redis_socket = self.folder / "redis.sock"
-        self.redis = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", str(self.redis_socket), "--save", "", "--dir",
-                                       str(self.folder)], executable=REDIS, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        self.addCleanup(self.redis.wait)
-        self.addCleanup(self.redis.kill)
+        self.redis_socket = self.start_redis()
         import redis
         import rq
         self.connection = redis.Redis(unix_socket_path=str(self.redis_socket))
         self.addCleanup(self.connection.close)
-        wait_until(lambda: self.redis_answers(redis.ConnectionError), "redis")
         self.queue = rq.Queue("q", connection=self.connection)
         self.environment.update({"PYTHONPATH": f"{HERE.parent}:{HERE}", "PYTHONDONTWRITEBYTECODE": "1"})
-
-    def redis_answers(self, refused):
-        if self.redis.poll() is not None:
-            raise AssertionError((self.folder / "log.txt").read_text())
-        try:
-            return self.connection.ping()
-        except refused:
-            return False
 
     def worker(self, name="Worker", *options):
         output = open(self.folder / "worker.txt", "ab")
@@ -88,6 +70,13 @@ class Rq(WithDaemon):
                          ("scheduled", 2, f"{job.id}-1"))
         job.refresh()
         self.assertEqual(job.meta["own"], 1)
+
+    def test_an_exception_that_rq_cannot_store_is_one_end(self):
+        job = self.queue.enqueue("rq_jobs.not_to_be_stored")
+        self.assertEqual(self.worker("Worker", "--burst").wait(120), 0)
+        self.assertEqual(self.ended(f"{job.id}-1", "failed")["error"]["errors"][0]["kind"], "work_horse_died")
+        ends = [event["type"] for event in self.events(f"{job.id}-1") if event["type"] != "run_started"]
+        self.assertEqual(ends, ["run_failed"])
 
     def test_a_worker_that_is_killed_leaves_its_job_stuck(self):
         job = self.queue.enqueue("rq_jobs.waits")

@@ -5,12 +5,16 @@ import datetime
 import decimal
 import enum
 import json
+import linecache
 import math
+import os
 import pathlib
+import pwd
 import unittest
 import uuid
+from unittest import mock
 
-from run_recorder import _event, _values
+from run_recorder import _errors, _event, _unsent, _values
 
 
 def become(value, limit=1 << 20):
@@ -77,8 +81,146 @@ class Values(unittest.TestCase):
             with self.assertRaises(_values.TooLarge):
                 _values.encode(value, 1000)
 
+    def test_what_cannot_fit_is_never_walked_slowly(self):
+        shared, askew = [1], {"a": 1}
+        for _ in range(50):
+            shared, askew = [shared, shared], {"a": askew, "b": [askew]}
+        late = [*([1, 2] for _ in range(400_000)), datetime.date(2026, 1, 2)]
+        with mock.patch.multiple(_values, _Plain=None, _dump=None):
+            for value in ([[1, 2] for _ in range(400_000)], [[0] * 1000 for _ in range(1100)], shared, askew, late, [None] * 600_000):
+                with self.assertRaises(_values.TooLarge):
+                    _values.encode({"payload": value}, 1 << 20)
+
+    def test_what_fits_to_the_byte_is_taken_and_no_more(self):
+        class Text(str):
+            pass
+        plain = (5, "é", [], [[]], [1, [2, 3], {}], {"": 0}, {"a": [None, True, 1.5], "b": ""}, [0.5] * 9, ["x"] * 9)
+        slow = (math.nan, [Text("ab"), 1], {1: 2, None: 3}, [datetime.date(2026, 1, 2)], [b"\xff\xff", b"\xe2\x82"], [0.5] * 9 + [Text("")],
+                [Point(1, 2)], {3}, decimal.Decimal("1.10"), ["\ud800"], [10 ** 400], [object()])
+        for value in (*plain, *slow):
+            line = _values.encode(value, 1 << 20)
+            self.assertEqual(_values.encode(value, len(line)), line)
+            with self.assertRaises(_values.TooLarge):
+                _values.encode(value, len(line) - 1)
+
+    def test_a_cycle_that_branches_fits(self):
+        branches = []
+        branches += [branches, branches]
+        self.assertEqual(become(branches), ["[cycle]", "[cycle]"])
+
+    def test_what_raises_is_named_whatever_it_raises(self):
+        class Panic(BaseException):
+            pass
+
+        def panic(*_):
+            raise Panic
+        raising = [type("Raising", (base,), {name: panic})() for base, name in (
+            (object, "__repr__"), (object, "__str__"), (dict, "__len__"), (dict, "items"), (list, "__iter__"))]
+        self.assertEqual(become([*raising, type("Raising", (), {"__class__": property(panic)})()]), ["[unreadable: Panic]"] * 6)
+        self.assertEqual(become(type("Number", (float,), {"__float__": panic})(1.5)), 1.5)
+        self.assertEqual(_values.text_of(raising[0]), "[unreadable: Panic]")
+        for ending in (KeyboardInterrupt, SystemExit, GeneratorExit):
+            def end(_, ending=ending):
+                raise ending
+            with self.assertRaises(ending):
+                _values.encode([type("Ending", (), {"__repr__": end})()], 1000)
+
+    def test_what_has_no_end_is_too_large(self):
+        class Endless(list):
+            def __iter__(self):
+                while True:
+                    yield "x" * 1000
+        with self.assertRaises(_values.TooLarge):
+            _values.encode(Endless(), 100_000)
+
+
+class Errors(unittest.TestCase):
+    def raised(self, error, depth=0):
+        def deeper(left):
+            if left:
+                deeper(left - 1)
+            raise error
+        try:
+            deeper(depth)
+        except BaseException as caught:
+            return caught
+
+    def test_only_the_innermost_frames_are_read(self):
+        error = self.raised(ValueError("deep"), 500)
+        with mock.patch.object(linecache, "getline", side_effect=linecache.getline) as getline:
+            text = _errors.error_of(error)["stacktrace"]
+        self.assertLessEqual(getline.call_count, 3 * _errors.MAX_FRAMES)
+        self.assertTrue(text.startswith("Traceback"), text)
+        self.assertTrue(text.endswith("ValueError: deep\n"), text)
+
+    def test_a_long_message_is_cut_before_it_is_looked_at(self):
+        lengths = []
+
+        def watched(text):
+            lengths.append(len(text))
+            return text
+        with mock.patch.object(_values, "clean_text", watched):
+            found = _errors.error_of(self.raised(ValueError("line\n" * 200_000)))
+        self.assertLessEqual(max(lengths), _errors.MAX_MESSAGE_CHARACTERS)
+        self.assertEqual(len(found["message"]), _errors.MAX_MESSAGE_CHARACTERS)
+        self.assertIn("raise error", found["stacktrace"])
+
+    def test_a_long_chain_is_read_from_its_end(self):
+        read = []
+
+        class Counted(Exception):
+            def __str__(self):
+                read.append(1)
+                return str(self.args[0])
+        error = ValueError("first")
+        for number in range(500):
+            after = self.raised(Counted(number))
+            after.__context__, error = error, after
+        text = _errors.error_of(error)["stacktrace"]
+        self.assertLessEqual(len(read), _errors.MAX_EXCEPTIONS + 1)
+        self.assertIn("During handling of the above exception", text)
+        self.assertTrue(text.endswith("Counted: 499\n"), text)
+        self.assertLessEqual(len(text.encode()), _errors.MAX_STACKTRACE_BYTES)
+
+    def test_causes_notes_and_groups_are_in_it(self):
+        try:
+            try:
+                raise self.raised(ValueError("cause"))
+            except ValueError as cause:
+                raise LookupError("effect") from cause
+        except LookupError as error:
+            error.__notes__ = ["noted"]
+            error.exceptions = (self.raised(TypeError("member")),)
+            text = _errors.error_of(error)["stacktrace"]
+        for part in ("ValueError: cause\n", "direct cause of the following", "LookupError: effect\nnoted\n",
+                     "of which: TypeError: member\n"):
+            self.assertIn(part, text)
+
+
+class Unsent(unittest.TestCase):
+    def test_the_name_of_a_path_is_made_from_its_bytes(self):
+        self.assertEqual(_unsent.name_of(os.fsdecode(b"/tmp/\xff a.sock")), "+tmp+%FF%20a.sock")
+        self.assertEqual(_unsent.name_of("/tmp/é~.sock"), "+tmp+%C3%A9~.sock")
+
+    def test_the_home_is_known_without_home(self):
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+        own = pathlib.Path(home, ".local/state/run-recorder/unsent")
+        for environment, wanted in (({}, own), ({"HOME": "relative", "XDG_STATE_HOME": "relative"}, own), ({"HOME": ""}, own),
+                                    ({"HOME": "/h", "XDG_STATE_HOME": "x"}, pathlib.Path("/h/.local/state/run-recorder/unsent")),
+                                    ({"XDG_STATE_HOME": "/s"}, pathlib.Path("/s/run-recorder/unsent"))):
+            with mock.patch.dict(os.environ, environment, clear=True):
+                self.assertEqual(_unsent.folder(), wanted)
+        with mock.patch.dict(os.environ, {}, clear=True), mock.patch.object(pwd, "getpwuid", side_effect=KeyError):
+            self.assertIsNone(_unsent.folder())
+
 
 class Events(unittest.TestCase):
+    def test_errors_that_cannot_be_read_are_named(self):
+        class Raises(list):
+            def __iter__(self):
+                raise KeyError
+        self.assertEqual(self.make("run_failed", errors=Raises([1]))["errors"], ["[unreadable: KeyError]"])
+
     def make(self, type="run_started", run_id="r", **fields):
         _, line, is_reduced = _event.Lines(1 << 20).make(type, run_id, fields)
         self.assertEqual(b"truncated" in line, is_reduced)
