@@ -8,12 +8,13 @@ from . import _signals, _values
 MAX_STACKTRACE_BYTES = 8192
 MAX_MESSAGE_CHARACTERS = 100_000
 MAX_LINE_CHARACTERS = 1000  # of a message in a stacktrace
-MAX_FRAMES = 32  # the innermost of each exception
+MAX_FRAMES = 64  # the innermost of each exception, about as many as there is room for
 MAX_EXCEPTIONS = 10  # of a chain or a group
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _cause_of = BaseException.__cause__.__get__
+_qualified_name_of = vars(type)["__qualname__"].__get__
 _hides_context = BaseException.__suppress_context__.__get__
 
 
@@ -29,14 +30,15 @@ def error_of(error: BaseException) -> dict:
 
 def _stacktrace(error: BaseException, message: str) -> str:
     """As the interpreter prints it, the last of it: from the error back to what it came from, until there is enough."""
-    parts, size = [], 0
+    parts, size, read = [], 0, []
     for _ in range(MAX_EXCEPTIONS):
+        read.append(error)
         part = _part(error, message)
         parts.append(part)
         size += len(part)
         cause = _cause_of(error)
         before = cause if cause is not None or _hides_context(error) else _signals.context_of(error)
-        if before is None or size >= MAX_STACKTRACE_BYTES:
+        if before is None or size >= MAX_STACKTRACE_BYTES or any(before is each for each in read):
             break
         parts.append(_CONTEXT if cause is None else _CAUSE)
         error, message = before, _values.text_of(before)
@@ -53,18 +55,23 @@ def _part(error: BaseException, message: str) -> str:
     lines = ["Traceback (most recent call last):\n", *frames] if frames else []
     lines += [_line(error, message), *(_values.text_of(note) + "\n" for note in _some(error, "__notes__"))]
     for member in _some(error, "exceptions"):
-        lines += ["  of which: ", _line(member, _values.text_of(member)), *_frames(_signals.traceback_of(member))]
+        if issubclass(type(member), BaseException):
+            lines += ["  of which: ", _line(member, _values.text_of(member)), *_frames(_signals.traceback_of(member))]
     return _values.clean_text("".join(lines))
 
 
 def _line(error: BaseException, message: str) -> str:
-    module, name = str(type(error).__module__), _values.name_of_type(error)
+    module, name = str(type(error).__module__), _values.clean_text(_qualified_name_of(type(error)))
     name = name if module in ("builtins", "__main__") else f"{module}.{name}"
     return f"{name}: {message[:MAX_LINE_CHARACTERS]}\n" if message else f"{name}\n"
 
 
 def _some(error: BaseException, name: str):
-    found = getattr(error, name, ())
+    try:
+        found = getattr(error, name, ())
+    except BaseException as unreadable:
+        _signals.pass_on(unreadable)
+        return ()
     return found[:MAX_EXCEPTIONS] if type(found) in (list, tuple) else ()
 
 
@@ -75,6 +82,8 @@ def _frames(step) -> list:
         if ahead is None:
             break
         ahead = ahead.tb_next
+    left_out = 0
     while ahead is not None:
-        step, ahead = step.tb_next, ahead.tb_next
-    return traceback.extract_tb(step).format()
+        step, ahead, left_out = step.tb_next, ahead.tb_next, left_out + 1
+    frames = traceback.extract_tb(step).format()
+    return [f"  [{left_out} frames before these]\n", *frames] if left_out else frames

@@ -215,7 +215,10 @@ class Lines:
                 checked[name] = value
         if not checked:
             return head + b"}"
-        return head + b"," + _values.encode(checked, max_bytes - len(head))[1:]
+        members = _values.encode(checked, max_bytes - len(head))
+        if not members.startswith(b"{"):  # the work leaves too little of its stack to read anything
+            raise RecursionError
+        return head + b"," + members[1:]
 
 
 def reduced_errors(errors) -> list:

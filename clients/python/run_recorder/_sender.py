@@ -456,12 +456,19 @@ class Sender:
     def _settle_refused(self, entry) -> None:
         if entry.refusal["code"] in WORTH_RESENDING:
             self._again.append(entry)
-        elif entry.is_reduced or entry.source:
+        elif entry.is_reduced or entry.source or (line := self._reduced(entry)) is None:
             self._words.refused(entry.refusal, entry.line)
             self._buffer.settle([entry], "refused")
         else:
-            self._buffer.replace(entry, _event.reduced(entry.line))
+            self._buffer.replace(entry, line)
             self._again.append(entry)
+
+    @staticmethod
+    def _reduced(entry) -> bytes | None:
+        try:
+            return _event.reduced(entry.line)
+        except Exception:  # it is none of ours to keep all others waiting
+            return None
 
     def _say_dropped(self) -> None:
         dropped = self._buffer.counts["dropped"]

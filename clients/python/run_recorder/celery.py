@@ -16,6 +16,7 @@ import sys
 from collections import OrderedDict
 
 from celery import signals, states
+from celery.exceptions import Ignore, Reject
 
 from . import _signals, _values
 from ._errors import error_of
@@ -30,6 +31,13 @@ SURVIVED = (signal.SIGUSR1, signal.SIGINT)  # by a pool's child: the first is it
 def run_id(task_id: str, retries: int = 0) -> str:
     """The run of an attempt; retries as in task.request.retries."""
     return f"{task_id}-{retries + 1}"
+
+
+def _goes_on(outcome) -> bool:
+    """Under the same id: another task in its place (Task.replace), or the same again from the queue."""
+    if isinstance(outcome, Reject):
+        return bool(outcome.requeue)
+    return isinstance(outcome, Ignore) and outcome.args == ("Replaced by new task",)
 
 
 class _Integration:
@@ -93,11 +101,11 @@ class _Integration:
             error = error_of(why) if isinstance(why, BaseException) else {"kind": "Retry", "message": str(reason)}
             run.fail(error, job_state=states.RETRY)
 
-    def task_postrun(self, task_id=None, state=None, **_) -> None:
+    def task_postrun(self, task_id=None, state=None, retval=None, **_) -> None:
         """What no other signal tells: a task that raised Ignore or Reject, or something else than an Exception."""
         if state is None and self._is_pool_child:  # this process ends of it, and its parent says how
             return
-        if (run := self._open.pop(task_id, None)) is None:
+        if (run := self._open.pop(task_id, None)) is None or _goes_on(retval):
             return
         if state == states.IGNORED:
             run.complete({"ignored": True}, job_state=state)

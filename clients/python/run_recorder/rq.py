@@ -104,6 +104,8 @@ class Recording:
     @_guarded
     def _failed(self, job, error, text, was_stopped, will_retry) -> None:
         run = self._run(job, worker_pid=error is not None)
+        if error is None:  # the work horse has died, maybe before it could say that it began
+            run.queued()
         if was_stopped:
             run.cancel("stopped", job_state="stopped")
         else:

@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from celery import Celery
 from celery.exceptions import Ignore, Reject
@@ -37,6 +38,20 @@ def again(self):
 @app.task
 def ignored():
     raise Ignore()
+
+
+@app.task(bind=True)
+def replaced(self):
+    return self.replace(bad.s())
+
+
+@app.task(acks_late=True)
+def put_back():
+    been = Path(os.environ["CELERY_FOLDER"], "been")
+    if not been.exists():
+        been.touch()
+        raise Reject("again", requeue=True)
+    return "second"
 
 
 @app.task(acks_late=True)

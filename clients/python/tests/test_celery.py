@@ -104,6 +104,12 @@ class CeleryOnRedis(WithWorker):
         script = f"import celery_tasks\ncelery_tasks.app.control.revoke({task_id!r}, terminate=True, signal={name!r})"
         subprocess.run([sys.executable, "-c", script], env=self.environment, cwd=self.folder, check=True)
 
+    def test_what_goes_on_under_the_same_id_has_the_outcome_of_its_end(self):
+        replaced, put_back = self.send("replaced", "put_back")
+        self.assertEqual(self.ended(f"{replaced}-1", "failed")["error"]["errors"][0]["kind"], "ValueError")
+        self.assertEqual(self.ended(f"{put_back}-1", "completed")["result"], {"value": "second"})
+        self.assertEqual((self.ends(f"{replaced}-1"), self.ends(f"{put_back}-1")), (["run_failed"], ["run_completed"]))
+
     def test_a_child_that_goes_away_in_a_task_leaves_the_end_to_its_parent(self):
         hard, exits = self.send("hard", "exits")
         self.assertEqual(self.ended(f"{hard}-1", "failed")["error"]["errors"][0]["kind"], "TimeLimitExceeded")

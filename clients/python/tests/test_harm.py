@@ -199,6 +199,27 @@ class Harm(WithDaemon):
         for run_id in entered:
             self.wait_for(run_id, "failed")
 
+    def test_what_is_made_where_little_of_the_stack_is_left_is_settled(self):
+        def deep(number):
+            self.recorder.event("r", "visit", payload={"node": {"path": [1, 2]}})
+            try:
+                deep(number + 1)
+            except RecursionError:
+                with run("deep", run_id=f"deep-{number}", input={"n": [number]}, recorder=self.recorder) as r:
+                    r.result = [{"n": [number]}]
+                raise
+        self.assertRaises(RecursionError, deep, 0)
+        self.assertTrue(self.recorder.flush(60))
+        stats = self.recorder.stats()
+        self.assertEqual((stats["waiting"], stats["refused"]), (0, 0))
+        self.wait_for("deep-0", "completed")
+
+    def test_a_line_that_cannot_be_reduced_is_refused_and_keeps_no_other(self):
+        self.recorder._buffer.add(b'{"type":"run_completed",[', True, False)
+        self.recorder.event("r", "run_started", council="c")
+        self.assertTrue(self.recorder.flush(60))
+        self.assertEqual((self.recorder.stats()["refused"], self.recorder.stats()["acknowledged"]), (1, 1))
+
     def test_the_first_end_counts_and_the_first_start(self):
         with run("fails", run_id="r", recorder=self.recorder) as r:
             r.fail("no")

@@ -59,7 +59,9 @@ class Rq(WithDaemon):
         self.ended(f"{again.id}-1", "failed")
         self.assertEqual(self.ended(f"{bad.id}-1", "failed")["error"]["errors"][0]["kind"], "ValueError")
         self.assertEqual(self.ended(f"{slow.id}-1", "failed")["error"]["errors"][0]["kind"], "JobTimeoutException")
-        self.assertEqual(self.ended(f"{dies.id}-1", "failed")["error"]["errors"][0]["kind"], "work_horse_died")
+        died = self.ended(f"{dies.id}-1", "failed")
+        self.assertEqual((died["council"], died["job_id"]), ("rq_jobs.dies", dies.id))
+        self.assertEqual(died["error"]["errors"][0]["kind"], "work_horse_died")
 
     def test_attempts_are_a_chain(self):
         from rq import Retry
@@ -75,7 +77,7 @@ class Rq(WithDaemon):
         job = self.queue.enqueue("rq_jobs.not_to_be_stored")
         self.assertEqual(self.worker("Worker", "--burst").wait(120), 0)
         self.assertEqual(self.ended(f"{job.id}-1", "failed")["error"]["errors"][0]["kind"], "work_horse_died")
-        ends = [event["type"] for event in self.events(f"{job.id}-1") if event["type"] != "run_started"]
+        ends = [event["type"] for event in self.events(f"{job.id}-1") if event["type"] not in ("run_started", "run_queued")]
         self.assertEqual(ends, ["run_failed"])
 
     def test_a_worker_that_is_killed_leaves_its_job_stuck(self):

@@ -182,6 +182,24 @@ class Errors(unittest.TestCase):
         self.assertTrue(text.endswith("Counted: 499\n"), text)
         self.assertLessEqual(len(text.encode()), _errors.MAX_STACKTRACE_BYTES)
 
+    def test_whatever_stands_beside_it_leaves_the_stacktrace(self):
+        class Odd(Exception):
+            def __getattr__(self, name):
+                raise LookupError(name)
+        many = ValueError("two failed")
+        for many.exceptions in (["disk full"], [{"code": 1}], [(ValueError, ValueError("x"), None)], 7):
+            self.assertIn("raise error", _errors.error_of(self.raised(many))["stacktrace"])
+        self.assertTrue(_errors.error_of(self.raised(Odd("odd")))["stacktrace"].endswith("<locals>.Odd: odd\n"))
+
+    def test_frames_that_are_left_out_are_said_and_a_circle_is_read_once(self):
+        text = _errors.error_of(self.raised(ValueError("deep"), 500))["stacktrace"]
+        self.assertIn(f"  [{502 - _errors.MAX_FRAMES} frames before these]\n", text)
+        self.assertNotIn("before these", _errors.error_of(self.raised(ValueError("not"), 40))["stacktrace"])
+        one, other = self.raised(ValueError("one")), self.raised(ValueError("other"))
+        one.__context__, other.__context__ = other, one
+        text = _errors.error_of(one)["stacktrace"]
+        self.assertEqual((text.count("ValueError: one"), text.count("ValueError: other")), (1, 1))
+
     def test_causes_notes_and_groups_are_in_it(self):
         try:
             try:
