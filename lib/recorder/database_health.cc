@@ -80,8 +80,12 @@ DatabaseHealth::DatabaseHealth(std::string shown_url, SteadyClock steady, UtcClo
 
 void DatabaseHealth::up() {
   backoff_.succeeded();
-  bool was_away = away_.clear();
-  was_away = refused_.clear() || was_away;
+  note_up(away_.active() || refused_.active());
+  away_.clear();
+  refused_.clear();
+}
+
+void DatabaseHealth::note_up(bool was_away) {
   const MutexLock lock(mutex_);
   if (status_.state == DatabaseState::kUp) return;
   if (status_.state != DatabaseState::kConnecting) ++status_.reconnects;
@@ -98,16 +102,23 @@ void DatabaseHealth::lost(const Error& error, bool was_connected) {
   // A server that has become read-only: the next connection tells whether it is a standby or a setting, and says it.
   if (first && error.sqlstate == kReadOnlyState) return;
   const bool refused = is_refusal(error);
+  note_lost(refused ? DatabaseState::kRefused : DatabaseState::kAway, error.message);
   (refused ? refused_ : away_).report(error.message, {{"URL", shown_url_}});
+}
+
+void DatabaseHealth::note_lost(DatabaseState state, const std::string& message) {
   const MutexLock lock(mutex_);
-  const DatabaseState state = refused ? DatabaseState::kRefused : DatabaseState::kAway;
   if (status_.state != state) status_.since = utc_();
   status_.state = state;
-  status_.error = error.message;
+  status_.error = message;
 }
 
 void DatabaseHealth::in_doubt(const std::string& why) {
+  note_doubt(why);
   doubtful_.report(why);
+}
+
+void DatabaseHealth::note_doubt(const std::string& why) {
   const MutexLock lock(mutex_);
   if (status_.state == DatabaseState::kUp) {
     status_.state = DatabaseState::kAway;

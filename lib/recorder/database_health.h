@@ -57,6 +57,7 @@ struct DatabaseStatus {
   std::map<std::string, std::uint64_t> errors;  // by kind: SQLSTATE, else a word
 };
 
+// What its log says, its status says already.
 class DatabaseHealth {
  public:
   using SteadyClock = std::function<std::chrono::steady_clock::time_point()>;
@@ -83,6 +84,10 @@ class DatabaseHealth {
   std::optional<std::chrono::steady_clock::time_point> back_since() const;
 
  private:
+  void note_up(bool was_away);
+  void note_lost(DatabaseState state, const std::string& message);
+  void note_doubt(const std::string& why);
+
   const std::string shown_url_;
   const SteadyClock steady_;
   const UtcClock utc_;
