@@ -1,5 +1,6 @@
 """run-recorder emit: events from flags and from standard input, refusals by line, resending, exit codes."""
 
+import contextlib
 import json
 import os
 import re
@@ -27,7 +28,8 @@ class ScriptedServer:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(self.path))
         self.listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
 
     def _accept(self):
         while True:
@@ -55,6 +57,9 @@ class ScriptedServer:
                               text=True, timeout=DEADLINE_S, check=False, env=clean_environment())
 
     def close(self):
+        with contextlib.suppress(OSError):  # closed already
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.accepting.join()  # else it may accept at a descriptor that is somebody else's by then
         self.listener.close()
 
 

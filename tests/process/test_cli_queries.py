@@ -1,6 +1,7 @@
 """run-recorder's commands that look and act over the control socket: list, show, events, chain, explain, reconcile, dead-letters,
 spool, status, stats, watch; tables, --json, exit codes."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -642,14 +643,18 @@ def test_a_daemon_that_lives_may_take_longer_to_answer():
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     def accept(listener):
-        while not asked.is_set():
-            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+        with contextlib.suppress(OSError):  # shut down
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen()
-        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        accepting = threading.Thread(target=accept, args=(listener,), daemon=True)
+        accepting.start()
         done = run_tool("list", "--control", path)
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()  # else it may accept at a descriptor that is somebody else's by then
     assert done.returncode == 0, done.stderr
     assert asked.is_set()
 
