@@ -188,7 +188,7 @@ class Lines:
         if not run_id:
             raise NoRunId
         head = '{"type":"%s","run_id":%s,"id":"%s","at":"%s"' % (
-            event_type, _quoted(run_id), event_id or f"{self._prefix}-{next(self._count)}", at)
+            event_type, _quoted(run_id), event_id or self.new_id(), at)
         if worker_pid is True:
             if event_type not in WITHOUT_WORKER:
                 head = '%s,"worker_pid":%d' % (head, self._pid)

@@ -22,6 +22,17 @@ module RunRecorder
     def self.===(exception)
       !(SignalException === exception)
     end
+
+    # nil where that is raised in the block. Interrupts wait until it is over.
+    def self.harmless
+      Thread.handle_interrupt(Recorder::LATER) do
+        begin
+          yield
+        rescue self
+          nil
+        end
+      end
+    end
   end
 
   autoload :ActiveJob, "run_recorder/active_job"

@@ -56,18 +56,7 @@ module RunRecorder
       private
 
       def start(job)
-        harmless { execution(job) unless @options[:ignore]&.call(job) }
-      end
-
-      # nil where it fails. What the options' callables raise stays here, and interrupts wait.
-      def harmless
-        Thread.handle_interrupt(Recorder::LATER) do
-          begin
-            yield
-          rescue Unreadable
-            nil
-          end
-        end
+        Unreadable.harmless { execution(job) unless @options[:ignore]&.call(job) }
       end
 
       def execution(job)
@@ -115,7 +104,7 @@ module RunRecorder
 
       # A subscriber that raises would harm the job.
       def on(name)
-        ::ActiveSupport::Notifications.subscribe("#{name}.active_job") { |*, payload| harmless { yield payload } }
+        ::ActiveSupport::Notifications.subscribe("#{name}.active_job") { |*, payload| Unreadable.harmless { yield payload } }
       end
 
       def tell(payload)

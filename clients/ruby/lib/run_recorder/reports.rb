@@ -1,6 +1,27 @@
 # frozen_string_literal: true
 
 module RunRecorder
+  # Said once when it begins and once when it is over. One thread at a time.
+  class Trouble
+    def initialize(log)
+      @log = log
+    end
+
+    def begins(words)
+      return if @on
+
+      @on = true
+      @log.warn(words)
+    end
+
+    def over(words)
+      return unless @on
+
+      @on = false
+      @log.info(words)
+    end
+  end
+
   # What the sender has to say: each trouble once when it begins and once when it is over. The sender's
   # thread alone, but for those that say otherwise.
   class Reports
@@ -9,39 +30,28 @@ module RunRecorder
     def initialize(path, log)
       @path = Text.clean(path)
       @log = log
+      @away, @put_off, @not_started = Array.new(3) { Trouble.new(log) }
       @lock = Mutex.new # around the next two
       @overflowed = @overflowed_said = 0
       @refused = 0
     end
 
     def away(error)
-      return if @away
-
-      @away = true
-      @log.warn("the daemon is away (#{@path}: #{Text.reason(error)}); events are kept in memory")
+      @away.begins("the daemon is away (#{@path}: #{Text.reason(error)}); events are kept in memory")
     end
 
     # It answered.
     def back
-      return unless @away
-
-      @away = false
-      @log.info("the daemon is back (#{@path})")
+      @away.over("the daemon is back (#{@path})")
     end
 
     def put_off(message)
-      return if @put_off
-
-      @put_off = true
-      @log.warn("the daemon takes no events now (#{@path}: #{message}); events are kept in memory")
+      @put_off.begins("the daemon takes no events now (#{@path}: #{message}); events are kept in memory")
     end
 
     # Everything that was sent was accepted.
     def taken
-      return unless @put_off
-
-      @put_off = false
-      @log.info("the daemon takes events again (#{@path})")
+      @put_off.over("the daemon takes events again (#{@path})")
     end
 
     def dropped(buffer)
@@ -68,18 +78,12 @@ module RunRecorder
 
     # The sender's thread cannot be made. The thread of whoever tried, one at a time.
     def not_started(error)
-      return if @not_started
-
-      @not_started = true
-      @log.warn("nothing can be sent now (#{Text.reason(error)}); events are kept in memory")
+      @not_started.begins("nothing can be sent now (#{Text.reason(error)}); events are kept in memory")
     end
 
     # As before.
     def started
-      return unless @not_started
-
-      @not_started = false
-      @log.info("events can be sent again")
+      @not_started.over("events can be sent again")
     end
 
     # At most one line in a while, however many events are refused.

@@ -61,13 +61,7 @@ module RunRecorder
     end
 
     def usage(numbers = nil, **more)
-      Thread.handle_interrupt(Recorder::LATER) do
-        begin
-          event("usage", usage: Hash === numbers ? {}.merge(numbers, more) : more)
-        rescue Unreadable # a key that cannot be compared
-          nil
-        end
-      end
+      Unreadable.harmless { event("usage", usage: Hash === numbers ? {}.merge(numbers, more) : more) } # keys are compared
     end
 
     # Any detail. `payload` is a hash; further fields of the protocol may follow.

@@ -101,13 +101,7 @@ module RunRecorder
 
     # nil where the execution is not to be recorded.
     def start(worker, job)
-      Thread.handle_interrupt(Recorder::LATER) do
-        begin
-          execution(worker, job) unless @options[:ignore]&.call(job)
-        rescue Unreadable
-          nil
-        end
-      end
+      Unreadable.harmless { execution(worker, job) unless @options[:ignore]&.call(job) }
     end
 
     def execution(worker, job)
