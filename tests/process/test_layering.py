@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up; a folder may use only those of earlier lines.
 LAYERS = (
     ("base",),
-    ("run", "process"),
+    ("run", "process", "schedule"),
     ("spool", "config", "database"),
     ("protocol", "store", "queue", "net"),
     ("server", "recorder"),
