@@ -34,7 +34,7 @@ std::string Config::shown_url_of(const Queue& of) const {
 std::string queue_check_name(const Config& config, std::string_view name) {
   const auto queues = config.configured_queues();
   if (queues.size() == 1 && name == kDefaultQueue) return "queue";
-  return "queue " + queue_key_name(name, "").substr(std::string_view("queues.").size());
+  return "queue " + kQueueSections.full_name(name, "").substr(std::string_view("queues.").size());
 }
 
 Environment environment_of(const char* const* environ_block) {

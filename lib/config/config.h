@@ -239,9 +239,10 @@ struct ConfigKey {
   std::string default_text() const;  // as in TOML: "\"30s\"", "64", "[\"member_token\"]"
 };
 std::span<const ConfigKey> config_keys();
-// The keys of each [queues.NAME]; NAME stands for the queue's name in their flags and full names, and in their
-// variables for the name in capitals, each character that is no letter and no digit as _.
-std::span<const ConfigKey> queue_keys();
+// The keys of the sections that have names of one's own, as [queues.NAME]; NAME stands for that name in their flags
+// and full names, and in their variables for the name in capitals, each character that is no letter and no digit as
+// _.
+std::span<const ConfigKey> named_section_keys();
 // What --check and doctor call a queue's line: "queue" where the only one is the default, else with its name.
 std::string queue_check_name(const Config& config, std::string_view name);
 // The flags with their meanings and defaults, for --help.

@@ -44,7 +44,9 @@ class Walker {
       if (std::find(sections_.begin(), sections_.end(), section) == sections_.end()) sections_.push_back(section);
       if (section == "reconcile.queue" && entry.key.name == "kind") named_ = sections_.size();
     }
-    sections_.insert(sections_.begin() + static_cast<std::ptrdiff_t>(named_), "queues.NAME");
+    for (const NamedSections& sections : named_sections()) {
+      sections_.insert(sections_.begin() + static_cast<std::ptrdiff_t>(named_), std::string(sections.name) + ".NAME");
+    }
   }
 
   void walk(const toml::table& table, const std::string& section) {
@@ -64,7 +66,9 @@ class Walker {
       content_.settings.push_back({entry, raw_value(node), line});
       return;
     }
-    if (name == "queues") return take_queues(node, line);
+    for (const NamedSections& sections : named_sections()) {
+      if (name == sections.name) return take_sections(sections, node, line);
+    }
     const bool known = std::find(sections_.begin(), sections_.end(), name) != sections_.end();
     if (known && node.is_table()) {
       walk(*node.as_table(), name);
@@ -77,38 +81,39 @@ class Walker {
     }
   }
 
-  // [queues.NAME]: a section for each queue.
-  void take_queues(const toml::node& node, std::size_t line) {
-    const std::string form = "a queue has a section of its own, as [queues.mailers]";
-    if (!node.is_table()) return report(line, "queues", form);
-    for (const auto& [key, queue] : *node.as_table()) {
+  void take_sections(const NamedSections& sections, const toml::node& node, std::size_t line) {
+    const std::string form =
+        std::string(sections.one) + " has a section of its own, as " + std::string(sections.example);
+    if (!node.is_table()) return report(line, std::string(sections.name), form);
+    for (const auto& [key, section] : *node.as_table()) {
       const std::string name(key.str());
       const std::size_t at = key.source().begin.line;
-      if (!queue.is_table()) {
-        report(at, queue_key_name(name, ""), form);
+      if (!section.is_table()) {
+        report(at, sections.full_name(name, ""), form);
       } else {
-        take_queue(name, *queue.as_table(), at);
+        take_section(sections, name, *section.as_table(), at);
       }
     }
   }
 
-  void take_queue(const std::string& queue, const toml::table& table, std::size_t line) {
-    content_.settings.push_back({nullptr, RawValue{RawValue::Kind::kTable}, line, queue});
+  void take_section(const NamedSections& sections, const std::string& section, const toml::table& table,
+                    std::size_t line) {
+    content_.settings.push_back({nullptr, RawValue{RawValue::Kind::kTable}, line, &sections, section});
     std::vector<std::string> keys;
-    for (const ConfigKey& key : queue_keys()) keys.emplace_back(key.name);
+    for (const ConfigEntry& entry : sections.entries()) keys.emplace_back(entry.key.name);
     for (const auto& [key, node] : table) {
       const std::string name(key.str());
       const std::size_t at = key.source().begin.line;
-      if (const ConfigEntry* entry = find_queue_entry(name)) {
-        content_.settings.push_back({entry, raw_value(node), at, queue});
+      if (const ConfigEntry* entry = sections.find(name)) {
+        content_.settings.push_back({entry, raw_value(node), at, &sections, section});
         continue;
       }
       const std::string nearest = nearest_name(name, keys);
       std::string allowed;
       for (const std::string& one : keys) allowed += (allowed.empty() ? "" : ", ") + one;
-      report(
-          at, queue_key_name(queue, name),
-          nearest.empty() ? "unknown key; a queue's are " + allowed : "unknown key; did you mean " + nearest + "?");
+      report(at, sections.full_name(section, name),
+             nearest.empty() ? "unknown key; " + std::string(sections.one) + "'s are " + allowed
+                             : "unknown key; did you mean " + nearest + "?");
     }
   }
 
@@ -151,7 +156,7 @@ class Walker {
   const std::string& path_;
   FileContent& content_;
   std::vector<std::string> keys_, sections_;
-  std::size_t named_ = 0;  // where the sections of queues stand among them
+  std::size_t named_ = 0;  // where sections with names of one's own stand among them
 };
 
 // toml++'s own words quote the file, and what they quote may be a password; ours do not.

@@ -19,8 +19,6 @@ constexpr std::string_view kFileVariable = "RUN_RECORDER_CONFIG";
 constexpr std::string_view kRunVariable = "RUN_RECORDER_RUN_ID";
 constexpr std::string_view kFileFlag = "--config";
 constexpr std::string_view kFileFlagPlace = "flag --config";
-constexpr std::string_view kQueueVariables = "RUN_RECORDER_QUEUES_";
-constexpr std::string_view kQueueFlags = "--queues-";
 
 // Whether a name of the environment has the form of what Kubernetes gives every container for each service of its
 // namespace (its documentation, "Service: environment variables", and Docker's links): X_SERVICE_HOST,
@@ -52,19 +50,34 @@ std::pair<std::string, std::string> chosen_file(const ConfigSources& sources) {
   return {sources.default_file, ""};
 }
 
-struct QueueKeyName {
+struct SectionKeyName {
+  const NamedSections* sections;
   const ConfigEntry* entry;
-  std::string queue;
+  std::string section;
 };
 // "--queues-mailers-url" is the url of "mailers".
-std::optional<QueueKeyName> split_queue_name(const std::string& name, std::string_view begin,
-                                             std::string (ConfigKey::*form)() const) {
+std::optional<SectionKeyName> split_name(const NamedSections& sections, const std::string& name,
+                                         const std::string& begin, std::string (ConfigKey::*form)() const) {
   if (!name.starts_with(begin)) return std::nullopt;
-  for (const ConfigEntry& entry : queue_entries()) {
+  for (const ConfigEntry& entry : sections.entries()) {
     const std::string whole = (entry.key.*form)();  // with NAME in it
     const std::string end = whole.substr(begin.size() + std::string_view("NAME").size());
     if (name.size() <= begin.size() + end.size() || !name.ends_with(end)) continue;
-    return QueueKeyName{&entry, name.substr(begin.size(), name.size() - begin.size() - end.size())};
+    return SectionKeyName{&sections, &entry, name.substr(begin.size(), name.size() - begin.size() - end.size())};
+  }
+  return std::nullopt;
+}
+
+std::optional<SectionKeyName> split_flag(const std::string& name) {
+  for (const NamedSections& sections : named_sections()) {
+    if (auto found = split_name(sections, name, sections.flags(), &ConfigKey::flag)) return found;
+  }
+  return std::nullopt;
+}
+
+std::optional<SectionKeyName> split_variable(const std::string& name) {
+  for (const NamedSections& sections : named_sections()) {
+    if (auto found = split_name(sections, name, sections.variables(), &ConfigKey::variable)) return found;
   }
   return std::nullopt;
 }
@@ -106,25 +119,24 @@ class Loader {
     return std::ranges::count(*draft_.sources.needed_keys, problem.key) > 0;
   }
 
-  // A key of [queues.NAME]: its members are those of Config::queue, so the queue is put there meanwhile.
-  void set(const ConfigEntry& entry, const RawValue& value, const std::string& where, const std::string& queue) {
-    const std::string key = queue_key_name(queue, entry.key.name);
-    name_queue(queue, where);
+  void set_in(const NamedSections& sections, const std::string& section, const ConfigEntry& entry,
+              const RawValue& value, const std::string& where) {
+    const std::string key = sections.full_name(section, entry.key.name);
+    name_section(sections, section, where);
     draft_.places[key] = where;
-    Config::Queue& member = draft_.config.queues[queue];
-    std::swap(draft_.config.queue, member);
+    sections.exchange(draft_.config, section);
     if (const std::optional<std::string> problem = assign(draft_.config, entry, value))
       draft_.report(where, key, *problem);
-    std::swap(draft_.config.queue, member);
+    sections.exchange(draft_.config, section);
   }
 
-  void name_queue(const std::string& queue, const std::string& where) {
-    if (!draft_.config.queues.try_emplace(queue).second) return;
-    draft_.places[queue_key_name(queue, "")] = where;
-    if (queue.empty() || queue.size() > kMaxShortNameBytes) {
-      draft_.report(where, queue_key_name(queue, ""),
+  void name_section(const NamedSections& sections, const std::string& section, const std::string& where) {
+    if (!sections.add(draft_.config, section)) return;
+    draft_.places[sections.full_name(section, "")] = where;
+    if (section.empty() || section.size() > kMaxShortNameBytes) {
+      draft_.report(where, sections.full_name(section, ""),
                     "invalid name: must be 1 to " + std::to_string(kMaxShortNameBytes) + " bytes, has " +
-                        std::to_string(queue.size()));
+                        std::to_string(section.size()));
     }
   }
 
@@ -161,9 +173,9 @@ class Loader {
       const std::string at = draft_.config.file + ":" + std::to_string(setting.line);
       draft_.config.file_holds_password = draft_.config.file_holds_password || holds_password(setting);
       if (setting.entry == nullptr) {
-        name_queue(*setting.queue, at);
-      } else if (setting.queue) {
-        set(*setting.entry, setting.value, at, *setting.queue);
+        name_section(*setting.sections, setting.section, at);
+      } else if (setting.sections != nullptr) {
+        set_in(*setting.sections, setting.section, *setting.entry, setting.value, at);
       } else {
         set(*setting.entry, setting.value, at);
       }
@@ -188,9 +200,9 @@ class Loader {
         set(*entry, {RawValue::Kind::kPlain, text}, "environment " + name);
       } else if (is_service_link(name)) {
         links.push_back(name);
-      } else if (const auto of_queue = split_queue_name(name, kQueueVariables, &ConfigKey::variable)) {
-        set(*of_queue->entry, {RawValue::Kind::kPlain, text}, "environment " + name,
-            queue_in_capitals(of_queue->queue));
+      } else if (const auto found = split_variable(name)) {
+        set_in(*found->sections, section_in_capitals(*found->sections, found->section), *found->entry,
+               {RawValue::Kind::kPlain, text}, "environment " + name);
       } else {
         take_unknown_variable(name);
       }
@@ -215,8 +227,8 @@ class Loader {
     for (const auto& [name, text] : draft_.sources.flags) {
       if (name == kFileFlag) continue;
       const ConfigEntry* entry = entry_named(name, &ConfigKey::flag);
-      if (const auto of_queue = split_queue_name(name, kQueueFlags, &ConfigKey::flag)) {
-        set(*of_queue->entry, {RawValue::Kind::kPlain, text}, "flag " + name, of_queue->queue);
+      if (const auto found = split_flag(name)) {
+        set_in(*found->sections, found->section, *found->entry, {RawValue::Kind::kPlain, text}, "flag " + name);
       } else if (entry == nullptr) {
         draft_.report("flag " + name_for_message(name), "",
                       "unknown flag" + nearest(name, &ConfigKey::flag, kFileFlag));
@@ -234,10 +246,10 @@ class Loader {
     return nullptr;
   }
 
-  // The queue that a variable means: of those that the file names the one whose name looks so in capitals, else the
+  // The section that a variable means: of those that the file names the one whose name looks so in capitals, else the
   // name in lower case.
-  std::string queue_in_capitals(const std::string& capitals) const {
-    for (const auto& [name, queue] : draft_.config.queues) {
+  std::string section_in_capitals(const NamedSections& sections, const std::string& capitals) const {
+    for (const std::string& name : sections.names(draft_.config)) {
       if (in_capitals(name) == capitals) return name;
     }
     return to_lower(capitals);
@@ -257,7 +269,7 @@ class Loader {
                              std::string_view other) {
     std::vector<std::string> known = {std::string(other)};
     for (const ConfigKey& key : config_keys()) known.push_back((key.*form)());
-    for (const ConfigKey& key : queue_keys()) known.push_back((key.*form)());
+    for (const ConfigKey& key : named_section_keys()) known.push_back((key.*form)());
     const std::string name_near = nearest_name(name, known);
     return name_near.empty() ? "; there is one for each key, such as " + known[1]
                              : "; did you mean " + name_near + "?";
@@ -282,7 +294,7 @@ bool is_config_flag(const std::string& name) {
     for (const ConfigKey& key : config_keys()) names.insert(key.flag());
     return names;
   }();
-  return known.contains(name) || split_queue_name(name, kQueueFlags, &ConfigKey::flag).has_value();
+  return known.contains(name) || split_flag(name).has_value();
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> take_config_flags(std::vector<std::string>& arguments) {

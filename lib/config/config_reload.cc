@@ -14,23 +14,29 @@ std::string config_help() {
   };
   for (const ConfigKey& key : config_keys()) add(key);
   help += "\n  The same for further queues, NAME being what events call them:\n";
-  for (const ConfigKey& key : queue_keys()) add(key);
+  for (const ConfigKey& key : named_section_keys()) add(key);
   return help;
 }
 
 namespace {
 
-// None of their keys can be reloaded.
-void add_queues(const Config& before, const Config& after, ConfigDifference& difference) {
+std::set<std::string> names_in_either(const NamedSections& sections, const Config& before, const Config& after) {
   std::set<std::string> names;
-  for (const auto& [name, queue] : before.queues) names.insert(name);
-  for (const auto& [name, queue] : after.queues) names.insert(name);
-  for (const std::string& name : names) {
-    const Config old = with_queue(before, name);
-    const Config now = with_queue(after, name);
-    for (const ConfigEntry& entry : queue_entries()) {
+  for (const Config* config : {&before, &after}) {
+    for (std::string& name : sections.names(*config)) names.insert(std::move(name));
+  }
+  return names;
+}
+
+void add_named_sections(const NamedSections& sections, const Config& before, const Config& after,
+                        ConfigDifference& difference) {
+  for (const std::string& name : names_in_either(sections, before, after)) {
+    const Config old = with_section(before, sections, name);
+    const Config now = with_section(after, sections, name);
+    for (const ConfigEntry& entry : sections.entries()) {
       if (value_text(old, entry) == value_text(now, entry)) continue;
-      difference.need_restart.push_back(queue_key_name(name, entry.key.name));
+      (entry.key.reloadable ? difference.reloadable : difference.need_restart)
+          .push_back(sections.full_name(name, entry.key.name));
     }
   }
 }
@@ -47,7 +53,7 @@ ConfigDifference diff_config(const Config& before, const Config& after) {
     if (!changed) continue;
     (entry.key.reloadable ? difference.reloadable : difference.need_restart).push_back(entry.key.full_name());
   }
-  add_queues(before, after, difference);
+  for (const NamedSections& sections : named_sections()) add_named_sections(sections, before, after, difference);
   return difference;
 }
 

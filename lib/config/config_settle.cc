@@ -1,5 +1,6 @@
 // What the sources leave open, and what holds between keys.
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -13,7 +14,6 @@ namespace run_recorder {
 namespace {
 
 constexpr std::string_view kAdminGroup = "run-recorder-admin";
-constexpr std::size_t kMostQueues = 16;
 constexpr std::string_view kPasswordCredential = "database-password";
 constexpr std::size_t kLargestPassword = 4096;
 
@@ -97,21 +97,29 @@ void settle_schema(ConfigDraft& draft, const Config::Queue& queue, const std::st
   draft.report(draft.where(key), key, "conflicts with a table that names its schema: set one of them");
 }
 
+void need_key(ConfigDraft& draft, const NamedSections& sections, const std::string& name, std::string_view key) {
+  const std::string full_name = sections.full_name(name, key);
+  if (draft.given(full_name)) return;
+  draft.report(draft.where(sections.full_name(name, "")), full_name,
+               "missing: must be " + sections.find(key)->key.allowed());
+}
+
+void settle_named_sections(ConfigDraft& draft) {
+  for (const NamedSections& sections : named_sections()) {
+    const auto names = sections.names(draft.config);
+    if (names.size() <= sections.most) continue;
+    draft.report(draft.where(sections.full_name(names.back(), "")), std::string(sections.name),
+                 fmt::format("{} {}: must be at most {}", names.size(), sections.name, sections.most));
+  }
+}
+
 void settle_queues(ConfigDraft& draft) {
   settle_schema(draft, draft.config.queue, "reconcile.queue.schema");
   for (const auto& [name, queue] : draft.config.queues) {
-    settle_schema(draft, queue, queue_key_name(name, "schema"));
-    const std::string section = queue_key_name(name, "");
-    if (draft.given(queue_key_name(name, "kind"))) continue;
-    draft.report(draft.where(section), queue_key_name(name, "kind"),
-                 "missing: must be " + find_queue_entry("kind")->key.allowed());
+    settle_schema(draft, queue, kQueueSections.full_name(name, "schema"));
+    need_key(draft, kQueueSections, name, "kind");
   }
-  if (draft.config.queues.size() > kMostQueues) {
-    draft.report(
-        draft.where(queue_key_name(draft.config.queues.rbegin()->first, "")), "queues",
-        std::to_string(draft.config.queues.size()) + " queues: must be at most " + std::to_string(kMostQueues));
-  }
-  const std::string named = queue_key_name(kDefaultQueue, "");
+  const std::string named = kQueueSections.full_name(kDefaultQueue, "");
   for (const ConfigKey& key : config_keys()) {
     if (key.section != "reconcile.queue" || !draft.given(key.full_name()) || !draft.given(named)) continue;
     draft.report(draft.where(key.full_name()), key.full_name(),
@@ -201,6 +209,7 @@ void settle(ConfigDraft& draft) {
   fill_paths(draft);
   settle_control(draft);
   settle_events(draft);
+  settle_named_sections(draft);
   settle_queues(draft);
   if (draft.sources.for_tool) return;
   read_password(draft);

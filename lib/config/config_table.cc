@@ -1,6 +1,7 @@
 #include "config/config_table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/ascii.h"
 
@@ -13,6 +14,8 @@ using std::chrono::milliseconds;
 constexpr std::uint64_t kKiB = 1ULL << 10;
 constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr milliseconds kShortest{1};
+
+constexpr std::size_t kMostQueues = 16;
 
 constexpr bool kReloadable = true;
 constexpr bool kRestart = false;
@@ -170,10 +173,40 @@ std::vector<ConfigKey> keys_of(std::span<const ConfigEntry> entries) {
 }
 
 const ConfigEntry& entry_of(const ConfigKey& key) {
-  return *(key.section == "queues.NAME" ? find_queue_entry(key.name) : find_entry(key.full_name()));
+  for (const NamedSections& sections : named_sections()) {
+    if (key.section.starts_with(sections.name) && key.section.ends_with(".NAME")) return *sections.find(key.name);
+  }
+  return *find_entry(key.full_name());
+}
+
+bool is_bare_key(std::string_view name) {
+  return !name.empty() &&
+         std::ranges::all_of(name, [](char c) { return is_letter(c) || is_digit(c) || c == '_' || c == '-'; });
+}
+
+template <class Section>
+std::vector<std::string> names_of(const std::map<std::string, Section>& sections) {
+  std::vector<std::string> names;
+  for (const auto& [name, section] : sections) names.push_back(name);
+  return names;
 }
 
 }  // namespace
+
+const NamedSections kQueueSections = {
+    .name = "queues",
+    .one = "a queue",
+    .example = "[queues.mailers]",
+    .most = kMostQueues,
+    .entries = []() -> std::span<const ConfigEntry> { return queue_table(); },
+    .exchange = [](Config& config, const std::string& name) { std::swap(config.queue, config.queues[name]); },
+    .add = [](Config& config, const std::string& name) { return config.queues.try_emplace(name).second; },
+    .names = [](const Config& config) { return names_of(config.queues); },
+};
+
+std::span<const NamedSections> named_sections() {
+  return {&kQueueSections, 1};
+}
 
 std::span<const ConfigEntry> config_entries() {
   return table();
@@ -186,30 +219,32 @@ const ConfigEntry* find_entry(std::string_view full_name) {
   return nullptr;
 }
 
-std::span<const ConfigEntry> queue_entries() {
-  return queue_table();
-}
-
-const ConfigEntry* find_queue_entry(std::string_view name) {
-  for (const ConfigEntry& entry : queue_table()) {
-    if (entry.key.name == name) return &entry;
+const ConfigEntry* NamedSections::find(std::string_view key) const {
+  for (const ConfigEntry& entry : entries()) {
+    if (entry.key.name == key) return &entry;
   }
   return nullptr;
 }
 
-Config with_queue(const Config& config, const std::string& name) {
-  Config copy = config;
-  const auto queue = config.queues.find(name);
-  copy.queue = queue == config.queues.end() ? Config::Queue() : queue->second;
-  return copy;
+std::string NamedSections::full_name(std::string_view section, std::string_view key) const {
+  const std::string full = std::string(name) + "." + (is_bare_key(section) ? std::string(section) : shown(section));
+  return key.empty() ? full : full + "." + std::string(key);
 }
 
-std::string queue_key_name(std::string_view queue, std::string_view key) {
-  const bool bare = !queue.empty() && std::all_of(queue.begin(), queue.end(), [](char c) {
-    return is_letter(c) || is_digit(c) || c == '_' || c == '-';
-  });
-  std::string name = "queues." + (bare ? std::string(queue) : shown(queue));
-  return key.empty() ? name : name + "." + std::string(key);
+std::string NamedSections::flags() const {
+  return "--" + std::string(name) + "-";
+}
+
+std::string NamedSections::variables() const {
+  std::string variable = "RUN_RECORDER_" + std::string(name) + "_";
+  for (char& c : variable) c = to_upper(c);
+  return variable;
+}
+
+Config with_section(const Config& config, const NamedSections& sections, const std::string& name) {
+  Config copy = config;
+  sections.exchange(copy, name);
+  return copy;
 }
 
 std::string ConfigKey::full_name() const {
@@ -249,8 +284,14 @@ std::span<const ConfigKey> config_keys() {
   return keys;
 }
 
-std::span<const ConfigKey> queue_keys() {
-  static const std::vector<ConfigKey> keys = keys_of(queue_table());
+std::span<const ConfigKey> named_section_keys() {
+  static const std::vector<ConfigKey> keys = [] {
+    std::vector<ConfigKey> all;
+    for (const NamedSections& sections : named_sections()) {
+      for (const ConfigKey& key : keys_of(sections.entries())) all.push_back(key);
+    }
+    return all;
+  }();
   return keys;
 }
 

@@ -82,14 +82,32 @@ struct ConfigEntry {
 std::span<const ConfigEntry> config_entries();
 // By full name, as "reconcile.queue.url"; nullptr where there is none.
 const ConfigEntry* find_entry(std::string_view full_name);
-// The keys of a [queues.NAME], "NAME" standing for its name. Their members are those of Config::queue: whoever uses
-// one puts the queue that is meant there first, see with_queue().
-std::span<const ConfigEntry> queue_entries();
-const ConfigEntry* find_queue_entry(std::string_view name);
-// A copy whose Config::queue is the one of that name, or has the defaults where there is none.
-Config with_queue(const Config& config, const std::string& name);
-// "queues.mailers.url", the name quoted where TOML needs it.
-std::string queue_key_name(std::string_view queue, std::string_view key);
+
+// Sections whose last name is the user's own, as [queues.mailers], all with the same keys. In their entries "NAME"
+// stands for it. The entries' members are those of one member of Config: whoever uses them puts the section that is
+// meant there first, see exchange and with_section().
+struct NamedSections {
+  std::string_view name;     // "queues"
+  std::string_view one;      // "a queue"
+  std::string_view example;  // "[queues.mailers]"
+  std::size_t most;
+  std::span<const ConfigEntry> (*entries)();
+  // The section of that name and the member of Config change places.
+  void (*exchange)(Config& config, const std::string& name);
+  bool (*add)(Config& config, const std::string& name);  // false: it is there
+  std::vector<std::string> (*names)(const Config& config);
+
+  const ConfigEntry* find(std::string_view key) const;
+  // "queues.mailers.url", the name quoted where TOML needs it; without a key "queues.mailers".
+  std::string full_name(std::string_view section, std::string_view key) const;
+  // Where flags and variables of them begin: "--queues-", "RUN_RECORDER_QUEUES_".
+  std::string flags() const;
+  std::string variables() const;
+};
+std::span<const NamedSections> named_sections();
+extern const NamedSections kQueueSections;
+// A copy whose member is the section of that name, or has the defaults where there is none.
+Config with_section(const Config& config, const NamedSections& sections, const std::string& name);
 
 // A value as it was found, before it is known to fit.
 struct RawValue {
@@ -125,10 +143,11 @@ std::string invalid_value(const std::string& found, const std::string& problem, 
 // The file as a flat list of settings, with what is wrong in it as a whole. Reads the file's TOML, not the keys'
 // meaning.
 struct FileSetting {
-  const ConfigEntry* entry;  // nullptr: the section [queues.NAME] itself
+  const ConfigEntry* entry;  // nullptr: the section itself, one of named_sections()
   RawValue value;
   std::size_t line;
-  std::optional<std::string> queue = {};  // the NAME of [queues.NAME]
+  const NamedSections* sections = nullptr;  // to which it belongs, if to any
+  std::string section = {};                 // and which one it is
 };
 struct FileProblem {
   std::size_t line;

@@ -46,17 +46,19 @@ constexpr std::array<Nickname, 7> kNicknames = {{{"@yearly", "0 0 1 1 *"},
                                                  {"@midnight", "0 0 * * *"},
                                                  {"@hourly", "0 * * * *"}}};
 
-Error cron_error(const std::string& message) { return {ErrorKind::kInvalid, message, {}}; }
+Error cron_error(const std::string& message) {
+  return {ErrorKind::kInvalid, message, {}};
+}
 
 bool equal_ignoring_case(std::string_view text, std::string_view lower) {
   return to_lower(text) == lower;
 }
 
 std::string allowed(const Field& field) {
-  const auto names = field.names.empty() ? std::string()
-                                         : fmt::format(", {} to {}", field.names.front(), field.names.back());
-  return fmt::format("*, {} to {}{}, ranges as {}-{}, lists with commas, steps as */2", field.lowest, field.highest, names,
-                     field.lowest, field.lowest + 1);
+  const auto names =
+      field.names.empty() ? std::string() : fmt::format(", {} to {}", field.names.front(), field.names.back());
+  return fmt::format("*, {} to {}{}, ranges as {}-{}, lists with commas, steps as */2", field.lowest, field.highest,
+                     names, field.lowest, field.lowest + 1);
 }
 
 Error field_error(const Field& field, std::string_view found, std::string_view what) {
@@ -94,8 +96,9 @@ Result<Ends> ends_of(const Field& field, std::string_view text, bool has_step) {
   // A week that ends on Sunday.
   if (*last == 0 && *first > 0 && field.highest == 7) last = 7;
   if (*first > *last)
-    return field_error(field, text, fmt::format("runs backwards (write {}-{},{}-{})", *first, field.highest == 7 ? 6 : field.highest,
-                                                field.lowest, *last));
+    return field_error(field, text,
+                       fmt::format("runs backwards (write {}-{},{}-{})", *first,
+                                   field.highest == 7 ? 6 : field.highest, field.lowest, *last));
   return Ends{*first, *last};
 }
 
@@ -152,13 +155,14 @@ Result<CronExpression> CronExpression::parse(std::string_view text) {
   if (words.size() == 1 && words[0].starts_with('@')) {
     const auto fields = fields_of_nickname(words[0]);
     if (fields.empty())
-      return cron_error(fmt::format("\"{}\" is no time; allowed are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually",
-                                    words[0]));
+      return cron_error(fmt::format(
+          "\"{}\" is no time; allowed are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually",
+          words[0]));
     words = words_of(fields);
   }
   if (words.size() != kFields.size())
-    return cron_error(fmt::format("it has {} fields; five are needed: minute, hour, day of the month, month, day of the week",
-                                  words.size()));
+    return cron_error(fmt::format(
+        "it has {} fields; five are needed: minute, hour, day of the month, month, day of the week", words.size()));
   std::array<std::uint64_t, 5> bits{};
   for (std::size_t i = 0; i < kFields.size(); ++i) {
     const auto found = bits_of(kFields[i], words[i]);
@@ -181,7 +185,8 @@ Result<CronExpression> CronExpression::parse(std::string_view text) {
 // Each day of the month has met each day of the week within 28 years, 29 February too.
 bool CronExpression::names_any_day() const {
   using namespace std::chrono_literals;
-  for (std::chrono::sys_days day = 2000y / 1 / 1; day < std::chrono::sys_days(2028y / 1 / 1); day += std::chrono::days(1))
+  for (std::chrono::sys_days day = 2000y / 1 / 1; day < std::chrono::sys_days(2028y / 1 / 1);
+       day += std::chrono::days(1))
     if (names_day(day)) return true;
   return false;
 }

@@ -1,7 +1,7 @@
 // A cron expression: which minutes of which days it names, on the clock of whichever place. As Debian's cron has it
-// (crontab(5)): five fields or @daily and the like; names of months and days; ranges, lists, steps; Sunday is 0 and 7;
-// and where neither the day of the month nor the day of the week begins with `*`, a day fits that fits either. Pure,
-// thread-safe.
+// (crontab(5)): five fields or @daily and the like; names of months and days; ranges, lists, steps; Sunday is 0 and
+// 7; and where neither the day of the month nor the day of the week begins with `*`, a day fits that fits either.
+// Pure, thread-safe.
 #pragma once
 
 #include <chrono>
@@ -30,9 +30,9 @@ class CronExpression {
   bool names_any_day() const;
 
   std::vector<std::chrono::minutes> times_;
-  std::uint32_t days_ = 0;     // bit 1 to 31
-  std::uint32_t months_ = 0;   // bit 1 to 12
-  std::uint32_t weekdays_ = 0; // bit 0 (Sunday) to 6
+  std::uint32_t days_ = 0;      // bit 1 to 31
+  std::uint32_t months_ = 0;    // bit 1 to 12
+  std::uint32_t weekdays_ = 0;  // bit 0 (Sunday) to 6
   bool either_day_ = false;
   bool fixed_ = false;
 };

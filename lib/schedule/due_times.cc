@@ -13,7 +13,9 @@ using Local = std::chrono::local_time<microseconds>;
 constexpr std::chrono::hours kCorrection{3};
 constexpr days kFarthest{36'525};
 
-Local on_clock(Timestamp time, std::chrono::seconds offset) { return Local(time.time_since_epoch() + offset); }
+Local on_clock(Timestamp time, std::chrono::seconds offset) {
+  return Local(time.time_since_epoch() + offset);
+}
 
 // The first time on the clock that is not before `from` and before `until`.
 std::optional<Local> first_named(const CronExpression& cron, Local from, Local until) {
@@ -36,7 +38,8 @@ std::optional<Timestamp> first_due_after(const CronExpression& cron, const Perio
     const bool special = cron.at_fixed_times() && std::chrono::abs(period.offset - before) < kCorrection;
     // What the clock skipped when the period began.
     const auto begin = on_clock(period.begin, period.offset);
-    if (special && period.begin > after && first_named(cron, on_clock(period.begin, before), begin)) return period.begin;
+    if (special && period.begin > after && first_named(cron, on_clock(period.begin, before), begin))
+      return period.begin;
     // What it shows a second time was due the first time.
     auto from = std::max(on_clock(after, period.offset) + microseconds(1), begin);
     if (special) from = std::max(from, on_clock(period.begin, before));

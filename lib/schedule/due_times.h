@@ -1,7 +1,7 @@
 // When a cron expression is due on the clock of a zone, as Debian's cron would start it (cron(8), "Daylight Saving
-// Time"). An expression at fixed times is due once a day also where the clock is set: what the clock skips is due right
-// after it was set, what it shows twice is due the first time. One that is due every so often follows the clock as it is.
-// A change of three hours and more is a correction, which everything follows. Pure, thread-safe.
+// Time"). An expression at fixed times is due once a day also where the clock is set: what the clock skips is due
+// right after it was set, what it shows twice is due the first time. One that is due every so often follows the clock
+// as it is. A change of three hours and more is a correction, which everything follows. Pure, thread-safe.
 #pragma once
 
 #include <functional>

@@ -32,11 +32,14 @@ Result<TimeZone> TimeZone::find(std::string_view name) {
       return TimeZone(date::locate_zone(name));
     } catch (const std::runtime_error&) {
       return Error{ErrorKind::kInvalid,
-                   fmt::format("\"{}\" is no time zone of this system; allowed are names as Europe/Berlin and UTC{}", name, nearest_zone(name)),
+                   fmt::format("\"{}\" is no time zone of this system; allowed are names as Europe/Berlin and UTC{}",
+                               name, nearest_zone(name)),
                    {}};
     }
   } catch (const std::exception& e) {
-    return Error{ErrorKind::kIo, fmt::format("the time zones of this system cannot be read (is tzdata installed?): {}", e.what()), {}};
+    return Error{ErrorKind::kIo,
+                 fmt::format("the time zones of this system cannot be read (is tzdata installed?): {}", e.what()),
+                 {}};
   }
 }
 
@@ -45,6 +48,8 @@ TimeZone::Period TimeZone::period_at(Timestamp time) const {
   return {within_timestamps(info.begin), within_timestamps(info.end), info.offset};
 }
 
-std::string TimeZone::name() const { return zone_->name(); }
+std::string TimeZone::name() const {
+  return zone_->name();
+}
 
 }  // namespace run_recorder

@@ -266,7 +266,7 @@ TEST_F(ConfigTest, AChangedQueueNeedsARestart) {
   EXPECT_THAT(diff_config(before, after).need_restart,
               ElementsAre("queues.a.kind", "queues.b.table", "queues.\"c.d\".kind"));
   EXPECT_TRUE(with_reloadable(before, after).queues.contains("a")) << "a reload leaves them";
-  for (const ConfigKey& key : queue_keys()) EXPECT_THAT(config_help(), HasSubstr("  " + key.flag() + " VALUE\n"));
+  for (const ConfigKey& key : named_section_keys()) EXPECT_THAT(config_help(), HasSubstr("  " + key.flag() + " VALUE\n"));
 }
 
 TEST_F(ConfigTest, NamesFlagsAndVariablesBySectionAndKey) {
