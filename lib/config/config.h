@@ -94,6 +94,9 @@ struct Config {
 
   RetentionPolicy retention;
 
+  ExpectPolicy expect;
+  Expectation expectation;  // no key: where one of expect.named is while its keys are read
+
   struct Log {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kText;

@@ -14,6 +14,8 @@
 #include "base/utf8.h"
 #include "config/config_table.h"
 #include "run/names.h"
+#include "schedule/cron.h"
+#include "schedule/time_zone.h"
 
 namespace run_recorder {
 namespace {
@@ -122,6 +124,28 @@ std::optional<std::string> check_host(std::string_view text) {
   if (has_control_character(text) || !valid_utf8(text)) return "not a name";
   return is_name(text) ? std::nullopt : std::optional("has " + std::to_string(text.size()) + " bytes");
 }
+
+std::optional<std::string> check_pattern(std::string_view text) {
+  if (has_control_character(text) || !valid_utf8(text)) return "not a name";
+  return is_name(text) ? std::nullopt : std::optional("has " + std::to_string(text.size()) + " bytes");
+}
+
+std::optional<std::string> check_cron(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  const auto parsed = CronExpression::parse(text);
+  return parsed ? std::nullopt : std::optional(parsed.error().message);
+}
+
+// The static tool has no time zones, and asks for none.
+std::optional<std::string> check_time_zone(std::string_view text) {
+#ifndef RR_STATIC_TOOL
+  const auto found = TimeZone::find(text);
+  if (!found) return found.error().message;
+#else
+  static_cast<void>(text);
+#endif
+  return std::nullopt;
+}
 }  // namespace
 
 const TextRule kPathRule{"a path", check_path};
@@ -138,6 +162,11 @@ const TextRule kTableRule{"TABLE or SCHEMA.TABLE, each of 1 to 63 bytes", check_
 const TextRule kSchemaRule{"a name of up to 63 bytes without dots, or empty for that of table", check_schema};
 const TextRule kListenRule{"IPV4:PORT, [IPV6]:PORT or localhost:PORT, or empty for none", check_listen};
 const TextRule kHostRule{"a name of up to 255 bytes, or empty for the system's host name", check_host};
+const TextRule kPatternRule{"a name of 1 to 255 bytes; * stands for any characters, ? for one", check_pattern};
+const TextRule kCronRule{
+    "minute, hour, day of the month, month and day of the week as in crontab(5), @daily and the like, or empty",
+    check_cron};
+const TextRule kTimeZoneRule{"the name of a time zone, such as UTC or Europe/Berlin", check_time_zone};
 
 static_assert(kMaxSocketPathBytes == 107 && kMaxTablePrefixBytes == 30 && kMaxShortNameBytes == 64 &&
                   kMaxSqlNameBytes == 63 && kMaxNameBytes == 255,

@@ -29,5 +29,8 @@ extern const TextRule kTableRule;
 extern const TextRule kSchemaRule;
 extern const TextRule kListenRule;
 extern const TextRule kHostRule;
+extern const TextRule kPatternRule;
+extern const TextRule kCronRule;
+extern const TextRule kTimeZoneRule;
 
 }  // namespace run_recorder

@@ -44,8 +44,11 @@ class Walker {
       if (std::find(sections_.begin(), sections_.end(), section) == sections_.end()) sections_.push_back(section);
       if (section == "reconcile.queue" && entry.key.name == "kind") named_ = sections_.size();
     }
-    for (const NamedSections& sections : named_sections()) {
-      sections_.insert(sections_.begin() + static_cast<std::ptrdiff_t>(named_), std::string(sections.name) + ".NAME");
+    // After the section that they are a part of.
+    for (const NamedSections* sections : named_sections()) {
+      const auto whole = std::ranges::find(sections_, sections->name);
+      sections_.insert(whole == sections_.end() ? sections_.begin() + static_cast<std::ptrdiff_t>(named_) : whole + 1,
+                       std::string(sections->key_section));
     }
   }
 
@@ -66,8 +69,8 @@ class Walker {
       content_.settings.push_back({entry, raw_value(node), line});
       return;
     }
-    for (const NamedSections& sections : named_sections()) {
-      if (name == sections.name) return take_sections(sections, node, line);
+    for (const NamedSections* sections : named_sections()) {
+      if (name == sections->name) return take_sections(*sections, node, line);
     }
     const bool known = std::find(sections_.begin(), sections_.end(), name) != sections_.end();
     if (known && node.is_table()) {
@@ -84,11 +87,14 @@ class Walker {
   void take_sections(const NamedSections& sections, const toml::node& node, std::size_t line) {
     const std::string form =
         std::string(sections.one) + " has a section of its own, as " + std::string(sections.example);
+    const bool has_keys = std::ranges::find(sections_, sections.name) != sections_.end();
     if (!node.is_table()) return report(line, std::string(sections.name), form);
     for (const auto& [key, section] : *node.as_table()) {
       const std::string name(key.str());
       const std::size_t at = key.source().begin.line;
-      if (!section.is_table()) {
+      if (!section.is_table() && has_keys) {
+        visit(std::string(sections.name) + "." + name, at, section);
+      } else if (!section.is_table()) {
         report(at, sections.full_name(name, ""), form);
       } else {
         take_section(sections, name, *section.as_table(), at);

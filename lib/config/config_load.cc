@@ -69,15 +69,15 @@ std::optional<SectionKeyName> split_name(const NamedSections& sections, const st
 }
 
 std::optional<SectionKeyName> split_flag(const std::string& name) {
-  for (const NamedSections& sections : named_sections()) {
-    if (auto found = split_name(sections, name, sections.flags(), &ConfigKey::flag)) return found;
+  for (const NamedSections* sections : named_sections()) {
+    if (auto found = split_name(*sections, name, sections->flags(), &ConfigKey::flag)) return found;
   }
   return std::nullopt;
 }
 
 std::optional<SectionKeyName> split_variable(const std::string& name) {
-  for (const NamedSections& sections : named_sections()) {
-    if (auto found = split_name(sections, name, sections.variables(), &ConfigKey::variable)) return found;
+  for (const NamedSections* sections : named_sections()) {
+    if (auto found = split_name(*sections, name, sections->variables(), &ConfigKey::variable)) return found;
   }
   return std::nullopt;
 }

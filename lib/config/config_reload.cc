@@ -53,7 +53,7 @@ ConfigDifference diff_config(const Config& before, const Config& after) {
     if (!changed) continue;
     (entry.key.reloadable ? difference.reloadable : difference.need_restart).push_back(entry.key.full_name());
   }
-  for (const NamedSections& sections : named_sections()) add_named_sections(sections, before, after, difference);
+  for (const NamedSections* sections : named_sections()) add_named_sections(*sections, before, after, difference);
   return difference;
 }
 
@@ -64,6 +64,7 @@ Config with_reloadable(const Config& before, const Config& after) {
     if (!entry.key.reloadable) continue;
     std::visit([&](const auto& slot) { slot.member(merged) = slot.member(source); }, entry.slot);
   }
+  merged.expect.named = after.expect.named;  // all of their keys are reloadable
   merged.file = after.file;
   merged.notes = after.notes;
   merged.warnings = after.warnings;

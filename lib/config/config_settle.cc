@@ -105,11 +105,11 @@ void need_key(ConfigDraft& draft, const NamedSections& sections, const std::stri
 }
 
 void settle_named_sections(ConfigDraft& draft) {
-  for (const NamedSections& sections : named_sections()) {
-    const auto names = sections.names(draft.config);
-    if (names.size() <= sections.most) continue;
-    draft.report(draft.where(sections.full_name(names.back(), "")), std::string(sections.name),
-                 fmt::format("{} {}: must be at most {}", names.size(), sections.name, sections.most));
+  for (const NamedSections* sections : named_sections()) {
+    const auto names = sections->names(draft.config);
+    if (names.size() <= sections->most) continue;
+    draft.report(draft.where(sections->full_name(names.back(), "")), std::string(sections->name),
+                 fmt::format("{} {}: must be at most {}", names.size(), sections->name, sections->most));
   }
 }
 
@@ -126,6 +126,21 @@ void settle_queues(ConfigDraft& draft) {
                  "conflicts with [queues.default] (" + draft.where(named) +
                      "): both configure the queue named default, set one of them");
     break;
+  }
+}
+
+void settle_expectations(ConfigDraft& draft) {
+  for (const auto& [name, expectation] : draft.config.expect.named) {
+    need_key(draft, kExpectSections, name, "council");
+    const std::string cron = kExpectSections.full_name(name, "cron");
+    const std::string every = kExpectSections.full_name(name, "every");
+    const bool scheduled = draft.given(cron) || draft.given(every);
+    if (!expectation.cron.empty() && expectation.every > kNoTime) {
+      draft.report(draft.where(cron), cron, "conflicts with every (" + draft.where(every) + "): set one of them");
+    } else if (!scheduled && !draft.given(kExpectSections.full_name(name, "max_duration"))) {
+      draft.report(draft.where(kExpectSections.full_name(name, "")), kExpectSections.full_name(name, ""),
+                   "expects nothing: must have every, cron or max_duration");
+    }
   }
 }
 
@@ -211,6 +226,7 @@ void settle(ConfigDraft& draft) {
   settle_events(draft);
   settle_named_sections(draft);
   settle_queues(draft);
+  settle_expectations(draft);
   if (draft.sources.for_tool) return;
   read_password(draft);
   check_names(draft);

@@ -16,6 +16,7 @@ constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr milliseconds kShortest{1};
 
 constexpr std::size_t kMostQueues = 16;
+constexpr std::size_t kMostExpectations = 1'000;
 
 constexpr bool kReloadable = true;
 constexpr bool kRestart = false;
@@ -135,6 +136,11 @@ const std::vector<ConfigEntry>& table() {
       {{"retention", "interval", "The time between removals; 0s: of runs only when asked.", kReloadable},
        DurationSlot{[](Config& c) -> milliseconds& { return c.retention.interval; }}},
 
+      {{"expect", "learn",
+        "A run of more than four times what nearly all of its council's runs took is a finding as well.",
+        kReloadable},
+       BoolSlot{[](Config& c) -> bool& { return c.expect.learn; }}},
+
       {{"log", "level", "The least important messages to log.", kReloadable},
        LevelSlot{[](Config& c) -> LogLevel& { return c.log.level; }}},
       {{"log", "format", "The format of lines on stderr; the journal gets fields.", kReloadable},
@@ -166,6 +172,24 @@ const std::vector<ConfigEntry>& queue_table() {
   return entries;
 }
 
+const std::vector<ConfigEntry>& expectation_table() {
+  static const std::vector<ConfigEntry> entries = {
+      {{"expect.NAME", "council", "Whose runs are expected: a name, or a pattern.", kReloadable, "none, required"},
+       TextSlot{[](Config& c) -> std::string& { return c.expectation.council; }, kPatternRule}},
+      {{"expect.NAME", "every", "How long after a start the next one is due; 0s: nothing is.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.expectation.every; }}},
+      {{"expect.NAME", "cron", "When a start is due; not together with every.", kReloadable},
+       TextSlot{[](Config& c) -> std::string& { return c.expectation.cron; }, kCronRule}},
+      {{"expect.NAME", "timezone", "On whose clock cron is meant.", kReloadable},
+       TextSlot{[](Config& c) -> std::string& { return c.expectation.timezone; }, kTimeZoneRule}},
+      {{"expect.NAME", "margin", "How late a start may be.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.expectation.margin; }}},
+      {{"expect.NAME", "max_duration", "How long a run may last; 0s: as long as it likes.", kReloadable},
+       DurationSlot{[](Config& c) -> milliseconds& { return c.expectation.max_duration; }}},
+  };
+  return entries;
+}
+
 std::vector<ConfigKey> keys_of(std::span<const ConfigEntry> entries) {
   std::vector<ConfigKey> keys;
   for (const ConfigEntry& entry : entries) keys.push_back(entry.key);
@@ -173,8 +197,8 @@ std::vector<ConfigKey> keys_of(std::span<const ConfigEntry> entries) {
 }
 
 const ConfigEntry& entry_of(const ConfigKey& key) {
-  for (const NamedSections& sections : named_sections()) {
-    if (key.section.starts_with(sections.name) && key.section.ends_with(".NAME")) return *sections.find(key.name);
+  for (const NamedSections* sections : named_sections()) {
+    if (key.section == sections->key_section) return *sections->find(key.name);
   }
   return *find_entry(key.full_name());
 }
@@ -184,8 +208,8 @@ bool is_bare_key(std::string_view name) {
          std::ranges::all_of(name, [](char c) { return is_letter(c) || is_digit(c) || c == '_' || c == '-'; });
 }
 
-template <class Section>
-std::vector<std::string> names_of(const std::map<std::string, Section>& sections) {
+template <class Sections>
+std::vector<std::string> names_of(const Sections& sections) {
   std::vector<std::string> names;
   for (const auto& [name, section] : sections) names.push_back(name);
   return names;
@@ -195,6 +219,7 @@ std::vector<std::string> names_of(const std::map<std::string, Section>& sections
 
 const NamedSections kQueueSections = {
     .name = "queues",
+    .key_section = "queues.NAME",
     .one = "a queue",
     .example = "[queues.mailers]",
     .most = kMostQueues,
@@ -204,8 +229,22 @@ const NamedSections kQueueSections = {
     .names = [](const Config& config) { return names_of(config.queues); },
 };
 
-std::span<const NamedSections> named_sections() {
-  return {&kQueueSections, 1};
+const NamedSections kExpectSections = {
+    .name = "expect",
+    .key_section = "expect.NAME",
+    .one = "an expectation",
+    .example = "[expect.nightly]",
+    .most = kMostExpectations,
+    .entries = []() -> std::span<const ConfigEntry> { return expectation_table(); },
+    .exchange = [](Config& config,
+                   const std::string& name) { std::swap(config.expectation, config.expect.named[name]); },
+    .add = [](Config& config, const std::string& name) { return config.expect.named.try_emplace(name).second; },
+    .names = [](const Config& config) { return names_of(config.expect.named); },
+};
+
+std::span<const NamedSections* const> named_sections() {
+  static constexpr std::array kAll = {&kQueueSections, &kExpectSections};
+  return kAll;
 }
 
 std::span<const ConfigEntry> config_entries() {
@@ -287,8 +326,8 @@ std::span<const ConfigKey> config_keys() {
 std::span<const ConfigKey> named_section_keys() {
   static const std::vector<ConfigKey> keys = [] {
     std::vector<ConfigKey> all;
-    for (const NamedSections& sections : named_sections()) {
-      for (const ConfigKey& key : keys_of(sections.entries())) all.push_back(key);
+    for (const NamedSections* sections : named_sections()) {
+      for (const ConfigKey& key : keys_of(sections->entries())) all.push_back(key);
     }
     return all;
   }();

@@ -87,9 +87,10 @@ const ConfigEntry* find_entry(std::string_view full_name);
 // stands for it. The entries' members are those of one member of Config: whoever uses them puts the section that is
 // meant there first, see exchange and with_section().
 struct NamedSections {
-  std::string_view name;     // "queues"
-  std::string_view one;      // "a queue"
-  std::string_view example;  // "[queues.mailers]"
+  std::string_view name;         // "queues"
+  std::string_view key_section;  // "queues.NAME"
+  std::string_view one;          // "a queue"
+  std::string_view example;      // "[queues.mailers]"
   std::size_t most;
   std::span<const ConfigEntry> (*entries)();
   // The section of that name and the member of Config change places.
@@ -104,8 +105,9 @@ struct NamedSections {
   std::string flags() const;
   std::string variables() const;
 };
-std::span<const NamedSections> named_sections();
+std::span<const NamedSections* const> named_sections();
 extern const NamedSections kQueueSections;
+extern const NamedSections kExpectSections;
 // A copy whose member is the section of that name, or has the defaults where there is none.
 Config with_section(const Config& config, const NamedSections& sections, const std::string& name);
 

@@ -28,6 +28,23 @@ struct ReconcilePolicy {
   std::uint64_t log_rows = 1'000;
 };
 
+// [expect.NAME]: what should run, and for how long. One of every and cron says when, or none of them.
+struct Expectation {
+  std::string council;                                          // a pattern with * and ?
+  std::chrono::milliseconds every{0};                           // from one start to the next; 0: not said
+  std::string cron{};                                           // empty: not said
+  std::string timezone = "UTC";                                 // of cron
+  std::chrono::milliseconds margin = std::chrono::minutes(10);  // how late a start may be
+  std::chrono::milliseconds max_duration{0};                    // of one run; 0: any
+  bool operator==(const Expectation&) const = default;
+};
+
+// [expect]
+struct ExpectPolicy {
+  bool learn = false;  // a run that lasts far longer than its council's runs did is a finding, too
+  std::map<std::string, Expectation, std::less<>> named{};
+};
+
 using NamedDurations = std::map<std::string, std::chrono::milliseconds, std::less<>>;
 
 // [retention]: how long finished runs are kept; 0 is for ever. A council's time wins over a status's, a status's over

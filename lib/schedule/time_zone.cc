@@ -11,6 +11,8 @@
 namespace run_recorder {
 namespace {
 
+constexpr std::string_view kUtc = "UTC";
+
 std::string nearest_zone(std::string_view name) {
   std::vector<std::string> names;
   for (const auto& zone : date::get_tzdb().zones) names.push_back(zone.name());
@@ -26,6 +28,7 @@ Timestamp within_timestamps(date::sys_seconds time) {
 }  // namespace
 
 Result<TimeZone> TimeZone::find(std::string_view name) {
+  if (name == kUtc) return TimeZone(nullptr);
   try {
     date::get_tzdb();
     try {
@@ -44,12 +47,14 @@ Result<TimeZone> TimeZone::find(std::string_view name) {
 }
 
 TimeZone::Period TimeZone::period_at(Timestamp time) const {
+  if (zone_ == nullptr)
+    return {within_timestamps(date::sys_seconds::min()), within_timestamps(date::sys_seconds::max()), {}};
   const auto info = zone_->get_info(std::chrono::floor<std::chrono::seconds>(time));
   return {within_timestamps(info.begin), within_timestamps(info.end), info.offset};
 }
 
 std::string TimeZone::name() const {
-  return zone_->name();
+  return zone_ == nullptr ? std::string(kUtc) : zone_->name();
 }
 
 }  // namespace run_recorder

@@ -16,7 +16,8 @@ namespace run_recorder {
 
 class TimeZone {
  public:
-  // "Europe/Berlin", "UTC". kInvalid: this system knows no such zone. kIo: it has no database of them.
+  // "Europe/Berlin", "UTC". kInvalid: this system knows no such zone. kIo: it has no database of them, which UTC does
+  // not need.
   static Result<TimeZone> find(std::string_view name);
 
   // A while in which the zone's clock is `offset` ahead of UTC.
@@ -32,7 +33,7 @@ class TimeZone {
  private:
   explicit TimeZone(const date::time_zone* zone) : zone_(zone) {}
 
-  const date::time_zone* zone_;  // lives as long as the process
+  const date::time_zone* zone_;  // lives as long as the process; nullptr: UTC
 };
 
 }  // namespace run_recorder

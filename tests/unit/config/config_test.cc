@@ -19,12 +19,16 @@
 namespace run_recorder {
 namespace {
 
+using std::chrono::hours;
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
+using testing::Pair;
 using testing::StartsWith;
 
 constexpr uid_t kNobody = 65'534;
@@ -266,7 +270,8 @@ TEST_F(ConfigTest, AChangedQueueNeedsARestart) {
   EXPECT_THAT(diff_config(before, after).need_restart,
               ElementsAre("queues.a.kind", "queues.b.table", "queues.\"c.d\".kind"));
   EXPECT_TRUE(with_reloadable(before, after).queues.contains("a")) << "a reload leaves them";
-  for (const ConfigKey& key : named_section_keys()) EXPECT_THAT(config_help(), HasSubstr("  " + key.flag() + " VALUE\n"));
+  for (const ConfigKey& key : named_section_keys())
+    EXPECT_THAT(config_help(), HasSubstr("  " + key.flag() + " VALUE\n"));
 }
 
 TEST_F(ConfigTest, NamesFlagsAndVariablesBySectionAndKey) {
@@ -880,6 +885,46 @@ TEST_F(ConfigTest, AReloadChangesOnlyWhatItMay) {
   EXPECT_THAT(diff_config(before, before).need_restart, IsEmpty());
 }
 
+TEST_F(ConfigTest, ExpectationsHaveSectionsOfTheirOwn) {
+  const Config config = load(
+      "[expect]\nlearn = true\n[expect.nightly]\ncouncil = \"backup-*\"\ncron = \"@daily\"\ntimezone = \"Europe/Berlin\"\n"
+      "[expect.pulse]\ncouncil = \"pulse\"\nevery = \"5m\"\nmargin = \"0s\"\nmax_duration = \"1h\"\n");
+  EXPECT_TRUE(config.expect.learn);
+  Expectation nightly{.council = "backup-*"};
+  nightly.cron = "@daily";
+  nightly.timezone = "Europe/Berlin";
+  Expectation pulse{.council = "pulse"};
+  pulse.every = minutes(5);
+  pulse.margin = minutes(0);
+  pulse.max_duration = hours(1);
+  EXPECT_THAT(config.expect.named, ElementsAre(Pair("nightly", nightly), Pair("pulse", pulse)));
+
+  Config before = load("");
+  EXPECT_THAT(diff_config(before, config).reloadable, Contains("expect.pulse.every"));
+  EXPECT_EQ(with_reloadable(before, config).expect.named, config.expect.named);
+
+  ConfigSources sources = with_file("[expect.nightly]\ncouncil = \"backup-*\"\n");
+  sources.environment["RUN_RECORDER_EXPECT_NIGHTLY_CRON"] = "0 3 * * *";
+  EXPECT_EQ(load_config(sources).value().expect.named.at("nightly").cron, "0 3 * * *");
+}
+
+TEST_F(ConfigTest, AMistakeInAnExpectationNamesTheField) {
+  const auto mistake = [this](const std::string& keys) { return mistakes(with_file("[expect.e]\n" + keys)); };
+  const std::string council = "council = \"c\"\n";
+  EXPECT_THAT(mistake(council + "cron = \"0 3 31 2 *\"\n"),
+              ElementsAre(HasSubstr("expect.e.cron: invalid value \"0 3 31 2 *\": it names no day of any year")));
+  EXPECT_THAT(mistake(council + "cron = \"0 61 * * *\"\n"), ElementsAre(HasSubstr("the hour \"61\"")));
+  EXPECT_THAT(mistake(council + "cron = \"@daily\"\ntimezone = \"Europe/Berln\"\n"),
+              ElementsAre(AllOf(HasSubstr("expect.e.timezone: "), HasSubstr("did you mean Europe/Berlin?"))));
+  EXPECT_THAT(mistake(council + "cron = \"@daily\"\nevery = \"1h\"\n"),
+              ElementsAre(HasSubstr("expect.e.cron: conflicts with every")));
+  EXPECT_THAT(mistake(council),
+              ElementsAre(HasSubstr("expect.e: expects nothing: must have every, cron or max_duration")));
+  EXPECT_THAT(mistake("every = \"1h\"\n"), ElementsAre(HasSubstr("expect.e.council: missing")));
+  EXPECT_THAT(mistake(council + "every = \"1h\"\nevry = 1\n"), ElementsAre(HasSubstr("did you mean every?")));
+  EXPECT_THAT(mistakes(with_file("[expect]\nlern = true\n")), ElementsAre(HasSubstr("did you mean expect.learn?")));
+}
+
 TEST(ConfigReload, TakesTheseKeys) {
   std::vector<std::string> reloadable;
   for (const ConfigKey& key : config_keys()) {
@@ -892,7 +937,7 @@ TEST(ConfigReload, TakesTheseKeys) {
                           "reconcile.recorder_timeout", "reconcile.max_stuck", "reconcile.log_rows", "retention.keep",
                           "retention.completed", "retention.failed", "retention.cancelled", "retention.stuck",
                           "retention.councils", "retention.passes", "retention.recorders", "retention.interval",
-                          "log.level", "log.format", "daemon.shutdown_timeout"));
+                          "expect.learn", "log.level", "log.format", "daemon.shutdown_timeout"));
 }
 
 TEST_F(ConfigTest, AnotherPasswordNeedsARestart) {
