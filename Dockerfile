@@ -4,7 +4,8 @@
 FROM debian:bookworm-slim AS sources
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
       g++ cmake ninja-build pkg-config libboost1.81-dev libpqxx-dev libspdlog-dev libfmt-dev nlohmann-json3-dev \
-      libtomlplusplus-dev libcli11-dev libsystemd-dev libsqlite3-dev ca-certificates
+      libtomlplusplus-dev libcli11-dev libsystemd-dev libsqlite3-dev libhowardhinnant-date-dev \
+      tzdata ca-certificates
 COPY . /source
 
 FROM sources AS build-tool
@@ -18,12 +19,13 @@ FROM sources AS build
 RUN cmake -S /source -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DRR_TESTS=OFF && ninja -C /build && \
     strip /build/bin/run-recorderd /build/bin/run-recorder
 # /image becomes the root of the last stage. Its user has a number, because some want to see that it is not root's.
-RUN mkdir -p /image/usr/bin /image/etc/ssl/certs /image/run/run-recorder /image/var/lib/run-recorder && \
+RUN mkdir -p /image/usr/bin /image/usr/share /image/etc/ssl/certs /image/run/run-recorder /image/var/lib/run-recorder && \
     install -d -m 1777 /image/tmp && \
     cp /build/bin/run-recorderd /build/bin/run-recorder /image/usr/bin && \
     ldd /image/usr/bin/* | awk '$2 == "=>" {print $3} $1 ~ /^\/.*ld-linux/ {print $1}' | sort -u | \
       xargs cp --dereference --parents --target-directory=/image && \
     cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs && \
+    cp --archive /usr/share/zoneinfo /image/usr/share && \
     printf 'root:x:0:0::/:\nrun-recorder:x:10001:10001::/var/lib/run-recorder:\n' > /image/etc/passwd && \
     printf 'root:x:0:\nrun-recorder:x:10001:\n' > /image/etc/group && \
     printf 'passwd: files\ngroup: files\nhosts: files dns\n' > /image/etc/nsswitch.conf && \
