@@ -173,6 +173,7 @@ Result<void> Pruner::hold_limits(Store& store, const RetentionPolicy& policy, Re
   });
   if (!forgotten) return forgotten;
   if (const auto done = remove_passes(store, policy, removed.passes); !done) return done;
+  if (const auto done = forget_findings(store, policy, removed.findings); !done) return done;
   return forget_recorders(store, policy, removed);
 }
 
@@ -196,6 +197,15 @@ Result<void> Pruner::remove_passes(Store& store, const RetentionPolicy& policy, 
     if (!cursor.empty() && !pause(std::min(took, kLongestPause))) break;
   } while (!cursor.empty());
   return {};
+}
+
+Result<void> Pruner::forget_findings(Store& store, const RetentionPolicy& policy, std::uint64_t& removed) {
+  if (policy.passes.count() == 0) return {};
+  return in_steps([&]() -> Result<std::uint64_t> {
+    const auto some = store.forget_findings(policy.passes, kRowsAtOnce);
+    if (some) removed += *some;
+    return some;
+  });
 }
 
 // A position may go where no spool can refer to it any more. A spool refers to those of the incarnations it knows; as
@@ -237,16 +247,18 @@ Result<void> Pruner::in_steps(const std::function<Result<std::uint64_t>()>& remo
 }
 
 void Pruner::count(const RemovedRows& removed) {
-  if (removed.passes + removed.positions + removed.recorders + removed.run_ids == 0) return;
+  if (removed.passes + removed.positions + removed.recorders + removed.run_ids + removed.findings == 0) return;
   log_info("removed old rows of the recorder's own tables", {{"PASSES", removed.passes},
                                                              {"POSITIONS", removed.positions},
                                                              {"RECORDERS", removed.recorders},
-                                                             {"RUN_IDS", removed.run_ids}});
+                                                             {"RUN_IDS", removed.run_ids},
+                                                             {"FINDINGS", removed.findings}});
   const MutexLock lock(mutex_);
   status_.rows.passes += removed.passes;
   status_.rows.positions += removed.positions;
   status_.rows.recorders += removed.recorders;
   status_.rows.run_ids += removed.run_ids;
+  status_.rows.findings += removed.findings;
 }
 
 // ---- one pass

@@ -13,12 +13,12 @@
 #include <thread>
 #include <vector>
 
+#include "base/clock_watch.h"
 #include "base/liveness.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "config/policies.h"
 #include "recorder/recorder.h"
-#include "retention/clock_watch.h"
 #include "retention/prune_plan.h"
 
 namespace run_recorder {
@@ -35,7 +35,8 @@ struct RemovedRows {
   std::uint64_t passes = 0;
   std::uint64_t positions = 0;
   std::uint64_t recorders = 0;
-  std::uint64_t run_ids = 0;  // of removed runs
+  std::uint64_t run_ids = 0;   // of removed runs
+  std::uint64_t findings = 0;  // of expectations
 };
 
 struct PrunerStatus {
@@ -71,6 +72,7 @@ class Pruner {
   // Some of them may be done where it ends with an error. kDenied: this role may not remove them.
   Result<void> hold_limits(Store& store, const RetentionPolicy& policy, RemovedRows& removed);
   Result<void> remove_passes(Store& store, const RetentionPolicy& policy, std::uint64_t& removed);
+  Result<void> forget_findings(Store& store, const RetentionPolicy& policy, std::uint64_t& removed);
   Result<void> forget_recorders(Store& store, const RetentionPolicy& policy, RemovedRows& removed);
   void count(const RemovedRows& removed);
   // Repeats a bounded removal, which says how many rows it removed, until it finds less than kRowsAtOnce.
