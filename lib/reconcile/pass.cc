@@ -169,7 +169,7 @@ Result<void> Pass::begin(std::string pass_id) {
   report_.pass_id = std::move(pass_id);
   report_.trigger = plan_.trigger;
   report_.dry_run = plan_.request.dry_run;
-  const auto lease = connections_.store->acquire_pass(host_.recorder.self().id, kLease);
+  const auto lease = connections_.store->acquire_lease(kPassLease, host_.recorder.self().id, kLease);
   if (!lease) return lease.error();
   if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon is reconciling this database"};
   leased_ = true;
@@ -207,7 +207,8 @@ Result<void> Pass::finish(const std::function<void()>& released) {
   if (!finished) return finished.error();
   report_.finished_at = finished.value();
   // Whoever sees that it has finished may ask for another one.
-  if (const auto done = connections_.store->release_pass(host_.recorder.self().id); !done) return done.error();
+  if (const auto done = connections_.store->release_lease(kPassLease, host_.recorder.self().id); !done)
+    return done.error();
   leased_ = false;
   released();
   if (const auto saved = save(); !saved) return saved.error();
@@ -235,7 +236,7 @@ void Pass::read_for_metrics() {
 
 // A pass that failed half-way, or was stopped, does not keep others waiting. Where this fails too, the lease expires.
 void Pass::give_up() {
-  if (leased_) static_cast<void>(connections_.store->release_pass(host_.recorder.self().id));
+  if (leased_) static_cast<void>(connections_.store->release_lease(kPassLease, host_.recorder.self().id));
   leased_ = false;
 }
 
@@ -251,7 +252,7 @@ Result<void> Pass::save() {
 }
 
 Result<void> Pass::renew_lease() {
-  const auto lease = connections_.store->acquire_pass(host_.recorder.self().id, kLease);
+  const auto lease = connections_.store->acquire_lease(kPassLease, host_.recorder.self().id, kLease);
   if (!lease) return lease.error();
   if (!lease.value()) return Error{ErrorKind::kConflict, "another daemon took over the reconciliation"};
   lease_renewed_ = now();

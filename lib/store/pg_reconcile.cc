@@ -63,21 +63,22 @@ Result<std::optional<std::chrono::milliseconds>> PgStore::server_age() {
   return std::optional(std::chrono::milliseconds(PgFields((*rows)[0]).integer()));
 }
 
-Result<bool> PgStore::acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) {
+Result<bool> PgStore::acquire_lease(std::string_view name, std::string_view holder,
+                                    std::chrono::milliseconds expiry) {
   const auto taken = connection_->exec(
       fmt::format("INSERT INTO {} AS l (name, holder, expires_at) "
                   "VALUES ($1, $2, clock_timestamp() + $3::bigint * interval '1 millisecond') ON CONFLICT (name) DO "
                   "UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at "
                   "WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()",
                   table("leases")),
-      {kPassLease, holder, expiry.count()});
+      {name, holder, expiry.count()});
   if (!taken) return taken.error();
   return taken->affected_rows() == 1;
 }
 
-Result<void> PgStore::release_pass(std::string_view holder) {
+Result<void> PgStore::release_lease(std::string_view name, std::string_view holder) {
   const auto released = connection_->exec(
-      fmt::format("DELETE FROM {} WHERE name = $1 AND holder = $2", table("leases")), {kPassLease, holder});
+      fmt::format("DELETE FROM {} WHERE name = $1 AND holder = $2", table("leases")), {name, holder});
   if (!released) return released.error();
   return {};
 }
@@ -242,6 +243,16 @@ Result<std::vector<RunningRow>> PgStore::running_rows_of(std::span<const std::st
       judged_rows(Status::kRunning));
   const auto rows =
       connection_->exec(running_row_sql(where), {after, json_list(processes), json_list(connections), limit});
+  if (!rows) return rows.error();
+  return read_running_rows(*rows);
+}
+
+Result<std::vector<RunningRow>> PgStore::long_running(Timestamp started_until, std::string_view after,
+                                                      std::size_t limit) {
+  const std::string where =
+      fmt::format("r.status = '{}' AND r.run_id > $1 AND {} <= $2::timestamptz ORDER BY r.run_id LIMIT $3::bigint",
+                  to_string(Status::kRunning), schema_.instant("runs", "started_at", "r"));
+  const auto rows = connection_->exec(running_row_sql(where), {after, format_rfc3339(started_until), limit});
   if (!rows) return rows.error();
   return read_running_rows(*rows);
 }

@@ -82,6 +82,25 @@ constexpr std::array kPruned{
     WantedColumn{"run_id"},
     WantedColumn{"pruned_at", ColumnKind::kTime},
 };
+constexpr std::array kExpectations{
+    WantedColumn{"name"},
+    WantedColumn{"definition"},
+    WantedColumn{"since", ColumnKind::kTime},
+    WantedColumn{"judged_at", ColumnKind::kTime},
+};
+constexpr std::array kFindings{
+    WantedColumn{"id", ColumnKind::kInteger},
+    WantedColumn{"kind"},
+    WantedColumn{"expectation"},
+    WantedColumn{"council"},
+    WantedColumn{"run_id"},
+    WantedColumn{"due_at", ColumnKind::kTime, false},
+    WantedColumn{"allowed_ms", ColumnKind::kInteger, false},
+    WantedColumn{"opened_at", ColumnKind::kTime},
+    WantedColumn{"ended_at", ColumnKind::kTime, false},
+    WantedColumn{"ended_by"},
+    WantedColumn{"recorder"},
+};
 constexpr std::array kRecorderSchema{
     WantedColumn{"version", ColumnKind::kInteger},
     WantedColumn{"name"},
@@ -111,6 +130,8 @@ std::span<const WantedTable> wanted_tables() {
       WantedTable{"dead_letters", {}, kDeadLetters, "{SELECT,INSERT,DELETE}"},
       WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
       WantedTable{"pruned", {}, kPruned, "{SELECT,INSERT,UPDATE,DELETE}"},
+      WantedTable{"expectations", {}, kExpectations, "{SELECT,INSERT,UPDATE}"},
+      WantedTable{"findings", {}, kFindings, "{SELECT,INSERT,UPDATE,DELETE}"},
   };
   return tables;
 }

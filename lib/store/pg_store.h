@@ -55,8 +55,9 @@ class PgStore final : public Store {
 
   Result<Timestamp> database_now() override;
   Result<std::optional<std::chrono::milliseconds>> server_age() override;
-  Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) override;
-  Result<void> release_pass(std::string_view holder) override;
+  Result<bool> acquire_lease(std::string_view name, std::string_view holder,
+                             std::chrono::milliseconds expiry) override;
+  Result<void> release_lease(std::string_view name, std::string_view holder) override;
   Result<RunningGroups> running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) override;
   Result<std::vector<RunningRow>> running_rows(std::string_view after, std::size_t limit, const EventWindow& window,
                                                const RunningGroups& without) override;
@@ -76,6 +77,18 @@ class PgStore final : public Store {
                                               std::span<const StuckMark> marks) override;
   Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
+
+  Result<void> adopt_expectations(std::span<const ExpectationDefinition> all) override;
+  Result<std::vector<KnownExpectation>> known_expectations() override;
+  Result<std::uint64_t> end_abandoned_findings(std::chrono::milliseconds unadopted_for) override;
+  Result<std::optional<StartedRun>> last_start(std::string_view council_pattern) override;
+  Result<std::vector<RunningRow>> long_running(Timestamp started_until, std::string_view after,
+                                               std::size_t limit) override;
+  Result<std::vector<std::chrono::milliseconds>> durations(std::string_view council, std::size_t limit) override;
+  Result<std::vector<bool>> open_findings(const RecorderSelf& self, std::span<const NewFinding> findings) override;
+  Result<std::vector<bool>> end_findings(std::span<const FindingEnd> ends) override;
+  Result<FindingPage> list_findings(const FindingFilter& filter, std::size_t limit, std::string_view cursor) override;
+  Result<std::uint64_t> forget_findings(std::chrono::milliseconds older_than, std::size_t limit) override;
 
   Result<WholePage> whole_runs(std::size_t limit, std::string_view cursor) override;
   Result<PrunedPage> list_pruned(std::size_t limit, std::string_view cursor) override;

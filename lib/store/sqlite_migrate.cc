@@ -53,8 +53,9 @@ const std::vector<SharedTable>& shared_tables() {
 }
 // Of the history: our own has none, Ecto's timestamps() make one that must be given.
 constexpr std::string_view kUpdatedAt = "updated_at";
-constexpr std::array<std::string_view, 7> kOwnTables{"reconciliations", "recorders", "positions",      "dead_letters",
-                                                     "leases",          "pruned",    "recorder_schema"};
+constexpr std::array<std::string_view, 9> kOwnTables{"reconciliations", "recorders",    "positions",
+                                                     "dead_letters",    "leases",       "pruned",
+                                                     "findings",        "expectations", "recorder_schema"};
 
 Error refused(const SqliteConnection& connection, std::string_view what) {
   return Error{ErrorKind::kRefused, fmt::format("SQLite file {}: {}", connection.path(), what)};

@@ -122,17 +122,18 @@ HistoryEntry entry_of(const BulkTransition& transition, std::string_view run_id,
 
 }  // namespace
 
-Result<bool> SqliteStore::acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) {
+Result<bool> SqliteStore::acquire_lease(std::string_view name, std::string_view holder,
+                                        std::chrono::milliseconds expiry) {
   if (auto begun = begin_call(); !begun) return begun.error();
   const Timestamp now = clock_();
-  const auto taken = write(kAcquire, kPassLease, holder, now + expiry, now);
+  const auto taken = write(kAcquire, name, holder, now + expiry, now);
   if (!taken) return taken.error();
   return *taken == 1;
 }
 
-Result<void> SqliteStore::release_pass(std::string_view holder) {
+Result<void> SqliteStore::release_lease(std::string_view name, std::string_view holder) {
   if (auto begun = begin_call(); !begun) return begun.error();
-  const auto released = write(kRelease, kPassLease, holder);
+  const auto released = write(kRelease, name, holder);
   if (!released) return released.error();
   return {};
 }
@@ -276,6 +277,14 @@ Result<std::vector<RunningRow>> SqliteStore::running_rows_of(std::span<const std
       "value FROM json_each(?2)) OR r.connection IN (SELECT value FROM json_each(?3))) ORDER BY r.run_id LIMIT ?4",
       judged_rows(Status::kRunning)));
   return read_running_rows(sql, after, json_list(processes), json_list(connections), limit);
+}
+
+Result<std::vector<RunningRow>> SqliteStore::long_running(Timestamp started_until, std::string_view after,
+                                                          std::size_t limit) {
+  static const std::string sql = running_row_sql(fmt::format(
+      "r.status = '{}' AND r.run_id > ?1 AND run_recorder_time(r.started_at) <= ?2 ORDER BY r.run_id LIMIT ?3",
+      to_string(Status::kRunning)));
+  return read_running_rows(sql, after, started_until, limit);
 }
 
 Result<std::vector<RunningRow>> SqliteStore::rows_named(std::span<const std::string> run_ids) {

@@ -23,6 +23,7 @@
 #include "base/result.h"
 #include "run/names.h"
 #include "run/run.h"
+#include "store/finding.h"
 
 namespace run_recorder {
 
@@ -353,6 +354,9 @@ struct CommitHow {
   const WritePieces* pieces = nullptr;      // nullptr: all at once
 };
 
+// The lease of all passes on a database.
+inline constexpr std::string_view kPassLease = "reconcile";
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -418,9 +422,11 @@ class Store {
   virtual Result<Timestamp> database_now() = 0;
   // How long the database server itself has been up; empty for SQLite.
   virtual Result<std::optional<std::chrono::milliseconds>> server_age() = 0;
-  // Takes or renews the one lease of all passes on this database, with an expiry; false: another holds it.
-  virtual Result<bool> acquire_pass(std::string_view holder, std::chrono::milliseconds expiry) = 0;
-  virtual Result<void> release_pass(std::string_view holder) = 0;
+  // Takes or renews a lease, what one daemon at a time may do on this database, with an expiry; false: another holds
+  // it.
+  virtual Result<bool> acquire_lease(std::string_view name, std::string_view holder,
+                                     std::chrono::milliseconds expiry) = 0;
+  virtual Result<void> release_lease(std::string_view name, std::string_view holder) = 0;
   // The `running` rows whose last event was applied within the window, counted in at most `limit` groups; with_jobs:
   // also those that name a job.
   virtual Result<RunningGroups> running_groups(const EventWindow& window, bool with_jobs, std::size_t limit) = 0;
@@ -462,6 +468,30 @@ class Store {
   // Returns its rows to the status they had. kNotFound: no such pass. In bounded transactions.
   virtual Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) = 0;
   virtual Result<void> save_reconciliation(const ReconciliationRow& row) = 0;
+
+  // ---- expectations
+  // Remembers each by its name, that it has this definition since now where it is new or had another, and that it was
+  // judged now.
+  virtual Result<void> adopt_expectations(std::span<const ExpectationDefinition> all) = 0;
+  virtual Result<std::vector<KnownExpectation>> known_expectations() = 0;  // by name
+  // Ends, as "changed", what is open of expectations that nobody adopted for so long; how many.
+  virtual Result<std::uint64_t> end_abandoned_findings(std::chrono::milliseconds unadopted_for) = 0;
+  // Of runs whose council fits the pattern, the one that started last, as far as the newest 200 rows of each council
+  // that ever started tell. Empty: none did.
+  virtual Result<std::optional<StartedRun>> last_start(std::string_view council_pattern) = 0;
+  // `running` rows that say that they started no later than then, by run_id, those after the given one.
+  virtual Result<std::vector<RunningRow>> long_running(Timestamp started_until, std::string_view after,
+                                                       std::size_t limit) = 0;
+  // How long each of the `limit` completed runs of a council took that were recorded last, in no particular order.
+  virtual Result<std::vector<std::chrono::milliseconds>> durations(std::string_view council, std::size_t limit) = 0;
+  // In one transaction. Which of them, in their order, were opened: of the others there is an open one.
+  virtual Result<std::vector<bool>> open_findings(const RecorderSelf& self, std::span<const NewFinding> findings) = 0;
+  // In one transaction. Which of them, in their order, were ended: the others are ended already.
+  virtual Result<std::vector<bool>> end_findings(std::span<const FindingEnd> ends) = 0;
+  virtual Result<FindingPage> list_findings(const FindingFilter& filter, std::size_t limit,
+                                            std::string_view cursor) = 0;
+  // Forgets findings that ended longer ago than this, at most limit; how many it forgot.
+  virtual Result<std::uint64_t> forget_findings(std::chrono::milliseconds older_than, std::size_t limit) = 0;
 
   // ---- moving: rows as they were in another database, with their times. Each call is one transaction; what is there
   // already is never changed.

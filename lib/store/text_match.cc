@@ -50,6 +50,15 @@ std::string glob_pattern(std::string_view pattern) {
   return glob;
 }
 
+std::optional<std::string> literal_of(std::string_view pattern) {
+  std::string name;
+  bool wild = false;
+  read_pattern(
+      pattern, [&wild](char) { wild = true; }, [&name](char c) { name += c; });
+  if (wild) return std::nullopt;
+  return name;
+}
+
 std::array<ColumnPattern, 4> column_patterns(const RunFilter& filter) {
   return {
       {{"council", filter.council_glob}, {"host", filter.host}, {"unit", filter.unit}, {"os_user", filter.os_user}}};

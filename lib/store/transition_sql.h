@@ -10,7 +10,6 @@
 namespace run_recorder {
 
 // The lease that a pass holds.
-inline constexpr std::string_view kPassLease = "reconcile";
 
 // 'completed', 'failed': for IN (…).
 std::string sql_list(std::span<const Status> statuses);

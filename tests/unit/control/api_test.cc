@@ -327,7 +327,7 @@ TEST_P(ControlApi, RefusesARequestForAPassThatIsWrong) {
 
 TEST_P(ControlApi, AnswersConflictWhileAnotherDaemonReconciles) {
   const auto store = open_store();
-  ASSERT_TRUE(store->acquire_pass("another", std::chrono::minutes{1}).value());
+  ASSERT_TRUE(store->acquire_lease(kPassLease, "another", std::chrono::minutes{1}).value());
   EXPECT_EQ(error_of(ask("POST", "/v1/reconcile")), "409 conflict");
 }
 

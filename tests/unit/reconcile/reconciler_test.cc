@@ -334,13 +334,13 @@ TEST_P(Passes, AreNotStoppedByTheBreakerWithinItsLimit) {
 
 TEST_P(Passes, AreOneAtATimeAcrossDaemons) {
   const auto store = open_store();
-  ASSERT_TRUE(store->acquire_pass("another", 60s).value());
+  ASSERT_TRUE(store->acquire_lease(kPassLease, "another", 60s).value());
   const auto refused = reconciler().reconcile({});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::kConflict);
-  ASSERT_TRUE(store->release_pass("another"));
+  ASSERT_TRUE(store->release_lease(kPassLease, "another"));
   pass();
-  EXPECT_TRUE(store->acquire_pass("another", 60s).value()) << "a pass gives the lease back";
+  EXPECT_TRUE(store->acquire_lease(kPassLease, "another", 60s).value()) << "a pass gives the lease back";
 }
 
 TEST_P(Passes, AreOneAtATimeInOneDaemon) {
@@ -368,7 +368,7 @@ TEST_P(Passes, ThatFailHalfWayGiveTheLeaseBack) {
   EXPECT_FALSE(reconciler().reconcile({.unvouched = true}));
   execute("ALTER TABLE somewhere_else RENAME TO council_ex_runs");
   EXPECT_EQ(row("r").status, Status::kRunning);
-  EXPECT_TRUE(open_store()->acquire_pass("another", 60s).value());
+  EXPECT_TRUE(open_store()->acquire_lease(kPassLease, "another", 60s).value());
 }
 
 TEST_P(Passes, ThatAreStoppedHalfWayGiveTheLeaseBack) {
@@ -381,7 +381,7 @@ TEST_P(Passes, ThatAreStoppedHalfWayGiveTheLeaseBack) {
   };
   EXPECT_EQ(reconciler().reconcile({.unvouched = true}).error().kind, ErrorKind::kUnavailable);
   EXPECT_EQ(row("r").status, Status::kRunning);
-  EXPECT_TRUE(open_store()->acquire_pass("another", 60s).value());
+  EXPECT_TRUE(open_store()->acquire_lease(kPassLease, "another", 60s).value());
 }
 
 // ---- undo

@@ -52,24 +52,24 @@ using testing::ids_of;
 }  // namespace
 
 TEST_P(StorePasses, OnePassAtATime) {
-  EXPECT_TRUE(store().acquire_pass("one", 1h).value());
-  EXPECT_FALSE(open()->acquire_pass("two", 1h).value());
-  EXPECT_TRUE(store().acquire_pass("one", 1h).value()) << "a renewal";
-  ASSERT_TRUE(store().release_pass("two"));
-  EXPECT_FALSE(store().acquire_pass("two", 1h).value()) << "only the holder releases";
-  ASSERT_TRUE(store().release_pass("one"));
-  EXPECT_TRUE(store().acquire_pass("two", 1h).value());
+  EXPECT_TRUE(store().acquire_lease(kPassLease, "one", 1h).value());
+  EXPECT_FALSE(open()->acquire_lease(kPassLease, "two", 1h).value());
+  EXPECT_TRUE(store().acquire_lease(kPassLease, "one", 1h).value()) << "a renewal";
+  ASSERT_TRUE(store().release_lease(kPassLease, "two"));
+  EXPECT_FALSE(store().acquire_lease(kPassLease, "two", 1h).value()) << "only the holder releases";
+  ASSERT_TRUE(store().release_lease(kPassLease, "one"));
+  EXPECT_TRUE(store().acquire_lease(kPassLease, "two", 1h).value());
 }
 
 TEST_P(StorePasses, AnExpiredLeaseMayBeTaken) {
-  EXPECT_TRUE(store().acquire_pass("one", 1h).value());
-  EXPECT_TRUE(store().acquire_pass("one", -1s).value());
-  EXPECT_TRUE(store().acquire_pass("two", 1h).value());
-  EXPECT_FALSE(store().acquire_pass("one", 1h).value());
+  EXPECT_TRUE(store().acquire_lease(kPassLease, "one", 1h).value());
+  EXPECT_TRUE(store().acquire_lease(kPassLease, "one", -1s).value());
+  EXPECT_TRUE(store().acquire_lease(kPassLease, "two", 1h).value());
+  EXPECT_FALSE(store().acquire_lease(kPassLease, "one", 1h).value());
 }
 
 TEST_P(StorePasses, ReleaseWithoutALeaseSucceeds) {
-  EXPECT_TRUE(store().release_pass("nobody"));
+  EXPECT_TRUE(store().release_lease(kPassLease, "nobody"));
 }
 
 TEST_P(StorePasses, RunningRowsComeByRunIdInPages) {

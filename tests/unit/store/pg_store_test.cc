@@ -549,8 +549,8 @@ TEST_F(PgStoreTest, WorksThroughAPoolerInTransactionMode) {
     ASSERT_EQ(stores[i]->commit(self, first_batch({"r" + std::to_string(i)})).value(), Committed::kYes);
   }
   for (const auto& store : stores) EXPECT_EQ(store->list_runs({}).value().runs.size(), 6U);
-  EXPECT_TRUE(stores[0]->acquire_pass("a", milliseconds(60'000)).value());
-  EXPECT_FALSE(stores[1]->acquire_pass("b", milliseconds(60'000)).value());
+  EXPECT_TRUE(stores[0]->acquire_lease(kPassLease, "a", milliseconds(60'000)).value());
+  EXPECT_FALSE(stores[1]->acquire_lease(kPassLease, "b", milliseconds(60'000)).value());
 }
 
 }  // namespace

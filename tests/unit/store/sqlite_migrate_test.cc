@@ -230,7 +230,8 @@ TEST_F(SqliteMigrate, WhereARunRunsIsUnknownOfTheRowsBeforeThatWasRecorded) {
   EXPECT_EQ(verify_error().kind, ErrorKind::kNotFound);
   const auto migrated = migrate(options(), false);
   ASSERT_TRUE(migrated) << migrated.error().message;
-  EXPECT_THAT(migrated->applied, ::testing::ElementsAre("0008_where", "0009_status_index", "0010_council_index"));
+  EXPECT_THAT(migrated->applied,
+              ::testing::ElementsAre("0008_where", "0009_status_index", "0010_council_index", "0011_findings"));
   const auto run = open_store(options()).value()->find_run("old").value();
   ASSERT_TRUE(run);
   EXPECT_FALSE(run->host || run->unit || run->os_user || run->cwd || run->command);
@@ -371,11 +372,11 @@ TEST_F(SqliteMigrate, TheHostsClockIsAParameter) {
   Timestamp now = parse_rfc3339("2026-01-02T03:04:05Z").value();
   const auto store = open_sqlite_store(options(), [&now] { return now; }).value();
   EXPECT_EQ(store->database_now().value(), now);
-  EXPECT_TRUE(store->acquire_pass("one", std::chrono::minutes(10)).value());
+  EXPECT_TRUE(store->acquire_lease(kPassLease, "one", std::chrono::minutes(10)).value());
   now += std::chrono::minutes(9);
-  EXPECT_FALSE(store->acquire_pass("two", std::chrono::minutes(10)).value());
+  EXPECT_FALSE(store->acquire_lease(kPassLease, "two", std::chrono::minutes(10)).value());
   now += std::chrono::minutes(1);
-  EXPECT_TRUE(store->acquire_pass("two", std::chrono::minutes(10)).value());
+  EXPECT_TRUE(store->acquire_lease(kPassLease, "two", std::chrono::minutes(10)).value());
   EXPECT_FALSE(store->server_age().value());
 }
 
