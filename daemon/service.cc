@@ -103,6 +103,7 @@ void Service::start() {
   server_ = make_server(watched_processes);
   reconciler_ = make_reconciler();
   pruner_ = make_pruner();
+  expectations_ = make_expectations();
   api_ = make_api();
   http_ = make_http();
   start_threads();
@@ -158,6 +159,15 @@ std::unique_ptr<Pruner> Service::make_pruner() {
   return std::make_unique<Pruner>(std::move(options), *recorder_);
 }
 
+std::unique_ptr<ExpectationWatch> Service::make_expectations() {
+  ExpectationWatchOptions options;
+  options.policy = config_.expect;
+  options.grace = config_.reconcile.grace;
+  options.store = store_options_of(config_);
+  options.accepting_since = [this] { return observe_listening().since; };
+  return std::make_unique<ExpectationWatch>(std::move(options), *recorder_);
+}
+
 std::unique_ptr<Api> Service::make_api() {
   ApiOptions options;
   options.store = store_options_of(config_);
@@ -169,6 +179,7 @@ std::unique_ptr<Api> Service::make_api() {
     return metrics_text(now);
   };
   options.acceptance = [this] { return server_->acceptance(); };
+  options.expected = [this] { return expectations_->expected(); };
   return std::make_unique<Api>(std::move(options), *recorder_, *reconciler_, *pruner_);
 }
 
@@ -187,6 +198,7 @@ void Service::start_threads() {
   recorder_->start();
   reconciler_->start();
   pruner_->start();
+  expectations_->start();
 }
 
 // ---- what other threads call
@@ -245,6 +257,7 @@ int Service::stop() {
   server_->stop(left());
   watch_->stop();
   pruner_->stop();
+  expectations_->stop();
   reconciler_->stop();
   const bool empty = recorder_->stop(left());
   http_->stop();
@@ -276,6 +289,7 @@ Result<void> Service::take_over(const Config& loaded) {
   if (auto done = server_->reconfigure(limits_of(changed)); !done) return done;
   reconciler_->reconfigure(changed.reconcile);
   pruner_->reconfigure(changed.retention);
+  expectations_->reconfigure(changed.expect, changed.reconcile.grace);
   spool_->set_limits(changed.spool.max_bytes, changed.spool.min_free, changed.spool.keep);
   warn_of_kept(config_.spool, changed.spool);
   set_up_log(changed.log_options());
@@ -339,6 +353,7 @@ bool Service::healthy(const Signals& signals) {
   require(!recorder_->stuck(), "recorder");
   require(!reconciler_->stuck(), "reconciler");
   require(!pruner_->stuck(), "pruner");
+  require(!expectations_->stuck(), "expectations");
   require(http_->responds(kTick), "control");
   require(!signals.stuck(), "signals");
   if (stuck.empty()) {
@@ -361,6 +376,7 @@ Snapshot Service::snapshot() const {
   snapshot.recorder = recorder_->status();
   snapshot.reconciler = reconciler_->status();
   snapshot.pruner = pruner_->status();
+  snapshot.expectations = expectations_->status();
   snapshot.server = server_->counters();
   snapshot.processes = watch_->counts();
   snapshot.http = http_->counters();

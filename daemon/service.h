@@ -15,6 +15,7 @@
 #include "control/http_server.h"
 #include "control/snapshot.h"
 #include "database/sqlite.h"
+#include "expect/expectation_watch.h"
 #include "path_watch.h"
 #include "process/process_watch.h"
 #include "reconcile/reconciler.h"
@@ -49,6 +50,7 @@ class Service {
   std::unique_ptr<EventServer> make_server(std::size_t watched_processes);
   std::unique_ptr<Reconciler> make_reconciler();
   std::unique_ptr<Pruner> make_pruner();
+  std::unique_ptr<ExpectationWatch> make_expectations();
   std::unique_ptr<Api> make_api();
   std::unique_ptr<HttpServer> make_http();
   void start_threads();
@@ -77,6 +79,7 @@ class Service {
   std::optional<Listening> listening_;  // from the moment that events are accepted
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Pruner> pruner_;
+  std::unique_ptr<ExpectationWatch> expectations_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> http_;
   std::string told_;  // the last sentence for the service manager

@@ -114,6 +114,8 @@ std::string allowed_values(const Parameter& parameter) {
       return "a duration above 0s, as 30d";
     case ParameterKind::kOrder:
       return "started or recorded";
+    case ParameterKind::kFindingKind:
+      return "missed or overlong";
   }
   return "";
 }
@@ -194,6 +196,8 @@ std::optional<Arguments::Value> Arguments::value_of(const Parameter& parameter, 
     }
     case ParameterKind::kOrder:
       return value(to_order(text));
+    case ParameterKind::kFindingKind:
+      return value(finding_kind_from(text));
   }
   return std::nullopt;
 }

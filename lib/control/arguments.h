@@ -31,6 +31,7 @@ enum class ParameterKind {
   kTime,         // Timestamp; RFC 3339 with offset
   kDuration,     // std::chrono::milliseconds, above 0
   kOrder,        // RunOrder
+  kFindingKind,  // FindingKind
 };
 
 struct Parameter {
@@ -62,7 +63,7 @@ class Arguments {
 
  private:
   using Value = std::variant<std::string, bool, std::int64_t, std::vector<Status>, Timestamp,
-                             std::chrono::milliseconds, RunOrder>;
+                             std::chrono::milliseconds, RunOrder, FindingKind>;
 
   explicit Arguments(std::span<const Parameter> parameters) : parameters_(parameters) {}
   Result<const Parameter*> known(std::string_view name) const;

@@ -10,6 +10,7 @@
 
 #include "base/mutex.h"
 #include "control/answer.h"
+#include "expect/expected.h"
 #include "reconcile/reconciler.h"
 #include "recorder/recorder.h"
 #include "retention/pruner.h"
@@ -22,6 +23,7 @@ struct ApiOptions {
   std::function<JsonText()> status;      // the object of /v1/status
   std::function<std::string()> metrics;  // Prometheus text
   std::function<Acceptance()> acceptance;
+  std::function<std::shared_ptr<const ExpectedRuns>()> expected;
 };
 
 class Backend {

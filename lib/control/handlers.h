@@ -30,6 +30,10 @@ ApiAnswer get_reconciliations(Backend& backend, const Call& call);
 ApiAnswer post_reconcile(Backend& backend, const Call& call);
 ApiAnswer post_undo(Backend& backend, const Call& call);
 
+// expectation_handlers.cc
+ApiAnswer get_expectations(Backend& backend, const Call& call);
+ApiAnswer get_findings(Backend& backend, const Call& call);
+
 // dead_letter_handlers.cc
 ApiAnswer get_dead_letters(Backend& backend, const Call& call);
 ApiAnswer get_dead_letter(Backend& backend, const Call& call);

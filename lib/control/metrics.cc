@@ -4,6 +4,7 @@
 #include <array>
 
 #include "control/council_metrics.h"
+#include "control/expectation_metrics.h"
 #include "control/samples.h"
 
 namespace run_recorder {
@@ -185,6 +186,7 @@ constexpr Metric kMetrics[] = {
        out.add(now.pruner.rows.positions, label("table", "positions"));
        out.add(now.pruner.rows.recorders, label("table", "recorders"));
        out.add(now.pruner.rows.run_ids, label("table", "pruned"));
+       out.add(now.pruner.rows.findings, label("table", "findings"));
      }},
     {"retention_failures_total", "counter", "Regular passes of the retention that failed.",
      [](Out& out, const Now& now) { out.add(now.pruner.failures); }},
@@ -233,6 +235,22 @@ constexpr Metric kMetrics[] = {
      "When a run of the council (a run's name) completed last, as seconds since 1970.", write_council_last_success},
     {"council_duration_seconds", "histogram",
      "From start to end of runs that completed or failed, by council (a run's name).", write_council_durations},
+    {"open_findings", "gauge", "Findings of expectations that are not ended, at the last look, by kind.",
+     write_open_findings},
+    {"opened_findings_total", "counter", "Findings of expectations that this daemon wrote, by kind.",
+     write_opened_findings},
+    {"expectations_failing", "gauge", "1 when expectations could not be judged at the last look.",
+     [](Out& out, const Now& now) { out.add(now.expectations.failing ? 1 : 0); }},
+    {"expectation_missed", "gauge", "1 while a run that should have started has not, by expectation.",
+     write_expectations_missed, has_expectations},
+    {"expectation_overlong_runs", "gauge", "Runs that last longer than allowed, by expectation.",
+     write_expectations_overlong, has_expectations},
+    {"expectation_last_start_timestamp_seconds", "gauge",
+     "When a run that fits the expectation started last, as seconds since 1970.", write_expectations_last_start,
+     has_expectations},
+    {"expectation_next_due_timestamp_seconds", "gauge",
+     "When the next start is due by the expectation, as seconds since 1970.", write_expectations_next_due,
+     has_expectations},
     {"process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
      [](Out& out, const Now& now) { out.add(seconds(now.usage->processor_time)); }, has_usage, Prefix::kNone},
     {"process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",

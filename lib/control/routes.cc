@@ -39,6 +39,8 @@ constexpr Parameter kRuns[] = {kStatuses,
                                {"examine", ParameterKind::kNumber, 1, kExaminedRows},
                                kLimit,
                                kCursor};
+constexpr Parameter kFindings[] = {
+    {"all", ParameterKind::kFlag}, {"expectation"}, {"kind", ParameterKind::kFindingKind}, kLimit, kCursor};
 constexpr Parameter kPass[] = {kDryRun, {"unvouched", ParameterKind::kFlag}, {"force", ParameterKind::kFlag}};
 constexpr Parameter kPrune[] = {
     kDryRun,      {"status", ParameterKind::kEndStatuses},  kCouncil,
@@ -59,6 +61,8 @@ constexpr Route kRoutes[] = {
   {"GET", "/v1/reconciliations", get_reconciliations, kPasses},
   {"POST", "/v1/reconcile", post_reconcile, kPass, Input::kQueryOrBody},
   {"POST", "/v1/reconciliations/{id}/undo", post_undo, {}, Input::kIgnored},
+  {"GET", "/v1/expectations", get_expectations, kPage},
+  {"GET", "/v1/findings", get_findings, kFindings},
   {"GET", "/v1/export", get_export, kPage},
   {"POST", "/v1/import", post_import, {}, Input::kLines},
   {"GET", "/v1/clock", get_clock, {}, Input::kIgnored},

@@ -9,6 +9,7 @@
 #include "base/json_text.h"
 #include "base/log.h"
 #include "control/http_server.h"
+#include "expect/expectation_watch.h"
 #include "process/own_usage.h"
 #include "process/process_watch.h"
 #include "reconcile/reconciler.h"
@@ -30,6 +31,7 @@ struct Snapshot {
   RecorderStatus recorder;
   ReconcilerStatus reconciler;
   PrunerStatus pruner;
+  ExpectationStatus expectations;
   ServerCounters server;
   ProcessWatch::Counts processes;
   HttpCounters http;

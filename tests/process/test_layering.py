@@ -13,7 +13,7 @@ LAYERS = (
     ("spool", "config", "database"),
     ("protocol", "store", "queue", "net"),
     ("server", "recorder"),
-    ("reconcile", "retention"),
+    ("reconcile", "retention", "expect"),
     ("control",),
 )
 RANK = {folder: rank for rank, layer in enumerate(LAYERS) for folder in layer}

@@ -29,11 +29,12 @@ def promtool(*arguments, input=None):
 
 
 def test_alerts_dashboards_and_documents_name_metrics_that_are_served(servers):
-    server = servers()
+    server = servers({"expect.nightly": {"council": "*", "every": "1h"}})
     server.start()
     server.send({"type": "run_started", "run_id": "r1"})
     server.wait_applied()
-    server.wait_boot_pass()  # some are served after a pass
+    server.wait_boot_pass()  # some are served after a pass, some after a look at the expectations
+    wait_until(lambda: "run_recorder_expectation_last_start_" in server.control.get("/metrics").text, "a look")
     served = server.control.get("/metrics").text
     names = set(re.findall(r"^# TYPE (\S+)", served, re.MULTILINE))
     alerts = (CONFIG / "prometheus-alerts.yml").read_text()
