@@ -7,8 +7,8 @@ namespace run_recorder {
 
 extern const Command kEmitCommand, kExecCommand, kListCommand, kShowCommand, kEventsCommand, kChainCommand,
     kExplainCommand, kLogsCommand, kWatchCommand, kStatsCommand, kStatusCommand, kReconcileCommand,
-    kReconciliationsCommand, kPruneCommand, kDeadLettersCommand, kSpoolCommand, kExportCommand, kImportCommand,
-    kDoctorCommand, kAdminCommand, kHelpCommand, kVersionCommand;
+    kReconciliationsCommand, kExpectCommand, kFindingsCommand, kPruneCommand, kDeadLettersCommand, kSpoolCommand,
+    kExportCommand, kImportCommand, kDoctorCommand, kAdminCommand, kHelpCommand, kVersionCommand;
 
 std::span<const Command* const> commands() {
   static constexpr std::array kCommands = {&kEmitCommand,
@@ -24,6 +24,8 @@ std::span<const Command* const> commands() {
                                            &kStatusCommand,
                                            &kReconcileCommand,
                                            &kReconciliationsCommand,
+                                           &kExpectCommand,
+                                           &kFindingsCommand,
                                            &kPruneCommand,
                                            &kDeadLettersCommand,
                                            &kSpoolCommand,

@@ -25,9 +25,13 @@ constexpr std::array<std::int64_t, 11> kBoundsMs = {10,      100,     500,      
 constexpr std::array<std::string_view, 6> kStatuses = {"completed", "failed",  "cancelled",
                                                        "stuck",     "running", "queued"};
 
+// With fewer finished runs nothing is usual.
+constexpr std::size_t kFewestToCompare = 20;
+
 struct CouncilStats {
   std::map<std::string, std::uint64_t, std::less<>> by_status;
   std::vector<std::int64_t> durations_ms;  // of finished runs
+  std::int64_t running_ms = 0;             // of the one that is running for longest; 0: none is
   std::array<std::uint64_t, kBoundsMs.size() + 1> histogram{};
   std::uint64_t runs = 0;
   std::optional<JsonText> usage;  // summed by key
@@ -42,7 +46,11 @@ void count_run(CouncilStats& stats, const JsonObject& run, Timestamp now) {
   ++stats.by_status[status];
   if (const std::string_view usage = run.raw("usage"); !usage.empty()) add_usage(stats.usage, JsonText(usage));
   const auto duration = run_duration(run, now);
-  if (!duration || status == "running") return;
+  if (!duration) return;
+  if (status == "running") {
+    stats.running_ms = std::max<std::int64_t>(stats.running_ms, duration->count());
+    return;
+  }
   stats.durations_ms.push_back(duration->count());
   const auto bound = std::lower_bound(kBoundsMs.begin(), kBoundsMs.end(), duration->count());
   ++stats.histogram[static_cast<std::size_t>(bound - kBoundsMs.begin())];
@@ -83,6 +91,7 @@ std::string stats_json(const std::string& council, const CouncilStats& stats) {
   add("p50_ms", 50);
   add("p95_ms", 95);
   add("max_ms", 100);
+  stats.running_ms > 0 ? line.number("running_ms", stats.running_ms) : line.json("running_ms", "null");
   std::string columns;
   for (std::size_t i = 0; i < stats.histogram.size(); ++i) {
     EventLine column;
@@ -105,7 +114,8 @@ std::vector<Column> stats_columns(bool with_usage) {
                                  {.title = "QUEUED", .right = true, .optional = 4},
                                  {.title = "MEDIAN", .right = true},
                                  {.title = "95%", .right = true},
-                                 {.title = "LONGEST", .right = true, .optional = 5}};
+                                 {.title = "LONGEST", .right = true, .optional = 5},
+                                 {.title = "NOW", .right = true, .optional = 1, .only_with_values = true}};
   if (with_usage) {
     for (const char* title : {"TOKENS IN", "TOKENS OUT", "COST USD"}) {
       columns.push_back({.title = title, .right = true, .optional = 1});
@@ -113,6 +123,17 @@ std::vector<Column> stats_columns(bool with_usage) {
   }
   columns.push_back({.title = "10ms…1d"});
   return columns;
+}
+
+// How long the one has been running that is for longest, beside what its like usually take.
+Cell running_cell(const CouncilStats& stats) {
+  if (stats.running_ms == 0) return {""};
+  const bool is_known = stats.durations_ms.size() >= kFewestToCompare;
+  const auto longer_than = [&](std::size_t percent) {
+    return is_known && stats.running_ms > *quantile(stats.durations_ms, percent);
+  };
+  const Colour colour = longer_than(100) ? Colour::kRed : longer_than(95) ? Colour::kYellow : Colour::kNone;
+  return {duration_in_words(std::chrono::milliseconds(stats.running_ms)), colour};
 }
 
 std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& stats, bool with_usage) {
@@ -126,6 +147,7 @@ std::vector<Cell> stats_cells(const std::string& council, const CouncilStats& st
     const auto value = quantile(stats.durations_ms, percent);
     cells.push_back({value ? duration_in_words(std::chrono::milliseconds(*value)) : "-"});
   }
+  cells.push_back(running_cell(stats));
   const JsonObject usage(stats.usage ? std::string_view(*stats.usage) : std::string_view());
   for (const std::string_view key : kUsageKeys) {
     if (with_usage) cells.push_back({number_in_words(usage.text(key))});
