@@ -10,6 +10,7 @@ DOCUMENTS = ("README.md", "docs/operations.md", "docs/tasks.md")
 TEXTS = {
     "ingesting; ": "what `watch` shows",
     "[retention": "configuration",
+    "[expect.": "configuration",
     "2026-11-23T": "a log",
     "30 2 * * * ": "a crontab, which is typed into an editor",
     "RUN       NAME ": "what `list` shows",
