@@ -42,7 +42,6 @@ Outlook outlook(const StartSchedule& schedule, Timestamp since, std::optional<Ti
 std::string_view to_string(StartState state) {
   switch (state) {
     case StartState::kNone:
-      return "ok";
     case StartState::kWaiting:
       return "ok";
     case StartState::kLate:
