@@ -218,24 +218,9 @@ Result<FoundChanges> ExpectationWatch::find(Store& store, const ExpectedRuns& ex
   FoundChanges changes = judge_starts(expected, seen);
   auto overlong = find_overlong(store, expected, seen);
   if (!overlong) return overlong.error();
-  std::vector<std::string> others;
-  for (const Finding& finding : seen.open) {
-    if (finding.kind == FindingKind::kOverlong) others.push_back(finding.run_id);
-  }
-  std::map<std::string, Status, std::less<>> status_of;
-  for (std::size_t done = 0; done < others.size(); done += kPage) {
-    liveness_.beat();
-    const std::span some = std::span(others).subspan(done, std::min(kPage, others.size() - done));
-    const auto rows = store.rows_named(some);
-    if (!rows) return rows.error();
-    for (const RunningRow& row : *rows) status_of.emplace(row.run.run_id, row.run.status);
-  }
-  std::vector<Finding> judged;
-  std::ranges::copy_if(seen.open, std::back_inserter(judged), [&](const Finding& finding) {
-    return finding.expectation.empty() ? expected.learns() : expected.find(finding.expectation) != nullptr;
-  });
-  const auto ended = judge_overlong(judged, *overlong, status_of);
-  changes.ended.insert(changes.ended.end(), ended.begin(), ended.end());
+  const auto ended = find_over(store, expected, seen, *overlong);
+  if (!ended) return ended.error();
+  changes.ended.insert(changes.ended.end(), ended->begin(), ended->end());
   std::set<std::pair<std::string_view, std::string_view>> known;
   for (const Finding& finding : seen.open) {
     if (finding.kind == FindingKind::kOverlong) known.emplace(finding.expectation, finding.run_id);
@@ -244,6 +229,31 @@ Result<FoundChanges> ExpectationWatch::find(Store& store, const ExpectedRuns& ex
     return !known.contains({finding.expectation, finding.run_id});
   });
   return changes;
+}
+
+Result<std::vector<FindingEnd>> ExpectationWatch::find_over(Store& store, const ExpectedRuns& expected,
+                                                            const ExpectationViews& seen,
+                                                            std::span<const NewFinding> overlong) {
+  std::vector<Finding> judged;
+  std::ranges::copy_if(seen.open, std::back_inserter(judged), [&](const Finding& finding) {
+    return finding.expectation.empty() ? expected.learns() : expected.find(finding.expectation) != nullptr;
+  });
+  std::set<std::string_view> still;
+  for (const NewFinding& finding : overlong) still.insert(finding.run_id);
+  std::vector<std::string> others;
+  for (const Finding& finding : judged) {
+    if (finding.kind == FindingKind::kOverlong && !still.contains(finding.run_id)) others.push_back(finding.run_id);
+  }
+  std::map<std::string, Status, std::less<>> status_of;
+  for (const std::string_view run_id : still) status_of.emplace(run_id, Status::kRunning);
+  for (std::size_t done = 0; done < others.size(); done += kPage) {
+    liveness_.beat();
+    const std::span some = std::span(others).subspan(done, std::min(kPage, others.size() - done));
+    const auto rows = store.rows_named(some);
+    if (!rows) return rows.error();
+    for (const RunningRow& row : *rows) status_of.emplace(row.run.run_id, row.run.status);
+  }
+  return judge_overlong(judged, overlong, status_of);
 }
 
 Result<std::vector<NewFinding>> ExpectationWatch::find_overlong(Store& store, const ExpectedRuns& expected,

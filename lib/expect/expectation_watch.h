@@ -69,6 +69,9 @@ class ExpectationWatch {
   Result<FoundChanges> find(Store& store, const ExpectedRuns& expected, const ExpectationViews& seen);
   Result<std::vector<NewFinding>> find_overlong(Store& store, const ExpectedRuns& expected,
                                                 const ExpectationViews& seen);
+  // Of the open findings of runs those that are over.
+  Result<std::vector<FindingEnd>> find_over(Store& store, const ExpectedRuns& expected, const ExpectationViews& seen,
+                                            std::span<const NewFinding> overlong);
   Result<void> write(Store& store, const ExpectationViews& seen, const FoundChanges& changes);
   void log_opened(const NewFinding& finding);
   void log_ended(const ExpectationViews& seen, const FindingEnd& end);

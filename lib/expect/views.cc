@@ -5,13 +5,13 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::size_t kPage = 1'000;
+constexpr std::size_t kFindingsPage = 1'000;
 
 Result<std::vector<Finding>> open_findings_of(Store& store) {
   std::vector<Finding> open;
   std::string cursor;
   do {
-    auto page = store.list_findings({}, kPage, cursor);
+    auto page = store.list_findings({}, kFindingsPage, cursor);
     if (!page) return page.error();
     std::ranges::move(page->findings, std::back_inserter(open));
     cursor = page->next;

@@ -21,8 +21,8 @@ std::string nearest_zone(std::string_view name) {
 
 // The database's first and last period reach further than a Timestamp can say.
 Timestamp within_timestamps(date::sys_seconds time) {
-  constexpr std::chrono::seconds kFarthest = std::chrono::days(365'000 * 10LL);
-  return Timestamp(std::clamp(std::chrono::seconds(time.time_since_epoch()), -kFarthest, kFarthest));
+  constexpr std::chrono::seconds kLatest = std::chrono::days(365'000 * 10LL);
+  return Timestamp(std::clamp(std::chrono::seconds(time.time_since_epoch()), -kLatest, kLatest));
 }
 
 }  // namespace

@@ -8,11 +8,12 @@
 namespace run_recorder {
 namespace {
 
-constexpr std::string_view kAdopt =
+constexpr std::string_view kAdoptExpectation =
     "INSERT INTO \"{{prefix}}expectations\" AS e (name, definition, since, judged_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT "
     "(name) DO UPDATE SET definition = excluded.definition, judged_at = excluded.judged_at, since = CASE WHEN "
     "e.definition = excluded.definition THEN e.since ELSE excluded.since END";
-constexpr std::string_view kKnown = "SELECT name, definition, since FROM \"{{prefix}}expectations\" ORDER BY name";
+constexpr std::string_view kKnownExpectations =
+    "SELECT name, definition, since FROM \"{{prefix}}expectations\" ORDER BY name";
 const std::string& end_abandoned_sql() {
   static const std::string sql = fmt::format(
       "UPDATE \"{{{{prefix}}}}findings\" AS f SET ended_at = ?1, ended_by = '{}' WHERE f.ended_at IS NULL AND NOT EXISTS "
@@ -50,16 +51,16 @@ const std::string& durations_sql() {
   return sql;
 }
 
-constexpr std::string_view kOpen =
+constexpr std::string_view kOpenFinding =
     "INSERT INTO \"{{prefix}}findings\" (kind, expectation, council, run_id, due_at, allowed_ms, opened_at, recorder) "
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (kind, expectation, run_id) WHERE ended_at IS NULL DO NOTHING";
-constexpr std::string_view kEnd =
+constexpr std::string_view kEndFinding =
     "UPDATE \"{{prefix}}findings\" SET ended_at = ?2, ended_by = ?3 WHERE id = ?1 AND ended_at IS NULL";
-constexpr std::string_view kList =
+constexpr std::string_view kListFindings =
     "SELECT id, kind, expectation, council, run_id, due_at, allowed_ms, opened_at, ended_at, ended_by, recorder FROM "
     "\"{{prefix}}findings\" WHERE (NOT ?1 OR ended_at IS NULL) AND (?2 IS NULL OR expectation = ?2) AND (?3 IS NULL OR "
     "kind = ?3) AND (?4 = 0 OR id < ?4) ORDER BY id DESC LIMIT ?5";
-constexpr std::string_view kForget =
+constexpr std::string_view kForgetFindings =
     "DELETE FROM \"{{prefix}}findings\" WHERE id IN (SELECT id FROM \"{{prefix}}findings\" WHERE ended_at < ?1 "
     "ORDER BY ended_at LIMIT ?2)";
 
@@ -76,7 +77,7 @@ Result<void> SqliteStore::adopt_expectations(std::span<const ExpectationDefiniti
   if (!transaction) return transaction.error();
   const Timestamp now = clock_();
   for (const ExpectationDefinition& one : all) {
-    if (auto written = write(kAdopt, one.name, one.definition, now); !written) return written.error();
+    if (auto written = write(kAdoptExpectation, one.name, one.definition, now); !written) return written.error();
   }
   return transaction->commit();
 }
@@ -89,7 +90,7 @@ Result<std::vector<KnownExpectation>> SqliteStore::known_expectations() {
     known.push_back(read_known(fields));
     return true;
   };
-  if (auto done = read(kKnown, on_row); !done) return done.error();
+  if (auto done = read(kKnownExpectations, on_row); !done) return done.error();
   return known;
 }
 
@@ -135,8 +136,8 @@ Result<std::vector<bool>> SqliteStore::open_findings(const RecorderSelf& self, s
   const Timestamp now = clock_();
   std::vector<bool> opened;
   for (const NewFinding& finding : findings) {
-    const auto written = write(kOpen, to_string(finding.kind), finding.expectation, finding.council, finding.run_id,
-                               finding.due_at, in_ms(finding.allowed), now, self.id);
+    const auto written = write(kOpenFinding, to_string(finding.kind), finding.expectation, finding.council,
+                               finding.run_id, finding.due_at, in_ms(finding.allowed), now, self.id);
     if (!written) return written.error();
     opened.push_back(*written == 1);
   }
@@ -151,7 +152,7 @@ Result<std::vector<bool>> SqliteStore::end_findings(std::span<const FindingEnd> 
   const Timestamp now = clock_();
   std::vector<bool> ended;
   for (const FindingEnd& end : ends) {
-    const auto written = write(kEnd, end.id, now, end.by);
+    const auto written = write(kEndFinding, end.id, now, end.by);
     if (!written) return written.error();
     ended.push_back(*written == 1);
   }
@@ -176,7 +177,7 @@ Result<FindingPage> SqliteStore::list_findings(const FindingFilter& filter, std:
   };
   std::optional<std::string_view> kind;
   if (filter.kind) kind = to_string(*filter.kind);
-  if (auto done = read(kList, on_row, filter.open, filter.expectation, kind, *before, limit + 1); !done) {
+  if (auto done = read(kListFindings, on_row, filter.open, filter.expectation, kind, *before, limit + 1); !done) {
     return done.error();
   }
   return page;
@@ -184,7 +185,7 @@ Result<FindingPage> SqliteStore::list_findings(const FindingFilter& filter, std:
 
 Result<std::uint64_t> SqliteStore::forget_findings(std::chrono::milliseconds older_than, std::size_t limit) {
   if (auto begun = begin_call(); !begun) return begun.error();
-  const auto gone = write(kForget, clock_() - older_than, limit);
+  const auto gone = write(kForgetFindings, clock_() - older_than, limit);
   if (!gone) return gone.error();
   return static_cast<std::uint64_t>(*gone);
 }
