@@ -67,17 +67,19 @@ int list_expectations(const Context& context) {
   return kExitDone;
 }
 
+constexpr const char* kAnyKind = "any";
+
 struct FindingQuery {
   bool ended = false;
   std::optional<std::string> expectation;
-  std::optional<std::string> kind;
+  std::string kind = kAnyKind;
   std::uint64_t limit = 100;
 };
 
 // What is due, or what a run may last.
 std::string measure_of(const JsonObject& finding, Timestamp now) {
   if (const auto due = finding.time("due_at")) return "due " + age_in_words(*due, now);
-  return "longer than " + format_duration(in_milliseconds(finding, "allowed_seconds"));
+  return "longer than " + format_duration(std::chrono::milliseconds(finding.integer("allowed_ms").value_or(0)));
 }
 
 int list_findings(const Context& context, const FindingQuery& query) {
@@ -109,7 +111,7 @@ int list_findings(const Context& context, const FindingQuery& query) {
   Target target("/v1/findings");
   if (query.ended) target.add("all", "true");
   if (query.expectation) target.add("expectation", *query.expectation);
-  if (query.kind) target.add("kind", *query.kind);
+  if (query.kind != kAnyKind) target.add("kind", query.kind);
   const Result<Listed> listed = print_pages(context, target, "findings", query.limit, table, cells);
   if (!listed) return fail(listed.error());
   hint_pending(listed->pending);
@@ -127,7 +129,7 @@ Handler declare_findings(Flags flags) {
   const auto query = std::make_shared<FindingQuery>();
   flags.on("--ended", query->ended, "Also those that are ended");
   flags.text("--expectation", query->expectation, "Of this expectation", "NAME");
-  flags.text("--kind", query->kind, "missed or overlong", "KIND");
+  flags.choice("--kind", query->kind, {kAnyKind, "missed", "overlong"}, "Of this kind");
   flags.limit(query->limit, "findings");
   return [query](const Invocation& invocation) { return list_findings(invocation.context(), *query); };
 }

@@ -134,10 +134,10 @@ void settle_expectations(ConfigDraft& draft) {
     need_key(draft, kExpectSections, name, "council");
     const std::string cron = kExpectSections.full_name(name, "cron");
     const std::string every = kExpectSections.full_name(name, "every");
-    const bool scheduled = draft.given(cron) || draft.given(every);
+    const bool scheduled = !expectation.cron.empty() || draft.given(cron) || expectation.every > kNoTime;
     if (!expectation.cron.empty() && expectation.every > kNoTime) {
       draft.report(draft.where(cron), cron, "conflicts with every (" + draft.where(every) + "): set one of them");
-    } else if (!scheduled && !draft.given(kExpectSections.full_name(name, "max_duration"))) {
+    } else if (!scheduled && expectation.max_duration == kNoTime) {
       draft.report(draft.where(kExpectSections.full_name(name, "")), kExpectSections.full_name(name, ""),
                    "expects nothing: must have every, cron or max_duration");
     }

@@ -49,7 +49,7 @@ JsonText finding_json(const Finding& finding) {
   out.text("council", finding.council);
   out.text_or_null("run_id", finding.run_id);
   out.time("due_at", finding.due_at);
-  put_seconds(out, "allowed_seconds", finding.allowed);
+  finding.allowed ? out.number("allowed_ms", finding.allowed->count()) : out.null("allowed_ms");
   out.time("opened_at", finding.opened_at);
   out.time("ended_at", finding.ended_at);
   out.text_or_null("ended_by", finding.ended_by);

@@ -34,7 +34,7 @@ bool has_expectations(const Snapshot& now) {
 
 void write_expectations_missed(Samples& out, const Snapshot& now) {
   for (const ExpectationView& view : now.expectations.views) {
-    out.add(view.outlook.state == StartState::kMissed ? 1 : 0, of(view));
+    out.add(view.missed ? 1 : 0, of(view));
   }
 }
 

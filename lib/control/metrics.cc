@@ -239,6 +239,8 @@ constexpr Metric kMetrics[] = {
      write_open_findings},
     {"opened_findings_total", "counter", "Findings of expectations that this daemon wrote, by kind.",
      write_opened_findings},
+    {"learned_overlong_runs", "gauge", "Runs that last far longer than their council's runs did, by [expect] learn.",
+     [](Out& out, const Now& now) { out.add(now.expectations.learned_open); }},
     {"expectations_failing", "gauge", "1 when expectations could not be judged at the last look.",
      [](Out& out, const Now& now) { out.add(now.expectations.failing ? 1 : 0); }},
     {"expectation_missed", "gauge", "1 while a run that should have started has not, by expectation.",

@@ -10,7 +10,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kShortestPause{1'000};
-constexpr milliseconds kLongestPause{30'000};
+constexpr milliseconds kIdlePause{30'000};
+constexpr milliseconds kLongestPause{300'000};
 constexpr int kRestPerWork = 20;
 constexpr milliseconds kPatience{10'000};
 constexpr milliseconds kLease{60'000};
@@ -29,6 +30,12 @@ std::string lease_name(const ExpectedRuns& expected) {
   return "expect/" + expected.fingerprint();
 }
 
+bool is_judged(const ExpectedRuns& expected, const ExpectationViews& seen, std::string_view expectation) {
+  if (expectation.empty()) return expected.learns();
+  const auto view = std::ranges::find(seen.views, expectation, &ExpectationView::name);
+  return view != seen.views.end() && view->adopted;
+}
+
 }  // namespace
 
 ExpectationWatch::ExpectationWatch(ExpectationWatchOptions options, Recorder& recorder)
@@ -36,6 +43,8 @@ ExpectationWatch::ExpectationWatch(ExpectationWatchOptions options, Recorder& re
       recorder_(recorder),
       liveness_(kTurnTime),
       failing_(LogLevel::kWarning, "expectations cannot be judged", "expectations can be judged again"),
+      disputed_(LogLevel::kWarning, "another daemon expects something else under the same name",
+                "all daemons expect the same"),
       lines_(LogLevel::kWarning, kLinesPerMinute, "more findings of expectations"),
       expected_(std::make_shared<const ExpectedRuns>(options_.policy)),
       grace_(options_.grace) {}
@@ -97,7 +106,7 @@ void ExpectationWatch::run() {
   while (pause(rest)) {
     lines_.tick();
     const bool idle = expected()->empty();
-    rest = idle ? kLongestPause : kShortestPause;
+    rest = idle ? kIdlePause : kShortestPause;
     // While the database is away the next look is in time.
     if (recorder_.database().state != DatabaseState::kUp || !recorder_.wait_tables(milliseconds{0})) continue;
     const auto began = steady_clock::now();
@@ -112,7 +121,8 @@ void ExpectationWatch::run() {
     if (looked) {
       failing_.clear();
     } else {
-      failing_.report(looked.error().message);
+      // Of a database that is away the recorder speaks.
+      if (looked.error().kind != ErrorKind::kUnavailable) failing_.report(looked.error().message);
       store_.reset();
       leased_until_ = {};
     }
@@ -159,7 +169,7 @@ Result<void> ExpectationWatch::tidy(Store& store, const ExpectedRuns& expected) 
   const std::string fingerprint = expected.fingerprint();
   if (fingerprint == tidied_for_ && now - tidied_at_ < kTidyEvery) return {};
   if (!expected.empty()) {
-    if (auto adopted = store.adopt_expectations(expected.definitions()); !adopted) return adopted;
+    if (auto adopted = store.adopt_expectations(recorder_.self(), expected.definitions()); !adopted) return adopted;
   }
   const auto ended = store.end_abandoned_findings(kAbandonedAfter);
   if (!ended) return ended.error();
@@ -207,8 +217,15 @@ bool ExpectationWatch::may_judge(Timestamp database_now) {
 
 void ExpectationWatch::show(ExpectationViews&& seen) {
   std::map<FindingKind, std::uint64_t> open;
-  for (const Finding& finding : seen.open) ++open[finding.kind];
+  std::uint64_t learned = 0;
+  for (const Finding& finding : seen.open) {
+    ++open[finding.kind];
+    learned += finding.expectation.empty() ? 1U : 0U;
+  }
+  const bool disputed = std::ranges::any_of(seen.views, &ExpectationView::disputed);
+  disputed ? disputed_.report("see run-recorder expect") : disputed_.clear();
   const MutexLock lock(mutex_);
+  status_.learned_open = learned;
   status_.views = std::move(seen.views);
   status_.open = std::move(open);
 }
@@ -218,6 +235,8 @@ Result<FoundChanges> ExpectationWatch::find(Store& store, const ExpectedRuns& ex
   FoundChanges changes = judge_starts(expected, seen);
   auto overlong = find_overlong(store, expected, seen);
   if (!overlong) return overlong.error();
+  std::erase_if(*overlong,
+                [&](const NewFinding& finding) { return !is_judged(expected, seen, finding.expectation); });
   const auto ended = find_over(store, expected, seen, *overlong);
   if (!ended) return ended.error();
   changes.ended.insert(changes.ended.end(), ended->begin(), ended->end());
@@ -235,9 +254,8 @@ Result<std::vector<FindingEnd>> ExpectationWatch::find_over(Store& store, const 
                                                             const ExpectationViews& seen,
                                                             std::span<const NewFinding> overlong) {
   std::vector<Finding> judged;
-  std::ranges::copy_if(seen.open, std::back_inserter(judged), [&](const Finding& finding) {
-    return finding.expectation.empty() ? expected.learns() : expected.find(finding.expectation) != nullptr;
-  });
+  std::ranges::copy_if(seen.open, std::back_inserter(judged),
+                       [&](const Finding& finding) { return is_judged(expected, seen, finding.expectation); });
   std::set<std::string_view> still;
   for (const NewFinding& finding : overlong) still.insert(finding.run_id);
   std::vector<std::string> others;
@@ -325,7 +343,7 @@ void ExpectationWatch::log_opened(const NewFinding& finding) {
       break;
     case FindingKind::kOverlong:
       log_warning("a run lasts longer than allowed",
-                  {{"EXPECTATION", finding.expectation.empty() ? std::string("learned") : finding.expectation},
+                  {{"EXPECTATION", finding.expectation.empty() ? std::string("(learned)") : finding.expectation},
                    {"RUN_ID", finding.run_id},
                    {"COUNCIL", finding.council},
                    {"ALLOWED", format_duration(finding.allowed.value_or(milliseconds{0}))}});
@@ -336,9 +354,17 @@ void ExpectationWatch::log_opened(const NewFinding& finding) {
 void ExpectationWatch::log_ended(const ExpectationViews& seen, const FindingEnd& end) {
   const auto found = std::ranges::find(seen.open, end.id, &Finding::id);
   if (found == seen.open.end() || !lines_.admit()) return;
-  log_info(
-      found->kind == FindingKind::kMissed ? "a run that was missed started" : "a run that lasted too long is over",
-      {{"EXPECTATION", found->expectation}, {"COUNCIL", found->council}, {"RUN_ID", found->run_id}, {"BY", end.by}});
+  const std::string expectation = found->expectation.empty() ? std::string("(learned)") : found->expectation;
+  if (end.by == kExpectedNoMore) {
+    log_info("a finding is none any more: what is expected has changed",
+             {{"EXPECTATION", expectation}, {"COUNCIL", found->council}});
+  } else if (found->kind == FindingKind::kMissed) {
+    log_info("a run that was missed started",
+             {{"EXPECTATION", expectation}, {"COUNCIL", found->council}, {"RUN_ID", end.by}});
+  } else {
+    log_info("a run that lasted too long is over",
+             {{"EXPECTATION", expectation}, {"COUNCIL", found->council}, {"RUN_ID", found->run_id}, {"BY", end.by}});
+  }
 }
 
 }  // namespace run_recorder

@@ -35,6 +35,7 @@ struct ExpectationWatchOptions {
 struct ExpectationStatus {
   std::vector<ExpectationView> views;           // at the last look, by name
   std::map<FindingKind, std::uint64_t> open;    // findings, likewise
+  std::uint64_t learned_open = 0;               // of them those that no expectation says
   std::map<FindingKind, std::uint64_t> opened;  // by this process
   std::uint64_t failures = 0;                   // looks that could not come to their end
   bool failing = false;                         // the latest one
@@ -85,6 +86,7 @@ class ExpectationWatch {
   std::thread thread_;
   Liveness liveness_;
   RepeatGuard failing_;
+  RepeatGuard disputed_;
   RateLimiter lines_;
 
   // The thread's.

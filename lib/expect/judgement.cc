@@ -40,9 +40,9 @@ milliseconds nearest_rank(std::span<const milliseconds> sorted, std::size_t perc
 }  // namespace
 
 std::string_view state_of(const ExpectationView& view) {
-  if (view.outlook.state == StartState::kMissed) return to_string(StartState::kMissed);
+  if (view.missed) return to_string(FindingKind::kMissed);
   if (view.overlong > 0) return to_string(FindingKind::kOverlong);
-  return to_string(view.outlook.state);
+  return to_string(view.outlook.state == StartState::kMissed ? StartState::kLate : view.outlook.state);
 }
 
 std::string why(const ExpectationView& view) {
@@ -50,6 +50,7 @@ std::string why(const ExpectationView& view) {
                                ? fmt::format("the last one started at {} ({})",
                                              moment_in_words(view.last_start->started_at), view.last_start->run_id)
                                : fmt::format("none has started since {}", moment_in_words(view.since));
+  if (view.disputed) return "another daemon expects something else under this name; give all of them the same";
   std::string said;
   switch (view.outlook.state) {
     case StartState::kNone:
@@ -89,6 +90,7 @@ ExpectationView view_of(const Expected& expected, std::optional<Timestamp> since
 FoundChanges judge_starts(const ExpectedRuns& expected, const ExpectationViews& seen) {
   FoundChanges changes;
   for (const ExpectationView& view : seen.views) {
+    if (!view.adopted) continue;
     const Finding* open = open_missed(seen.open, view.name);
     const Expected* one = expected.find(view.name);
     const bool missed = view.outlook.state == StartState::kMissed;
@@ -99,9 +101,8 @@ FoundChanges judge_starts(const ExpectedRuns& expected, const ExpectationViews& 
       }
       continue;
     }
-    const Timestamp counts_from =
-        open->due_at.value_or(open->opened_at) - (one ? one->schedule.early() : milliseconds(0));
-    if (view.last_start && view.last_start->started_at >= counts_from) {
+    const Timestamp due = open->due_at.value_or(open->opened_at);
+    if (view.last_start && one && view.last_start->started_at >= one->schedule.counts_from(due)) {
       changes.ended.push_back({open->id, view.last_start->run_id});
     } else if (!missed) {
       changes.ended.push_back({open->id, std::string(kExpectedNoMore)});
@@ -119,7 +120,7 @@ std::vector<NewFinding> judge_running(const ExpectedRuns& expected, std::span<co
     bool is_said = false;
     for (const Expected& one : expected.all()) {
       const milliseconds allowed = one.expectation.max_duration;
-      if (allowed.count() == 0 || !fits_pattern(one.expectation.council, row.run.council)) continue;
+      if (allowed.count() == 0 || !fits_name(one.expectation.council, row.run.council)) continue;
       is_said = true;
       if (lasts > allowed) found.push_back(overlong(one.name, row.run, allowed));
     }

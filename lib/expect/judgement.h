@@ -22,6 +22,9 @@ struct ExpectationView {
   Timestamp since{};                     // when somebody began to look at it as it is
   std::optional<StartedRun> last_start;  // of the runs that fit
   Outlook outlook;                       // of the next start
+  bool missed = false;                   // it is found that one is missing
+  bool adopted = false;                  // the database has it as it is: it may be judged
+  bool disputed = false;                 // the database has another one of this name, of another daemon
   std::uint64_t overlong = 0;            // runs that are found to last too long
 };
 // What a moment says of all of them, by the database's clock.

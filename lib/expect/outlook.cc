@@ -18,6 +18,11 @@ Result<StartSchedule> StartSchedule::of(const Expectation& expectation) {
   return made;
 }
 
+Timestamp StartSchedule::counts_from(Timestamp due) const {
+  if (!cron_) return due - every_ / 2;
+  return due - early();
+}
+
 std::chrono::milliseconds StartSchedule::early() const {
   return std::min<std::chrono::milliseconds>(kEarly, margin_);
 }

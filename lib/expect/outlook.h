@@ -11,8 +11,9 @@
 
 namespace run_recorder {
 
-// How long before it is due a start may come: clocks differ, and timers are early.
-inline constexpr std::chrono::minutes kEarly{1};
+// How long before it is due a start by cron may come, at most: clocks differ, and timers are early. Two times of cron
+// are a minute apart, so that the one before is never meant.
+inline constexpr std::chrono::seconds kEarly{30};
 
 // When the starts of one expectation are due.
 class StartSchedule {
@@ -24,10 +25,12 @@ class StartSchedule {
   // The start that is due next, as long as none has come; empty: none is. `since`: when somebody began to look.
   std::optional<Timestamp> due(Timestamp since, std::optional<Timestamp> last_start) const;
   std::chrono::milliseconds margin() const { return margin_; }
-  // How long before it is due a start counts as that one.
-  std::chrono::milliseconds early() const;
+  // A start from this time on is the one that is due then, or makes up for it.
+  Timestamp counts_from(Timestamp due) const;
 
  private:
+  std::chrono::milliseconds early() const;
+
   std::chrono::milliseconds every_{0};
   std::chrono::milliseconds margin_{0};
   std::optional<CronExpression> cron_;

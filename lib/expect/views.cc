@@ -1,6 +1,9 @@
 #include "expect/views.h"
 
 #include <algorithm>
+#include <set>
+
+#include "store/text_match.h"
 
 namespace run_recorder {
 namespace {
@@ -19,6 +22,37 @@ Result<std::vector<Finding>> open_findings_of(Store& store) {
   return open;
 }
 
+// The councils that any of them means, each once.
+Result<std::vector<std::string>> councils_of(Store& store, const ExpectedRuns& expected) {
+  std::set<std::string> councils;
+  std::vector<std::string_view> patterns;
+  for (const Expected& one : expected.all()) {
+    const std::string& council = one.expectation.council;
+    if (is_pattern(council)) {
+      patterns.push_back(council);
+    } else {
+      councils.insert(council);
+    }
+  }
+  if (!patterns.empty()) {
+    auto names = store.council_names(kSearchedCouncils);
+    if (!names) return names.error();
+    for (std::string& name : *names) {
+      const auto fits = [&name](std::string_view pattern) { return fits_pattern(pattern, name); };
+      if (std::ranges::any_of(patterns, fits)) councils.insert(std::move(name));
+    }
+  }
+  return std::vector<std::string>(councils.begin(), councils.end());
+}
+
+std::optional<StartedRun> last_of(const std::vector<StartedRun>& starts, std::string_view council) {
+  const StartedRun* last = nullptr;
+  for (const StartedRun& start : starts) {
+    if (fits_name(council, start.council) && (!last || start.started_at > last->started_at)) last = &start;
+  }
+  return last ? std::optional(*last) : std::nullopt;
+}
+
 }  // namespace
 
 // The clock first: what started since then is seen, and is in time.
@@ -32,16 +66,24 @@ Result<ExpectationViews> read_views(Store& store, const ExpectedRuns& expected) 
   auto open = open_findings_of(store);
   if (!open) return open.error();
   seen.open = std::move(*open);
+  const auto councils = councils_of(store, expected);
+  if (!councils) return councils.error();
+  const auto starts = store.last_starts(*councils);
+  if (!starts) return starts.error();
   for (const Expected& one : expected.all()) {
-    auto last = store.last_start(one.expectation.council);
-    if (!last) return last.error();
     const auto same = std::ranges::find(*known, one.name, &KnownExpectation::name);
+    const bool is_known = same != known->end();
+    const bool is_ours = is_known && same->definition == definition_of(one.expectation);
     std::optional<Timestamp> since;
-    if (same != known->end() && same->definition == definition_of(one.expectation)) since = same->since;
-    ExpectationView view = view_of(one, since, std::move(*last), seen.now);
-    view.overlong = static_cast<std::uint64_t>(std::ranges::count_if(seen.open, [&one](const Finding& finding) {
-      return finding.kind == FindingKind::kOverlong && finding.expectation == one.name;
-    }));
+    if (is_ours) since = same->since;
+    ExpectationView view = view_of(one, since, last_of(*starts, one.expectation.council), seen.now);
+    view.adopted = is_ours;
+    view.disputed = is_known && !is_ours;
+    for (const Finding& finding : seen.open) {
+      if (finding.expectation != one.name) continue;
+      view.missed = view.missed || finding.kind == FindingKind::kMissed;
+      view.overlong += finding.kind == FindingKind::kOverlong ? 1U : 0U;
+    }
     seen.views.push_back(std::move(view));
   }
   return seen;

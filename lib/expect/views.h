@@ -5,6 +5,8 @@
 
 namespace run_recorder {
 
+// Councils that fit a pattern are looked for among so many names.
+inline constexpr std::size_t kSearchedCouncils = 10'000;
 // No more open findings than these are looked at, the newest.
 inline constexpr std::size_t kOpenFindings = 100'000;
 

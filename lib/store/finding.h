@@ -71,7 +71,9 @@ struct StartedRun {
   Timestamp started_at;  // as it says, but not after the row was written
 };
 
-// Councils that fit a pattern are looked for among so many names.
-inline constexpr std::size_t kSearchedCouncils = 10'000;
+// Where a council's last start is looked for: in so many of its newest rows that ever started.
+inline constexpr std::size_t kStartedRows = 50;
+// Whoever judges an expectation says so at least this often.
+inline constexpr std::chrono::minutes kJudgedLately{8};
 
 }  // namespace run_recorder

@@ -9,9 +9,6 @@
 
 namespace run_recorder {
 
-// Where a council's last start is looked for: in so many of its newest rows that ever started.
-inline constexpr std::size_t kStartedRows = 200;
-
 // name, definition, since
 template <class Fields>
 KnownExpectation read_known(Fields& fields) {

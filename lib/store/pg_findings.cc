@@ -4,11 +4,10 @@
 #include <set>
 #include <tuple>
 
+#include "base/json_writer.h"
 #include "store/finding_rows.h"
-#include "store/pg_array.h"
 #include "store/pg_page.h"
 #include "store/pg_store.h"
-#include "store/text_match.h"
 
 namespace run_recorder {
 namespace {
@@ -36,7 +35,7 @@ std::string records_of(std::span<const NewFinding> findings) {
 
 }  // namespace
 
-Result<void> PgStore::adopt_expectations(std::span<const ExpectationDefinition> all) {
+Result<void> PgStore::adopt_expectations(const RecorderSelf& self, std::span<const ExpectationDefinition> all) {
   JsonRecords records;
   for (const ExpectationDefinition& one : all) {
     records.begin();
@@ -46,12 +45,14 @@ Result<void> PgStore::adopt_expectations(std::span<const ExpectationDefinition> 
   }
   const auto written = connection_->exec(
       fmt::format(
-          "INSERT INTO {} AS e (name, definition, since, judged_at) SELECT name, definition, clock_timestamp(), "
-          "clock_timestamp() FROM jsonb_to_recordset($1::jsonb) AS c (name text, definition text) ORDER BY name "
-          "ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, judged_at = excluded.judged_at, "
-          "since = CASE WHEN e.definition = excluded.definition THEN e.since ELSE excluded.since END",
-          table("expectations")),
-      {std::move(records).take()});
+          "INSERT INTO {} AS e (name, definition, since, judged_at, judged_by) SELECT name, definition, "
+          "clock_timestamp(), clock_timestamp(), $2 FROM jsonb_to_recordset($1::jsonb) AS c (name text, definition "
+          "text) ORDER BY name ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, judged_at = "
+          "excluded.judged_at, judged_by = excluded.judged_by, since = CASE WHEN e.definition = "
+          "excluded.definition THEN e.since ELSE excluded.since END WHERE e.definition = excluded.definition OR "
+          "e.judged_by = excluded.judged_by OR e.judged_at <= clock_timestamp() - interval '{} seconds'",
+          table("expectations"), std::chrono::seconds(kJudgedLately).count()),
+      {std::move(records).take(), self.id});
   if (!written) return written.error();
   return {};
 }
@@ -80,17 +81,27 @@ Result<std::uint64_t> PgStore::end_abandoned_findings(std::chrono::milliseconds 
   return static_cast<std::uint64_t>(ended->affected_rows());
 }
 
-// The names of a pattern are found by steps from one to the next in the council's index.
-Result<std::optional<StartedRun>> PgStore::last_start(std::string_view council_pattern) {
-  const auto one = literal_of(council_pattern);
-  const std::string names =
-      one ? "SELECT $1::text AS council"
-          : fmt::format(
-                "SELECT council FROM (WITH RECURSIVE n (council, place) AS ((SELECT r.council::text, 1 FROM {0} r "
-                "ORDER BY r.council LIMIT 1) UNION ALL SELECT (SELECT r.council::text FROM {0} r WHERE r.council > "
-                "n.council ORDER BY r.council LIMIT 1), n.place + 1 FROM n WHERE n.council IS NOT NULL AND "
-                "n.place < {1}) SELECT council FROM n) n WHERE council LIKE $1",
-                table("runs"), kSearchedCouncils);
+// By steps from one name to the next in the council's index.
+Result<std::vector<std::string>> PgStore::council_names(std::size_t limit) {
+  auto transaction = PgTransaction::begin(*connection_);
+  if (!transaction) return transaction.error();
+  if (const auto set = connection_->exec_script("SET LOCAL enable_seqscan = off"); !set) return set.error();
+  const auto rows = connection_->exec(
+      fmt::format(
+          "WITH RECURSIVE n (council, place) AS ((SELECT r.council::text, 1 FROM {0} r ORDER BY r.council LIMIT 1) "
+          "UNION ALL SELECT (SELECT r.council::text FROM {0} r WHERE r.council > n.council ORDER BY r.council "
+          "LIMIT 1), n.place + 1 FROM n WHERE n.council IS NOT NULL AND n.place < $1::bigint) "
+          "SELECT council FROM n WHERE council IS NOT NULL",
+          table("runs")),
+      {limit});
+  if (!rows) return rows.error();
+  if (auto done = transaction->commit(); !done) return done.error();
+  std::vector<std::string> names;
+  for (const auto& row : *rows) names.push_back(PgFields(row).text());
+  return names;
+}
+
+Result<std::vector<StartedRun>> PgStore::last_starts(std::span<const std::string> councils) {
   const std::string newest = fmt::format(
       "SELECT r.run_id::text AS run_id, r.council::text AS council, least({}, {}) AS started FROM {} r WHERE r.council = "
       "n.council AND r.started_at IS NOT NULL ORDER BY r.inserted_at DESC, r.run_id DESC LIMIT {}",
@@ -101,15 +112,18 @@ Result<std::optional<StartedRun>> PgStore::last_start(std::string_view council_p
   if (const auto set = connection_->exec_script("SET LOCAL enable_seqscan = off"); !set) return set.error();
   const auto rows = connection_->exec(
       fmt::format(
-          "SELECT s.run_id, s.council, {} FROM ({}) n CROSS JOIN LATERAL (SELECT * FROM ({}) s ORDER BY started DESC, "
-          "run_id DESC LIMIT 1) s ORDER BY s.started DESC, s.run_id DESC LIMIT 1",
-          utc_text("s.started"), names, newest),
-      {one ? *one : like_pattern(council_pattern)});
+          "SELECT s.run_id, s.council, {} FROM jsonb_array_elements_text($1::jsonb) AS n (council) CROSS JOIN "
+          "LATERAL (SELECT * FROM ({}) s ORDER BY started DESC, run_id DESC LIMIT 1) s",
+          utc_text("s.started"), newest),
+      {json_list(councils)});
   if (!rows) return rows.error();
   if (auto done = transaction->commit(); !done) return done.error();
-  if (rows->empty()) return std::optional<StartedRun>();
-  PgFields fields((*rows)[0]);
-  return read_started(fields);
+  std::vector<StartedRun> started;
+  for (const auto& row : *rows) {
+    PgFields fields(row);
+    if (auto run = read_started(fields)) started.push_back(std::move(*run));
+  }
+  return started;
 }
 
 Result<std::vector<std::chrono::milliseconds>> PgStore::durations(std::string_view council, std::size_t limit) {

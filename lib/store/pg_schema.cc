@@ -87,6 +87,7 @@ constexpr std::array kExpectations{
     WantedColumn{"definition"},
     WantedColumn{"since", ColumnKind::kTime},
     WantedColumn{"judged_at", ColumnKind::kTime},
+    WantedColumn{"judged_by"},
 };
 constexpr std::array kFindings{
     WantedColumn{"id", ColumnKind::kInteger},
@@ -131,7 +132,7 @@ std::span<const WantedTable> wanted_tables() {
       WantedTable{"leases", {}, kLeases, "{SELECT,INSERT,UPDATE,DELETE}"},
       WantedTable{"pruned", {}, kPruned, "{SELECT,INSERT,UPDATE,DELETE}"},
       WantedTable{"expectations", {}, kExpectations, "{SELECT,INSERT,UPDATE}"},
-      WantedTable{"findings", {}, kFindings, "{SELECT,INSERT,UPDATE,DELETE}"},
+      WantedTable{"findings", {}, kFindings, "{SELECT,INSERT,UPDATE}"},
   };
   return tables;
 }

@@ -3,15 +3,15 @@
 
 #include "store/finding_rows.h"
 #include "store/sqlite_store.h"
-#include "store/text_match.h"
 
 namespace run_recorder {
 namespace {
 
 constexpr std::string_view kAdoptExpectation =
-    "INSERT INTO \"{{prefix}}expectations\" AS e (name, definition, since, judged_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT "
-    "(name) DO UPDATE SET definition = excluded.definition, judged_at = excluded.judged_at, since = CASE WHEN "
-    "e.definition = excluded.definition THEN e.since ELSE excluded.since END";
+    "INSERT INTO \"{{prefix}}expectations\" AS e (name, definition, since, judged_at, judged_by) VALUES (?1, ?2, ?3, ?3, "
+    "?4) ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, judged_at = excluded.judged_at, judged_by = "
+    "excluded.judged_by, since = CASE WHEN e.definition = excluded.definition THEN e.since ELSE excluded.since END WHERE "
+    "e.definition = excluded.definition OR e.judged_by = excluded.judged_by OR e.judged_at <= ?5";
 constexpr std::string_view kKnownExpectations =
     "SELECT name, definition, since FROM \"{{prefix}}expectations\" ORDER BY name";
 const std::string& end_abandoned_sql() {
@@ -22,24 +22,19 @@ const std::string& end_abandoned_sql() {
   return sql;
 }
 
-constexpr std::string_view kOneName = "SELECT ?1 AS council";
 // By steps from one name to the next in the council's index.
-const std::string& fitting_names_sql() {
+constexpr std::string_view kCouncilNames =
+    "WITH RECURSIVE n (council, place) AS (SELECT min(council), 1 FROM \"{{prefix}}runs\" UNION ALL SELECT (SELECT "
+    "min(r.council) FROM \"{{prefix}}runs\" r WHERE r.council > n.council), n.place + 1 FROM n WHERE n.council IS NOT NULL "
+    "AND n.place < ?1) SELECT council FROM n WHERE council IS NOT NULL";
+
+const std::string& last_start_sql() {
   static const std::string sql = fmt::format(
-      "SELECT council FROM (WITH RECURSIVE n (council, place) AS (SELECT min(council), 1 FROM \"{{{{prefix}}}}runs\" "
-      "UNION ALL SELECT (SELECT min(r.council) FROM \"{{{{prefix}}}}runs\" r WHERE r.council > n.council), n.place + 1 FROM n "
-      "WHERE n.council IS NOT NULL AND n.place < {}) SELECT council FROM n) WHERE council GLOB ?1",
-      kSearchedCouncils);
+      "SELECT run_id, council, min(run_recorder_time(started_at), run_recorder_time(updated_at)) AS started FROM (SELECT "
+      "run_id, council, started_at, updated_at FROM \"{{{{prefix}}}}runs\" WHERE council = ?1 AND started_at IS NOT NULL "
+      "ORDER BY inserted_at DESC, run_id DESC LIMIT {}) ORDER BY started DESC, run_id DESC LIMIT 1",
+      kStartedRows);
   return sql;
-}
-// Of each name the newest rows that started.
-std::string newest_of_names_sql(std::string_view names) {
-  return fmt::format(
-      "SELECT r.run_id, r.council, min(run_recorder_time(r.started_at), run_recorder_time(r.updated_at)) AS started "
-      "FROM ({}) n JOIN \"{{{{prefix}}}}runs\" r ON r.rowid IN (SELECT rowid FROM \"{{{{prefix}}}}runs\" s WHERE s.council = "
-      "n.council AND s.started_at IS NOT NULL ORDER BY s.inserted_at DESC, s.run_id DESC LIMIT {}) "
-      "ORDER BY started DESC, r.run_id DESC LIMIT 1",
-      names, kStartedRows);
 }
 
 const std::string& durations_sql() {
@@ -71,13 +66,14 @@ std::optional<std::int64_t> in_ms(std::optional<std::chrono::milliseconds> time)
 
 }  // namespace
 
-Result<void> SqliteStore::adopt_expectations(std::span<const ExpectationDefinition> all) {
+Result<void> SqliteStore::adopt_expectations(const RecorderSelf& self, std::span<const ExpectationDefinition> all) {
   if (auto begun = begin_call(); !begun) return begun.error();
   auto transaction = SqliteTransaction::begin(*connection_, SqliteTransaction::Mode::kWrite);
   if (!transaction) return transaction.error();
   const Timestamp now = clock_();
   for (const ExpectationDefinition& one : all) {
-    if (auto written = write(kAdoptExpectation, one.name, one.definition, now); !written) return written.error();
+    const auto written = write(kAdoptExpectation, one.name, one.definition, now, self.id, now - kJudgedLately);
+    if (!written) return written.error();
   }
   return transaction->commit();
 }
@@ -102,20 +98,29 @@ Result<std::uint64_t> SqliteStore::end_abandoned_findings(std::chrono::milliseco
   return static_cast<std::uint64_t>(*ended);
 }
 
-Result<std::optional<StartedRun>> SqliteStore::last_start(std::string_view council_pattern) {
-  static const std::string of_one = newest_of_names_sql(kOneName);
-  static const std::string of_fitting = newest_of_names_sql(fitting_names_sql());
+Result<std::vector<std::string>> SqliteStore::council_names(std::size_t limit) {
   if (auto begun = begin_call(); !begun) return begun.error();
-  const auto one = literal_of(council_pattern);
-  std::optional<StartedRun> found;
-  const auto on_row = [&found](const SqliteRows& row) {
+  std::vector<std::string> names;
+  const auto on_row = [&names](const SqliteRows& row) {
+    names.emplace_back(row.text(0));
+    return true;
+  };
+  if (auto done = read(kCouncilNames, on_row, limit); !done) return done.error();
+  return names;
+}
+
+Result<std::vector<StartedRun>> SqliteStore::last_starts(std::span<const std::string> councils) {
+  if (auto begun = begin_call(); !begun) return begun.error();
+  std::vector<StartedRun> started;
+  const auto on_row = [&started](const SqliteRows& row) {
     SqliteFields fields(row);
-    found = read_started(fields);
+    if (auto run = read_started(fields)) started.push_back(std::move(*run));
     return false;
   };
-  const auto done = one ? read(of_one, on_row, *one) : read(of_fitting, on_row, glob_pattern(council_pattern));
-  if (!done) return done.error();
-  return found;
+  for (const std::string& council : councils) {
+    if (auto done = read(last_start_sql(), on_row, council); !done) return done.error();
+  }
+  return started;
 }
 
 Result<std::vector<std::chrono::milliseconds>> SqliteStore::durations(std::string_view council, std::size_t limit) {

@@ -77,10 +77,11 @@ class SqliteStore final : public Store {
   Result<Undone> undo_pass(const RecorderSelf& self, std::string_view pass_id) override;
   Result<void> save_reconciliation(const ReconciliationRow& row) override;
 
-  Result<void> adopt_expectations(std::span<const ExpectationDefinition> all) override;
+  Result<void> adopt_expectations(const RecorderSelf& self, std::span<const ExpectationDefinition> all) override;
   Result<std::vector<KnownExpectation>> known_expectations() override;
   Result<std::uint64_t> end_abandoned_findings(std::chrono::milliseconds unadopted_for) override;
-  Result<std::optional<StartedRun>> last_start(std::string_view council_pattern) override;
+  Result<std::vector<std::string>> council_names(std::size_t limit) override;
+  Result<std::vector<StartedRun>> last_starts(std::span<const std::string> councils) override;
   Result<std::vector<RunningRow>> long_running(Timestamp started_until, std::string_view after,
                                                std::size_t limit) override;
   Result<std::vector<std::chrono::milliseconds>> durations(std::string_view council, std::size_t limit) override;

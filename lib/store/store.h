@@ -470,15 +470,17 @@ class Store {
   virtual Result<void> save_reconciliation(const ReconciliationRow& row) = 0;
 
   // ---- expectations
-  // Remembers each by its name, that it has this definition since now where it is new or had another, and that it was
-  // judged now.
-  virtual Result<void> adopt_expectations(std::span<const ExpectationDefinition> all) = 0;
+  // Remembers each by its name, that it has this definition since now where it is new or had another, and that this
+  // recorder judges it now. Not what another recorder judged under another definition less than kJudgedLately ago.
+  virtual Result<void> adopt_expectations(const RecorderSelf& self, std::span<const ExpectationDefinition> all) = 0;
   virtual Result<std::vector<KnownExpectation>> known_expectations() = 0;  // by name
   // Ends, as "changed", what is open of expectations that nobody adopted for so long; how many.
   virtual Result<std::uint64_t> end_abandoned_findings(std::chrono::milliseconds unadopted_for) = 0;
-  // Of runs whose council fits the pattern, the one that started last, as far as the newest 200 rows of each council
-  // that ever started tell. Empty: none did.
-  virtual Result<std::optional<StartedRun>> last_start(std::string_view council_pattern) = 0;
+  // The councils that any run has, in no particular order; at most limit.
+  virtual Result<std::vector<std::string>> council_names(std::size_t limit) = 0;
+  // Of each of these councils the run that started last, as far as its newest kStartedRows rows that ever started
+  // tell; those of which none did are left out.
+  virtual Result<std::vector<StartedRun>> last_starts(std::span<const std::string> councils) = 0;
   // `running` rows that say that they started no later than then, by run_id, those after the given one.
   virtual Result<std::vector<RunningRow>> long_running(Timestamp started_until, std::string_view after,
                                                        std::size_t limit) = 0;

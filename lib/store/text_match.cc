@@ -50,13 +50,12 @@ std::string glob_pattern(std::string_view pattern) {
   return glob;
 }
 
-std::optional<std::string> literal_of(std::string_view pattern) {
-  std::string name;
-  bool wild = false;
-  read_pattern(
-      pattern, [&wild](char) { wild = true; }, [&name](char c) { name += c; });
-  if (wild) return std::nullopt;
-  return name;
+bool is_pattern(std::string_view name_or_pattern) {
+  return name_or_pattern.find_first_of("*?") != std::string_view::npos;
+}
+
+bool fits_name(std::string_view name_or_pattern, std::string_view name) {
+  return is_pattern(name_or_pattern) ? fits_pattern(name_or_pattern, name) : name_or_pattern == name;
 }
 
 std::array<ColumnPattern, 4> column_patterns(const RunFilter& filter) {

@@ -17,8 +17,9 @@ namespace run_recorder {
 std::string like_pattern(std::string_view pattern);
 // For SQLite's GLOB, which knows no escape but has [ ] for sets.
 std::string glob_pattern(std::string_view pattern);
-// The one name that a pattern without wildcards means; empty: it has some.
-std::optional<std::string> literal_of(std::string_view pattern);
+// What a configuration names: a name, or a pattern where it has a * or ?. A \ in a name stands for itself.
+bool is_pattern(std::string_view name_or_pattern);
+bool fits_name(std::string_view name_or_pattern, std::string_view name);
 // Whether a name fits, as both databases judge it.
 bool fits_pattern(std::string_view pattern, std::string_view name);
 

@@ -5,7 +5,8 @@ CREATE TABLE IF NOT EXISTS "{{prefix}}expectations" (
   name text COLLATE "C" NOT NULL PRIMARY KEY,
   definition text NOT NULL,
   since timestamptz NOT NULL DEFAULT now(),
-  judged_at timestamptz NOT NULL DEFAULT now()
+  judged_at timestamptz NOT NULL DEFAULT now(),
+  judged_by text NOT NULL DEFAULT ''
 );
 
 CREATE TABLE IF NOT EXISTS "{{prefix}}findings" (

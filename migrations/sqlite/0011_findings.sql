@@ -5,7 +5,8 @@ CREATE TABLE IF NOT EXISTS "{{prefix}}expectations" (
   name TEXT NOT NULL PRIMARY KEY,
   definition TEXT NOT NULL,
   since TEXT NOT NULL,
-  judged_at TEXT NOT NULL
+  judged_at TEXT NOT NULL,
+  judged_by TEXT NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS "{{prefix}}findings" (

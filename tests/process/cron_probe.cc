@@ -1,5 +1,5 @@
-// For test_cron.py: a line "zone<TAB>cron<TAB>seconds since 1970" is answered by when the expression is due first after
-// that, as seconds since 1970, or by "refused: …".
+// For test_cron.py: a line "zone<TAB>cron<TAB>seconds since 1970" is answered by when the expression is due first
+// after that, as seconds since 1970, or by "refused: …".
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -15,8 +15,8 @@ std::string answer(const std::string& zone_name, const std::string& expression, 
   if (!cron) return "refused: " + cron.error().message;
   const auto zone = TimeZone::find(zone_name);
   if (!zone) return "refused: " + zone.error().message;
-  const auto due =
-      first_due_after(*cron, [&](Timestamp at) { return zone->period_at(at); }, Timestamp(std::chrono::seconds(after)));
+  const auto due = first_due_after(
+      *cron, [&](Timestamp at) { return zone->period_at(at); }, Timestamp(std::chrono::seconds(after)));
   if (!due) return "never";
   return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(due->time_since_epoch()).count());
 }

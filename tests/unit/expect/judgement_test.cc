@@ -46,6 +46,7 @@ struct Look {
     if (last_start) last = StartedRun{"run-7", "nightly", at(last_start)};
     seen.now = at(now);
     seen.views.push_back(view_of(expected.all().at(0), at(since), last, seen.now));
+    seen.views[0].adopted = true;
   }
   Look& open_since(const char* due) {
     Finding finding;
@@ -54,6 +55,7 @@ struct Look {
     finding.expectation = "it";
     finding.due_at = at(due);
     seen.open.push_back(finding);
+    seen.views[0].missed = true;
     return *this;
   }
   std::string state() const { return std::string(state_of(seen.views.at(0))); }
@@ -89,7 +91,7 @@ TEST(Starts, ARunThatStartedWhenItWasDueIsInTime) {
 }
 
 TEST(Starts, ARunThatStartedAMomentBeforeItWasDueIsThatOne) {
-  const Look look(nightly(), "2026-01-01T00:00:00Z", "2026-01-05T02:59:30Z", "2026-01-05T12:00:00Z");
+  const Look look(nightly(), "2026-01-01T00:00:00Z", "2026-01-05T02:59:40Z", "2026-01-05T12:00:00Z");
   EXPECT_EQ(look.state(), "ok");
 }
 
@@ -100,7 +102,39 @@ TEST(Starts, AStartIsLateUntilTheMarginIsOverAndThenMissed) {
   EXPECT_EQ(now("2026-01-05T02:59:59Z"), "ok");
   EXPECT_EQ(now("2026-01-05T03:00:00Z"), "late");
   EXPECT_EQ(now("2026-01-05T03:10:00Z"), "late") << "the margin is ten minutes by default";
-  EXPECT_EQ(now("2026-01-05T03:10:01Z"), "missed");
+  EXPECT_EQ(now("2026-01-05T03:10:01Z"), "late") << "until it is found";
+  EXPECT_EQ(Look(nightly(), "2026-01-01T00:00:00Z", nullptr, "2026-01-05T03:10:01Z")
+                .open_since("2026-01-01T03:00:00Z")
+                .state(),
+            "missed");
+}
+
+TEST(Starts, AStartByAMinutelyCronIsOneOnly) {
+  Expectation minutely = nightly();
+  minutely.cron = "* * * * *";
+  const auto due = [&](const char* last) {
+    return Look(minutely, "2026-01-01T00:00:00Z", last, last).seen.views[0].outlook.due;
+  };
+  EXPECT_EQ(due("2026-01-05T13:20:28Z"), at("2026-01-05T13:21:00Z"));
+  EXPECT_EQ(due("2026-01-05T13:20:31Z"), at("2026-01-05T13:22:00Z")) << "early for the next one";
+}
+
+TEST(Starts, TheStartBeforeAMissedOneDoesNotEndIt) {
+  for (const auto time : {5s, 60s}) {
+    Look look(every(time), "2026-01-01T00:00:00Z", "2026-01-05T03:00:00Z", "2026-01-05T09:00:00Z");
+    EXPECT_THAT(look.judged().opened, SizeIs(1));
+    look.open_since(time == 5s ? "2026-01-05T03:00:05Z" : "2026-01-05T03:01:00Z");
+    EXPECT_THAT(look.judged().ended, IsEmpty());
+    EXPECT_THAT(look.judged().opened, IsEmpty());
+  }
+}
+
+TEST(Starts, WhatAnotherDaemonJudgesIsLeftToIt) {
+  Look look(nightly(), "2026-01-01T00:00:00Z", "2026-01-04T03:00:00Z", "2026-01-08T12:00:00Z");
+  look.seen.views[0].adopted = false;
+  EXPECT_THAT(look.judged().opened, IsEmpty());
+  look.open_since("2026-01-09T03:00:00Z");
+  EXPECT_THAT(look.judged().ended, IsEmpty());
 }
 
 TEST(Starts, WhatIsMissedIsFoundOnceWithWhenItWasDue) {
@@ -148,9 +182,10 @@ TEST(Starts, EverySoOftenIsCountedFromTheLastStart) {
   };
   EXPECT_EQ(state("2026-01-05T10:00:00Z", "2026-01-05T10:59:59Z"), "ok");
   EXPECT_EQ(state("2026-01-05T10:00:00Z", "2026-01-05T11:05:00Z"), "late");
-  EXPECT_EQ(state("2026-01-05T10:00:00Z", "2026-01-05T11:10:01Z"), "missed");
+  EXPECT_THAT(Look(every(1h), "2026-01-01T00:00:00Z", "2026-01-05T10:00:00Z", "2026-01-05T11:10:01Z").judged().opened,
+              SizeIs(1));
   EXPECT_EQ(state(nullptr, "2026-01-01T00:59:59Z"), "ok");
-  EXPECT_EQ(state(nullptr, "2026-01-01T01:10:01Z"), "missed");
+  EXPECT_THAT(Look(every(1h), "2026-01-01T00:00:00Z", nullptr, "2026-01-01T01:10:01Z").judged().opened, SizeIs(1));
 }
 
 TEST(Starts, OfAnExpectationOfDurationsNoneIsDue) {

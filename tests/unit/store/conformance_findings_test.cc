@@ -38,16 +38,17 @@ std::vector<Finding> findings_of(Store& store, const FindingFilter& filter = {})
   return store.list_findings(filter, 100, "").value().findings;
 }
 
-std::string last_id(Store& store, std::string_view pattern) {
-  const auto found = store.last_start(pattern).value();
-  return found ? found->run_id : "none";
+std::vector<std::string> last_ids(Store& store, const std::vector<std::string>& councils) {
+  std::vector<std::string> ids;
+  for (const StartedRun& run : store.last_starts(councils).value()) ids.push_back(run.run_id);
+  return ids;
 }
 
 }  // namespace
 
 TEST_P(StoreFindings, AnExpectationIsKnownSinceItWasAdoptedAsItIs) {
   const std::vector<ExpectationDefinition> first{{"b", "every hour"}, {"a", "every day"}};
-  ASSERT_TRUE(store().adopt_expectations(first));
+  ASSERT_TRUE(store().adopt_expectations(self_, first));
   const auto before = store().known_expectations().value();
   ASSERT_THAT(before, SizeIs(2));
   EXPECT_EQ(before[0].name, "a");
@@ -55,18 +56,18 @@ TEST_P(StoreFindings, AnExpectationIsKnownSinceItWasAdoptedAsItIs) {
   EXPECT_EQ(before[1].name, "b");
   database().set_time("expectations", "since", at("2026-01-01T00:00:00Z"), "true");
   const std::vector<ExpectationDefinition> second{{"a", "every day"}, {"b", "every two hours"}};
-  ASSERT_TRUE(open()->adopt_expectations(second));
+  ASSERT_TRUE(open()->adopt_expectations(self_, second));
   const auto after = store().known_expectations().value();
   ASSERT_THAT(after, SizeIs(2));
   EXPECT_EQ(after[0].since, at("2026-01-01T00:00:00Z")) << "the same as before";
   EXPECT_GE(after[1].since, before[1].since) << "another one";
   EXPECT_EQ(after[1].definition, "every two hours");
-  EXPECT_TRUE(store().adopt_expectations({}));
+  EXPECT_TRUE(store().adopt_expectations(self_, {}));
 }
 
 TEST_P(StoreFindings, WhatNobodyExpectsAnyMoreIsEnded) {
   const std::vector<ExpectationDefinition> both{{"kept", "x"}, {"left", "x"}};
-  ASSERT_TRUE(store().adopt_expectations(both));
+  ASSERT_TRUE(store().adopt_expectations(self_, both));
   ASSERT_TRUE(
       store().open_findings(self_, std::vector<NewFinding>{missed("kept"), missed("left"), missed("unknown")}));
   database().set_time("expectations", "judged_at", at("2026-01-01T00:00:00Z"), "name = 'left'");
@@ -78,34 +79,48 @@ TEST_P(StoreFindings, WhatNobodyExpectsAnyMoreIsEnded) {
   EXPECT_EQ(findings_of(store(), {.open = false, .expectation = "left"})[0].ended_by, "changed");
 }
 
-TEST_P(StoreFindings, TheLastStartIsOfARunThatFits) {
+TEST_P(StoreFindings, WhatAnotherJudgesOtherwiseIsLeftToIt) {
+  const RecorderSelf other{"recorder-2", "incarnation-2", "host-2", "0.1.0"};
+  const std::vector<ExpectationDefinition> mine{{"a", "every day"}};
+  const std::vector<ExpectationDefinition> theirs{{"a", "every hour"}};
+  ASSERT_TRUE(store().adopt_expectations(self_, mine));
+  ASSERT_TRUE(store().adopt_expectations(other, theirs));
+  EXPECT_EQ(store().known_expectations().value()[0].definition, "every day");
+  ASSERT_TRUE(store().adopt_expectations(other, mine)) << "the same may be judged by anybody";
+  ASSERT_TRUE(store().adopt_expectations(other, theirs));
+  EXPECT_EQ(store().known_expectations().value()[0].definition, "every hour") << "who judged it last may change it";
+  database().set_time("expectations", "judged_at", at("2026-01-01T00:00:00Z"), "true");
+  ASSERT_TRUE(store().adopt_expectations(self_, mine));
+  EXPECT_EQ(store().known_expectations().value()[0].definition, "every day") << "nobody judges it any more";
+}
+
+TEST_P(StoreFindings, TheLastStartOfEachCouncilIsRead) {
   store_run(started("nightly", "n1", "2026-01-01T03:00:00Z", Status::kFailed, "2026-01-01T03:01:00Z"));
   store_run(started("nightly", "n2", "2026-01-02T03:00:00Z"));
   store_run(started("nightly", "n0", nullptr, Status::kQueued));
-  store_run(started("nightly_eu", "e1", "2026-01-03T03:00:00Z"));
+  store_run(started("DOM\\job", "d1", "2026-01-03T03:00:00Z"));
   store_run(started("weekly", "w1", "2026-01-04T03:00:00Z"));
-  EXPECT_EQ(last_id(store(), "nightly"), "n2");
-  EXPECT_EQ(store().last_start("nightly").value()->started_at, at("2026-01-02T03:00:00Z"));
-  EXPECT_EQ(store().last_start("nightly*").value()->council, "nightly_eu");
-  EXPECT_EQ(last_id(store(), "night?y"), "n2");
-  EXPECT_EQ(last_id(store(), "*"), "w1");
-  EXPECT_EQ(last_id(store(), "nightly\\_eu"), "e1") << "one name that is written with an escape";
-  EXPECT_EQ(last_id(store(), "Nightly"), "none");
-  EXPECT_EQ(last_id(store(), "x*"), "none");
+  store_run(started("waits", "q1", nullptr, Status::kQueued));
+  EXPECT_THAT(last_ids(store(), {"nightly", "DOM\\job", "Nightly", "waits", "x"}), UnorderedElementsAre("n2", "d1"));
+  const auto nightly = store().last_starts(std::vector<std::string>{"nightly"}).value();
+  ASSERT_THAT(nightly, SizeIs(1));
+  EXPECT_EQ(nightly[0].started_at, at("2026-01-02T03:00:00Z"));
+  EXPECT_EQ(nightly[0].council, "nightly");
+  EXPECT_THAT(store().council_names(10).value(), UnorderedElementsAre("nightly", "DOM\\job", "weekly", "waits"));
+  EXPECT_THAT(store().council_names(2).value(), SizeIs(2));
 }
 
 TEST_P(StoreFindings, OfNoRunsNoneStartedLast) {
-  EXPECT_EQ(last_id(store(), "nightly"), "none");
-  EXPECT_EQ(last_id(store(), "*"), "none");
-  store_run(started("nightly", "q", nullptr, Status::kQueued));
-  EXPECT_EQ(last_id(store(), "nightly"), "none");
+  EXPECT_THAT(last_ids(store(), {"nightly"}), IsEmpty());
+  EXPECT_THAT(last_ids(store(), {}), IsEmpty());
+  EXPECT_THAT(store().council_names(10).value(), IsEmpty());
 }
 
 TEST_P(StoreFindings, AStartAheadOfTheClockCountsAsWhenItWasWritten) {
   store_run(started("nightly", "n1", "2926-01-01T03:00:00Z"));
-  const auto last = store().last_start("nightly").value();
-  ASSERT_TRUE(last);
-  EXPECT_LE(last->started_at, now());
+  const auto last = store().last_starts(std::vector<std::string>{"nightly"}).value();
+  ASSERT_THAT(last, SizeIs(1));
+  EXPECT_LE(last[0].started_at, now());
 }
 
 TEST_P(StoreFindings, RunningRowsThatStartedLongAgoAreReadInOrder) {

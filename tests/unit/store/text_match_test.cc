@@ -47,5 +47,13 @@ TEST(TextMatch, ANameFitsAPattern) {
   EXPECT_FALSE(fits_pattern("?", ""));
 }
 
+TEST(TextMatch, ANameWithoutWildcardsIsItself) {
+  EXPECT_TRUE(fits_name("DOM\\job", "DOM\\job"));
+  EXPECT_FALSE(fits_name("DOM\\job", "DOMjob"));
+  EXPECT_TRUE(fits_name("DOM\\\\j*", "DOM\\job")) << "in a pattern \\ is written before a \\";
+  EXPECT_FALSE(is_pattern("nightly"));
+  EXPECT_TRUE(is_pattern("night?y"));
+}
+
 }  // namespace
 }  // namespace run_recorder
