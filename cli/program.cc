@@ -23,7 +23,20 @@ void take_descriptor(int from, int to) {
   if (from >= 0) ::dup2(from, to);
 }
 
-[[noreturn]] void become_program(const ProgramCall& call) {
+// As exec(2) would: a signal that comes before it must not end in a handler of ours, which is gone then.
+void forget_handlers() {
+  for (int signal = 1; signal < NSIG; ++signal) {
+    struct sigaction action = {};
+    if (::sigaction(signal, nullptr, &action) != 0) continue;
+    const bool is_handled =
+        (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+    if (is_handled) ::signal(signal, SIG_DFL);
+  }
+}
+
+[[noreturn]] void become_program(const ProgramCall& call, const sigset_t& mask) {
+  forget_handlers();
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   // Where this process is killed they go too: a daemon that is left behind would hold the spool.
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   for (const auto& [name, value] : call.environment) ::setenv(name.c_str(), value.c_str(), 1);
@@ -72,9 +85,15 @@ std::string ProgramCall::text() const {
 }
 
 Result<Program> Program::start(const ProgramCall& call) {
+  sigset_t all, mask;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_BLOCK, &all, &mask);
   const pid_t pid = ::fork();
+  if (pid == 0) become_program(call, mask);
+  const int error = errno;
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+  errno = error;
   if (pid < 0) return system_error_of("fork");
-  if (pid == 0) become_program(call);
   return Program(pid);
 }
 

@@ -211,6 +211,7 @@ bool is_bare_key(std::string_view name) {
 template <class Sections>
 std::vector<std::string> names_of(const Sections& sections) {
   std::vector<std::string> names;
+  names.reserve(sections.size());
   for (const auto& [name, section] : sections) names.push_back(name);
   return names;
 }
