@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 
+#include "base/nearest_rank.h"
 #include "cli/command.h"
 #include "cli/context.h"
 #include "cli/event_line.h"
@@ -59,8 +60,7 @@ void count_run(CouncilStats& stats, const JsonObject& run, Timestamp now) {
 // Nearest rank. Precondition: sorted.
 std::optional<std::int64_t> quantile(const std::vector<std::int64_t>& sorted, std::size_t percent) {
   if (sorted.empty()) return std::nullopt;
-  const std::size_t rank = (sorted.size() * percent + 99) / 100;
-  return sorted[std::max<std::size_t>(rank, 1) - 1];
+  return nearest_rank(sorted, percent);
 }
 
 std::string sparkline(const CouncilStats& stats) {

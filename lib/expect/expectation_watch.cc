@@ -116,7 +116,6 @@ void ExpectationWatch::run() {
     {
       const MutexLock lock(mutex_);
       status_.failing = !looked;
-      if (!looked) ++status_.failures;
     }
     if (looked) {
       failing_.clear();
@@ -166,8 +165,7 @@ Result<bool> ExpectationWatch::holds_lease(Store& store, const ExpectedRuns& exp
 
 Result<void> ExpectationWatch::tidy(Store& store, const ExpectedRuns& expected) {
   const auto now = steady_clock::now();
-  const std::string fingerprint = expected.fingerprint();
-  if (fingerprint == tidied_for_ && now - tidied_at_ < kTidyEvery) return {};
+  if (expected.fingerprint() == tidied_for_ && now - tidied_at_ < kTidyEvery) return {};
   if (!expected.empty()) {
     if (auto adopted = store.adopt_expectations(recorder_.self(), expected.definitions()); !adopted) return adopted;
   }
@@ -175,7 +173,7 @@ Result<void> ExpectationWatch::tidy(Store& store, const ExpectedRuns& expected) 
   if (!ended) return ended.error();
   if (*ended > 0) log_info("findings of expectations that are no more are ended", {{"COUNT", *ended}});
   tidied_at_ = now;
-  tidied_for_ = fingerprint;
+  tidied_for_ = expected.fingerprint();
   return {};
 }
 

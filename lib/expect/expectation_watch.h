@@ -37,8 +37,7 @@ struct ExpectationStatus {
   std::map<FindingKind, std::uint64_t> open;    // findings, likewise
   std::uint64_t learned_open = 0;               // of them those that no expectation says
   std::map<FindingKind, std::uint64_t> opened;  // by this process
-  std::uint64_t failures = 0;                   // looks that could not come to their end
-  bool failing = false;                         // the latest one
+  bool failing = false;                         // the latest look could not come to its end
 };
 
 class ExpectationWatch {

@@ -12,6 +12,16 @@ namespace {
 constexpr std::uint64_t kFnvOffset = 14'695'981'039'346'656'037ULL;  // FNV-1a, 64 bits
 constexpr std::uint64_t kFnvPrime = 1'099'511'628'211ULL;
 
+std::string fingerprint_of(const std::vector<ExpectationDefinition>& definitions) {
+  std::uint64_t hash = kFnvOffset;
+  for (const ExpectationDefinition& one : definitions) {
+    for (const char c : one.name + "\n" + one.definition + "\n") {
+      hash = (hash ^ static_cast<unsigned char>(c)) * kFnvPrime;
+    }
+  }
+  return fmt::format("{:016x}", hash);
+}
+
 }  // namespace
 
 std::string definition_of(const Expectation& expected) {
@@ -28,6 +38,7 @@ ExpectedRuns::ExpectedRuns(const ExpectPolicy& policy) : learns_(policy.learn) {
       log_error("an expectation cannot be judged", {{"EXPECTATION", name}, {"PROBLEM", schedule.error().message}});
     }
   }
+  fingerprint_ = fingerprint_of(definitions());
 }
 
 const Expected* ExpectedRuns::find(std::string_view name) const {
@@ -40,16 +51,6 @@ std::vector<ExpectationDefinition> ExpectedRuns::definitions() const {
   for (const Expected& one : all_) definitions.push_back({one.name, definition_of(one.expectation)});
   if (learns_) definitions.push_back({"", "learned"});
   return definitions;
-}
-
-std::string ExpectedRuns::fingerprint() const {
-  std::uint64_t hash = kFnvOffset;
-  for (const ExpectationDefinition& one : definitions()) {
-    for (const char c : one.name + "\n" + one.definition + "\n") {
-      hash = (hash ^ static_cast<unsigned char>(c)) * kFnvPrime;
-    }
-  }
-  return fmt::format("{:016x}", hash);
 }
 
 std::optional<std::chrono::milliseconds> ExpectedRuns::shortest_max_duration() const {

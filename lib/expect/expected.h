@@ -32,13 +32,14 @@ class ExpectedRuns {
   // As the database remembers them. What a run may last by its council's history is one too, without a name.
   std::vector<ExpectationDefinition> definitions() const;
   // A name that is the same for all daemons that expect the same.
-  std::string fingerprint() const;
+  const std::string& fingerprint() const { return fingerprint_; }
   // The least time that a run may last by any of them; empty: none says.
   std::optional<std::chrono::milliseconds> shortest_max_duration() const;
 
  private:
   std::vector<Expected> all_;
   bool learns_ = false;
+  std::string fingerprint_;
 };
 
 }  // namespace run_recorder

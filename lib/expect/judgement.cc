@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/nearest_rank.h"
 #include "store/text_match.h"
 
 namespace run_recorder {
@@ -30,11 +31,6 @@ std::string moment_in_words(Timestamp time) {
 
 NewFinding overlong(std::string expectation, const Run& run, milliseconds allowed) {
   return {FindingKind::kOverlong, std::move(expectation), run.council, run.run_id, {}, allowed};
-}
-
-milliseconds nearest_rank(std::span<const milliseconds> sorted, std::size_t percent) {
-  const std::size_t rank = (sorted.size() * percent + 99) / 100;
-  return sorted[std::max<std::size_t>(rank, 1) - 1];
 }
 
 }  // namespace
